@@ -1,0 +1,121 @@
+/** Every kind of {@link TokenError}. The codes are stable; branch on them rather than on messages. */
+export type TokenErrorCode =
+  | 'ERR_CONFIGURATION'
+  | 'ERR_NO_TOKENS'
+  | 'ERR_REAUTHENTICATION_REQUIRED'
+  | 'ERR_CLIENT_REJECTED'
+  | 'ERR_TOKEN_ENDPOINT'
+  | 'ERR_TOKEN_ENDPOINT_UNAVAILABLE'
+  | 'ERR_INVALID_TOKEN_RESPONSE'
+  | 'ERR_GRANT_STORE'
+  | 'ERR_SESSION_STORE'
+  | 'ERR_ORIGIN_NOT_ALLOWED'
+
+const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
+  ERR_CONFIGURATION: { status: 500, retryable: false },
+  ERR_NO_TOKENS: { status: 401, retryable: false },
+  ERR_REAUTHENTICATION_REQUIRED: { status: 401, retryable: false },
+  ERR_CLIENT_REJECTED: { status: 500, retryable: false },
+  ERR_TOKEN_ENDPOINT: { status: 502, retryable: false },
+  ERR_TOKEN_ENDPOINT_UNAVAILABLE: { status: 503, retryable: true },
+  ERR_INVALID_TOKEN_RESPONSE: { status: 502, retryable: false },
+  ERR_GRANT_STORE: { status: 503, retryable: true },
+  ERR_SESSION_STORE: { status: 503, retryable: true },
+  ERR_ORIGIN_NOT_ALLOWED: { status: 500, retryable: false },
+}
+
+/** What a {@link TokenError} may carry besides its code and message. */
+export interface TokenErrorDetails {
+  /** The failure underneath. Only its name, code and message are kept, see {@link TokenError.cause}. */
+  cause?: unknown
+  /** Strings that must not appear in anything the error shows. They are replaced by `[redacted]`. */
+  secrets?: readonly string[]
+  /** How long the server asked to be left alone, in milliseconds. */
+  retryAfterMs?: number | undefined
+  /** The `error` code of an OAuth error answer (RFC 6749 §5.2). */
+  error?: string | undefined
+  /** The `error_description` of an OAuth error answer (RFC 6749 §5.2). */
+  errorDescription?: string | undefined
+}
+
+/**
+ * The one error class of this library.
+ *
+ * It holds no token, secret or assertion in any property, so it can be logged as it is. `status` is the HTTP
+ * status that Express and Koa answer with when the error reaches them; `expose` is `false`, so the message
+ * stays on the server.
+ */
+export class TokenError extends Error {
+  /** What went wrong, for programs. */
+  readonly code: TokenErrorCode
+  /** The HTTP status for an answer that fails because of this error. */
+  readonly status: number
+  /** Always `false`: the message is meant for the operator, not for the browser. */
+  readonly expose = false
+  /** Whether the same call may succeed later without anyone changing anything. */
+  readonly retryable: boolean
+  /** Milliseconds to wait before the next try, when the server said so (`Retry-After`). */
+  readonly retryAfterMs?: number
+  /** The authorization server's `error` code, when it sent one (RFC 6749 §5.2). */
+  readonly error?: string
+  /** The authorization server's `error_description`, when it sent one, with secrets taken out. */
+  readonly errorDescription?: string
+
+  constructor(code: TokenErrorCode, message: string, details: TokenErrorDetails = {}) {
+    const secrets = details.secrets ?? []
+    const cause = details.cause === undefined ? undefined : bareError(details.cause, secrets)
+    super(redact(message, secrets), cause && { cause })
+    this.name = 'TokenError'
+    this.code = code
+    this.status = KINDS[code].status
+    this.retryable = KINDS[code].retryable
+    if (details.retryAfterMs !== undefined) this.retryAfterMs = details.retryAfterMs
+    if (details.error !== undefined) this.error = redact(details.error, secrets)
+    if (details.errorDescription !== undefined) {
+      this.errorDescription = redact(details.errorDescription, secrets)
+    }
+  }
+}
+
+/** A mistake in the options or in how the middleware is mounted. The message says what to change. */
+export class ConfigurationError extends TokenError {
+  constructor(message: string, details: TokenErrorDetails = {}) {
+    super('ERR_CONFIGURATION', message, details)
+    this.name = 'ConfigurationError'
+  }
+}
+
+/**
+ * A copy of an error that is safe to keep: name, code and message, nothing else.
+ *
+ * The errors of HTTP clients and stores carry requests, headers and rows, and those carry tokens.
+ */
+function bareError(error: unknown, secrets: readonly string[]): Error {
+  if (error instanceof TokenError) return error
+  const source = (typeof error === 'object' && error !== null ? error : { message: String(error) }) as {
+    name?: unknown
+    code?: unknown
+    message?: unknown
+  }
+  const bare = new Error(redact(String(source.message ?? ''), secrets))
+  // The stack of the copy would only show this function.
+  bare.stack = `${String(source.name ?? 'Error')}: ${bare.message}`
+  bare.name = String(source.name ?? 'Error')
+  if (typeof source.code === 'string') Object.assign(bare, { code: redact(source.code, secrets) })
+  return bare
+}
+
+/** Replaces every occurrence of a secret, as it is or URL-encoded, by `[redacted]`. */
+export function redact(text: string, secrets: readonly string[]): string {
+  let clean = text
+  for (const secret of secrets) {
+    if (secret === '') continue
+    const forms = [
+      secret,
+      encodeURIComponent(secret.toWellFormed()),
+      new URLSearchParams([['', secret]]).toString().slice(1),
+    ]
+    for (const form of forms) clean = clean.replaceAll(form, '[redacted]')
+  }
+  return clean
+}

@@ -1,0 +1,55 @@
+/** A token set as a grant store keeps it. The text is the library's own; a store never looks into it. */
+export interface GrantRecord {
+  /** Of two records of one grant the higher revision is the newer one. */
+  readonly revision: number
+  readonly tokens: string
+}
+
+/** What a grant store knows of a grant. */
+export interface GrantState {
+  /** The newest record that was committed; absent when none was, or when the store has forgotten it. */
+  readonly record?: GrantRecord
+  /** Whether the grant has ended. An ended grant has no record and takes none. */
+  readonly ended: boolean
+}
+
+export interface LeaseRequest {
+  /** Names who asks; different for every request of a lease. */
+  readonly owner: string
+  /** For how long the lease holds unless it is renewed, in milliseconds. */
+  readonly ttlMs: number
+  /** For how long to wait for another owner's lease, in milliseconds. */
+  readonly waitMs: number
+  /** The revision that the caller has: a newer record ends the wait, lease or not. */
+  readonly revision: number
+}
+
+/**
+ * Where the processes that serve a session agree: leases a grant to one refresher at a time and keeps its newest
+ * token set.
+ *
+ * Every method is atomic. A method that cannot reach its storage rejects; the library turns that into
+ * `ERR_GRANT_STORE`.
+ */
+export interface GrantStore {
+  /**
+   * Takes the lease of a grant, waiting for its holder if there is one.
+   *
+   * Resolves with `granted: true` as soon as the lease is the caller's; with `granted: false` as soon as there is a
+   * record newer than `revision`, the grant has ended, or `waitMs` is over. The newest state comes along either way.
+   */
+  lease(grantId: string, request: LeaseRequest): Promise<GrantState & { readonly granted: boolean }>
+  /** Prolongs a lease. Resolves with `false` when it is no longer the caller's. */
+  renew(grantId: string, owner: string, ttlMs: number): Promise<boolean>
+  /**
+   * Keeps the record if it is newer than the one held and the grant has not ended, whoever holds the lease now; then
+   * releases the lease if it is the caller's. Resolves with the state after that.
+   */
+  commit(grantId: string, owner: string, record: GrantRecord): Promise<GrantState>
+  /** Releases the lease if it is the caller's. */
+  release(grantId: string, owner: string): Promise<void>
+  /** The newest state, without taking the lease. */
+  read(grantId: string): Promise<GrantState>
+  /** Ends the grant for good: forgets its record and remembers, for longer than any request takes, that it has ended. */
+  end(grantId: string): Promise<void>
+}

@@ -1,0 +1,22 @@
+/**
+ * Reads and writes the session copy of one request's session.
+ *
+ * A copy is an opaque value of the library's own; `undefined` means that there is none. A method that cannot reach
+ * the session's storage rejects.
+ */
+export interface SessionAdapter {
+  /** The copy as the request has it. No I/O. */
+  read(): unknown
+  /** The copy as the session's storage has it now. */
+  reread(): Promise<unknown>
+  /** Puts a copy into the session, at login. Resolves when it is stored. */
+  save(copy: unknown): Promise<void>
+  /**
+   * Replaces the copy in the session's storage and touches nothing else, neither there nor in the request's session.
+   * `replaces` is asked with the copy that is stored at that moment; nobody in this process writes in between.
+   * Resolves with `false` when it declined or when the session is gone.
+   */
+  replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean>
+  /** Takes the copy out of the request's session and out of the storage, if `clears` says so of what is stored. */
+  clear(clears: (stored: unknown) => boolean): Promise<void>
+}

@@ -1,0 +1,212 @@
+/** What a caller needs of an access token. An empty need is the token that the login brought. */
+export interface TokenNeed {
+  /** Scopes the token must cover, separated by spaces (RFC 6749 §3.3). */
+  scope?: string
+  /** The API the token is for, an absolute URI (RFC 8707). */
+  resource?: string
+  /** For how long the token must still be valid, in milliseconds. Default: the `leewayMs` of the middleware. */
+  minValidityMs?: number
+  /** An access token that an API refused. Asks for one that is not this one, and for nothing if there is one. */
+  rejected?: string
+}
+
+/** One access token, with what is known of it. */
+export interface AccessToken {
+  readonly token: string
+  /** `Bearer` unless the authorization server said otherwise. */
+  readonly tokenType: string
+  /** What the token was granted for, when known, separated by spaces. */
+  readonly scope?: string
+  /** The scope that was asked for when the token was obtained; absent for the login's own token. */
+  readonly requestedScope?: string
+  /** The resource that was asked for when the token was obtained (RFC 8707). */
+  readonly resource?: string
+  /** Milliseconds since the epoch. */
+  readonly obtainedAt: number
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number
+}
+
+/** Everything currently held for a grant. Of two sets of one grant the higher revision is the newer one. */
+export interface TokenSet {
+  /** Names the grant; random, born at login, not a secret of the authorization server's. */
+  readonly grantId: string
+  /** Grows by one at each change. */
+  readonly revision: number
+  readonly refreshToken?: string
+  readonly idToken?: string
+  readonly accessTokens: readonly AccessToken[]
+}
+
+/** A token endpoint's answer (RFC 6749 §5.1), checked. */
+export interface TokenAnswer {
+  readonly accessToken?: string
+  readonly tokenType?: string
+  /** How long the access token lives from now, in milliseconds; absent when nobody said. */
+  readonly lifetimeMs?: number
+  readonly refreshToken?: string
+  readonly idToken?: string
+  readonly scope?: string
+}
+
+/** The leeway is at most this part of a token's lifetime, so that a short-lived token is not refreshed on every request. */
+const LEEWAY_PART = 1 / 4
+/** A `minValidityMs` is honoured up to this part of a token's lifetime, for the same reason. */
+const MIN_VALIDITY_PART = 9 / 10
+/** How many access tokens a set holds at most; each scope and resource asked for takes one place. */
+const MAX_ACCESS_TOKENS = 16
+
+/** The scopes of a scope string, each once. */
+export function scopesOf(scope: string | undefined): Set<string> {
+  return new Set(scope?.split(' ').filter(Boolean))
+}
+
+/** Names the access token that a need is about: equal for needs that differ in the order of scopes alone. */
+export function needKey(need: Pick<TokenNeed, 'scope' | 'resource'>): string {
+  return JSON.stringify([[...scopesOf(need.scope)].sort().join(' '), need.resource ?? ''])
+}
+
+function keyOf(token: AccessToken): string {
+  return needKey({
+    ...(token.requestedScope !== undefined && { scope: token.requestedScope }),
+    ...(token.resource !== undefined && { resource: token.resource }),
+  })
+}
+
+function covers(token: AccessToken, need: TokenNeed): boolean {
+  if ((token.resource ?? '') !== (need.resource ?? '')) return false
+  const granted = scopesOf(token.scope)
+  const needed = scopesOf(need.scope)
+  return needed.size > 0 && [...needed].every((scope) => granted.has(scope))
+}
+
+/** The access tokens that would serve a need if they were valid, the one asked for by this very need first. */
+function candidates(tokens: TokenSet, need: TokenNeed): AccessToken[] {
+  const key = needKey(need)
+  const exact = tokens.accessTokens.filter((token) => keyOf(token) === key)
+  const wider = tokens.accessTokens.filter((token) => keyOf(token) !== key && covers(token, need))
+  return [...exact, ...wider].filter((token) => token.token !== need.rejected)
+}
+
+/**
+ * An access token that serves the need and stays valid for the leeway, if there is one.
+ *
+ * The leeway shrinks to a quarter of a short-lived token's lifetime. A token that claims to have been obtained in
+ * the future was obtained before the clock was set back; its expiry means nothing any more.
+ */
+export function usableToken(
+  tokens: TokenSet,
+  need: TokenNeed,
+  now: number,
+  leewayMs: number,
+): AccessToken | undefined {
+  return candidates(tokens, need).find((token) => {
+    const lifetimeMs = token.expiresAt - token.obtainedAt
+    const leeway = Math.min(leewayMs, lifetimeMs * LEEWAY_PART)
+    const asked = Math.min(need.minValidityMs ?? 0, lifetimeMs * MIN_VALIDITY_PART)
+    return now < token.expiresAt - Math.max(leeway, asked) && now >= token.obtainedAt - CLOCK_SKEW_MS
+  })
+}
+
+/** How far the clocks of two hosts may be apart before a token seems to come from the future. */
+const CLOCK_SKEW_MS = 60_000
+
+/** An access token that serves the need and has not expired yet, leeway or not: what to serve when no better is to be had. */
+export function unexpiredToken(tokens: TokenSet, need: TokenNeed, now: number): AccessToken | undefined {
+  return candidates(tokens, need).find((token) => now < token.expiresAt)
+}
+
+/** The first token set of a new grant. */
+export function firstTokenSet(
+  grantId: string,
+  answer: TokenAnswer,
+  now: number,
+  defaultLifetimeMs: number,
+): TokenSet {
+  return {
+    grantId,
+    revision: 1,
+    accessTokens:
+      answer.accessToken === undefined
+        ? []
+        : [accessTokenOf(answer.accessToken, answer, {}, now, answer.lifetimeMs ?? defaultLifetimeMs)],
+    ...(answer.refreshToken !== undefined && { refreshToken: answer.refreshToken }),
+    ...(answer.idToken !== undefined && { idToken: answer.idToken }),
+  }
+}
+
+/**
+ * The token set after a refresh. What the answer omits (refresh token, ID token, scope) is kept; access tokens of
+ * other needs stay beside the new one until they expire (RFC 6749 §6).
+ */
+export function mergeTokens(
+  tokens: TokenSet,
+  answer: TokenAnswer & { readonly accessToken: string },
+  need: TokenNeed,
+  now: number,
+  defaultLifetimeMs: number,
+): TokenSet {
+  const key = needKey(need)
+  const replaced = tokens.accessTokens.find((token) => keyOf(token) === key)
+  const lifetimeMs =
+    answer.lifetimeMs !== undefined && answer.lifetimeMs > 0 ? answer.lifetimeMs : defaultLifetimeMs
+  const scope = answer.scope ?? replaced?.scope ?? need.scope
+  const fresh = accessTokenOf(
+    answer.accessToken,
+    { ...answer, ...(scope !== undefined && { scope }) },
+    need,
+    now,
+    lifetimeMs,
+  )
+  // The login's own token is kept past its expiry, because it knows the scope that later answers may omit.
+  const others = tokens.accessTokens.filter(
+    (token) => keyOf(token) !== key && (keyOf(token) === needKey({}) || now < token.expiresAt),
+  )
+  return {
+    ...tokens,
+    revision: tokens.revision + 1,
+    accessTokens: [fresh, ...others].slice(0, MAX_ACCESS_TOKENS),
+    ...(answer.refreshToken !== undefined && { refreshToken: answer.refreshToken }),
+    ...(answer.idToken !== undefined && { idToken: answer.idToken }),
+  }
+}
+
+/** The token set without its refresh token: nothing to refresh with, what is still valid goes on being served. */
+export function withoutRefreshToken(tokens: TokenSet): TokenSet {
+  const { refreshToken: _, ...rest } = tokens
+  return { ...rest, revision: tokens.revision + 1 }
+}
+
+/** The token set of a grant that the authorization server has ended: it holds no token, and is newer than all that did. */
+export function deadTokenSet(tokens: TokenSet): TokenSet {
+  return { grantId: tokens.grantId, revision: tokens.revision + 1, accessTokens: [] }
+}
+
+/** The newer of two token sets of one grant. A set of another grant never wins over `tokens`. */
+export function newest(tokens: TokenSet, other: TokenSet | undefined): TokenSet {
+  return other && other.grantId === tokens.grantId && other.revision > tokens.revision ? other : tokens
+}
+
+/** Every string in a token set that must not be shown. */
+export function secretsOf(tokens: TokenSet): string[] {
+  const secrets = [tokens.refreshToken, tokens.idToken, ...tokens.accessTokens.map(({ token }) => token)]
+  return secrets.filter((secret) => secret !== undefined)
+}
+
+function accessTokenOf(
+  token: string,
+  answer: Pick<TokenAnswer, 'tokenType' | 'scope'>,
+  need: TokenNeed,
+  now: number,
+  lifetimeMs: number,
+): AccessToken {
+  return {
+    token,
+    tokenType: answer.tokenType ?? 'Bearer',
+    obtainedAt: now,
+    expiresAt: now + lifetimeMs,
+    ...(answer.scope !== undefined && { scope: answer.scope }),
+    ...(need.scope !== undefined && { requestedScope: need.scope }),
+    ...(need.resource !== undefined && { resource: need.resource }),
+  }
+}
