@@ -1,0 +1,170 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { describe, expect, it } from '@jest/globals'
+import { nodesOf, syntaxOf } from './package/syntax.js'
+
+interface Import {
+  readonly from: string
+  /** A file below lib/, or the name of a package. */
+  readonly to: string
+  readonly typeOnly: boolean
+}
+
+const lib = join(import.meta.dirname, '../lib')
+const manifest = JSON.parse(readFileSync(join(lib, '../package.json'), 'utf8')) as {
+  exports: Record<string, string | { default: string }>
+}
+
+const files = readdirSync(lib, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+  .map((entry) => relative(lib, join(entry.parentPath, entry.name)))
+  .sort()
+const imports = files.flatMap(importsOf)
+
+/** What the exports map leads to: each gathers what an app imports, and nothing in lib/ imports it. */
+const entries = Object.values(manifest.exports)
+  .filter((target) => typeof target === 'object')
+  .map((target) => relative('dist', target.default).replace(/js$/, 'ts'))
+
+/** Known to every layer, and know nothing but each other. */
+const foundations = ['clock.ts', 'deadline.ts', 'errors.ts', 'events.ts', 'token-set.ts']
+
+/** Each layer, and the layers that its files may import, types included. Every file may import its own layer. */
+const layers: Record<string, readonly string[]> = {
+  entries: ['frameworks', 'outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
+  frameworks: ['outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
+  outbound: ['core', 'foundations'],
+  core: ['sessions', 'grants', 'oauth', 'foundations'],
+  sessions: ['foundations'],
+  grants: ['foundations'],
+  oauth: ['foundations'],
+  foundations: [],
+}
+
+/** What a user of the library has installed with it. Anything else is the app's own, and lib/ knows its types only. */
+const runtimePackages = ['axios', 'lru-cache', 'jose']
+
+describe('the imports of lib/', () => {
+  it('are found', () => {
+    expect(files).toContain('token-set.ts')
+    expect(imports.length).toBeGreaterThan(0)
+  })
+
+  it.each(Object.entries(layers))('of %s lead to the same layer or to: %j', (layer, allowed) => {
+    const inLayer = imports.filter(({ from, to }) => layerOf(from) === layer && files.includes(to))
+    const offending = inLayer.filter(({ to }) => ![layer, ...allowed].includes(layerOf(to)))
+    expect(offending.map(readable)).toEqual([])
+  })
+
+  it('never lead to an entry', () => {
+    expect(imports.filter(({ to }) => entries.includes(to)).map(readable)).toEqual([])
+  })
+
+  it(`load nothing at runtime but node: and ${runtimePackages.join(', ')}`, () => {
+    const offending = imports.filter(
+      ({ to, typeOnly }) =>
+        !typeOnly &&
+        !to.endsWith('.ts') &&
+        !to.startsWith('node:') &&
+        !runtimePackages.includes(packageOf(to)),
+    )
+    expect(offending.map(readable)).toEqual([])
+  })
+
+  it('form no cycle at runtime', () => {
+    expect(cyclesOf(imports.filter(({ typeOnly }) => !typeOnly))).toEqual([])
+  })
+})
+
+describe('the names in lib/', () => {
+  it('say what a thing is, and none is utils, helpers or common', () => {
+    const vague = /^(utils?|helpers?|common|shared|misc)$/i
+    const offending = files.filter((file) =>
+      file.split('/').some((part) =>
+        part
+          .replace(/\.ts$/, '')
+          .split(/[-_.]/)
+          .some((word) => vague.test(word)),
+      ),
+    )
+    expect(offending).toEqual([])
+  })
+
+  it('of the folders are the layers', () => {
+    expect(files.filter((file) => !(layerOf(file) in layers))).toEqual([])
+  })
+})
+
+describe('cyclesOf(imports)', () => {
+  const chain = (...path: string[]): Import[] =>
+    path.slice(1).map((to, index) => ({ from: path[index] as string, to, typeOnly: false }))
+
+  it.each([
+    ['a chain', chain('a', 'b', 'c'), []],
+    ['a file that imports itself', chain('a', 'a'), ['a → a']],
+    ['two files', chain('a', 'b', 'a'), ['a → b → a']],
+    ['a way into a cycle', chain('a', 'b', 'c', 'b'), ['b → c → b']],
+    ['two ways to one file', [...chain('a', 'b', 'd'), ...chain('a', 'c', 'd')], []],
+  ])('of %s', (_, of, cycles) => {
+    expect(cyclesOf(of)).toEqual(cycles)
+  })
+})
+
+function importsOf(from: string): Import[] {
+  return [...nodesOf(syntaxOf(join(lib, from)))].flatMap((node) => {
+    const specifier = specifierOf(node)
+    if (specifier === undefined) return []
+    const to = specifier.startsWith('.') ? join(dirname(from), specifier).replace(/\.js$/, '.ts') : specifier
+    return [{ from, to, typeOnly: node.type === 'TsImportType' || node.typeOnly === true }]
+  })
+}
+
+function specifierOf(node: Record<string, unknown>): string | undefined {
+  switch (node.type) {
+    case 'ImportDeclaration':
+    case 'ExportNamedDeclaration':
+    case 'ExportAllDeclaration':
+      return textOf(node.source)
+    case 'TsImportType':
+      return textOf(node.argument)
+    case 'CallExpression': {
+      const [argument] = node.arguments as { expression: unknown }[]
+      return (node.callee as { type: string }).type === 'Import' ? textOf(argument?.expression) : undefined
+    }
+    default:
+      return undefined
+  }
+}
+
+function textOf(literal: unknown): string | undefined {
+  return (literal as { value?: string } | null | undefined)?.value
+}
+
+function layerOf(file: string): string {
+  if (file.includes('/')) return file.slice(0, file.indexOf('/'))
+  if (entries.includes(file)) return 'entries'
+  return foundations.includes(file) ? 'foundations' : 'core'
+}
+
+function packageOf(specifier: string): string {
+  return specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/')
+}
+
+function readable({ from, to }: Import): string {
+  return `lib/${from} imports ${to}`
+}
+
+/** Every cycle that a walk along the imports closes, as `a → b → a`. */
+function cyclesOf(imports: readonly Import[]): string[] {
+  const cycles: string[] = []
+  const done = new Set<string>()
+  const visit = (file: string, path: readonly string[]) => {
+    if (path.includes(file)) cycles.push([...path.slice(path.indexOf(file)), file].join(' → '))
+    else if (!done.has(file)) {
+      for (const { to } of imports.filter(({ from }) => from === file)) visit(to, [...path, file])
+      done.add(file)
+    }
+  }
+  for (const { from } of imports) visit(from, [])
+  return cycles
+}
