@@ -1,4 +1,14 @@
+import type { Clock } from '../clock.js'
+import { ConfigurationError } from '../errors.js'
 import type { TokenAnswer } from '../token-set.js'
+import type { ClientAuthentication } from './client-authentication.js'
+import { endpointUrl } from './endpoint-url.js'
+import type { FormParameters } from './form.js'
+import { type GrantRequest, ownParameters } from './grant-request.js'
+import { type HttpOptions, httpClient } from './http.js'
+import { issuerUrl, type Metadata, metadataOf } from './metadata.js'
+import { type FormRequest, requestRevocation, requestTokens } from './token-endpoint.js'
+import { untilAborted } from './until-aborted.js'
 
 /** A token endpoint's answer to a refresh: it always has an access token. */
 export type RefreshAnswer = TokenAnswer & { readonly accessToken: string }
@@ -14,6 +24,141 @@ export interface AuthorizationServer {
     refreshToken: string,
     request: { readonly scope?: string; readonly resource?: string; readonly signal: AbortSignal },
   ): Promise<RefreshAnswer>
+  /** Exchanges a code, a password or an assertion for tokens (RFC 6749 §4.1.3, §4.3; RFC 7523 §2.1), once. */
+  acquire(parameters: GrantRequest, signal: AbortSignal): Promise<RefreshAnswer>
   /** Revokes a token (RFC 7009). Rejects with a `TokenError`. */
   revoke(token: string, tokenTypeHint: 'refresh_token' | 'access_token', signal: AbortSignal): Promise<void>
+}
+
+/** Who the authorization server is, where its endpoints are, and how the client authenticates. */
+export interface AuthorizationServerOptions {
+  /**
+   * The issuer identifier, e.g. `https://idp.example.com`. The endpoints are taken from its metadata (RFC 8414, OpenID
+   * Connect Discovery), fetched when first needed, except those given here.
+   */
+  readonly issuer?: string
+  /** The token endpoint. Default: the metadata's. */
+  readonly tokenEndpoint?: string
+  /** Where refreshes go, for providers with a refresh URL of its own. Default: the token endpoint. */
+  readonly refreshEndpoint?: string
+  /** The revocation endpoint (RFC 7009). Default: the metadata's. */
+  readonly revocationEndpoint?: string
+  /** The client id, as registered. */
+  readonly clientId: string
+  /** How the client authenticates, e.g. `clientSecretBasic(secret)`. */
+  readonly clientAuthentication: ClientAuthentication
+  /** Agents, a proxy, further headers. */
+  readonly http?: HttpOptions
+  readonly clock: Clock
+}
+
+type Endpoint = 'token' | 'refresh' | 'revocation'
+
+/**
+ * Speaks to an authorization server over HTTP. Sends nothing until it is asked to.
+ *
+ * @throws `ConfigurationError` when an option is missing, or an endpoint is neither https nor on the loopback
+ *   interface.
+ *
+ * @example
+ * const server = authorizationServer({
+ *   issuer: 'https://idp.example.com',
+ *   clientId: 'web',
+ *   clientAuthentication: clientSecretBasic(secret),
+ *   clock: systemClock,
+ * })
+ */
+export function authorizationServer(options: AuthorizationServerOptions): AuthorizationServer {
+  const { issuer, clientId, clientAuthentication, clock } = options
+  const explicit = checkedEndpoints(options)
+  const send = httpClient(options.http)
+  const metadata = issuer === undefined ? undefined : metadataOf(issuer, send, () => clock.now())
+
+  async function found<T>(known: T | undefined, of: (metadata: Metadata) => T, signal: AbortSignal) {
+    if (known !== undefined || !metadata) return known
+    return of(await untilAborted(metadata(), signal, "The authorization server's metadata"))
+  }
+
+  async function endpointOf(kind: Endpoint, signal: AbortSignal): Promise<string> {
+    if (kind === 'revocation') {
+      return (await found(explicit.revocation, (it) => it.revocationEndpoint, signal)) ?? noRevocation()
+    }
+    const known = kind === 'refresh' ? explicit.refresh : undefined
+    return known ?? tokenEndpoint(signal)
+  }
+
+  // The options were checked for one of the two.
+  async function tokenEndpoint(signal: AbortSignal): Promise<string> {
+    return (await found(explicit.token, (it) => it.tokenEndpoint, signal)) as string
+  }
+
+  async function formRequest(
+    kind: Endpoint,
+    parameters: FormParameters,
+    own: readonly string[],
+    signal: AbortSignal,
+  ): Promise<FormRequest> {
+    const endpoint = await endpointOf(kind, signal)
+    const client = {
+      clientId,
+      ...(issuer !== undefined && { issuer }),
+      tokenEndpoint: await tokenEndpoint(signal),
+      endpoint,
+      now: clock.now(),
+    }
+    return { what: `The ${kind} endpoint`, parameters, own, client, clientAuthentication, signal }
+  }
+
+  return {
+    async refresh(refreshToken, { scope, resource, signal }) {
+      const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken, scope, resource }
+      return requestTokens(
+        send,
+        await formRequest('refresh', parameters, ['grant_type', 'refresh_token'], signal),
+      )
+    },
+    async acquire(parameters, signal) {
+      return requestTokens(send, await formRequest('token', parameters, ownParameters(parameters), signal))
+    },
+    async revoke(token, tokenTypeHint, signal) {
+      const parameters = { token, token_type_hint: tokenTypeHint }
+      await requestRevocation(
+        send,
+        await formRequest('revocation', parameters, Object.keys(parameters), signal),
+      )
+    },
+  }
+}
+
+function checkedEndpoints(options: AuthorizationServerOptions) {
+  const { issuer, tokenEndpoint, refreshEndpoint, revocationEndpoint, clientId, clientAuthentication } =
+    options
+  if (typeof clientId !== 'string' || clientId === '') {
+    throw new ConfigurationError(
+      'clientId must be a string that is not empty: the id the client is registered by',
+    )
+  }
+  if (typeof clientAuthentication !== 'function') {
+    throw new ConfigurationError(
+      'clientAuthentication must be a function, such as clientSecretBasic(secret), privateKeyJwt(key) or publicClient()',
+    )
+  }
+  if (issuer === undefined && tokenEndpoint === undefined) {
+    throw new ConfigurationError('Give issuer, to find the endpoints by its metadata, or tokenEndpoint')
+  }
+  if (issuer !== undefined) issuerUrl(issuer)
+  const checked = (url: string | undefined, option: string) =>
+    url === undefined ? url : endpointUrl(url, option)
+  return {
+    token: checked(tokenEndpoint, 'tokenEndpoint'),
+    refresh: checked(refreshEndpoint, 'refreshEndpoint'),
+    revocation: checked(revocationEndpoint, 'revocationEndpoint'),
+  }
+}
+
+function noRevocation(): never {
+  throw new ConfigurationError(
+    'No revocation endpoint is known; give the option revocationEndpoint, or use clear(), which forgets the tokens ' +
+      'without revoking them',
+  )
 }

@@ -1,0 +1,44 @@
+/** What every grant may ask for besides. Further parameters of a provider's own are sent along, e.g. `audience`. */
+interface CommonParameters {
+  /** Scopes, separated by spaces (RFC 6749 §3.3). */
+  readonly scope?: string | undefined
+  /** The APIs the token is for (RFC 8707). */
+  readonly resource?: string | readonly string[] | undefined
+  readonly [parameter: string]: string | readonly string[] | undefined
+}
+
+/** The authorization code grant (RFC 6749 §4.1.3), with PKCE (RFC 7636 §4.5). */
+export interface AuthorizationCodeRequest extends CommonParameters {
+  readonly grant_type: 'authorization_code'
+  readonly code: string
+  /** The same as in the authorization request, if one was given there. */
+  readonly redirect_uri?: string | undefined
+  readonly code_verifier?: string | undefined
+}
+
+/** The resource owner password grant (RFC 6749 §4.3.2). */
+export interface PasswordRequest extends CommonParameters {
+  readonly grant_type: 'password'
+  readonly username: string
+  readonly password: string
+}
+
+/** The grant for a JWT about the user (RFC 7523 §2.1). */
+export interface JwtBearerRequest extends CommonParameters {
+  readonly grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer'
+  readonly assertion: string
+}
+
+/** A request for the first tokens of a grant, by the names of the wire. */
+export type GrantRequest = AuthorizationCodeRequest | PasswordRequest | JwtBearerRequest
+
+const OWN: Readonly<Record<GrantRequest['grant_type'], readonly string[]>> = {
+  authorization_code: ['code', 'redirect_uri', 'code_verifier'],
+  password: ['username', 'password'],
+  'urn:ietf:params:oauth:grant-type:jwt-bearer': ['assertion'],
+}
+
+/** The names of a grant's own parameters, in the order of its specification, whatever the caller's order. */
+export function ownParameters({ grant_type }: GrantRequest): string[] {
+  return ['grant_type', ...(OWN[grant_type] ?? [])]
+}

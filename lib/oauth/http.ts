@@ -1,0 +1,132 @@
+import type { Agent as HttpAgent } from 'node:http'
+import type { Agent as HttpsAgent } from 'node:https'
+import type { Readable } from 'node:stream'
+import { Axios, type AxiosProxyConfig, type AxiosResponse } from 'axios'
+import { TokenError } from '../errors.js'
+import { isPlainHttp, shownUrl } from './endpoint-url.js'
+import { abortedError } from './until-aborted.js'
+
+/** How the authorization server is reached. */
+export interface HttpOptions {
+  /** The agent for plain http, which is used on the loopback interface only. */
+  readonly httpAgent?: HttpAgent
+  /** The agent for https: client certificates, a CA of your own, keep-alive. */
+  readonly httpsAgent?: HttpsAgent
+  /**
+   * The proxy for https; `false` ignores the `HTTPS_PROXY` and `NO_PROXY` environment variables. Requests over
+   * plain http stay on this machine and go through no proxy.
+   */
+  readonly proxy?: AxiosProxyConfig | false
+  /** Headers sent along with each request, e.g. `User-Agent`. */
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+export interface HttpRequest {
+  /** Names the endpoint in messages, e.g. `The token endpoint`. */
+  readonly what: string
+  readonly method: 'GET' | 'POST'
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string
+  /** Strings that no error may show. */
+  readonly secrets: readonly string[]
+  readonly signal: AbortSignal
+}
+
+export interface HttpAnswer {
+  readonly status: number
+  readonly header: (name: string) => string | undefined
+  /** The body as text, or what made it unreadable. */
+  readonly body: { readonly text: string } | { readonly flaw: string }
+}
+
+/** Sends one request, once. Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when no whole answer arrives. */
+export type SendHttp = (request: HttpRequest) => Promise<HttpAnswer>
+
+/** How much of an answer is read, after decompression. */
+const MAX_ANSWER_BYTES = 1024 * 1024
+
+/**
+ * An HTTP client of our own: not the app's axios, whose defaults and interceptors must not see secrets. It follows
+ * no redirect, repeats nothing and leaves every body as it is.
+ */
+export function httpClient(options: HttpOptions = {}): SendHttp {
+  // `axios.create()` would start from the app's `axios.defaults`; the bare class starts from nothing.
+  const axios = new Axios({
+    adapter: 'http',
+    maxRedirects: 0,
+    responseType: 'stream',
+    validateStatus: () => true,
+    ...(options.httpAgent && { httpAgent: options.httpAgent }),
+    ...(options.httpsAgent && { httpsAgent: options.httpsAgent }),
+  })
+  const ownHeaders = { 'User-Agent': 'session-token-manager', ...options.headers }
+  const proxyFor = (url: string) => {
+    if (isPlainHttp(url)) return { proxy: false as const }
+    return options.proxy === undefined ? {} : { proxy: options.proxy }
+  }
+
+  return async function send(request) {
+    const { method, url, body, signal } = request
+    try {
+      const response: AxiosResponse<Readable> = await axios.request({
+        method,
+        url,
+        signal,
+        headers: mergeHeaders(ownHeaders, request.headers),
+        ...proxyFor(url),
+        ...(body !== undefined && { data: body }),
+      })
+      const { status, headers, data } = response
+      return {
+        status,
+        header: (name) => (headers[name] === undefined ? undefined : String(headers[name])),
+        body: await readBody(data),
+      }
+    } catch (error) {
+      throw unreachable(error, request)
+    }
+  }
+}
+
+/** Headers whose names differ in case alone are one header; the later one counts. */
+function mergeHeaders(...parts: Readonly<Record<string, string>>[]): Record<string, string> {
+  const merged = new Map<string, [string, string]>()
+  for (const part of parts) {
+    for (const [name, value] of Object.entries(part)) merged.set(name.toLowerCase(), [name, value])
+  }
+  return Object.fromEntries(merged.values())
+}
+
+async function readBody(stream: Readable): Promise<HttpAnswer['body']> {
+  const chunks: Buffer[] = []
+  let size = 0
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      size += chunk.length
+      // Leaving the loop destroys the stream and its connection.
+      if (size > MAX_ANSWER_BYTES) return { flaw: 'is larger than 1 MB' }
+      chunks.push(chunk)
+    }
+  } catch (error) {
+    if (isDecompressionError(error)) return { flaw: 'could not be decompressed' }
+    throw error
+  }
+  return { text: new TextDecoder().decode(Buffer.concat(chunks)) }
+}
+
+function isDecompressionError(error: unknown): boolean {
+  // zlib says Z_DATA_ERROR, Brotli ERR__ERROR_FORMAT_….
+  return error instanceof Error && /^(Z_|ERR__)/.test(String((error as NodeJS.ErrnoException).code))
+}
+
+function unreachable(error: unknown, { what, url, secrets, signal }: HttpRequest): TokenError {
+  const shown = `${what} ${shownUrl(url)}`
+  if (signal.aborted) return abortedError(signal, shown)
+  const code = (error as { code?: unknown } | null)?.code
+  const why = typeof code === 'string' ? ` (${code})` : ''
+  return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', `${shown} could not be reached${why}`, {
+    cause: error,
+    secrets,
+  })
+}

@@ -1,0 +1,124 @@
+import { ConfigurationError } from '../errors.js'
+import { endpointUrl } from './endpoint-url.js'
+import { isUnavailable, shownText, unavailableError } from './error-answer.js'
+import type { SendHttp } from './http.js'
+import { type Fields, isFields } from './token-response.js'
+
+/** What is used of an authorization server's metadata (RFC 8414 §2, OpenID Connect Discovery 1.0 §3). */
+export interface Metadata {
+  readonly issuer: string
+  readonly tokenEndpoint: string
+  readonly revocationEndpoint?: string
+  readonly jwksUri?: string
+}
+
+const WHAT = "The authorization server's metadata at"
+const CURE = 'check the option issuer, or give tokenEndpoint and revocationEndpoint instead'
+
+/**
+ * Fetches an issuer's metadata when it is first needed, once for all who ask meanwhile, and keeps it. A failure is
+ * not kept. Looks at `<issuer>/.well-known/openid-configuration` first, then where RFC 8414 §3 puts it.
+ *
+ * Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when the server cannot be reached, and with a `ConfigurationError` when
+ * there is no metadata, or it is of another issuer.
+ *
+ * @param timeoutMs How long each of the two fetches may take. No caller's signal ends them.
+ */
+export function metadataOf(
+  issuer: string,
+  send: SendHttp,
+  now: () => number,
+  timeoutMs = 10_000,
+): () => Promise<Metadata> {
+  let metadata: Promise<Metadata> | undefined
+  return () => {
+    if (metadata) return metadata
+    const fetched = fetchMetadata(issuer, send, now, timeoutMs)
+    metadata = fetched
+    fetched.catch(() => {
+      if (metadata === fetched) metadata = undefined
+    })
+    return fetched
+  }
+}
+
+/** Checks an issuer identifier: an endpoint's URL without a query (RFC 8414 §2). Returns it unchanged. */
+export function issuerUrl(value: unknown): string {
+  const issuer = endpointUrl(value, 'issuer')
+  if (issuer.includes('?'))
+    throw new ConfigurationError('issuer must not have a query; leave out the ? and what follows it')
+  return issuer
+}
+
+async function fetchMetadata(
+  issuer: string,
+  send: SendHttp,
+  now: () => number,
+  timeoutMs: number,
+): Promise<Metadata> {
+  const urls = wellKnownUrls(issuer)
+  for (const url of urls) {
+    const fields = await fetchFields(url, send, now, timeoutMs)
+    if (fields) return checkedMetadata(fields, issuer, url)
+  }
+  throw new ConfigurationError(`There is no authorization server metadata at ${urls.join(' or ')}; ${CURE}`)
+}
+
+function wellKnownUrls(issuer: string): string[] {
+  const { origin, pathname } = new URL(issuer)
+  const path = pathname.replace(/\/$/, '')
+  return [
+    `${origin}${path}/.well-known/openid-configuration`,
+    `${origin}/.well-known/oauth-authorization-server${path}`,
+  ]
+}
+
+/** The metadata at a URL, `undefined` when there is none. */
+async function fetchFields(
+  url: string,
+  send: SendHttp,
+  now: () => number,
+  timeoutMs: number,
+): Promise<Fields | undefined> {
+  const answer = await send({
+    what: WHAT,
+    method: 'GET',
+    url,
+    headers: { Accept: 'application/json' },
+    secrets: [],
+    signal: AbortSignal.timeout(timeoutMs),
+  })
+  if (isUnavailable(answer))
+    throw unavailableError(answer, { what: `${WHAT} ${url}`, secrets: [], now: now() })
+  if (answer.status !== 200 || !('text' in answer.body)) return undefined
+  return parsed(answer.body.text)
+}
+
+function parsed(text: string): Fields | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return isFields(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function checkedMetadata(fields: Fields, issuer: string, url: string): Metadata {
+  if (fields.issuer !== issuer) {
+    const theirs = typeof fields.issuer === 'string' ? `"${shownText(fields.issuer, [], 200)}"` : 'none'
+    throw new ConfigurationError(
+      `The metadata at ${url} is of another issuer: ${theirs}, not "${issuer}" (they must be identical, RFC 8414 §3.3); ${CURE}`,
+    )
+  }
+  const endpoint = (name: string) => endpointUrl(fields[name], `${name} in the metadata at ${url}`)
+  const optional = (name: string) => (typeof fields[name] === 'string' ? endpoint(name) : undefined)
+  const tokenEndpoint = endpoint('token_endpoint')
+  const revocationEndpoint = optional('revocation_endpoint')
+  const jwksUri = optional('jwks_uri')
+  return {
+    issuer,
+    tokenEndpoint,
+    ...(revocationEndpoint !== undefined && { revocationEndpoint }),
+    ...(jwksUri !== undefined && { jwksUri }),
+  }
+}

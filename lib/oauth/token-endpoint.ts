@@ -1,0 +1,89 @@
+import { TokenError } from '../errors.js'
+import type { RefreshAnswer } from './authorization-server.js'
+import type {
+  ClientAuthentication,
+  ClientAuthenticationRequest,
+  ClientCredentials,
+} from './client-authentication.js'
+import { shownUrl } from './endpoint-url.js'
+import { type AnswerContext, errorOfAnswer, fieldsOfAnswer } from './error-answer.js'
+import { encodedForm, type FormParameters, orderedForm, secretsOfRequest } from './form.js'
+import type { HttpAnswer, SendHttp } from './http.js'
+import { secretsOfAnswer, tokenResponse } from './token-response.js'
+import { untilAborted } from './until-aborted.js'
+
+/** A form to be sent to an endpoint of the authorization server, with the client's authentication added. */
+export interface FormRequest {
+  /** Names the endpoint in messages, e.g. `The token endpoint`. */
+  readonly what: string
+  readonly parameters: FormParameters
+  /** The names of the parameters that go before the client authentication's, in their order. */
+  readonly own: readonly string[]
+  readonly client: ClientAuthenticationRequest
+  readonly clientAuthentication: ClientAuthentication
+  readonly signal: AbortSignal
+}
+
+const FORM_HEADERS = {
+  'Content-Type': 'application/x-www-form-urlencoded;charset=UTF-8',
+  Accept: 'application/json',
+}
+
+/** Asks the token endpoint for tokens (RFC 6749 §4, §6), once: nothing is sent again when it fails. */
+export async function requestTokens(send: SendHttp, request: FormRequest): Promise<RefreshAnswer> {
+  const { answer, context } = await sendForm(send, request)
+  const fields = fieldsOfAnswer(answer, context)
+  try {
+    return tokenResponse(fields, context.now)
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error
+    throw new TokenError(error.code, error.message, {
+      secrets: [...context.secrets, ...secretsOfAnswer(fields)],
+    })
+  }
+}
+
+/** Asks the revocation endpoint to revoke (RFC 7009 §2), once. A success has no content that matters. */
+export async function requestRevocation(send: SendHttp, request: FormRequest): Promise<void> {
+  await sendForm(send, request)
+}
+
+/** Sends a form, and rejects unless the answer is a success (2xx). */
+async function sendForm(
+  send: SendHttp,
+  request: FormRequest,
+): Promise<{ answer: HttpAnswer; context: AnswerContext }> {
+  const { what, parameters, own, client, signal } = request
+  const { endpoint, now } = client
+  const credentials = await clientCredentials(request)
+  const form = orderedForm(parameters, own, credentials)
+  const secrets = secretsOfRequest(form, credentials)
+  const headers = { ...credentials.headers, ...FORM_HEADERS }
+  const answer = await send({
+    what,
+    method: 'POST',
+    url: endpoint,
+    headers,
+    body: encodedForm(form),
+    secrets,
+    signal,
+  })
+  const context = { what: `${what} ${shownUrl(endpoint)}`, secrets, now }
+  if (answer.status < 200 || answer.status >= 300) throw errorOfAnswer(answer, context)
+  return { answer, context }
+}
+
+async function clientCredentials({
+  client,
+  clientAuthentication,
+  signal,
+}: FormRequest): Promise<ClientCredentials> {
+  const failed = 'The client authentication could not be made, so nothing was sent'
+  try {
+    const made = Promise.resolve().then(() => clientAuthentication(client))
+    return await untilAborted(made, signal, 'The client authentication')
+  } catch (error) {
+    if (error instanceof TokenError) throw error
+    throw new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', failed, { cause: error })
+  }
+}

@@ -1,0 +1,178 @@
+import { decodeJwt } from 'jose'
+import { TokenError } from '../errors.js'
+import type { TokenAnswer } from '../token-set.js'
+
+/** A JSON object, nothing of it checked. */
+export type Fields = Readonly<Record<string, unknown>>
+
+/** A token answer that is sure to have an access token. */
+type AccessTokenAnswer = TokenAnswer & { readonly accessToken: string }
+
+/** No token lives longer; what claims to is cut to ten years, so that its expiry stays a date. */
+const MAX_LIFETIME_MS = 10 * 365 * 24 * 60 * 60 * 1000
+/** Numbers below are seconds since the epoch, numbers above milliseconds. */
+const SECONDS_OR_MILLISECONDS = 1e11
+
+/**
+ * Reads a token endpoint's answer (RFC 6749 §5.1). `null` and the empty string count as omitted.
+ *
+ * @throws `ERR_INVALID_TOKEN_RESPONSE` when it has no access token, or something in it is of the wrong type.
+ */
+export function tokenResponse(fields: Fields, now: number): AccessTokenAnswer {
+  const answer = readTokens({ ...fields, expires_at: undefined }, now, "The token endpoint's answer")
+  if (answer.accessToken === undefined) {
+    throw invalid(`The token endpoint's answer has no access_token${errorIn(fields)}`, fields)
+  }
+  return { ...answer, accessToken: answer.accessToken }
+}
+
+/**
+ * Reads the tokens that `req.tokens.set(value)` is handed: a token endpoint's answer as it is (snake_case), or as
+ * openid-client, simple-oauth2, arctic and Passport strategies hand it over, or in camelCase. `expires_in` is in
+ * seconds from now; `expires_at` a `Date`, an ISO 8601 string or seconds since the epoch.
+ *
+ * @throws `ERR_INVALID_TOKEN_RESPONSE` with a message that says what to pass.
+ */
+export function handedOverTokens(value: unknown, now: number): TokenAnswer {
+  const fields = wireNames(tokensObject(value))
+  if (fields.error !== undefined && fields.error !== null) {
+    throw invalid(
+      `${HANDED_OVER} is an OAuth error${errorIn(fields)}; handle it before setting tokens`,
+      fields,
+    )
+  }
+  const answer = readTokens(fields, now, HANDED_OVER)
+  if (answer.accessToken === undefined && answer.refreshToken === undefined) {
+    throw invalid(`${HANDED_OVER} has neither an access_token nor a refresh_token; ${WHAT_TO_PASS}`, fields)
+  }
+  return answer
+}
+
+const HANDED_OVER = 'What tokens.set() was given'
+const WHAT_TO_PASS =
+  "pass the token endpoint's answer, such as { access_token, refresh_token, expires_in }, or what your OAuth library made of it"
+
+/** Every token in an answer: what no error may show. */
+export function secretsOfAnswer(fields: Fields): string[] {
+  return ['access_token', 'refresh_token', 'id_token']
+    .map((name) => fields[name])
+    .filter((value) => typeof value === 'string')
+}
+
+/** Whether a value is an object with fields: not `null`, not an array. */
+export function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function readTokens(fields: Fields, now: number, what: string): TokenAnswer {
+  const text = (name: string) => textField(fields, name, what)
+  const accessToken = text('access_token')
+  // Anything else could not be sent in a header (RFC 6749 appendix A.12).
+  if (accessToken !== undefined && !/^[\x20-\x7e]+$/.test(accessToken)) {
+    throw invalid(`${what} has an access_token with characters that no HTTP header may hold`, fields)
+  }
+  const tokenType = text('token_type')
+  const refreshToken = text('refresh_token')
+  const idToken = text('id_token')
+  const scope = text('scope')
+  const lifetimeMs = accessToken === undefined ? undefined : lifetimeOf(fields, accessToken, now)
+  return {
+    ...(accessToken !== undefined && { accessToken }),
+    ...(tokenType !== undefined && { tokenType }),
+    ...(lifetimeMs !== undefined && { lifetimeMs }),
+    ...(refreshToken !== undefined && { refreshToken }),
+    ...(idToken !== undefined && { idToken }),
+    ...(scope !== undefined && { scope }),
+  }
+}
+
+function textField(fields: Fields, name: string, what: string): string | undefined {
+  const value = fields[name]
+  if (value === undefined || value === null || value === '') return undefined
+  if (typeof value === 'string') return value
+  throw invalid(`${what} has a ${name} that is not a string`, fields)
+}
+
+function lifetimeOf(fields: Fields, accessToken: string, now: number): number | undefined {
+  const expiresAt = epochMs(fields.expires_at)
+  const lifetimeMs =
+    (expiresAt === undefined ? undefined : expiresAt - now) ??
+    secondsOf(fields.expires_in) ??
+    lifetimeOfJwt(accessToken, now)
+  return lifetimeMs === undefined ? undefined : Math.min(lifetimeMs, MAX_LIFETIME_MS)
+}
+
+/** `expires_in` in milliseconds; `undefined` unless it is a number above zero, possibly written as a string. */
+function secondsOf(value: unknown): number | undefined {
+  const seconds = typeof value === 'string' && /^\d+(\.\d+)?$/.test(value) ? Number(value) : value
+  return typeof seconds === 'number' && Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined
+}
+
+/** The life of a JWT access token by its `exp` (RFC 9068 §2.2); not longer than from its `iat`, if our clock is slow. */
+function lifetimeOfJwt(accessToken: string, now: number): number | undefined {
+  try {
+    const { exp, iat } = decodeJwt(accessToken)
+    if (typeof exp !== 'number') return undefined
+    const seconds = Math.min(exp - now / 1000, typeof iat === 'number' ? exp - iat : Infinity)
+    return seconds > 0 ? Math.round(seconds * 1000) : undefined
+  } catch {
+    // Not a JWT: most access tokens are opaque.
+    return undefined
+  }
+}
+
+/** Milliseconds since the epoch of a `Date`, a date string, or a number of seconds or milliseconds. */
+function epochMs(value: unknown): number | undefined {
+  if (typeof value === 'string') return epochMs(/^\d+$/.test(value) ? Number(value) : new Date(value))
+  const number = isDate(value) ? value.getTime() : value
+  if (typeof number !== 'number' || !Number.isFinite(number)) return undefined
+  return isDate(value) || number > SECONDS_OR_MILLISECONDS ? number : number * 1000
+}
+
+function isDate(value: unknown): value is Date {
+  return Object.prototype.toString.call(value) === '[object Date]'
+}
+
+/** The names that libraries give to the fields of a token answer; the first one present counts. */
+const NAMES: Readonly<Record<string, readonly string[]>> = {
+  access_token: ['access_token', 'accessToken'],
+  token_type: ['token_type', 'tokenType'],
+  refresh_token: ['refresh_token', 'refreshToken'],
+  id_token: ['id_token', 'idToken'],
+  scope: ['scope', 'scopes'],
+  expires_in: ['expires_in', 'expiresIn'],
+  expires_at: ['expires_at', 'expiresAt', 'accessTokenExpiresAt', 'expiresOn'],
+  error: ['error'],
+  error_description: ['error_description'],
+}
+
+function wireNames(value: Fields): Fields {
+  const fields = Object.entries(NAMES).map(([wireName, names]): [string, unknown] => {
+    const found = names.map((name) => value[name]).find((field) => field !== undefined && field !== null)
+    return [wireName, wireName === 'scope' && Array.isArray(found) ? found.join(' ') : found]
+  })
+  return Object.fromEntries(fields)
+}
+
+/** The object that has the tokens in its fields. */
+function tokensObject(value: unknown): Fields {
+  if (!isFields(value)) throw invalid(`${HANDED_OVER} is ${shownType(value)}; ${WHAT_TO_PASS}`)
+  if (typeof value.then === 'function') throw invalid(`${HANDED_OVER} is a Promise; await it`)
+  // arctic's OAuth2Tokens and simple-oauth2's AccessToken wrap the answer.
+  if (typeof value.accessToken === 'function' && isFields(value.data)) return value.data
+  if (value.access_token === undefined && isFields(value.token)) return value.token
+  return value
+}
+
+function shownType(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  return Array.isArray(value) ? 'an array' : `a ${typeof value}`
+}
+
+function errorIn({ error }: Fields): string {
+  return typeof error === 'string' && /^[\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(error) ? ` (${error})` : ''
+}
+
+function invalid(message: string, fields: Fields = {}): TokenError {
+  return new TokenError('ERR_INVALID_TOKEN_RESPONSE', message, { secrets: secretsOfAnswer(fields) })
+}

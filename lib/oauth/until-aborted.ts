@@ -1,0 +1,20 @@
+import { TokenError } from '../errors.js'
+
+/** Settles as the promise does, or rejects once the signal is aborted; the work behind the promise goes on. */
+export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal, what: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const giveUp = () => reject(abortedError(signal, what))
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', giveUp))
+    if (signal.aborted) giveUp()
+    else signal.addEventListener('abort', giveUp, { once: true })
+  })
+}
+
+/** What a caller gets whose signal was aborted. */
+export function abortedError(signal: AbortSignal, what: string): TokenError {
+  const timedOut = signal.reason instanceof Error && signal.reason.name === 'TimeoutError'
+  return new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    `${what} ${timedOut ? 'did not answer in time' : 'was given up, its signal was aborted'}`,
+  )
+}
