@@ -1,0 +1,28 @@
+import type { Adapter, AdapterPayload } from 'oidc-provider'
+
+/** Keeps what an authorization server knows, in memory and without a limit. One for each server. */
+export function oidcStorage(): () => Adapter {
+  return () => {
+    const table = new Map<string, AdapterPayload>()
+    const findBy = async (key: 'uid' | 'userCode', value: string) =>
+      [...table.values()].find((payload) => payload[key] === value)
+    return {
+      async upsert(id, payload) {
+        table.set(id, payload)
+      },
+      find: async (id) => table.get(id),
+      findByUid: (uid) => findBy('uid', uid),
+      findByUserCode: (userCode) => findBy('userCode', userCode),
+      async consume(id) {
+        const payload = table.get(id)
+        if (payload) table.set(id, { ...payload, consumed: Math.floor(Date.now() / 1000) })
+      },
+      async destroy(id) {
+        table.delete(id)
+      },
+      async revokeByGrantId(grantId) {
+        for (const [id, payload] of table) if (payload.grantId === grantId) table.delete(id)
+      },
+    }
+  }
+}
