@@ -234,13 +234,12 @@ function configuration(
 ): Configuration {
   const jwt = options.accessTokenFormat === 'jwt'
   return {
-    adapter: oidcStorage(),
+    adapter: oidcStorage([...registrations(), ...(options.clients ?? [])]),
     jwks: {
       keys: [{ ...signingKey.privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' } as never],
     },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     clientDefaults: { id_token_signed_response_alg: 'ES256' },
-    clients: [...registrations(), ...(options.clients ?? [])],
     scopes: SCOPE.split(' '),
     rotateRefreshToken: true,
     ttl: {

@@ -1,9 +1,15 @@
-import type { Adapter, AdapterPayload } from 'oidc-provider'
+import type { Adapter, AdapterPayload, ClientMetadata } from 'oidc-provider'
 
-/** Keeps what an authorization server knows, in memory and without a limit. One for each server. */
-export function oidcStorage(): () => Adapter {
-  return () => {
+/**
+ * Keeps what an authorization server knows, in memory and without a limit. One for each server.
+ *
+ * The clients are in here, not in the configuration: oidc-provider takes a structured clone of what is configured, and
+ * under jest that clone is of another realm, whose objects oidc-provider does not take for plain ones.
+ */
+export function oidcStorage(clients: readonly ClientMetadata[]): (model: string) => Adapter {
+  return (model) => {
     const table = new Map<string, AdapterPayload>()
+    if (model === 'Client') for (const client of clients) table.set(client.client_id, client)
     const findBy = async (key: 'uid' | 'userCode', value: string) =>
       [...table.values()].find((payload) => payload[key] === value)
     return {

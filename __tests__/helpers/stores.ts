@@ -125,6 +125,8 @@ const fileStoreFactory = createRequire(import.meta.url)('session-file-store') as
 /** A session store that survives a restart. */
 export interface FileStore {
   readonly store: Store
+  /** The directory of the files. */
+  readonly path: string
   /** A second store over the same files, as another process would open it. */
   reopen(): Store
   /** Deletes the files. */
@@ -136,5 +138,5 @@ export async function fileStore(): Promise<FileStore> {
   const path = await mkdtemp(join(tmpdir(), 'sessions-'))
   const FileSessionStore = fileStoreFactory(session)
   const reopen = () => new FileSessionStore({ path, retries: 0, reapInterval: -1, logFn: () => {} })
-  return { store: reopen(), reopen, close: () => rm(path, { recursive: true, force: true }) }
+  return { store: reopen(), path, reopen, close: () => rm(path, { recursive: true, force: true }) }
 }
