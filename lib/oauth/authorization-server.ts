@@ -4,11 +4,13 @@ import type { TokenAnswer } from '../token-set.js'
 import type { ClientAuthentication } from './client-authentication.js'
 import { endpointUrl } from './endpoint-url.js'
 import type { FormParameters } from './form.js'
-import { type GrantRequest, ownParameters } from './grant-request.js'
+import { type AcquireParameters, ownParameters } from './grant-request.js'
 import { type HttpOptions, httpClient } from './http.js'
 import { issuerUrl, type Metadata, metadataOf } from './metadata.js'
 import { type FormRequest, requestRevocation, requestTokens } from './token-endpoint.js'
 import { untilAborted } from './until-aborted.js'
+
+export type { AcquireParameters }
 
 /** A token endpoint's answer to a refresh: it always has an access token. */
 export type RefreshAnswer = TokenAnswer & { readonly accessToken: string }
@@ -25,7 +27,7 @@ export interface AuthorizationServer {
     request: { readonly scope?: string; readonly resource?: string; readonly signal: AbortSignal },
   ): Promise<RefreshAnswer>
   /** Exchanges a code, a password or an assertion for tokens (RFC 6749 §4.1.3, §4.3; RFC 7523 §2.1), once. */
-  acquire(parameters: GrantRequest, signal: AbortSignal): Promise<RefreshAnswer>
+  acquire(parameters: AcquireParameters, signal: AbortSignal): Promise<RefreshAnswer>
   /** Revokes a token (RFC 7009). Rejects with a `TokenError`. */
   revoke(token: string, tokenTypeHint: 'refresh_token' | 'access_token', signal: AbortSignal): Promise<void>
 }

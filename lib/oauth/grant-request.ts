@@ -30,15 +30,15 @@ export interface JwtBearerRequest extends CommonParameters {
 }
 
 /** A request for the first tokens of a grant, by the names of the wire. */
-export type GrantRequest = AuthorizationCodeRequest | PasswordRequest | JwtBearerRequest
+export type AcquireParameters = AuthorizationCodeRequest | PasswordRequest | JwtBearerRequest
 
-const OWN: Readonly<Record<GrantRequest['grant_type'], readonly string[]>> = {
+const OWN: Readonly<Record<AcquireParameters['grant_type'], readonly string[]>> = {
   authorization_code: ['code', 'redirect_uri', 'code_verifier'],
   password: ['username', 'password'],
   'urn:ietf:params:oauth:grant-type:jwt-bearer': ['assertion'],
 }
 
 /** The names of a grant's own parameters, in the order of its specification, whatever the caller's order. */
-export function ownParameters({ grant_type }: GrantRequest): string[] {
+export function ownParameters({ grant_type }: AcquireParameters): string[] {
   return ['grant_type', ...(OWN[grant_type] ?? [])]
 }
