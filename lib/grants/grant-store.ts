@@ -50,6 +50,9 @@ export interface GrantStore {
   release(grantId: string, owner: string): Promise<void>
   /** The newest state, without taking the lease. */
   read(grantId: string): Promise<GrantState>
-  /** Ends the grant for good: forgets its record and remembers, for longer than any request takes, that it has ended. */
-  end(grantId: string): Promise<void>
+  /**
+   * Ends the grant for good: forgets its record and remembers, for longer than any request takes, that it has ended.
+   * Resolves with the record it forgot.
+   */
+  end(grantId: string): Promise<GrantRecord | undefined>
 }

@@ -1,0 +1,38 @@
+import type { TokenError } from './errors.js'
+
+/**
+ * What the library tells an `onEvent` listener. No event holds a token; `grantId` is a random name that tells the
+ * grants in a log apart.
+ */
+export type TokenEvent =
+  /** A refresh succeeded. `durationMs` is the time from taking the lease until the tokens were stored. */
+  | {
+      readonly type: 'refreshed'
+      readonly grantId: string
+      readonly revision: number
+      readonly durationMs: number
+    }
+  /** A refresh failed. The session still holds what it held, unless the error says that the grant is dead. */
+  | { readonly type: 'refresh_failed'; readonly grantId: string; readonly error: TokenError }
+  /** The session store would not take refreshed tokens. They are kept in the grant store; the next request tries again. */
+  | { readonly type: 'session_write_failed'; readonly grantId: string; readonly error: TokenError }
+  /** The grant store could not be told of new tokens or of an end. */
+  | { readonly type: 'grant_store_failed'; readonly grantId: string; readonly error: TokenError }
+  /** Tokens arrived for a grant that had ended meanwhile, and were revoked at the authorization server. */
+  | { readonly type: 'late_tokens_revoked'; readonly grantId: string }
+  /** Tokens that should have been revoked could not be. */
+  | { readonly type: 'revocation_failed'; readonly grantId: string; readonly error: TokenError }
+
+export type TokenEventListener = (event: TokenEvent) => void
+
+/** Calls a listener such that its failure does no harm: an event is news, not a step. */
+export function emitterOf(listener: TokenEventListener | undefined): TokenEventListener {
+  if (!listener) return () => {}
+  return (event) => {
+    try {
+      listener(event)
+    } catch {
+      // The listener's own affair.
+    }
+  }
+}

@@ -1,0 +1,93 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { ConfigurationError, TokenError } from '../errors.js'
+import { refuseUnknown } from '../options.js'
+import { SessionTokens } from '../session-tokens.js'
+import type { TokenNeed } from '../token-set.js'
+
+/** What a route needs, and what becomes of those who have no tokens. */
+export interface RequireTokensOptions extends Omit<TokenNeed, 'rejected'> {
+  /**
+   * Where a browser that asks for a page is sent to log in: a path, or an absolute URL. The path it came for is
+   * appended as `returnTo`. Left out: everyone without tokens gets 401.
+   */
+  loginPath?: string
+  /** The name of the query parameter with the return path. Default: `'returnTo'`. */
+  returnToParameter?: string
+  /** The `property` of the `sessionTokens()` in question. Default: `'tokens'`. */
+  property?: string
+}
+
+type Next = (error?: unknown) => void
+type GuardedRequest = IncomingMessage & { originalUrl?: string; [property: string]: unknown }
+
+const OPTIONS = ['scope', 'resource', 'minValidityMs', 'loginPath', 'returnToParameter', 'property'] as const
+
+/**
+ * Guards a route: the handler runs with a fresh access token at hand, or not at all. What is asked for here is the
+ * default of `getAccessToken()` and `axios()` for the rest of the request.
+ *
+ * Without tokens a page is redirected to `loginPath`, and everything else is answered with 401 and a problem body
+ * (RFC 9457). Other failures go to the app's error handler as `TokenError`.
+ *
+ * @example
+ * app.get('/orders', requireTokens({ scope: 'orders.read', loginPath: '/login' }), handler)
+ */
+export function requireTokens(options: RequireTokensOptions = {}) {
+  refuseUnknown(options, OPTIONS, 'requireTokens()')
+  const { loginPath, returnToParameter = 'returnTo', property = 'tokens', ...need } = options
+  if (loginPath !== undefined && !isPathOrUrl(loginPath)) {
+    throw new ConfigurationError("`loginPath` must be a path such as '/login', or an absolute https URL.")
+  }
+
+  return async function requireTokensMiddleware(
+    request: IncomingMessage,
+    response: ServerResponse,
+    next: Next,
+  ): Promise<void> {
+    const guarded = request as GuardedRequest
+    const tokens = guarded[property]
+    if (!(tokens instanceof SessionTokens)) {
+      next(
+        new ConfigurationError(`req.${property} is missing. Mount sessionTokens() before requireTokens().`),
+      )
+      return
+    }
+    try {
+      await tokens.require(need)
+    } catch (error) {
+      if (!(error instanceof TokenError) || error.status !== 401) next(error)
+      else if (loginPath !== undefined && asksForPage(request)) {
+        redirectToLogin(response, loginPath, returnToParameter, guarded.originalUrl ?? request.url ?? '/')
+      } else answerUnauthorized(response)
+      return
+    }
+    next()
+  }
+}
+
+function isPathOrUrl(path: string): boolean {
+  return /^\/(?![/\\])/.test(path) || /^https:\/\//.test(path)
+}
+
+/** Whether a browser asks for a page to show, rather than a script for data. */
+function asksForPage(request: IncomingMessage): boolean {
+  if (request.method !== 'GET' && request.method !== 'HEAD') return false
+  const mode = request.headers['sec-fetch-mode']
+  if (mode !== undefined) return mode === 'navigate'
+  return request.headers.accept?.includes('text/html') ?? false
+}
+
+function redirectToLogin(response: ServerResponse, loginPath: string, parameter: string, path: string): void {
+  // A path of two slashes would be another host to a browser that is sent there later.
+  const returnTo = isPathOrUrl(path) && path.startsWith('/') ? path : '/'
+  const separator = loginPath.includes('?') ? '&' : '?'
+  const location = `${loginPath}${separator}${new URLSearchParams({ [parameter]: returnTo })}`
+  response.writeHead(302, { Location: location, 'Cache-Control': 'no-store' })
+  response.end()
+}
+
+function answerUnauthorized(response: ServerResponse): void {
+  const problem = { type: 'about:blank', title: 'Unauthorized', status: 401, detail: 'Log in first.' }
+  response.writeHead(401, { 'Content-Type': 'application/problem+json', 'Cache-Control': 'no-store' })
+  response.end(JSON.stringify(problem))
+}

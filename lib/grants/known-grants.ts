@@ -1,0 +1,78 @@
+import { LRUCache } from 'lru-cache'
+import { type Clock, systemClock } from '../clock.js'
+import type { TokenSet } from '../token-set.js'
+
+interface Known {
+  readonly tokens: TokenSet
+  /** When this process learned of the tokens, on both clocks. */
+  readonly learnedAt: { readonly now: number; readonly monotonic: number }
+  /** The newest revision that this process has seen stored in the session. */
+  storedRevision: number
+}
+
+/** How a grant ended: whether tokens that still arrive for it are to be revoked at the authorization server. */
+export interface End {
+  readonly revokeLateTokens: boolean
+}
+
+const MAX_GRANTS = 10_000
+const MAX_ENDED = 100_000
+
+/** What this process knows of grants without asking anybody: newer tokens than a request's session may hold, and ends. */
+export class KnownGrants {
+  readonly #clock: Clock
+  readonly #known = new LRUCache<string, Known>({ max: MAX_GRANTS })
+  readonly #ended = new LRUCache<string, End>({ max: MAX_ENDED })
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  get(grantId: string): TokenSet | undefined {
+    return this.#known.get(grantId)?.tokens
+  }
+
+  /** Keeps a token set if it is newer than the one known. */
+  learn(tokens: TokenSet): void {
+    const known = this.#known.get(tokens.grantId)
+    if (this.#ended.has(tokens.grantId) || (known && known.tokens.revision >= tokens.revision)) return
+    this.#known.set(tokens.grantId, {
+      tokens,
+      learnedAt: { now: this.#clock.now(), monotonic: this.#clock.monotonic() },
+      storedRevision: known?.storedRevision ?? 0,
+    })
+  }
+
+  /**
+   * The time by which the grant's tokens are judged, in milliseconds since the epoch. It does not go back behind the
+   * moment when the tokens were learned plus the time that has passed since, whatever happens to the machine's clock.
+   */
+  now(grantId: string): number {
+    const learnedAt = this.#known.get(grantId)?.learnedAt
+    const now = this.#clock.now()
+    return learnedAt ? Math.max(now, learnedAt.now + this.#clock.monotonic() - learnedAt.monotonic) : now
+  }
+
+  markStored(tokens: TokenSet): void {
+    const known = this.#known.get(tokens.grantId)
+    if (known) known.storedRevision = Math.max(known.storedRevision, tokens.revision)
+  }
+
+  /** Whether the session is known to hold the newest tokens, as far as this process wrote any. */
+  isStored(tokens: TokenSet): boolean {
+    const known = this.#known.get(tokens.grantId)
+    return !known || known.storedRevision >= tokens.revision
+  }
+
+  end(grantId: string, end: End): void {
+    this.#known.delete(grantId)
+    if (!this.#ended.has(grantId)) this.#ended.set(grantId, end)
+  }
+
+  ended(grantId: string): End | undefined {
+    return this.#ended.get(grantId)
+  }
+}
+
+/** What this process knows, whoever asks: two middlewares of one app, mounted for the same sessions, know the same. */
+export const knownInThisProcess = new KnownGrants(systemClock)

@@ -1,0 +1,62 @@
+import { randomUUID } from 'node:crypto'
+import type { GrantRecord, GrantState, GrantStore } from './grant-store.js'
+
+/** How long a lease holds unless it is renewed. A process that dies holds the others up for this long at most. */
+export const LEASE_MS = 5_000
+
+/** One process's turn to refresh a grant: renewed until it is committed or released. */
+export class Lease {
+  readonly #grants: GrantStore
+  readonly #grantId: string
+  readonly #owner = randomUUID()
+  #renewal: NodeJS.Timeout | undefined
+  #held = false
+  #over = false
+
+  constructor(grants: GrantStore, grantId: string) {
+    this.#grants = grants
+    this.#grantId = grantId
+  }
+
+  /** Waits for the lease, or for a record newer than `revision`, for `waitMs` at most. */
+  async take(revision: number, waitMs: number): Promise<GrantState & { readonly granted: boolean }> {
+    const request = { owner: this.#owner, ttlMs: LEASE_MS, waitMs, revision }
+    const answer = await this.#grants.lease(this.#grantId, request)
+    if (answer.granted) {
+      this.#held = true
+      this.#keepRenewing()
+      // It came after the caller had given up.
+      if (this.#over) await this.release()
+    }
+    return answer
+  }
+
+  /** Stores a record and releases the lease. Also after the lease was lost: what is newer is worth keeping. */
+  async commit(record: GrantRecord): Promise<GrantState> {
+    this.#stopRenewing()
+    const state = await this.#grants.commit(this.#grantId, this.#owner, record)
+    this.#held = false
+    return state
+  }
+
+  /** Releases the lease if it is held, or as soon as it is. */
+  async release(): Promise<void> {
+    this.#over = true
+    this.#stopRenewing()
+    if (!this.#held) return
+    this.#held = false
+    await this.#grants.release(this.#grantId, this.#owner)
+  }
+
+  #keepRenewing(): void {
+    this.#renewal = setInterval(() => {
+      // A renewal that fails is tried again at the next beat; a lease that is lost does not stop the refresh.
+      this.#grants.renew(this.#grantId, this.#owner, LEASE_MS).catch(() => {})
+    }, LEASE_MS / 3)
+    this.#renewal.unref()
+  }
+
+  #stopRenewing(): void {
+    clearInterval(this.#renewal)
+  }
+}

@@ -1,0 +1,24 @@
+export { ConfigurationError, TokenError, type TokenErrorCode } from './errors.js'
+export type { TokenEvent, TokenEventListener } from './events.js'
+export { type SessionTokensMiddleware, sessionTokens } from './frameworks/express.js'
+export { type RequireTokensOptions, requireTokens } from './frameworks/require-tokens.js'
+export type { GrantRecord, GrantState, GrantStore, LeaseRequest } from './grants/grant-store.js'
+export { type MemoryGrantStoreOptions, memoryGrantStore } from './grants/memory.js'
+export {
+  type ClientAuthentication,
+  type ClientAuthenticationRequest,
+  type ClientCredentials,
+  clientAssertion,
+  clientSecretBasic,
+  clientSecretJwt,
+  clientSecretPost,
+  privateKeyJwt,
+  publicClient,
+} from './oauth/client-authentication.js'
+export type { HttpOptions } from './oauth/http.js'
+export type { SessionTokensOptions } from './options.js'
+export type { SessionAxiosConfig } from './outbound/axios.js'
+export type { SessionTokens } from './session-tokens.js'
+export type { SessionCopy } from './sessions/session-copy.js'
+export type { TokenNeed } from './token-set.js'
+export type { TokenSource, ValidAccessToken } from './token-source.js'

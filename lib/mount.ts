@@ -1,0 +1,55 @@
+import { type Clock, systemClock } from './clock.js'
+import { emitterOf } from './events.js'
+import type { GrantStore } from './grants/grant-store.js'
+import { type KnownGrants, knownInThisProcess } from './grants/known-grants.js'
+import { memoryGrantStore } from './grants/memory.js'
+import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
+import { checkedOptions, type SessionTokensOptions } from './options.js'
+import { ExpressSessions } from './sessions/express-session.js'
+import { SessionCopies } from './sessions/session-copy.js'
+import { TokenManager } from './token-manager.js'
+
+/** One mounted middleware: the parts that all its requests share. */
+export interface Mount {
+  readonly property: string
+  readonly clock: Clock
+  readonly server: AuthorizationServer
+  readonly sessions: ExpressSessions
+  readonly manager: TokenManager
+}
+
+/** What a process has one of. Tests replace it to play several processes, and other times. */
+export interface Surroundings {
+  readonly clock: Clock
+  readonly known: KnownGrants
+  readonly grants: GrantStore
+}
+
+const thisProcess: Surroundings = {
+  clock: systemClock,
+  known: knownInThisProcess,
+  grants: memoryGrantStore(),
+}
+
+/** Checks the options and puts the parts together. */
+export function mount(options: SessionTokensOptions, surroundings: Surroundings = thisProcess): Mount {
+  const checked = checkedOptions(options)
+  const { clientId, issuer, onEvent, property, sessionKey } = checked
+  const { clock, known } = surroundings
+  const server = authorizationServer({ ...checked, clock })
+  const manager = new TokenManager({
+    server,
+    clientId,
+    ...(issuer !== undefined && { issuer }),
+    grants: checked.grants ?? surroundings.grants,
+    known,
+    copies: new SessionCopies(`${clientId} ${issuer ?? checked.tokenEndpoint}`),
+    clock,
+    emit: emitterOf(onEvent),
+    leewayMs: checked.leewayMs,
+    timeoutMs: checked.timeoutMs,
+    refreshTimeoutMs: checked.refreshTimeoutMs,
+    defaultLifetimeMs: checked.defaultLifetimeMs,
+  })
+  return { property, clock, server, sessions: new ExpressSessions(sessionKey, manager), manager }
+}

@@ -1,0 +1,222 @@
+import { ConfigurationError } from './errors.js'
+import type { TokenEventListener } from './events.js'
+import type { GrantStore } from './grants/grant-store.js'
+import type { ClientAuthentication } from './oauth/client-authentication.js'
+import { endpointUrl } from './oauth/endpoint-url.js'
+import type { HttpOptions } from './oauth/http.js'
+import { closestTo } from './spelling.js'
+
+/** What `sessionTokens()` takes. Name the authorization server by `issuer`, or by its endpoints. */
+export interface SessionTokensOptions {
+  /**
+   * The authorization server's issuer identifier, an https URL. Its metadata (OpenID Connect Discovery 1.0, RFC 8414) is
+   * fetched when an endpoint is first needed, and must name this very issuer.
+   */
+  issuer?: string
+  /** The token endpoint (RFC 6749 §3.2), instead of `issuer`. */
+  tokenEndpoint?: string
+  /** Where refreshes go, if not to the token endpoint. */
+  refreshEndpoint?: string
+  /** The revocation endpoint (RFC 7009). Default: the one in the issuer's metadata. */
+  revocationEndpoint?: string
+  /** The client identifier (RFC 6749 §2.2). */
+  clientId: string
+  /**
+   * How the client authenticates: `clientSecretBasic(secret)`, `clientSecretPost(secret)`, `clientSecretJwt(secret)`,
+   * `privateKeyJwt(key)`, `clientAssertion(jwt)`, `publicClient()`, or a function of your own.
+   */
+  clientAuthentication: ClientAuthentication
+  /**
+   * Where the processes that serve a session agree. Default: this process's memory, one for the whole process, which
+   * is right for an app in a single process.
+   */
+  grants?: GrantStore
+  /** Under which key the session holds the tokens. Default: `'tokens'`. */
+  sessionKey?: string
+  /** Under which name the request has the token manager. Default: `'tokens'`, for `req.tokens`. */
+  property?: string
+  /**
+   * How long before its expiry an access token is refreshed, in milliseconds; at most a quarter of the token's
+   * lifetime. Default: 60,000.
+   */
+  leewayMs?: number
+  /** For how long a caller waits for a token, in milliseconds. The refresh goes on, and its result is kept. Default: 10,000. */
+  timeoutMs?: number
+  /** For how long a request to the authorization server may take, in milliseconds. Default: 30,000. */
+  refreshTimeoutMs?: number
+  /**
+   * How long an access token is taken to live, in milliseconds, when neither `expires_in` nor the token itself says.
+   * Default: 300,000.
+   */
+  defaultLifetimeMs?: number
+  /** Connection settings for requests to the authorization server: agents, a proxy, further headers. */
+  http?: HttpOptions
+  /** Is told of refreshes and failures. No event holds a token; what the listener throws is ignored. */
+  onEvent?: TokenEventListener
+}
+
+const OPTIONS = [
+  'issuer',
+  'tokenEndpoint',
+  'refreshEndpoint',
+  'revocationEndpoint',
+  'clientId',
+  'clientAuthentication',
+  'grants',
+  'sessionKey',
+  'property',
+  'leewayMs',
+  'timeoutMs',
+  'refreshTimeoutMs',
+  'defaultLifetimeMs',
+  'http',
+  'onEvent',
+] as const satisfies readonly (keyof SessionTokensOptions)[]
+
+/** What people are used to from other libraries. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
+  client_secret: 'Use clientAuthentication: clientSecretBasic(secret).',
+  client_id: 'Did you mean `clientId`?',
+  authentication: 'Did you mean `clientAuthentication`?',
+  store: 'The session store belongs to express-session; the store that processes share is `grants`.',
+  scope:
+    'Scopes are asked for where a token is needed: requireTokens({ scope }) or getAccessToken({ scope }).',
+}
+
+const GRANT_STORE_METHODS = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
+const HTTP_OPTIONS = ['httpAgent', 'httpsAgent', 'proxy', 'headers'] as const
+/** What express-session and Express keep under these names. */
+const RESERVED_SESSION_KEYS = [
+  'cookie',
+  'id',
+  'req',
+  'save',
+  'reload',
+  'touch',
+  'destroy',
+  'regenerate',
+  'resetMaxAge',
+]
+const RESERVED_PROPERTIES = [
+  'session',
+  'sessionID',
+  'sessionStore',
+  'res',
+  'app',
+  'next',
+  'headers',
+  'url',
+  'method',
+]
+
+/** The options with their defaults. Throws a {@link ConfigurationError} that says what to change. */
+export function checkedOptions(options: SessionTokensOptions) {
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError(
+      'sessionTokens() takes an object: sessionTokens({ issuer, clientId, clientAuthentication }).',
+    )
+  }
+  refuseUnknown(options, OPTIONS, 'sessionTokens()')
+  checkServer(options)
+  checkClient(options)
+  checkGrantStore(options.grants)
+  if (options.http !== undefined) checkHttp(options.http)
+  if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
+    throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
+  }
+  return {
+    ...options,
+    sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
+    property: checkedName(options.property, 'property', RESERVED_PROPERTIES),
+    leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0),
+    timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1),
+    refreshTimeoutMs: checkedDuration(options.refreshTimeoutMs, 'refreshTimeoutMs', 30_000, 1),
+    defaultLifetimeMs: checkedDuration(options.defaultLifetimeMs, 'defaultLifetimeMs', 300_000, 1),
+  }
+}
+
+/** Throws if an object has a key that is not among those allowed, and says which was probably meant. */
+export function refuseUnknown(object: object, allowed: readonly string[], where: string): void {
+  for (const name of Object.keys(object)) {
+    if (allowed.includes(name)) continue
+    const closest = closestTo(name, allowed)
+    const cure =
+      ELSEWHERE[name] ?? (closest ? `Did you mean \`${closest}\`?` : `Known are ${allowed.join(', ')}.`)
+    throw new ConfigurationError(`${where} has no option \`${name}\`. ${cure}`)
+  }
+}
+
+function checkServer(options: SessionTokensOptions): void {
+  if (options.issuer !== undefined && options.tokenEndpoint !== undefined) {
+    throw new ConfigurationError(
+      'Both `issuer` and `tokenEndpoint` are given. Keep `issuer` if the authorization server publishes metadata, else `tokenEndpoint`.',
+    )
+  }
+  if (options.issuer === undefined && options.tokenEndpoint === undefined) {
+    throw new ConfigurationError(
+      'Neither `issuer` nor `tokenEndpoint` is given. Give the issuer URL, e.g. issuer: "https://idp.example.com", ' +
+        'or tokenEndpoint (and revocationEndpoint).',
+    )
+  }
+  for (const name of ['issuer', 'tokenEndpoint', 'refreshEndpoint', 'revocationEndpoint'] as const) {
+    if (options[name] !== undefined) endpointUrl(options[name], name)
+  }
+}
+
+function checkClient(options: SessionTokensOptions): void {
+  if (typeof options.clientId !== 'string' || options.clientId === '') {
+    throw new ConfigurationError(
+      '`clientId` is missing. It is the identifier under which this app is registered at the authorization server.',
+    )
+  }
+  if (typeof options.clientAuthentication !== 'function') {
+    throw new ConfigurationError(
+      '`clientAuthentication` is missing or not a function. Use clientSecretBasic(secret), clientSecretPost(secret), ' +
+        'clientSecretJwt(secret), privateKeyJwt(key) or clientAssertion(jwt); for a client without a secret publicClient().',
+    )
+  }
+}
+
+function checkGrantStore(grants: unknown): void {
+  if (grants === undefined) return
+  const missing = GRANT_STORE_METHODS.find(
+    (name) => typeof (grants as Record<string, unknown> | null)?.[name] !== 'function',
+  )
+  if (missing) {
+    throw new ConfigurationError(
+      `\`grants\` is not a grant store: it has no method ${missing}(). Use memoryGrantStore().`,
+    )
+  }
+}
+
+function checkHttp(http: HttpOptions): void {
+  if (typeof http !== 'object' || http === null) throw new ConfigurationError('`http` must be an object.')
+  refuseUnknown(http, HTTP_OPTIONS, '`http`')
+}
+
+function checkedName(value: unknown, name: string, reserved: readonly string[]): string {
+  if (value === undefined) return 'tokens'
+  if (typeof value !== 'string' || value === '' || value in Object.prototype) {
+    throw new ConfigurationError(`\`${name}\` must be a name, e.g. ${name}: 'tokens'.`)
+  }
+  if (reserved.includes(value)) {
+    throw new ConfigurationError(
+      `\`${name}\` must not be '${value}', which is in use. Choose another, e.g. 'tokens'.`,
+    )
+  }
+  return value
+}
+
+function checkedDuration(value: unknown, name: string, fallback: number, least: number): number {
+  if (value === undefined) return fallback
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < least || value > MAX_TIMER_MS) {
+    throw new ConfigurationError(
+      `\`${name}\` must be a number of milliseconds from ${least} to ${MAX_TIMER_MS}, e.g. ${name}: ${fallback}.`,
+    )
+  }
+  return value
+}
+
+/** The longest time that a timer of Node's can wait. */
+const MAX_TIMER_MS = 2 ** 31 - 1

@@ -1,0 +1,160 @@
+import type { AxiosInstance } from 'axios'
+import { ConfigurationError } from './errors.js'
+import type { Mount } from './mount.js'
+import type { AcquireParameters } from './oauth/authorization-server.js'
+import { handedOverTokens } from './oauth/token-response.js'
+import { refuseUnknown } from './options.js'
+import { type SessionAxiosConfig, sessionAxios } from './outbound/axios.js'
+import type { SessionRequest } from './sessions/express-session.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { TokenNeed } from './token-set.js'
+import type { TokenSource, ValidAccessToken } from './token-source.js'
+
+const NEED = [
+  'scope',
+  'resource',
+  'minValidityMs',
+  'rejected',
+] as const satisfies readonly (keyof TokenNeed)[]
+
+/**
+ * The tokens of one request's session: `req.tokens`. Having it costs nothing; only asking it for something does.
+ *
+ * Every method that touches the session rejects with a `ConfigurationError` when there is no session middleware in
+ * front.
+ */
+export class SessionTokens implements TokenSource {
+  readonly #mount: Mount
+  readonly #session: SessionAdapter
+  /** The scope and resource that the route asks for. */
+  #routeNeed: TokenNeed | undefined
+
+  /** @internal */
+  constructor(mount: Mount, request: SessionRequest) {
+    this.#mount = mount
+    this.#session = mount.sessions.of(request)
+  }
+
+  /**
+   * Resolves with an access token that is valid, refreshing it first if need be (RFC 6749 §6). A token that is valid
+   * costs no I/O.
+   *
+   * Without a scope or resource of its own the need is the route's, see `requireTokens()`, else the token that the
+   * login brought.
+   *
+   * @throws `TokenError` with `ERR_NO_TOKENS` (nobody is logged in), `ERR_REAUTHENTICATION_REQUIRED` (the grant is
+   * dead), `ERR_TOKEN_ENDPOINT_UNAVAILABLE` (try again later), `ERR_CLIENT_REJECTED`, `ERR_TOKEN_ENDPOINT`,
+   * `ERR_INVALID_TOKEN_RESPONSE`, `ERR_GRANT_STORE`, `ERR_SESSION_STORE`
+   *
+   * @example
+   * const { token } = await req.tokens.getAccessToken({ scope: 'orders.read' })
+   */
+  async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {
+    const { token, tokenType, expiresAt, scope } = await this.#mount.manager.getAccessToken(
+      this.#session,
+      this.#complete(checkedNeed(need)),
+    )
+    return { token, tokenType, expiresAt, ...(scope !== undefined && { scope }) }
+  }
+
+  /**
+   * Puts the tokens of a login into the session and starts a grant with them. Resolves when the session store has them.
+   *
+   * Takes a token endpoint's answer (RFC 6749 §5.1) as it is or as a library hands it over: `access_token` or
+   * `accessToken`, `expires_in` or `expires_at` and so on. Tokens that the session held before are given up.
+   *
+   * Regenerate the session first, so that nobody goes on with an id from before the login.
+   *
+   * @throws `TokenError` with `ERR_INVALID_TOKEN_RESPONSE` (it holds no token), `ERR_SESSION_STORE`
+   *
+   * @example
+   * await req.tokens.set(await openidClient.authorizationCodeGrant(config, url, checks))
+   */
+  async set(tokenResponse: unknown): Promise<void> {
+    await this.#mount.manager.set(this.#session, handedOverTokens(tokenResponse, this.#mount.clock.now()))
+  }
+
+  /**
+   * Gets tokens for an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), a password (RFC 6749 §4.3) or a JWT bearer
+   * assertion (RFC 7523 §2.1) from the token endpoint, and starts a grant with them as `set()` does.
+   *
+   * The caller checks `state` first, and the ID token's `nonce` after, if it sent one.
+   *
+   * @throws `TokenError`, as `getAccessToken()` and `set()`
+   *
+   * @example
+   * await req.tokens.acquire({ grant_type: 'authorization_code', code, redirect_uri, code_verifier })
+   */
+  async acquire(parameters: AcquireParameters): Promise<void> {
+    await this.#mount.manager.acquire(this.#session, parameters)
+  }
+
+  /** Whether the session holds tokens that can serve, refreshed or not. No I/O. */
+  hasTokens(): boolean {
+    return this.#mount.manager.hasTokens(this.#session)
+  }
+
+  /** The newest ID token, as the authorization server sent it. */
+  get idToken(): string | undefined {
+    return this.#mount.manager.tokensOf(this.#session)?.idToken
+  }
+
+  /**
+   * Logs out here and at the authorization server (RFC 7009): takes the tokens out of the session, then revokes the
+   * refresh token. Other data of the session stays.
+   *
+   * When it rejects the user is logged out here all the same; the authorization server could not be told.
+   *
+   * @throws `TokenError` with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` and the others of the token endpoint;
+   * `ERR_CONFIGURATION` if no revocation endpoint is known
+   */
+  async revoke(): Promise<void> {
+    await this.#mount.manager.revoke(this.#session)
+  }
+
+  /** Logs out here: takes the tokens out of the session for good, and tells the authorization server nothing. */
+  async clear(): Promise<void> {
+    await this.#mount.manager.clear(this.#session)
+  }
+
+  /**
+   * An axios instance that sends a valid access token along, to the origin of `baseURL` and to `allowedOrigins` alone.
+   * An API's 401 gets the token refreshed and the request repeated, once.
+   *
+   * @throws `ConfigurationError` if there is no absolute `baseURL`
+   *
+   * @example
+   * const { data } = await req.tokens.axios({ baseURL: 'https://api.example.com' }).get('/orders')
+   */
+  axios(config: SessionAxiosConfig): AxiosInstance {
+    return sessionAxios(this, config)
+  }
+
+  /** Makes sure of a token and makes `need` the default for the rest of the request. What `requireTokens()` calls. */
+  async require(need: TokenNeed): Promise<void> {
+    await this.getAccessToken(need)
+    const { scope, resource } = need
+    this.#routeNeed = { ...(scope !== undefined && { scope }), ...(resource !== undefined && { resource }) }
+  }
+
+  #complete(need: TokenNeed): TokenNeed {
+    const { scope, resource } = need
+    return this.#routeNeed && scope === undefined && resource === undefined
+      ? { ...need, ...this.#routeNeed }
+      : need
+  }
+}
+
+function checkedNeed(need: TokenNeed): TokenNeed {
+  refuseUnknown(need, NEED, 'The need of a token')
+  const { scope, resource, minValidityMs, rejected } = need
+  for (const [name, value] of Object.entries({ scope, resource, rejected })) {
+    if (value !== undefined && typeof value !== 'string') {
+      throw new ConfigurationError(`\`${name}\` must be a string.`)
+    }
+  }
+  if (minValidityMs !== undefined && !Number.isFinite(minValidityMs)) {
+    throw new ConfigurationError('`minValidityMs` must be a number of milliseconds.')
+  }
+  return need
+}

@@ -1,0 +1,68 @@
+/** For how long a turn waits for others before it goes ahead all the same: a store that never calls back stalls nobody for good. */
+const PATIENCE_MS = 5_000
+
+interface Turn {
+  readonly exclusive: boolean
+  readonly start: () => void
+}
+
+interface Line {
+  shared: number
+  exclusive: number
+  readonly waiting: Set<Turn>
+}
+
+/**
+ * Orders what happens to one session in its store within this process.
+ *
+ * What the app does (save, touch) takes shared turns, which never wait for each other: a store may well call its own
+ * `set` from within `touch`. What must not be interrupted (read, change, write back) takes an exclusive turn: it waits
+ * for the running turns to end, and those that come meanwhile wait for it.
+ */
+export class SessionTurns {
+  readonly #lines = new Map<string, Line>()
+
+  /** Calls `start` when it may, at once if nobody is in the way; `done` must be called when the work is over. */
+  take(kind: 'shared' | 'exclusive', sid: string, start: (done: () => void) => void): void {
+    const exclusive = kind === 'exclusive'
+    const line = this.#lines.get(sid) ?? { shared: 0, exclusive: 0, waiting: new Set() }
+    this.#lines.set(sid, line)
+
+    const begin = () => {
+      if (exclusive) line.exclusive++
+      else line.shared++
+      let over = false
+      start(() => {
+        if (over) return
+        over = true
+        if (exclusive) line.exclusive--
+        else line.shared--
+        this.#admit(sid, line)
+      })
+    }
+    if (mayBegin(line, exclusive)) begin()
+    else this.#wait(line, exclusive, begin)
+  }
+
+  #wait(line: Line, exclusive: boolean, begin: () => void): void {
+    const start = () => {
+      clearTimeout(timer)
+      line.waiting.delete(turn)
+      begin()
+    }
+    const turn: Turn = { exclusive, start }
+    const timer = setTimeout(start, PATIENCE_MS)
+    line.waiting.add(turn)
+  }
+
+  #admit(sid: string, line: Line): void {
+    for (const turn of line.waiting) if (mayBegin(line, turn.exclusive)) turn.start()
+    if (line.shared + line.exclusive + line.waiting.size === 0 && this.#lines.get(sid) === line) {
+      this.#lines.delete(sid)
+    }
+  }
+}
+
+function mayBegin(line: Line, exclusive: boolean): boolean {
+  return line.exclusive === 0 && (!exclusive || line.shared === 0)
+}

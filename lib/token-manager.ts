@@ -1,0 +1,294 @@
+import { randomUUID } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { within } from './deadline.js'
+import { TokenError } from './errors.js'
+import type { GrantRecord } from './grants/grant-store.js'
+import type { AcquireParameters } from './oauth/authorization-server.js'
+import { sameSubject } from './oauth/subject.js'
+import {
+  loggedOut,
+  nothingToRefreshWith,
+  Refresh,
+  type RefreshContext,
+  type RefreshOutcome,
+  sessionStoreFailed,
+  storeInSession,
+} from './refresh.js'
+import type { CopyKeeper } from './sessions/copy-keeper.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
+import {
+  type AccessToken,
+  firstTokenSet,
+  needKey,
+  newest,
+  type TokenAnswer,
+  type TokenNeed,
+  type TokenSet,
+  unexpiredToken,
+  usableToken,
+} from './token-set.js'
+
+export interface TokenManagerContext extends RefreshContext {
+  /** For how long a caller waits for a token, in milliseconds. The refresh itself goes on. */
+  readonly timeoutMs: number
+}
+
+const GRANT_STORE_TIMEOUT_MS = 5_000
+const MAX_PAUSES = 10_000
+
+interface Flight {
+  readonly key: string
+  readonly outcome: Promise<RefreshOutcome>
+}
+
+/**
+ * Keeps the tokens of sessions valid: hands out what is valid, and has one refresh at a time made for each grant when
+ * it is not.
+ */
+export class TokenManager implements CopyKeeper {
+  readonly #context: TokenManagerContext
+  readonly #flights = new Map<string, Flight>()
+  /** When a grant may be refreshed again, on the monotonic clock: the authorization server asked for a pause. */
+  readonly #pauses = new LRUCache<string, number>({ max: MAX_PAUSES })
+  /** Everything that goes on behind the callers' backs. */
+  readonly #pending = new Map<string, Promise<unknown>>()
+
+  constructor(context: TokenManagerContext) {
+    this.#context = context
+  }
+
+  /** The newest tokens of a session as far as this process knows; `undefined` when nobody is logged in. No I/O. */
+  tokensOf(session: SessionAdapter): TokenSet | undefined {
+    const { copies, known } = this.#context
+    const held = copies.read(session.read())
+    if (!held || known.ended(held.grantId)) return undefined
+    return newest(held, known.get(held.grantId))
+  }
+
+  hasTokens(session: SessionAdapter): boolean {
+    const tokens = this.tokensOf(session)
+    if (!tokens) return false
+    const now = this.#context.known.now(tokens.grantId)
+    return tokens.refreshToken !== undefined || tokens.accessTokens.some((token) => now < token.expiresAt)
+  }
+
+  async getAccessToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
+    const tokens = this.#tokensOrThrow(session)
+    const usable = this.#usable(tokens, need)
+    if (usable) {
+      if (!this.#context.known.isStored(tokens)) await this.#heal(session, tokens)
+      return usable
+    }
+    try {
+      return await within(this.#context.timeoutMs, this.#refreshed(session, need), tooSlow)
+    } catch (error) {
+      const left = this.tokensOf(session)
+      const unexpired = left && unexpiredToken(left, need, this.#context.known.now(left.grantId))
+      if (unexpired) return unexpired
+      throw error
+    }
+  }
+
+  /** Starts a grant: the tokens of a login, stored in the session when this resolves. */
+  async set(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
+    const { clock, copies, defaultLifetimeMs, known } = this.#context
+    const previous = copies.read(session.read())
+    const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
+    known.learn(tokens)
+    try {
+      await session.save(copies.write(tokens))
+    } catch (error) {
+      throw sessionStoreFailed(error, tokens)
+    }
+    known.markStored(tokens)
+    if (!previous) return
+    // Revoking what one user's earlier login left may end the later one, too: servers tie them together.
+    const revokeLateTokens = !sameSubject(previous.idToken, tokens.idToken)
+    known.end(previous.grantId, { revokeLateTokens })
+    await this.#endInGrantStore(previous.grantId).catch(() => {})
+  }
+
+  /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */
+  async acquire(session: SessionAdapter, parameters: AcquireParameters): Promise<void> {
+    const { refreshTimeoutMs, server } = this.#context
+    // A missing session is found out before the code is spent.
+    session.read()
+    await this.set(session, await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs)))
+  }
+
+  /** Logs out here: the session holds no tokens any more, and none come back. */
+  async clear(session: SessionAdapter): Promise<void> {
+    const { failure } = await this.#clear(session)
+    if (failure) throw failure
+  }
+
+  /** Logs out here and at the authorization server (RFC 7009). Here it holds even if the server cannot be told. */
+  async revoke(session: SessionAdapter): Promise<void> {
+    const { tokens, failure } = await this.#clear(session)
+    const accessToken = tokens?.accessTokens[0]?.token
+    const { server, refreshTimeoutMs } = this.#context
+    const signal = AbortSignal.timeout(refreshTimeoutMs)
+    if (tokens?.refreshToken !== undefined) await server.revoke(tokens.refreshToken, 'refresh_token', signal)
+    else if (accessToken !== undefined) await server.revoke(accessToken, 'access_token', signal)
+    if (failure) throw failure
+  }
+
+  /** Resolves when every refresh under way has ended and its result is stored. */
+  async close(): Promise<void> {
+    while (this.#flights.size + this.#pending.size > 0) {
+      const flights = [...this.#flights.values()].map(({ outcome }) => outcome)
+      await Promise.allSettled([...flights, ...this.#pending.values()])
+    }
+  }
+
+  grantOf(copy: unknown): string | undefined {
+    return this.#context.copies.read(copy)?.grantId
+  }
+
+  newestOf(grantId: string, copy?: unknown): unknown {
+    const { copies, known } = this.#context
+    if (known.ended(grantId)) return undefined
+    const tokens = known.get(grantId)
+    const current = copies.read(copy)
+    if (!tokens || (current && current.revision >= tokens.revision)) return copy
+    return copies.write(tokens)
+  }
+
+  async end(grantId: string): Promise<void> {
+    this.#context.known.end(grantId, { revokeLateTokens: true })
+    await this.#endInGrantStore(grantId).catch(() => {})
+  }
+
+  #tokensOrThrow(session: SessionAdapter): TokenSet {
+    const tokens = this.tokensOf(session)
+    if (!tokens) throw loggedOut()
+    return tokens
+  }
+
+  #usable(tokens: TokenSet, need: TokenNeed): AccessToken | undefined {
+    return usableToken(tokens, need, this.#context.known.now(tokens.grantId), this.#context.leewayMs)
+  }
+
+  /** One refresh of a grant at a time; those who need the same share it, those who need another token take turns. */
+  async #refreshed(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
+    const key = needKey(need)
+    for (;;) {
+      const tokens = this.#tokensOrThrow(session)
+      const usable = this.#usable(tokens, need)
+      if (usable) return usable
+      const flight = this.#flights.get(tokens.grantId)
+      if (!flight) return (await this.#fly(session, tokens, need)).accessToken
+      if (flight.key !== key) {
+        await flight.outcome.catch(() => {})
+        continue
+      }
+      const { accessToken, fresh } = await flight.outcome
+      if (fresh && accessToken.token !== need.rejected) return accessToken
+    }
+  }
+
+  async #fly(session: SessionAdapter, tokens: TokenSet, need: TokenNeed): Promise<RefreshOutcome> {
+    const { grantId } = tokens
+    if (tokens.refreshToken === undefined) throw nothingToRefreshWith()
+    this.#refuseWhilePaused(grantId)
+    const outcome = new Refresh(this.#context, session, tokens, need).run()
+    const flight = { key: needKey(need), outcome: outcome.finally(() => this.#land(grantId, flight)) }
+    this.#flights.set(grantId, flight)
+    try {
+      return await flight.outcome
+    } catch (error) {
+      this.#told(grantId, error as TokenError)
+      throw error
+    }
+  }
+
+  #land(grantId: string, flight: Flight): void {
+    if (this.#flights.get(grantId) === flight) this.#flights.delete(grantId)
+  }
+
+  #told(grantId: string, error: TokenError): void {
+    const { clock, emit } = this.#context
+    if (error.retryAfterMs !== undefined) this.#pauses.set(grantId, clock.monotonic() + error.retryAfterMs)
+    emit({ type: 'refresh_failed', grantId, error })
+  }
+
+  #refuseWhilePaused(grantId: string): void {
+    const until = this.#pauses.get(grantId)
+    if (until === undefined) return
+    const retryAfterMs = until - this.#context.clock.monotonic()
+    if (retryAfterMs > 0) {
+      throw new TokenError(
+        'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+        'The authorization server asked for a pause (Retry-After).',
+        { retryAfterMs },
+      )
+    }
+    this.#pauses.delete(grantId)
+  }
+
+  /** Brings a session up to date whose store missed an earlier refresh. */
+  async #heal(session: SessionAdapter, tokens: TokenSet): Promise<void> {
+    const held = this.#context.copies.read(session.read())
+    const upToDate = held && held.revision >= tokens.revision
+    // A refresh under way stores what comes of it itself.
+    if (upToDate || this.#flights.has(tokens.grantId)) return
+    await this.#once(`heal ${tokens.grantId}`, () => storeInSession(this.#context, session, tokens))
+  }
+
+  /** Ends the grant in every place that could bring it back. Tries them all before it reports the first failure. */
+  async #clear(session: SessionAdapter): Promise<{ tokens?: TokenSet; failure?: TokenError }> {
+    const { copies, known } = this.#context
+    const held = copies.read(session.read())
+    const tokens = held && newest(held, known.get(held.grantId))
+    if (held) known.end(held.grantId, { revokeLateTokens: true })
+    const ends = (copy: unknown): boolean => {
+      const grantId = this.grantOf(copy)
+      return copy !== undefined && (grantId === undefined || known.ended(grantId) !== undefined)
+    }
+    const [cleared, ended] = await Promise.allSettled([
+      session.clear(ends),
+      held ? this.#endInGrantStore(held.grantId) : undefined,
+    ])
+    return {
+      ...(tokens && {
+        tokens: newest(tokens, ended.status === 'fulfilled' ? this.#parse(ended.value) : undefined),
+      }),
+      ...(ended.status === 'rejected' && { failure: ended.reason as TokenError }),
+      ...(cleared.status === 'rejected' && { failure: sessionStoreFailed(cleared.reason, tokens) }),
+    }
+  }
+
+  #parse(record: GrantRecord | undefined): TokenSet | undefined {
+    return record && this.#context.copies.parse(record.tokens)
+  }
+
+  async #endInGrantStore(grantId: string): Promise<GrantRecord | undefined> {
+    const { grants, emit } = this.#context
+    try {
+      return await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId), noAnswer)
+    } catch (cause) {
+      const error = new TokenError(
+        'ERR_GRANT_STORE',
+        'The grant store could not be told that a grant has ended. In this process it has; others may not know.',
+        { cause },
+      )
+      emit({ type: 'grant_store_failed', grantId, error })
+      throw error
+    }
+  }
+
+  async #once(name: string, work: () => Promise<void>): Promise<void> {
+    const running = this.#pending.get(name) ?? work().finally(() => this.#pending.delete(name))
+    this.#pending.set(name, running)
+    await running
+  }
+}
+
+const noAnswer = () => new Error('The grant store did not answer in time')
+
+function tooSlow(): TokenError {
+  return new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    'No fresh access token within timeoutMs. The refresh goes on; the next request will find its result.',
+  )
+}
