@@ -26,14 +26,25 @@ const entries = Object.values(manifest.exports)
   .filter((target) => typeof target === 'object')
   .map((target) => relative('dist', target.default).replace(/js$/, 'ts'))
 
-/** Known to every layer, and know nothing but each other. */
-const foundations = ['clock.ts', 'deadline.ts', 'errors.ts', 'events.ts', 'token-set.ts']
+/** The layers of the top-level files that are no entry. All others are `core`: the token manager and its siblings. */
+const topLevel: Record<string, string> = {
+  'mount.ts': 'assembly',
+  'session-tokens.ts': 'assembly',
+  'clock.ts': 'foundations',
+  'deadline.ts': 'foundations',
+  'errors.ts': 'foundations',
+  'events.ts': 'foundations',
+  'spelling.ts': 'foundations',
+  'token-set.ts': 'foundations',
+  'token-source.ts': 'foundations',
+}
 
 /** Each layer, and the layers that its files may import, types included. Every file may import its own layer. */
 const layers: Record<string, readonly string[]> = {
-  entries: ['frameworks', 'outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
-  frameworks: ['outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
-  outbound: ['core', 'foundations'],
+  entries: ['frameworks', 'assembly', 'outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
+  frameworks: ['assembly', 'core', 'sessions', 'foundations'],
+  assembly: ['outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
+  outbound: ['foundations'],
   core: ['sessions', 'grants', 'oauth', 'foundations'],
   sessions: ['foundations'],
   grants: ['foundations'],
@@ -142,8 +153,7 @@ function textOf(literal: unknown): string | undefined {
 
 function layerOf(file: string): string {
   if (file.includes('/')) return file.slice(0, file.indexOf('/'))
-  if (entries.includes(file)) return 'entries'
-  return foundations.includes(file) ? 'foundations' : 'core'
+  return entries.includes(file) ? 'entries' : (topLevel[file] ?? 'core')
 }
 
 function packageOf(specifier: string): string {

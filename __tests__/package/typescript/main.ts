@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import express from 'express'
 import session from 'express-session'
-import { type AccessToken, clientSecretBasic, requireTokens, sessionTokens } from 'session-token-manager'
+import { clientSecretBasic, requireTokens, sessionTokens, type ValidAccessToken } from 'session-token-manager'
 
 const app = express()
 const server = app.listen(0, '127.0.0.1')
@@ -28,7 +28,7 @@ app.get('/', async (req, res) => {
     refresh_token: 'once',
     expires_in: 3600,
   })
-  const { token }: AccessToken = await req.tokens.getAccessToken({ rejected: 'stale' })
+  const { token }: ValidAccessToken = await req.tokens.getAccessToken({ rejected: 'stale' })
   res.json({ token, inSession: req.session.tokens !== undefined })
 })
 
