@@ -32,7 +32,7 @@ afterEach(async () => {
   await Promise.all(running.splice(0).map((server) => server.close()))
 })
 
-/** Sends a form as the client `client_secret_post`'s kin `none` would: no secret, its id alone. */
+/** Sends a form as the public client, or as whom the parameters say. */
 async function post(endpoint: string, parameters: Record<string, string>, signal?: AbortSignal) {
   const body = new URLSearchParams({ client_id: clients.none.clientId, ...parameters })
   const response = await fetch(endpoint, {
