@@ -68,9 +68,12 @@ function reachableFrom(file: string, files = new Map<string, ModuleItem[]>()): M
   return files
 }
 
-/** The name of a declaration that a node refers to. The keys of properties carry no syntax context. */
+/** The syntax context in which swc puts the names that a file declares or imports; parameters and keys have others. */
+const MODULE_SCOPE = 2
+
+/** The name of a declaration that a node refers to. */
 function namedBy(node: SyntaxNode): unknown {
-  if (node.type === 'Identifier' && node.ctxt !== 0) return node.value
+  if (node.type === 'Identifier' && node.ctxt === MODULE_SCOPE) return node.value
   const name =
     node.type === 'ExportSpecifier' ? node.orig : node.type === 'TsImportType' ? node.qualifier : undefined
   return (name as { value?: unknown } | undefined)?.value
