@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type {} from 'express-session'
-import { mount } from '../mount.js'
+import { type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { SessionTokens } from '../session-tokens.js'
 import type { SessionRequest } from '../sessions/express-session.js'
@@ -47,22 +47,26 @@ export interface SessionTokensMiddleware {
  * }))
  */
 export function sessionTokens(options: SessionTokensOptions): SessionTokensMiddleware {
-  const mounted = mount(options)
-  const { property } = mounted
+  return middlewareOf(mount(options))
+}
+
+/** The middleware over parts that have been put together. */
+export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
+  const { manager, property, sessions } = mounted
 
   function sessionTokensMiddleware(
-    request: IncomingMessage & SessionRequest,
+    request: IncomingMessage & SessionRequest & Record<PropertyKey, unknown>,
     _response: ServerResponse,
     next: (error?: unknown) => void,
   ): void {
-    Object.assign(request, { [property]: new SessionTokens(mounted, request) })
+    request[property] = new SessionTokens(mounted, request)
     next()
   }
 
   async function close(): Promise<void> {
-    await mounted.manager.close()
-    mounted.sessions.close()
+    await manager.close()
+    sessions.close()
   }
 
-  return Object.assign(sessionTokensMiddleware, { close })
+  return Object.assign(sessionTokensMiddleware as SessionTokensMiddleware, { close })
 }

@@ -1,0 +1,24 @@
+import type { Clock } from '../../lib/clock.js'
+
+/** A clock that a test turns. It starts at the machine's time. */
+export interface TestClock extends Clock {
+  /** Time passes. */
+  advance(ms: number): void
+  /** Somebody sets the machine's clock; no time passes. */
+  jump(ms: number): void
+}
+
+export function testClock(): TestClock {
+  let passed = 0
+  let jumped = 0
+  return {
+    now: () => Date.now() + passed + jumped,
+    monotonic: () => performance.now() + passed,
+    advance: (ms) => {
+      passed += ms
+    },
+    jump: (ms) => {
+      jumped += ms
+    },
+  }
+}

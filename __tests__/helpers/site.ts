@@ -1,0 +1,152 @@
+import express, { type Express, type Request, type RequestHandler, type Response } from 'express'
+import session, { type SessionOptions, type Store } from 'express-session'
+import { middlewareOf, type SessionTokensMiddleware } from '../../lib/frameworks/express.js'
+import { KnownGrants } from '../../lib/grants/known-grants.js'
+import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
+import { type Mount, mount, type Surroundings } from '../../lib/mount.js'
+import { startApp } from './app.js'
+import type { AuthorizationServer } from './authorization-server.js'
+import { type Browser, browser } from './browser.js'
+import { type TestClock, testClock } from './clock.js'
+import { readSession, recordingStore, type StoreRecording, sessionIdOf } from './stores.js'
+
+type Handler = (request: Request, response: Response) => unknown
+
+/** How a site differs from the usual one. */
+export interface SiteOptions {
+  /** Options of `sessionTokens()` besides those of the authorization server and the client. */
+  tokens?: Partial<SessionTokensOptions>
+  /** Options of express-session. Default: `resave: false`, `saveUninitialized: false`. */
+  session?: Partial<SessionOptions>
+  /** Default: a `MemoryStore`. */
+  store?: Store
+  /** Express 5 by default. */
+  express?: typeof express
+  /** What a process has one of; a site of its own is a process of its own. */
+  surroundings?: Partial<Surroundings>
+  /** Middleware between express-session and `sessionTokens()`. */
+  before?: RequestHandler
+}
+
+/** An Express app with sessions and tokens, as a process of its own, and what tests want to know of it. */
+export interface Site {
+  readonly url: string
+  readonly app: Express
+  readonly store: StoreRecording<Store>
+  readonly clock: TestClock
+  readonly mounted: Mount
+  readonly middleware: SessionTokensMiddleware
+  readonly events: readonly TokenEvent[]
+  /** What the app's error handler got. */
+  readonly errors: readonly unknown[]
+  /** Answers `GET` and `POST` of a path; what the handler returns is sent as JSON. May be called at any time, again too. */
+  handle(path: string, handler: Handler): void
+  browser(): Browser
+  /** The stored session of a browser. */
+  stored(browser: Browser): Promise<Record<string, unknown> | undefined>
+  /** Logs a user in at the authorization server and puts the tokens into the browser's session. */
+  login(
+    browser: Browser,
+    account?: string,
+    request?: Parameters<AuthorizationServer['login']>[1],
+  ): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * Starts a site in front of an authorization server. Paths of every site: `/token` (answers `{ token }`, the query is
+ * the need), `/login` (puts the posted token response into the session), `/logout` (revokes), `/session` (the session).
+ */
+export async function startSite(
+  server: Pick<AuthorizationServer, 'tokenEndpoint' | 'revocationEndpoint' | 'clients' | 'login'>,
+  options: SiteOptions = {},
+): Promise<Site> {
+  const store = recordingStore(options.store ?? new session.MemoryStore()) as StoreRecording<Store>
+  const clock = testClock()
+  const events: TokenEvent[] = []
+  const errors: unknown[] = []
+  const handlers = new Map<string, Handler>()
+  const { clientId, clientSecret } = server.clients.client_secret_basic
+  const mounted = mount(
+    {
+      tokenEndpoint: server.tokenEndpoint,
+      revocationEndpoint: server.revocationEndpoint,
+      clientId,
+      clientAuthentication: clientSecretBasic(clientSecret),
+      onEvent: (event) => events.push(event),
+      ...options.tokens,
+    } as SessionTokensOptions,
+    { clock, known: new KnownGrants(clock), grants: memoryGrantStore(), ...options.surroundings },
+  )
+  const middleware = middlewareOf(mounted)
+  const app = (options.express ?? express)()
+  app.set('env', 'test')
+  app.use(
+    session({
+      secret: 'test',
+      resave: false,
+      saveUninitialized: false,
+      ...options.session,
+      store: store.store,
+    }),
+  )
+  if (options.before) app.use(options.before)
+  app.use(middleware)
+  app.use(express.json())
+  app.use(async (request, response, next) => {
+    const handler = handlers.get(request.path)
+    if (!handler) return next()
+    try {
+      const result = await handler(request, response)
+      if (!response.writableEnded) response.json(result ?? null)
+    } catch (error) {
+      next(error)
+    }
+  })
+  app.use(((error, _request, response, next) => {
+    errors.push(error)
+    if (response.headersSent) return next(error)
+    response
+      .status(error.status ?? 500)
+      .json({ code: error.code, retryAfterMs: error.retryAfterMs, message: error.message })
+  }) as express.ErrorRequestHandler)
+
+  const running = await startApp(() => app)
+  const handle = (path: string, handler: Handler) => void handlers.set(path, handler)
+  handle('/token', (request) => request.tokens.getAccessToken(needOf(request)))
+  handle('/login', (request) => request.tokens.set(request.body))
+  handle('/logout', (request) => request.tokens.revoke())
+  handle('/session', (request) => request.session)
+
+  return {
+    url: running.url,
+    app,
+    store,
+    clock,
+    mounted,
+    middleware,
+    events,
+    errors,
+    handle,
+    browser: () => browser(running.url),
+    async stored(browser) {
+      return (await readSession(store.store, sessionIdOf(browser.cookie('connect.sid')))) as
+        | Record<string, unknown>
+        | undefined
+    },
+    async login(browser, account = 'user', request) {
+      const answer = await browser.post('/login', await server.login(account, request))
+      if (answer.status !== 200) throw new Error(`login failed: ${answer.status} ${answer.text}`)
+    },
+    async close() {
+      await running.close()
+      await middleware.close()
+    },
+  }
+}
+
+function needOf(request: Request): Record<string, string | number> {
+  const { minValidityMs, ...rest } = request.query as Record<string, string>
+  return minValidityMs === undefined ? rest : { ...rest, minValidityMs: Number(minValidityMs) }
+}
