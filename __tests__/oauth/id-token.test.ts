@@ -1,0 +1,62 @@
+import { describe, expect, it } from '@jest/globals'
+import { UnsecuredJWT } from 'jose'
+import { checkRefreshedIdToken, sameSubject } from '../../lib/oauth/id-token.js'
+
+const ISSUER = 'https://idp.example.com'
+const idToken = (claims: object = {}) =>
+  new UnsecuredJWT({ iss: ISSUER, sub: 'ada', aud: 'web', ...claims }).encode()
+
+describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
+  it.each<[string, string | undefined, string]>([
+    ['the same user', idToken(), idToken({ iat: 2 })],
+    ['several audiences', idToken(), idToken({ aud: ['api', 'web'] })],
+    ['no ID token before', undefined, idToken()],
+    ['one before that cannot be read', 'not a JWT', idToken()],
+    [
+      'an issuer that is equal to the one before',
+      idToken({ iss: 'https://b' }),
+      idToken({ iss: 'https://b' }),
+    ],
+  ])('S49 takes %s', (_, previous, next) => {
+    expect(() => checkRefreshedIdToken(previous, next, 'web', ISSUER)).not.toThrow()
+  })
+
+  it.each<[string, string | undefined, string, RegExp]>([
+    ['another sub', idToken(), idToken({ sub: 'eve' }), /another user \(sub\)/],
+    ['no sub', idToken(), idToken({ sub: undefined }), /another user \(sub\)/],
+    ['another issuer', idToken(), idToken({ iss: 'https://else.example.com' }), /another issuer/],
+    [
+      'another issuer than configured',
+      undefined,
+      idToken({ iss: 'https://else.example.com' }),
+      /another issuer/,
+    ],
+    ['another audience', idToken(), idToken({ aud: 'other' }), /not meant for this client/],
+    ['several other audiences', idToken(), idToken({ aud: ['a', 'b'] }), /not meant for this client/],
+    ['no audience', idToken(), idToken({ aud: undefined }), /not meant for this client/],
+    ['garbage', idToken(), 'garbage', /could not be read/],
+    ['garbage with dots', idToken(), 'gar.ba.ge', /could not be read/],
+  ])('S49 refuses %s', (_, previous, next, why) => {
+    const check = () => checkRefreshedIdToken(previous, next, 'web', ISSUER)
+    expect(check).toThrow(why)
+    expect(check).toThrow(expect.objectContaining({ code: 'ERR_INVALID_TOKEN_RESPONSE' }))
+  })
+
+  it('takes any issuer when none is known', () => {
+    expect(() => checkRefreshedIdToken(undefined, idToken({ iss: 'https://b' }), 'web')).not.toThrow()
+  })
+})
+
+describe('sameSubject(one, other)', () => {
+  it.each<[string, string | undefined, string | undefined, boolean]>([
+    ['two of one user', idToken(), idToken({ iat: 2 }), true],
+    ['another sub', idToken(), idToken({ sub: 'eve' }), false],
+    ['another issuer', idToken(), idToken({ iss: 'https://b' }), false],
+    ['no sub in either', idToken({ sub: undefined }), idToken({ sub: undefined }), false],
+    ['one missing', idToken(), undefined, false],
+    ['both missing', undefined, undefined, false],
+    ['garbage twice', 'garbage', 'garbage', false],
+  ])('of %s', (_, one, other, same) => {
+    expect(sameSubject(one, other)).toBe(same)
+  })
+})

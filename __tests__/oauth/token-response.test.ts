@@ -1,0 +1,271 @@
+import { describe, expect, it } from '@jest/globals'
+import { UnsecuredJWT } from 'jose'
+import { handedOverTokens, tokenResponse } from '../../lib/oauth/token-response.js'
+
+const NOW = Date.parse('2024-06-01T12:00:00Z')
+const seconds = NOW / 1000
+const jwt = (claims: object) => new UnsecuredJWT({ ...claims }).encode()
+const invalid = expect.objectContaining({ code: 'ERR_INVALID_TOKEN_RESPONSE' })
+
+describe('tokenResponse(fields, now)', () => {
+  it('S48 reads everything an answer may have', () => {
+    const fields = {
+      access_token: 'at',
+      token_type: 'DPoP',
+      expires_in: 60,
+      refresh_token: 'rt',
+      id_token: 'it',
+      scope: 'a b',
+      something: ['else'],
+    }
+    expect(tokenResponse(fields, NOW)).toEqual({
+      accessToken: 'at',
+      tokenType: 'DPoP',
+      lifetimeMs: 60_000,
+      refreshToken: 'rt',
+      idToken: 'it',
+      scope: 'a b',
+    })
+  })
+
+  it.each<[string, object]>([
+    ['left out', {}],
+    ['null', { refresh_token: null, id_token: null, scope: null, token_type: null, expires_in: null }],
+    ['empty', { refresh_token: '', id_token: '', scope: '', token_type: '', expires_in: '' }],
+  ])('S48 takes what is %s for omitted', (_, fields) => {
+    expect(tokenResponse({ access_token: 'at', ...fields }, NOW)).toEqual({ accessToken: 'at' })
+  })
+
+  it.each<[string, object, number | undefined]>([
+    ['a number', { expires_in: 3600 }, 3_600_000],
+    ['a string', { expires_in: '3600' }, 3_600_000],
+    ['a fraction', { expires_in: 0.5 }, 500],
+    ['more than ten years', { expires_in: 1e300 }, 10 * 365 * 24 * 3_600_000],
+    ['missing', {}, undefined],
+    ['0', { expires_in: 0 }, undefined],
+    ['"0"', { expires_in: '0' }, undefined],
+    ['negative', { expires_in: -1 }, undefined],
+    ['a negative string', { expires_in: '-3600' }, undefined],
+    ['not a number', { expires_in: 'soon' }, undefined],
+    ['hexadecimal', { expires_in: '0x10' }, undefined],
+    ['too large a number', { expires_in: '9'.repeat(400) }, undefined],
+    ['an object', { expires_in: {} }, undefined],
+    ['missing, and expires_at is no standard', { expires_at: seconds + 5 }, undefined],
+  ])('S4 expires_in is %s', (_, fields, lifetimeMs) => {
+    expect(tokenResponse({ access_token: 'at', ...fields }, NOW).lifetimeMs).toBe(lifetimeMs)
+  })
+
+  it.each<[string, object, object, number | undefined]>([
+    ['exp', { exp: seconds + 100 }, {}, 100_000],
+    ['exp, and expires_in is 0', { exp: seconds + 100 }, { expires_in: 0 }, 100_000],
+    ['exp, and expires_in is good', { exp: seconds + 100 }, { expires_in: 50 }, 50_000],
+    ['exp and iat, our clock is slow', { exp: seconds + 100, iat: seconds + 40 }, {}, 60_000],
+    ['exp and iat, our clock is fast', { exp: seconds + 20, iat: seconds - 40 }, {}, 20_000],
+    ['exp in the past', { exp: seconds - 1 }, {}, undefined],
+    ['exp now', { exp: seconds }, {}, undefined],
+    ['exp not after iat', { exp: seconds + 10, iat: seconds + 10 }, {}, undefined],
+    ['exp that is no number', { exp: 'x' }, {}, undefined],
+    ['no exp', {}, {}, undefined],
+  ])('S4 the access token is a JWT with %s', (_, claims, fields, lifetimeMs) => {
+    expect(tokenResponse({ access_token: jwt(claims), ...fields }, NOW).lifetimeMs).toBe(lifetimeMs)
+  })
+
+  it.each<[string, object]>([
+    ['no access_token', {}],
+    ['an empty access_token', { access_token: '' }],
+    ['null as access_token', { access_token: null }],
+    ['a number as access_token', { access_token: 1 }],
+    ['an access_token that no header can hold', { access_token: 'a\r\nX-Injected: 1' }],
+    ['a number as refresh_token', { access_token: 'at', refresh_token: 1 }],
+    ['an object as id_token', { access_token: 'at', id_token: {} }],
+    ['an array as scope', { access_token: 'at', scope: ['a'] }],
+    ['a number as token_type', { access_token: 'at', token_type: 1 }],
+  ])('S44 refuses %s', (_, fields) => {
+    expect(() => tokenResponse({ ...fields }, NOW)).toThrow(invalid)
+  })
+
+  it('says which error a success has that is none', () => {
+    expect(() => tokenResponse({ error: 'bad_refresh_token' }, NOW)).toThrow(
+      /no access_token \(bad_refresh_token\)/,
+    )
+  })
+})
+
+/** What arctic's OAuth2Tokens is like: methods that throw when the answer has no such field. */
+class OAuth2Tokens {
+  constructor(readonly data: Record<string, unknown>) {}
+  #get(name: string) {
+    if (name in this.data) return this.data[name]
+    throw new Error(`Missing or invalid '${name}' field`)
+  }
+  accessToken = () => this.#get('access_token')
+  refreshToken = () => this.#get('refresh_token')
+  hasRefreshToken = () => 'refresh_token' in this.data
+  idToken = () => this.#get('id_token')
+  accessTokenExpiresAt = () => new Date(NOW + Number(this.#get('expires_in')) * 1000)
+  scopes = () => String(this.#get('scope')).split(' ')
+}
+
+/** What openid-client v5's TokenSet is like: `expires_in` counts down. */
+class TokenSet {
+  access_token = 'at'
+  refresh_token = 'rt'
+  token_type = 'Bearer'
+  constructor(readonly expires_at: number) {}
+  get expires_in() {
+    return Math.max(0, this.expires_at - seconds)
+  }
+  expired() {
+    return this.expires_in === 0
+  }
+}
+
+describe('handedOverTokens(value, now)', () => {
+  const full = { accessToken: 'at', tokenType: 'Bearer', lifetimeMs: 60_000, refreshToken: 'rt' }
+
+  it.each<[string, unknown, object]>([
+    [
+      'the answer as it is',
+      {
+        access_token: 'at',
+        token_type: 'Bearer',
+        expires_in: 60,
+        refresh_token: 'rt',
+        id_token: 'it',
+        scope: 'a',
+      },
+      { ...full, idToken: 'it', scope: 'a' },
+    ],
+    [
+      'openid-client v6',
+      {
+        access_token: 'at',
+        token_type: 'bearer',
+        expires_in: 60,
+        refresh_token: 'rt',
+        claims: () => ({}),
+        expiresIn: () => 60,
+      },
+      { ...full, tokenType: 'bearer' },
+    ],
+    ['openid-client v5', new TokenSet(seconds + 60), full],
+    ['openid-client v5, expired', new TokenSet(seconds - 60), { ...full, lifetimeMs: -60_000 }],
+    [
+      'simple-oauth2, a Date',
+      {
+        access_token: 'at',
+        token_type: 'Bearer',
+        expires_in: 3600,
+        expires_at: new Date(NOW + 60_000),
+        refresh_token: 'rt',
+      },
+      full,
+    ],
+    [
+      'simple-oauth2, a string',
+      {
+        access_token: 'at',
+        token_type: 'Bearer',
+        expires_in: 3600,
+        expires_at: '2024-06-01T12:01:00.000Z',
+        refresh_token: 'rt',
+      },
+      full,
+    ],
+    [
+      'simple-oauth2, the object around it',
+      {
+        token: { access_token: 'at', token_type: 'Bearer', expires_in: 60, refresh_token: 'rt' },
+        expired: () => false,
+      },
+      full,
+    ],
+    [
+      'camelCase',
+      {
+        accessToken: 'at',
+        tokenType: 'Bearer',
+        expiresIn: 60,
+        refreshToken: 'rt',
+        idToken: 'it',
+        scope: 'a',
+      },
+      { ...full, idToken: 'it', scope: 'a' },
+    ],
+    [
+      'camelCase with expiresAt in seconds',
+      { accessToken: 'at', tokenType: 'Bearer', expiresAt: seconds + 60, refreshToken: 'rt' },
+      full,
+    ],
+    [
+      'camelCase with expiresAt in milliseconds',
+      { accessToken: 'at', tokenType: 'Bearer', expiresAt: NOW + 60_000, refreshToken: 'rt' },
+      full,
+    ],
+    [
+      'arctic',
+      new OAuth2Tokens({
+        access_token: 'at',
+        token_type: 'Bearer',
+        expires_in: 60,
+        refresh_token: 'rt',
+        id_token: 'it',
+        scope: 'a b',
+      }),
+      { ...full, idToken: 'it', scope: 'a b' },
+    ],
+    ['arctic, the least', new OAuth2Tokens({ access_token: 'at' }), { accessToken: 'at' }],
+    [
+      'passport-oauth2',
+      { accessToken: 'at', refreshToken: 'rt', access_token: 'at', token_type: 'Bearer', expires_in: 60 },
+      full,
+    ],
+    [
+      'passport-oauth2 without a refresh token',
+      { accessToken: 'at', refreshToken: undefined, expires_in: '60' },
+      { accessToken: 'at', lifetimeMs: 60_000 },
+    ],
+    ['scopes in an array', { access_token: 'at', scope: ['a', 'b'] }, { accessToken: 'at', scope: 'a b' }],
+    ['a refresh token alone', { refresh_token: 'rt', expires_in: 60 }, { refreshToken: 'rt' }],
+    ['an access token alone', { access_token: 'at' }, { accessToken: 'at' }],
+    [
+      'an expiry that is none',
+      { access_token: 'at', expires_at: 'never', expires_in: 60 },
+      { accessToken: 'at', lifetimeMs: 60_000 },
+    ],
+    ['an error of null', { access_token: 'at', error: null }, { accessToken: 'at' }],
+  ])('reads %s', (_, value, answer) => {
+    expect(handedOverTokens(value, NOW)).toEqual(answer)
+  })
+
+  it.each<[string, unknown, RegExp]>([
+    ['undefined', undefined, /is undefined; pass the token endpoint's answer/],
+    ['null', null, /is null; pass the token endpoint's answer/],
+    ['a string', 'secret-at', /is a string; pass/],
+    ['an array', [{ access_token: 'secret-at' }], /is an array; pass/],
+    ['a Promise', Promise.resolve({ access_token: 'secret-at' }), /is a Promise; await it/],
+    ['an empty object', {}, /neither an access_token nor a refresh_token; pass/],
+    [
+      'an OAuth error',
+      { error: 'access_denied', access_token: 'secret-at' },
+      /is an OAuth error \(access_denied\)/,
+    ],
+    ['an error that holds a token', { error: 'secret-at', access_token: 'secret-at' }, /is an OAuth error/],
+    [
+      'a number as access token',
+      { access_token: 5, refresh_token: 'secret-at' },
+      /access_token that is not a string/,
+    ],
+    [
+      'a number as refresh token',
+      { accessToken: 'secret-at', refreshToken: 5 },
+      /refresh_token that is not a string/,
+    ],
+    ['an object as ID token', { accessToken: 'secret-at', idToken: {} }, /id_token that is not a string/],
+  ])('refuses %s, and says what to pass', (_, value, cure) => {
+    const read = () => handedOverTokens(value, NOW)
+    expect(read).toThrow(cure)
+    expect(read).toThrow(invalid)
+    expect(read).not.toThrow(/secret-at/)
+  })
+})
