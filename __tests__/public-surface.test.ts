@@ -20,9 +20,10 @@ const entries = Object.entries(manifest.exports).flatMap(([entry, target]) =>
  * `npm test -- public-surface --updateSnapshot`.
  */
 describe('the public surface', () => {
-  const dist = mkdtempSync(join(tmpdir(), 'public-surface-'))
+  let dist: string
   afterAll(() => rmSync(dist, { recursive: true }))
   beforeAll(() => {
+    dist = mkdtempSync(join(tmpdir(), 'public-surface-'))
     const tsc = join(root, 'node_modules/typescript/bin/tsc')
     execFileSync(process.execPath, [tsc, '--noCheck', '--emitDeclarationOnly', '--outDir', dist], {
       cwd: root,
