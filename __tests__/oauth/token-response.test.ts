@@ -7,7 +7,7 @@ const seconds = NOW / 1000
 const jwt = (claims: object) => new UnsecuredJWT({ ...claims }).encode()
 const invalid = expect.objectContaining({ code: 'ERR_INVALID_TOKEN_RESPONSE' })
 
-describe('tokenResponse(fields, now)', () => {
+describe('tokenResponse(fields, now, what)', () => {
   it('S48 reads everything an answer may have', () => {
     const fields = {
       access_token: 'at',
@@ -18,7 +18,7 @@ describe('tokenResponse(fields, now)', () => {
       scope: 'a b',
       something: ['else'],
     }
-    expect(tokenResponse(fields, NOW)).toEqual({
+    expect(tokenResponse(fields, NOW, 'The answer')).toEqual({
       accessToken: 'at',
       tokenType: 'DPoP',
       lifetimeMs: 60_000,
@@ -33,7 +33,7 @@ describe('tokenResponse(fields, now)', () => {
     ['null', { refresh_token: null, id_token: null, scope: null, token_type: null, expires_in: null }],
     ['empty', { refresh_token: '', id_token: '', scope: '', token_type: '', expires_in: '' }],
   ])('S48 takes what is %s for omitted', (_, fields) => {
-    expect(tokenResponse({ access_token: 'at', ...fields }, NOW)).toEqual({ accessToken: 'at' })
+    expect(tokenResponse({ access_token: 'at', ...fields }, NOW, 'The answer')).toEqual({ accessToken: 'at' })
   })
 
   it.each<[string, object, number | undefined]>([
@@ -52,7 +52,7 @@ describe('tokenResponse(fields, now)', () => {
     ['an object', { expires_in: {} }, undefined],
     ['missing, and expires_at is no standard', { expires_at: seconds + 5 }, undefined],
   ])('S4 expires_in is %s', (_, fields, lifetimeMs) => {
-    expect(tokenResponse({ access_token: 'at', ...fields }, NOW).lifetimeMs).toBe(lifetimeMs)
+    expect(tokenResponse({ access_token: 'at', ...fields }, NOW, 'The answer').lifetimeMs).toBe(lifetimeMs)
   })
 
   it.each<[string, object, object, number | undefined]>([
@@ -67,7 +67,9 @@ describe('tokenResponse(fields, now)', () => {
     ['exp that is no number', { exp: 'x' }, {}, undefined],
     ['no exp', {}, {}, undefined],
   ])('S4 the access token is a JWT with %s', (_, claims, fields, lifetimeMs) => {
-    expect(tokenResponse({ access_token: jwt(claims), ...fields }, NOW).lifetimeMs).toBe(lifetimeMs)
+    expect(tokenResponse({ access_token: jwt(claims), ...fields }, NOW, 'The answer').lifetimeMs).toBe(
+      lifetimeMs,
+    )
   })
 
   it.each<[string, object]>([
@@ -81,11 +83,11 @@ describe('tokenResponse(fields, now)', () => {
     ['an array as scope', { access_token: 'at', scope: ['a'] }],
     ['a number as token_type', { access_token: 'at', token_type: 1 }],
   ])('S44 refuses %s', (_, fields) => {
-    expect(() => tokenResponse({ ...fields }, NOW)).toThrow(invalid)
+    expect(() => tokenResponse({ ...fields }, NOW, 'The answer')).toThrow(invalid)
   })
 
   it('says which error a success has that is none', () => {
-    expect(() => tokenResponse({ error: 'bad_refresh_token' }, NOW)).toThrow(
+    expect(() => tokenResponse({ error: 'bad_refresh_token' }, NOW, 'The answer')).toThrow(
       /no access_token \(bad_refresh_token\)/,
     )
   })
@@ -254,14 +256,14 @@ describe('handedOverTokens(value, now)', () => {
     [
       'a number as access token',
       { access_token: 5, refresh_token: 'secret-at' },
-      /access_token that is not a string/,
+      /access_token is not a string/,
     ],
     [
       'a number as refresh token',
       { accessToken: 'secret-at', refreshToken: 5 },
-      /refresh_token that is not a string/,
+      /refresh_token is not a string/,
     ],
-    ['an object as ID token', { accessToken: 'secret-at', idToken: {} }, /id_token that is not a string/],
+    ['an object as ID token', { accessToken: 'secret-at', idToken: {} }, /id_token is not a string/],
   ])('refuses %s, and says what to pass', (_, value, cure) => {
     const read = () => handedOverTokens(value, NOW)
     expect(read).toThrow(cure)

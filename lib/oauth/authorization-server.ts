@@ -5,7 +5,7 @@ import type { ClientAuthentication } from './client-authentication.js'
 import { endpointUrl } from './endpoint-url.js'
 import type { FormParameters } from './form.js'
 import { type AcquireParameters, ownParameters } from './grant-request.js'
-import { type HttpOptions, httpClient } from './http.js'
+import { type HttpOptions, httpClient, secretsOfHeaders } from './http.js'
 import { issuerUrl, type Metadata, metadataOf } from './metadata.js'
 import { type FormRequest, requestRevocation, requestTokens } from './token-endpoint.js'
 import { untilAborted } from './until-aborted.js'
@@ -74,6 +74,7 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
   const { issuer, clientId, clientAuthentication, clock } = options
   const explicit = checkedEndpoints(options)
   const send = httpClient(options.http)
+  const secrets = secretsOfHeaders(options.http?.headers)
   const metadata = issuer === undefined ? undefined : metadataOf(issuer, send, () => clock.now())
 
   async function found<T>(known: T | undefined, of: (metadata: Metadata) => T, signal: AbortSignal) {
@@ -108,7 +109,7 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
       endpoint,
       now: clock.now(),
     }
-    return { what: `The ${kind} endpoint`, parameters, own, client, clientAuthentication, signal }
+    return { what: `The ${kind} endpoint`, parameters, own, client, clientAuthentication, secrets, signal }
   }
 
   return {

@@ -7,6 +7,18 @@ const MAX_RETRY_AFTER_MS = 60 * 60 * 1000
 const MAX_ERROR_LENGTH = 64
 const MAX_DESCRIPTION_LENGTH = 500
 
+/** The error codes of RFC 6749 §5.2, RFC 7009 §2.2.1 and RFC 8707 §2. They are shown whatever the secrets are. */
+const CODES = new Set([
+  'invalid_request',
+  'invalid_client',
+  'invalid_grant',
+  'unauthorized_client',
+  'unsupported_grant_type',
+  'unsupported_token_type',
+  'invalid_scope',
+  'invalid_target',
+])
+
 /** What an answer is judged by. */
 export interface AnswerContext {
   /** Names the endpoint in messages, e.g. `The token endpoint https://idp.example.com/token`. */
@@ -69,16 +81,21 @@ export function shownText(text: string, secrets: readonly string[], maxLength: n
   return clean.length > maxLength ? `${clean.slice(0, maxLength)}…` : clean
 }
 
+/** Secrets in the order to redact them: one that is part of another must not leave the rest of it standing. */
+export function longestFirst(secrets: readonly string[]): string[] {
+  return [...new Set(secrets)].sort((a, b) => b.length - a.length)
+}
+
 function oauthError(fields: Fields, answer: HttpAnswer, { what, secrets, now }: AnswerContext): TokenError {
-  const hidden = [...secrets, ...secretsOfAnswer(fields)]
-  const error = shownText(String(fields.error), hidden, MAX_ERROR_LENGTH)
+  const hidden = longestFirst([...secrets, ...secretsOfAnswer(fields)])
+  const said = String(fields.error)
+  const error = CODES.has(said) ? said : shownText(said, hidden, MAX_ERROR_LENGTH)
   const description =
     typeof fields.error_description === 'string'
       ? shownText(fields.error_description, hidden, MAX_DESCRIPTION_LENGTH)
       : ''
   const message = `${what} answered ${error}${description && `: ${description}`}`
   return new TokenError(codeOf(error), message, {
-    secrets: hidden,
     error,
     ...(description !== '' && { errorDescription: description }),
     retryAfterMs: retryAfterMs(answer.header('retry-after'), now),

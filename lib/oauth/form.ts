@@ -61,7 +61,14 @@ export function secretsOfRequest(form: Form, client: ClientCredentials): string[
     value,
     value.split(' ').at(-1) ?? '',
   ])
-  return [...inForm, ...inHeaders, ...(client.secrets ?? [])]
+  return [...inForm, ...inHeaders, ...(client.secrets ?? [])].flatMap(echoesOf)
+}
+
+/** How a server may write a secret that it quotes: as it is, half decoded, or in JSON. */
+function echoesOf(secret: string): string[] {
+  const encoded = encodeURIComponent(secret.toWellFormed())
+  const lowerCase = encoded.replace(/%../g, (octet) => octet.toLowerCase())
+  return [secret, secret.replaceAll(' ', '+'), JSON.stringify(secret).slice(1, -1), lowerCase]
 }
 
 function entries(parameters: FormParameters, names: readonly string[]): [string, string][] {

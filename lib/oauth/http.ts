@@ -89,6 +89,12 @@ export function httpClient(options: HttpOptions = {}): SendHttp {
   }
 }
 
+/** The values of headers that may be keys to something. Too short ones are none, and would hide half of a message. */
+export function secretsOfHeaders(headers: Readonly<Record<string, string>> = {}): string[] {
+  const values = Object.entries(headers).filter(([name]) => name.toLowerCase() !== 'user-agent')
+  return values.map(([, value]) => value).filter((value) => value.length >= 6)
+}
+
 /** Headers whose names differ in case alone are one header; the later one counts. */
 function mergeHeaders(...parts: Readonly<Record<string, string>>[]): Record<string, string> {
   const merged = new Map<string, [string, string]>()
@@ -117,7 +123,7 @@ async function readBody(stream: Readable): Promise<HttpAnswer['body']> {
 
 function isDecompressionError(error: unknown): boolean {
   // zlib says Z_DATA_ERROR, Brotli ERR__ERROR_FORMAT_….
-  return error instanceof Error && /^(Z_|ERR__)/.test(String((error as NodeJS.ErrnoException).code))
+  return /^(Z_|ERR__)/.test(String((error as { code?: unknown } | null)?.code))
 }
 
 function unreachable(error: unknown, { what, url, secrets, signal }: HttpRequest): TokenError {

@@ -6,7 +6,7 @@ import type {
   ClientCredentials,
 } from './client-authentication.js'
 import { shownUrl } from './endpoint-url.js'
-import { type AnswerContext, errorOfAnswer, fieldsOfAnswer } from './error-answer.js'
+import { type AnswerContext, errorOfAnswer, fieldsOfAnswer, longestFirst } from './error-answer.js'
 import { encodedForm, type FormParameters, orderedForm, secretsOfRequest } from './form.js'
 import type { HttpAnswer, SendHttp } from './http.js'
 import { secretsOfAnswer, tokenResponse } from './token-response.js'
@@ -21,6 +21,8 @@ export interface FormRequest {
   readonly own: readonly string[]
   readonly client: ClientAuthenticationRequest
   readonly clientAuthentication: ClientAuthentication
+  /** Strings that no error may show, besides what is in the form and in the client's credentials. */
+  readonly secrets: readonly string[]
   readonly signal: AbortSignal
 }
 
@@ -34,11 +36,11 @@ export async function requestTokens(send: SendHttp, request: FormRequest): Promi
   const { answer, context } = await sendForm(send, request)
   const fields = fieldsOfAnswer(answer, context)
   try {
-    return tokenResponse(fields, context.now)
+    return tokenResponse(fields, context.now, `${context.what}: its answer`)
   } catch (error) {
     if (!(error instanceof TokenError)) throw error
     throw new TokenError(error.code, error.message, {
-      secrets: [...context.secrets, ...secretsOfAnswer(fields)],
+      secrets: longestFirst([...context.secrets, ...secretsOfAnswer(fields)]),
     })
   }
 }
@@ -57,7 +59,7 @@ async function sendForm(
   const { endpoint, now } = client
   const credentials = await clientCredentials(request)
   const form = orderedForm(parameters, own, credentials)
-  const secrets = secretsOfRequest(form, credentials)
+  const secrets = longestFirst([...secretsOfRequest(form, credentials), ...request.secrets])
   const headers = { ...credentials.headers, ...FORM_HEADERS }
   const answer = await send({
     what,

@@ -16,13 +16,12 @@ const SECONDS_OR_MILLISECONDS = 1e11
 /**
  * Reads a token endpoint's answer (RFC 6749 §5.1). `null` and the empty string count as omitted.
  *
+ * @param what Names the answer in messages.
  * @throws `ERR_INVALID_TOKEN_RESPONSE` when it has no access token, or something in it is of the wrong type.
  */
-export function tokenResponse(fields: Fields, now: number): AccessTokenAnswer {
-  const answer = readTokens({ ...fields, expires_at: undefined }, now, "The token endpoint's answer")
-  if (answer.accessToken === undefined) {
-    throw invalid(`The token endpoint's answer has no access_token${errorIn(fields)}`, fields)
-  }
+export function tokenResponse(fields: Fields, now: number, what: string): AccessTokenAnswer {
+  const answer = readTokens({ ...fields, expires_at: undefined }, now, what)
+  if (answer.accessToken === undefined) throw invalid(`${what} has no access_token${errorIn(fields)}`, fields)
   return { ...answer, accessToken: answer.accessToken }
 }
 
@@ -90,7 +89,7 @@ function textField(fields: Fields, name: string, what: string): string | undefin
   const value = fields[name]
   if (value === undefined || value === null || value === '') return undefined
   if (typeof value === 'string') return value
-  throw invalid(`${what} has a ${name} that is not a string`, fields)
+  throw invalid(`${what} is wrong: ${name} is not a string`, fields)
 }
 
 function lifetimeOf(fields: Fields, accessToken: string, now: number): number | undefined {

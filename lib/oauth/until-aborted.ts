@@ -12,7 +12,8 @@ export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal, what: 
 
 /** What a caller gets whose signal was aborted. */
 export function abortedError(signal: AbortSignal, what: string): TokenError {
-  const timedOut = signal.reason instanceof Error && signal.reason.name === 'TimeoutError'
+  // Of AbortSignal.timeout(), or of an app's own making.
+  const timedOut = (signal.reason as { name?: unknown } | undefined)?.name === 'TimeoutError'
   return new TokenError(
     'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
     `${what} ${timedOut ? 'did not answer in time' : 'was given up, its signal was aborted'}`,

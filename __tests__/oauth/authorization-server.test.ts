@@ -1,0 +1,390 @@
+import { Agent } from 'node:http'
+import { afterEach, describe, expect, it } from '@jest/globals'
+import axios from 'axios'
+import { systemClock } from '../../lib/clock.js'
+import { ConfigurationError } from '../../lib/errors.js'
+import {
+  type AcquireParameters,
+  type AuthorizationServer,
+  type AuthorizationServerOptions,
+  authorizationServer,
+} from '../../lib/oauth/authorization-server.js'
+import { clientSecretBasic, clientSecretPost, publicClient } from '../../lib/oauth/client-authentication.js'
+import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
+
+let wire: WireServer
+const closing: WireServer[] = []
+const signal = () => AbortSignal.timeout(10_000)
+const tokens: WireHandler = (_, response) => json(response, { access_token: 'at', expires_in: 60 })
+
+async function server(
+  options: Partial<AuthorizationServerOptions> = {},
+  handler: WireHandler = tokens,
+): Promise<AuthorizationServer> {
+  wire = await wireServer(handler)
+  closing.push(wire)
+  return authorizationServer({
+    tokenEndpoint: `${wire.url}/token`,
+    clientId: 'web',
+    clientAuthentication: publicClient(),
+    clock: systemClock,
+    ...options,
+  })
+}
+
+afterEach(async () => {
+  await Promise.all(closing.splice(0).map((server) => server.close()))
+})
+
+describe('authorizationServer(options)', () => {
+  const good = { clientId: 'web', clientAuthentication: publicClient(), clock: systemClock }
+
+  it.each<[string, object, RegExp]>([
+    ['neither issuer nor tokenEndpoint', {}, /Give issuer.*or tokenEndpoint/],
+    ['a refreshEndpoint alone', { refreshEndpoint: 'https://a/refresh' }, /Give issuer.*or tokenEndpoint/],
+    ['S64 a tokenEndpoint over http', { tokenEndpoint: 'http://a/token' }, /^tokenEndpoint must use https/],
+    [
+      'S64 a refreshEndpoint over http',
+      { tokenEndpoint: 'https://a/token', refreshEndpoint: 'http://a/refresh' },
+      /^refreshEndpoint must use https/,
+    ],
+    [
+      'S64 a revocationEndpoint over http',
+      { tokenEndpoint: 'https://a/token', revocationEndpoint: 'http://a/revoke' },
+      /^revocationEndpoint must use https/,
+    ],
+    ['S64 an issuer over http', { issuer: 'http://a' }, /^issuer must use https/],
+    ['an issuer with a query', { issuer: 'https://a?b=c' }, /^issuer must not have a query/],
+    ['no clientId', { issuer: 'https://a', clientId: undefined }, /^clientId must be/],
+    ['an empty clientId', { issuer: 'https://a', clientId: '' }, /^clientId must be/],
+    [
+      'no clientAuthentication',
+      { issuer: 'https://a', clientAuthentication: undefined },
+      /clientSecretBasic/,
+    ],
+    [
+      'a secret as clientAuthentication',
+      { issuer: 'https://a', clientAuthentication: 'hush' },
+      /clientSecretBasic/,
+    ],
+  ])('refuses %s', (_, options, cure) => {
+    const make = () => authorizationServer({ ...good, ...options } as AuthorizationServerOptions)
+    expect(make).toThrow(ConfigurationError)
+    expect(make).toThrow(cure)
+    expect(make).not.toThrow(/hush/)
+  })
+})
+
+describe('server.refresh(refreshToken, request)', () => {
+  it('posts a form, and reads the answer', async () => {
+    const oracle = await server()
+    expect(await oracle.refresh('rt', { signal: signal() })).toEqual({
+      accessToken: 'at',
+      lifetimeMs: 60_000,
+    })
+    expect(wire.requests).toHaveLength(1)
+    expect(wire.requests[0]).toMatchObject({
+      method: 'POST',
+      path: '/token',
+      body: 'grant_type=refresh_token&refresh_token=rt&client_id=web',
+      headers: {
+        'content-type': 'application/x-www-form-urlencoded;charset=UTF-8',
+        accept: 'application/json',
+        'user-agent': 'session-token-manager',
+      },
+    })
+    expect(wire.requests[0]?.headers).not.toHaveProperty('authorization')
+  })
+
+  it('puts the client authentication before scope and resource', async () => {
+    const oracle = await server({ clientAuthentication: clientSecretPost('s') })
+    await oracle.refresh('rt', { scope: 'a b', resource: 'https://api.example.com', signal: signal() })
+    expect(wire.requests[0]?.body).toBe(
+      'grant_type=refresh_token&refresh_token=rt&client_id=web&client_secret=s&scope=a+b' +
+        '&resource=https%3A%2F%2Fapi.example.com',
+    )
+  })
+
+  it.each([
+    ['a plus', 'a+b', 'a%2Bb'],
+    ['an ampersand', 'a&b', 'a%26b'],
+    ['an equals sign', 'a=b==', 'a%3Db%3D%3D'],
+    ['a percent sign', 'a%2Bb', 'a%252Bb'],
+    ['a slash', 'a/b', 'a%2Fb'],
+    ['a quote', 'a"b', 'a%22b'],
+    ['a space', 'a b', 'a+b'],
+    ['8 KB', 'x'.repeat(8192), 'x'.repeat(8192)],
+  ])('S50 sends a refresh token with %s', async (_, refreshToken, encoded) => {
+    const oracle = await server()
+    await oracle.refresh(refreshToken, { signal: signal() })
+    expect(wire.requests[0]?.body).toBe(`grant_type=refresh_token&refresh_token=${encoded}&client_id=web`)
+  })
+
+  it('S50 takes tokens of 8 KB', async () => {
+    const [accessToken, refreshToken] = ['a'.repeat(8192), '+&=%/" '.repeat(1170)]
+    const oracle = await server({}, (_, response) =>
+      json(response, { access_token: accessToken, refresh_token: refreshToken }),
+    )
+    expect(await oracle.refresh('rt', { signal: signal() })).toEqual({ accessToken, refreshToken })
+  })
+
+  it('S50 sends the exact bytes of a client id and a secret', async () => {
+    const oracle = await server({ clientId: 'w:+%/ ä', clientAuthentication: clientSecretBasic('s:+%/ ä') })
+    await oracle.refresh('rt', { signal: signal() })
+    const credentials = Buffer.from('w%3A%2B%25%2F+%C3%A4:s%3A%2B%25%2F+%C3%A4').toString('base64')
+    expect(wire.requests[0]?.headers.authorization).toBe(`Basic ${credentials}`)
+    expect(wire.requests[0]?.body).toBe('grant_type=refresh_token&refresh_token=rt')
+  })
+
+  it('goes to the refreshEndpoint, if there is one', async () => {
+    const oracle = await server()
+    const other = await wireServer(tokens)
+    closing.push(other)
+    const refreshing = authorizationServer({
+      tokenEndpoint: `${wire.url}/token`,
+      refreshEndpoint: `${other.url}/refresh?tenant=a`,
+      clientId: 'web',
+      clientAuthentication: ({ tokenEndpoint, endpoint }) => ({ parameters: { tokenEndpoint, endpoint } }),
+      clock: systemClock,
+    })
+    await refreshing.refresh('rt', { signal: signal() })
+    await oracle.refresh('rt', { signal: signal() })
+    expect(other.requests.map(({ path }) => path)).toEqual(['/refresh?tenant=a'])
+    expect(Object.fromEntries(new URLSearchParams(other.requests[0]?.body))).toMatchObject({
+      tokenEndpoint: `${wire.url}/token`,
+      endpoint: `${other.url}/refresh?tenant=a`,
+    })
+    expect(wire.requests.map(({ path }) => path)).toEqual(['/token'])
+  })
+
+  it('sends the headers of the http option, but lets none stand in for its own', async () => {
+    const headers = {
+      'X-Api-Key': 'k',
+      'user-agent': 'app',
+      'content-type': 'text/plain',
+      ACCEPT: 'text/html',
+    }
+    const oracle = await server({ http: { headers } })
+    await oracle.refresh('rt', { signal: signal() })
+    expect(wire.requests[0]?.headers).toMatchObject({
+      'x-api-key': 'k',
+      'user-agent': 'app',
+      'content-type': 'application/x-www-form-urlencoded;charset=UTF-8',
+      accept: 'application/json',
+    })
+  })
+
+  it('uses the agent of the http option', async () => {
+    const httpAgent = new Agent({ keepAlive: true })
+    const created: unknown[] = []
+    httpAgent.on('free', (socket) => created.push(socket))
+    const oracle = await server({ http: { httpAgent } })
+    await oracle.refresh('rt', { signal: signal() })
+    await oracle.refresh('rt', { signal: signal() })
+    expect(created.length).toBeGreaterThan(0)
+    httpAgent.destroy()
+  })
+
+  it('goes through no proxy on the loopback interface', async () => {
+    const proxy = await wireServer(tokens)
+    closing.push(proxy)
+    const before = process.env.http_proxy
+    process.env.http_proxy = proxy.url
+    try {
+      const oracle = await server({ http: { proxy: { host: '127.0.0.1', port: proxy.port } } })
+      await oracle.refresh('rt', { signal: signal() })
+    } finally {
+      if (before === undefined) delete process.env.http_proxy
+      else process.env.http_proxy = before
+    }
+    expect(proxy.requests).toEqual([])
+    expect(wire.requests).toHaveLength(1)
+  })
+
+  it("is not seen by the app's axios", async () => {
+    const seen: unknown[] = []
+    const interceptor = axios.interceptors.request.use((config) => {
+      seen.push(config)
+      return config
+    })
+    const { adapter, baseURL } = axios.defaults
+    axios.defaults.headers.common['X-App'] = 'app'
+    axios.defaults.baseURL = 'http://127.0.0.1:1'
+    axios.defaults.adapter = async (config) => {
+      seen.push(config)
+      throw new Error('the adapter of the app')
+    }
+    try {
+      const oracle = await server()
+      await oracle.refresh('rt', { signal: signal() })
+    } finally {
+      axios.interceptors.request.eject(interceptor)
+      delete axios.defaults.headers.common['X-App']
+      Object.assign(axios.defaults, { adapter, baseURL })
+    }
+    expect(seen).toEqual([])
+    expect(wire.requests[0]?.headers).not.toHaveProperty('x-app')
+  })
+
+  it.each<[string, object]>([
+    ['parameters of the request', { parameters: { refresh_token: 'another' } }],
+    ['scope', { parameters: { scope: 'a' } }],
+    ['a parameter that is no string', { parameters: { client_id: 5 } }],
+  ])('refuses a client authentication that sets %s', async (_, credentials) => {
+    const oracle = await server({ clientAuthentication: () => credentials })
+    await expect(oracle.refresh('rt', { signal: signal() })).rejects.toThrow(ConfigurationError)
+    expect(wire.requests).toEqual([])
+  })
+
+  it('sends nothing when the client authentication fails', async () => {
+    const oracle = await server({
+      clientAuthentication: async () => {
+        throw new Error('the vault is sealed')
+      },
+    })
+    await expect(oracle.refresh('rt', { signal: signal() })).rejects.toMatchObject({
+      code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+      cause: { message: 'the vault is sealed' },
+    })
+    expect(wire.requests).toEqual([])
+  })
+
+  it('stops waiting for the client authentication when the signal is aborted', async () => {
+    const controller = new AbortController()
+    const oracle = await server({
+      clientAuthentication: () => {
+        controller.abort()
+        return new Promise(() => {})
+      },
+    })
+    await expect(oracle.refresh('rt', { signal: controller.signal })).rejects.toMatchObject({
+      code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    })
+    expect(wire.requests).toEqual([])
+  })
+
+  it('sends nothing when the signal is aborted already', async () => {
+    const oracle = await server()
+    await expect(oracle.refresh('rt', { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    })
+    expect(wire.requests).toEqual([])
+  })
+})
+
+describe('server.acquire(parameters, signal)', () => {
+  it.each<[string, AcquireParameters, string]>([
+    [
+      'authorization code',
+      {
+        scope: 'a',
+        code_verifier: 'v',
+        redirect_uri: 'https://app.example.com/cb?x=1',
+        code: 'c+/=',
+        grant_type: 'authorization_code',
+      },
+      'grant_type=authorization_code&code=c%2B%2F%3D&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcb%3Fx%3D1' +
+        '&code_verifier=v&client_id=web&client_secret=s&scope=a',
+    ],
+    [
+      'authorization code, the least',
+      { grant_type: 'authorization_code', code: 'c', redirect_uri: undefined, code_verifier: '' },
+      'grant_type=authorization_code&code=c&client_id=web&client_secret=s',
+    ],
+    [
+      'password',
+      { password: 'pä ss', username: 'ada@example.com', grant_type: 'password', scope: 'a offline_access' },
+      'grant_type=password&username=ada%40example.com&password=p%C3%A4+ss&client_id=web&client_secret=s' +
+        '&scope=a+offline_access',
+    ],
+    [
+      'JWT bearer',
+      { scope: 'a', grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer', assertion: 'a.b.c' },
+      'grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=a.b.c' +
+        '&client_id=web&client_secret=s&scope=a',
+    ],
+    [
+      'further parameters and several resources',
+      {
+        audience: 'https://aud',
+        resource: ['https://a', 'https://b'],
+        grant_type: 'authorization_code',
+        code: 'c',
+        client_id: 'not this one',
+      },
+      'grant_type=authorization_code&code=c&client_id=web&client_secret=s' +
+        '&resource=https%3A%2F%2Fa&resource=https%3A%2F%2Fb&audience=https%3A%2F%2Faud',
+    ],
+  ])('posts the form of the %s grant, in its order', async (_, parameters, body) => {
+    const oracle = await server({
+      clientAuthentication: clientSecretPost('s'),
+      refreshEndpoint: 'https://idp.example.com/refresh',
+    })
+    expect(await oracle.acquire(parameters, signal())).toEqual({ accessToken: 'at', lifetimeMs: 60_000 })
+    expect(wire.requests.map(({ path, body }) => [path, body])).toEqual([['/token', body]])
+  })
+
+  it('refuses a value that is no string', async () => {
+    const oracle = await server()
+    const parameters = { grant_type: 'authorization_code', code: { a: 'b' } } as unknown as AcquireParameters
+    await expect(oracle.acquire(parameters, signal())).rejects.toThrow(/parameter code .* must be a string/)
+    expect(wire.requests).toEqual([])
+  })
+})
+
+describe('server.revoke(token, tokenTypeHint, signal)', () => {
+  const revoking = async (handler: WireHandler, options: Partial<AuthorizationServerOptions> = {}) => {
+    wire = await wireServer(handler)
+    closing.push(wire)
+    return server({ revocationEndpoint: `${wire.url}/revoke`, ...options }).then((made) => {
+      wire = closing[0] as WireServer
+      return made
+    })
+  }
+
+  it.each<[string, WireHandler]>([
+    ['an empty 200', (_, response) => response.end()],
+    ['a 200 with something in it', (_, response) => response.end('<p>done</p>')],
+    ['a 204', (_, response) => response.writeHead(204).end()],
+  ])('posts the token, and takes %s', async (_, handler) => {
+    const oracle = await revoking(handler, { clientAuthentication: clientSecretPost('s') })
+    expect(await oracle.revoke('rt', 'refresh_token', signal())).toBeUndefined()
+    expect(wire.requests.map(({ path, body }) => [path, body])).toEqual([
+      ['/revoke', 'token=rt&token_type_hint=refresh_token&client_id=web&client_secret=s'],
+    ])
+  })
+
+  it.each<[string, WireHandler, object]>([
+    [
+      'unsupported_token_type',
+      (_, response) => json(response, { error: 'unsupported_token_type' }, 400),
+      { code: 'ERR_TOKEN_ENDPOINT', error: 'unsupported_token_type' },
+    ],
+    [
+      'a 503',
+      (_, response) => response.writeHead(503, { 'retry-after': '5' }).end(),
+      { code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE', retryAfterMs: 5000 },
+    ],
+    [
+      'a redirect',
+      (_, response) => response.writeHead(302, { location: '/elsewhere' }).end(),
+      { code: 'ERR_INVALID_TOKEN_RESPONSE' },
+    ],
+    [
+      'invalid_client',
+      (_, response) => json(response, { error: 'invalid_client' }, 401),
+      { code: 'ERR_CLIENT_REJECTED' },
+    ],
+  ])('rejects on %s', async (_, handler, error) => {
+    const oracle = await revoking(handler)
+    await expect(oracle.revoke('rt', 'refresh_token', signal())).rejects.toMatchObject(error)
+    expect(wire.requests).toHaveLength(1)
+  })
+
+  it('says what to do when no revocation endpoint is known', async () => {
+    const oracle = await server()
+    const revoked = oracle.revoke('rt', 'refresh_token', signal())
+    await expect(revoked).rejects.toThrow(ConfigurationError)
+    await expect(revoked).rejects.toThrow(/revocationEndpoint.*clear\(\)/)
+  })
+})

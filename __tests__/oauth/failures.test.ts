@@ -1,0 +1,426 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { inspect } from 'node:util'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
+import { afterEach, describe, expect, it } from '@jest/globals'
+import { TokenError } from '../../lib/errors.js'
+import {
+  type AuthorizationServer,
+  type AuthorizationServerOptions,
+  authorizationServer,
+} from '../../lib/oauth/authorization-server.js'
+import {
+  clientAssertion,
+  clientSecretBasic,
+  clientSecretPost,
+} from '../../lib/oauth/client-authentication.js'
+import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
+
+const NOW = Date.parse('2024-06-01T12:00:00Z')
+const clock = { now: () => NOW, monotonic: () => 0 }
+const RT = 'rt-Zx+/= "9'
+const SECRET = 'hush-hush+secret/ä'
+const AT = 'at-from-the-answer'
+const NEW_RT = 'rt-from-the-answer'
+const API_KEY = 'api-key-4711'
+const BASIC = Buffer.from(`web:${new URLSearchParams([['', SECRET]]).toString().slice(1)}`).toString('base64')
+const RAW_BASIC = Buffer.from(`web:${SECRET}`).toString('base64')
+
+let wire: WireServer | undefined
+const signal = () => AbortSignal.timeout(10_000)
+
+async function server(
+  handler: WireHandler,
+  options: Partial<AuthorizationServerOptions> = {},
+): Promise<AuthorizationServer> {
+  wire = await wireServer(handler)
+  return serverAt(`${wire.url}/token`, options)
+}
+
+function serverAt(
+  tokenEndpoint: string,
+  options: Partial<AuthorizationServerOptions> = {},
+): AuthorizationServer {
+  return authorizationServer({
+    tokenEndpoint,
+    clientId: 'web',
+    clientAuthentication: clientSecretBasic(SECRET),
+    http: { headers: { 'X-Api-Key': API_KEY } },
+    clock,
+    ...options,
+  })
+}
+
+/** The error of a refresh, after a look for secrets in everything it shows. */
+async function failure(refreshed: Promise<unknown>): Promise<TokenError> {
+  const error = await refreshed.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  expect(error).toBeInstanceOf(TokenError)
+  const shown = everythingShownBy(error as TokenError)
+  for (const secret of [RT, SECRET, AT, NEW_RT, BASIC, RAW_BASIC, API_KEY]) {
+    expect(shown).not.toContain(secret)
+    expect(shown).not.toContain(encodeURIComponent(secret))
+  }
+  return error as TokenError
+}
+
+function everythingShownBy(error: TokenError): string {
+  return [
+    inspect(error, { depth: 20, showHidden: true, getters: true }),
+    JSON.stringify(error),
+    String(error),
+    error.stack,
+    inspect(error.cause, { depth: 20, showHidden: true }),
+  ].join('\n')
+}
+
+afterEach(async () => {
+  await wire?.close()
+  wire = undefined
+})
+
+describe('server.refresh(refreshToken, request) when the server is out of reach', () => {
+  const unavailable = { code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE', status: 503, retryable: true }
+
+  it('S40 S60 connection refused', async () => {
+    const gone = await wireServer(() => {})
+    await gone.close()
+    const error = await failure(serverAt(`${gone.url}/token`).refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject({ ...unavailable, cause: { code: 'ECONNREFUSED' } })
+    expect(error.message).toContain(
+      `The refresh endpoint ${gone.url}/token could not be reached (ECONNREFUSED)`,
+    )
+  })
+
+  it('S40 S60 no such host', async () => {
+    const error = await failure(serverAt('https://idp.invalid/token?key=q').refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject(unavailable)
+    expect(error.message).not.toContain('key=q')
+  })
+
+  it('S40 S60 not TLS', async () => {
+    wire = await wireServer(() => {})
+    const url = wire.url.replace('http:', 'https:')
+    expect(await failure(serverAt(`${url}/token`).refresh(RT, { signal: signal() }))).toMatchObject(
+      unavailable,
+    )
+  })
+
+  it.each<[string, WireHandler]>([
+    ['reset', (_, response) => response.socket?.resetAndDestroy()],
+    ['closed without an answer', (_, response) => response.socket?.end()],
+    [
+      'reset in the middle of the answer',
+      (_, response) =>
+        response
+          .writeHead(200, { 'content-length': 5000 })
+          .write(`{"access_token":"${AT}`, () => response.socket?.resetAndDestroy()),
+    ],
+    [
+      'closed in the middle of the answer',
+      (_, response) =>
+        response
+          .writeHead(200, { 'content-length': 5000 })
+          .write(`{"access_token":"${AT}`, () => response.socket?.end()),
+    ],
+    [
+      'closed in the middle of a chunked answer',
+      (_, response) =>
+        response.writeHead(200).write(`{"access_token":"${AT}"}`, () => response.socket?.end()),
+    ],
+    [
+      'closed in the middle of a compressed answer',
+      (_, response) =>
+        response
+          .writeHead(200, { 'content-encoding': 'gzip', 'content-length': 5000 })
+          .write(gzipSync(`{"access_token":"${AT}"}`).subarray(0, 20), () => response.socket?.end()),
+    ],
+  ])('S40 S60 the connection is %s', async (_, handler) => {
+    const oracle = await server(handler)
+    expect(await failure(oracle.refresh(RT, { signal: signal() }))).toMatchObject(unavailable)
+    expect(wire?.requests).toHaveLength(1)
+  })
+
+  it.each<[string, WireHandler]>([
+    ['before the answer', () => {}],
+    ['in the middle of the answer', (_, response) => response.writeHead(200).write(`{"access_token":"${AT}`)],
+    [
+      'in the middle of a compressed answer',
+      (_, response) =>
+        response.writeHead(200, { 'content-encoding': 'gzip' }).write(gzipSync('{"a":1}').subarray(0, 15)),
+    ],
+  ])('S40 S60 the time is over %s', async (_, handler) => {
+    const controller = new AbortController()
+    const oracle = await server(async (request, response) => {
+      await handler(request, response)
+      setImmediate(() => controller.abort(new DOMException('over', 'TimeoutError')))
+    })
+    const error = await failure(oracle.refresh(RT, { signal: controller.signal }))
+    expect(error).toMatchObject(unavailable)
+    expect(error.message).toContain('did not answer in time')
+  })
+
+  it('S40 S60 the caller gives up', async () => {
+    const controller = new AbortController()
+    const oracle = await server(() => controller.abort())
+    const error = await failure(oracle.refresh(RT, { signal: controller.signal }))
+    expect(error).toMatchObject(unavailable)
+    expect(error.message).toContain('its signal was aborted')
+  })
+
+  it.each<[string, number, string, string]>([
+    ['500', 500, 'text/plain', 'oops'],
+    ['503', 503, 'text/plain', ''],
+    ['an HTML 502', 502, 'text/html', '<h1>Bad Gateway</h1>'],
+    ['a 504 too large', 504, 'text/plain', 'x'.repeat(2_000_000)],
+    ['429', 429, 'application/json', '{"error":"too_many_requests"}'],
+    ['408', 408, 'text/plain', ''],
+    ['a 500 that says invalid_grant', 500, 'application/json', '{"error":"invalid_grant"}'],
+    ['a 503 that says invalid_client', 503, 'application/json', '{"error":"invalid_client"}'],
+    ['a 429 that says invalid_grant', 429, 'application/json', '{"error":"invalid_grant"}'],
+  ])('S40 S60 %s', async (_, status, type, body) => {
+    const oracle = await server((_, response) =>
+      response.writeHead(status, { 'content-type': type }).end(body),
+    )
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject({ ...unavailable, message: expect.stringContaining(String(status)) })
+    expect(error.retryAfterMs).toBeUndefined()
+    expect(error.error).toBeUndefined()
+    expect(wire?.requests).toHaveLength(1)
+  })
+
+  it.each<[string, number, string, number | undefined]>([
+    ['seconds', 429, '120', 120_000],
+    ['seconds, with a 503', 503, '1', 1000],
+    ['0', 429, '0', 0],
+    ['a date', 503, 'Sat, 01 Jun 2024 12:00:30 GMT', 30_000],
+    ['a date in the past', 429, 'Sat, 01 Jun 2024 11:00:00 GMT', 0],
+    ['longer than an hour', 429, '999999999999', 3_600_000],
+    ['a date far away', 503, 'Sat, 01 Jun 2030 12:00:00 GMT', 3_600_000],
+    ['nonsense', 429, 'soon', undefined],
+  ])('S41 Retry-After is %s', async (_, status, retryAfter, retryAfterMs) => {
+    const oracle = await server((_, response) =>
+      response.writeHead(status, { 'retry-after': retryAfter }).end(),
+    )
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject(unavailable)
+    expect(error.retryAfterMs).toBe(retryAfterMs)
+  })
+})
+
+describe('server.refresh(refreshToken, request) when the server says no', () => {
+  it.each([400, 401, 403])('invalid_grant (%i) ends the grant', async (status) => {
+    const oracle = await server((_, response) => json(response, { error: 'invalid_grant' }, status))
+    expect(await failure(oracle.refresh(RT, { signal: signal() }))).toMatchObject({
+      code: 'ERR_REAUTHENTICATION_REQUIRED',
+      status: 401,
+      error: 'invalid_grant',
+    })
+  })
+
+  it.each<[string, WireHandler]>([
+    ['invalid_client, 400', (_, response) => json(response, { error: 'invalid_client' }, 400)],
+    [
+      'invalid_client, 401',
+      (_, response) => json(response, { error: 'invalid_client' }, 401, { 'www-authenticate': 'Basic' }),
+    ],
+    ['unauthorized_client', (_, response) => json(response, { error: 'unauthorized_client' }, 400)],
+    ['a bare 401', (_, response) => response.writeHead(401, { 'www-authenticate': 'Basic realm="a"' }).end()],
+    [
+      'an HTML 401',
+      (_, response) => response.writeHead(401, { 'www-authenticate': 'Basic' }).end('<p>no</p>'),
+    ],
+  ])('S43 %s is about the client, not the user', async (_, handler) => {
+    const oracle = await server(handler)
+    expect(await failure(oracle.refresh(RT, { signal: signal() }))).toMatchObject({
+      code: 'ERR_CLIENT_REJECTED',
+      status: 500,
+      retryable: false,
+    })
+  })
+
+  it('passes on another error, with its description', async () => {
+    const oracle = await server((_, response) =>
+      json(response, { error: 'invalid_scope', error_description: 'no such scope' }, 400),
+    )
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject({
+      code: 'ERR_TOKEN_ENDPOINT',
+      status: 502,
+      error: 'invalid_scope',
+      errorDescription: 'no such scope',
+    })
+    expect(error.message).toMatch(/answered invalid_scope: no such scope$/)
+  })
+
+  it('S60 shows what the server said bounded, printable and without secrets', async () => {
+    const oracle = await server((_, response) =>
+      json(
+        response,
+        {
+          error: `e\u001b[31m${'x'.repeat(1000)}`,
+          error_description: `${'y'.repeat(490)}${RT}\r\nFake: log line\u0000 ${'z'.repeat(1000)}`,
+        },
+        400,
+      ),
+    )
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error.error?.length).toBeLessThan(70)
+    expect(error.errorDescription?.length).toBeLessThan(510)
+    expect(error.message).toMatch(/^[\x20-\x7e…]*$/)
+    expect(error.message).not.toContain(RT.slice(0, 6))
+  })
+
+  it.each<[string, (sent: string, authorization: string) => string]>([
+    ['the request', (sent) => sent],
+    ['the request, decoded', (sent) => decodeURIComponent(sent)],
+    ['the Authorization header', (_, authorization) => authorization],
+    ['the Base64 of the header', (_, authorization) => authorization.replace('Basic ', '')],
+    ['what the header holds', (_, authorization) => atob(authorization.replace('Basic ', ''))],
+    ['the refresh token', () => RT],
+    ['the secret', () => SECRET],
+    ['a header of the http option', () => API_KEY],
+    ['the tokens of the answer', () => `${AT} ${NEW_RT}`],
+  ])('S60 the server echoes %s', async (_, echo) => {
+    const oracle = await server(({ body, headers }, response) => {
+      const echoed = echo(body, headers.authorization ?? '')
+      json(
+        response,
+        { error: echoed, error_description: echoed, access_token: AT, refresh_token: NEW_RT },
+        400,
+      )
+    })
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error.code).toBe('ERR_TOKEN_ENDPOINT')
+    expect(error.message).toContain('[redacted]')
+  })
+
+  it.each<[string, Partial<AuthorizationServerOptions>, string[]]>([
+    ['client_secret_post', { clientAuthentication: clientSecretPost('post-secret') }, ['post-secret']],
+    [
+      'an assertion',
+      { clientAuthentication: clientAssertion('aaa.bbb.ccc', { formClientId: 'form-client' }) },
+      ['aaa.bbb.ccc', 'form-client'],
+    ],
+    [
+      'a function of your own',
+      { clientAuthentication: () => ({ headers: { 'X-Key': 'my-key' }, parameters: { pin: 'my-pin' } }) },
+      ['my-key', 'my-pin'],
+    ],
+  ])('S60 the server echoes the whole request by %s', async (_, options, secrets) => {
+    const oracle = await server(
+      ({ body, headers }, response) =>
+        json(response, { error: 'x', error_description: body + JSON.stringify(headers) }, 400),
+      options,
+    )
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    for (const secret of secrets) expect(everythingShownBy(error)).not.toContain(secret)
+  })
+
+  it('S60 the server echoes what the grant before a refresh was asked with', async () => {
+    const oracle = await server(({ body }, response) =>
+      json(response, { error: 'invalid_grant', error_description: body }, 400),
+    )
+    const requests = [
+      { grant_type: 'authorization_code', code: 'the-code', code_verifier: 'the-verifier' },
+      { grant_type: 'password', username: 'ada', password: 'the-password' },
+      {
+        grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer',
+        assertion: 'the-assertion',
+        otp: 'the-otp',
+      },
+    ] as const
+    for (const request of requests) {
+      const error = await failure(oracle.acquire(request, signal()))
+      expect(everythingShownBy(error)).not.toMatch(/the-/)
+    }
+  })
+})
+
+describe('server.refresh(refreshToken, request) when the answer is garbage', () => {
+  const gzip = { 'content-encoding': 'gzip' }
+  const bomb = gzipSync(Buffer.alloc(50_000_000, 'x'))
+
+  it.each<[string, number, object, string | Buffer, RegExp]>([
+    ['cut-off JSON', 200, {}, `{"access_token":"${AT}`, /not a JSON object/],
+    ['no access_token', 200, {}, `{"refresh_token":"${NEW_RT}"}`, /no access_token/],
+    ['an access_token of another type', 200, {}, `{"access_token":{"a":"${AT}"}}`, /not a string/],
+    ['10 MB', 200, {}, `{"access_token":"${AT}","x":"${'x'.repeat(10_000_000)}"}`, /larger than 1 MB/],
+    [
+      'a 400 of 10 MB',
+      400,
+      {},
+      `{"error":"invalid_grant","x":"${'x'.repeat(10_000_000)}"}`,
+      /larger than 1 MB/,
+    ],
+    ['an empty 200', 200, {}, '', /is empty/],
+    ['an empty 400', 400, {}, '', /is empty/],
+    ['an empty 401', 401, {}, '', /is empty/],
+    ['HTML', 200, { 'content-type': 'text/html' }, `<p>${AT}</p>`, /not a JSON object/],
+    ['an HTML 403', 403, { 'content-type': 'text/html' }, '<p>blocked</p>', /not a JSON object/],
+    ['text', 200, { 'content-type': 'application/json' }, AT, /not a JSON object/],
+    ['a JSON string', 200, {}, JSON.stringify(AT), /not a JSON object/],
+    ['a JSON array', 200, {}, JSON.stringify([{ access_token: AT }]), /not a JSON object/],
+    ['null', 200, {}, 'null', /not a JSON object/],
+    ['a 400 without an error code', 400, {}, '{"message":"no"}', /no error code/],
+    ['a 400 whose error is no string', 400, {}, '{"error":{"code":"invalid_grant"}}', /no error code/],
+    [
+      'a 200 that says invalid_grant',
+      200,
+      {},
+      '{"error":"invalid_grant"}',
+      /no access_token \(invalid_grant\)/,
+    ],
+    ['a 302', 302, { location: '/elsewhere' }, '', /redirect \(302\)/],
+    ['a 307', 307, { location: '/elsewhere' }, '', /redirect \(307\)/],
+    ['a 303 that says invalid_grant', 303, { location: '/e' }, '{"error":"invalid_grant"}', /redirect/],
+    ['a gzip bomb', 200, gzip, bomb, /larger than 1 MB/],
+    ['gzip that is none', 200, gzip, `{"access_token":"${AT}"}`, /could not be decompressed/],
+    [
+      'Brotli that is none',
+      200,
+      { 'content-encoding': 'br' },
+      'no Brotli at all',
+      /could not be decompressed/,
+    ],
+    [
+      'gzip that is cut off',
+      200,
+      gzip,
+      gzipSync(`{"access_token":"${AT}"}`).subarray(0, 30),
+      /not a JSON object/,
+    ],
+  ])('S44 S60 %s', async (_, status, headers, body, why) => {
+    const oracle = await server((_, response) => response.writeHead(status, { ...headers }).end(body))
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject({ code: 'ERR_INVALID_TOKEN_RESPONSE', status: 502, retryable: false })
+    expect(error.message).toMatch(why)
+    expect(error.message).toContain(`${wire?.url}/token`)
+    expect(error.error).toBeUndefined()
+    expect(wire?.requests.map(({ path }) => path)).toEqual(['/token'])
+  })
+
+  it('S44 not HTTP', async () => {
+    const raw = createServer((socket) => socket.once('data', () => socket.end('SSH-2.0-OpenSSH_9.6\r\n')))
+    raw.listen(0, '127.0.0.1')
+    await once(raw, 'listening')
+    const { port } = raw.address() as { port: number }
+    const error = await failure(serverAt(`http://127.0.0.1:${port}/`).refresh(RT, { signal: signal() }))
+    expect(error.code).toBe('ERR_TOKEN_ENDPOINT_UNAVAILABLE')
+    raw.close()
+  })
+
+  it.each<[string, object, string | Buffer]>([
+    ['plain', {}, `{"access_token":"${AT}"}`],
+    ['with a byte order mark', {}, `\ufeff{"access_token":"${AT}"}`],
+    ['gzip', gzip, gzipSync(`{"access_token":"${AT}"}`)],
+    ['Brotli', { 'content-encoding': 'br' }, brotliCompressSync(`{"access_token":"${AT}"}`)],
+    ['declared as HTML', { 'content-type': 'text/html' }, `{"access_token":"${AT}"}`],
+    ['just under 1 MB', {}, `{"access_token":"${AT}","x":"${'x'.repeat(1_000_000)}"}`],
+  ])('takes JSON that is %s', async (_, headers, body) => {
+    const oracle = await server((_, response) => response.writeHead(200, { ...headers }).end(body))
+    expect(await oracle.refresh(RT, { signal: signal() })).toEqual({ accessToken: AT })
+  })
+})
