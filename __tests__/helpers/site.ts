@@ -1,6 +1,7 @@
 import express, { type Express, type Request, type RequestHandler, type Response } from 'express'
 import session, { type SessionOptions, type Store } from 'express-session'
 import { middlewareOf, type SessionTokensMiddleware } from '../../lib/frameworks/express.js'
+import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { KnownGrants } from '../../lib/grants/known-grants.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
@@ -21,6 +22,8 @@ export interface SiteOptions {
   session?: Partial<SessionOptions>
   /** Default: a `MemoryStore`. */
   store?: Store
+  /** Default: one that starts at the machine's time and goes on by itself. */
+  clock?: TestClock
   /** Express 5 by default. */
   express?: typeof express
   /** What a process has one of; a site of its own is a process of its own. */
@@ -42,7 +45,8 @@ export interface Site {
   readonly errors: readonly unknown[]
   /** Answers `GET` and `POST` of a path; what the handler returns is sent as JSON. May be called at any time, again too. */
   handle(path: string, handler: Handler): void
-  browser(): Browser
+  /** A browser without cookies, or with those that another site over the same sessions gave to `visitor`. */
+  browser(visitor?: Browser): Browser
   /** The stored session of a browser. */
   stored(browser: Browser): Promise<Record<string, unknown> | undefined>
   /** Logs a user in at the authorization server and puts the tokens into the browser's session. */
@@ -63,7 +67,7 @@ export async function startSite(
   options: SiteOptions = {},
 ): Promise<Site> {
   const store = recordingStore(options.store ?? new session.MemoryStore()) as StoreRecording<Store>
-  const clock = testClock()
+  const clock = options.clock ?? testClock()
   const events: TokenEvent[] = []
   const errors: unknown[] = []
   const handlers = new Map<string, Handler>()
@@ -129,7 +133,12 @@ export async function startSite(
     events,
     errors,
     handle,
-    browser: () => browser(running.url),
+    browser(visitor) {
+      const visiting = browser(running.url)
+      const cookie = visitor?.cookie('connect.sid')
+      if (cookie !== undefined) visiting.setCookie('connect.sid', cookie)
+      return visiting
+    },
     async stored(browser) {
       return (await readSession(store.store, sessionIdOf(browser.cookie('connect.sid')))) as
         | Record<string, unknown>
@@ -144,6 +153,27 @@ export async function startSite(
       await middleware.close()
     },
   }
+}
+
+/** Opens the same sessions once more at each call, as another process would: a store of its own over the same data. */
+export function sharedSessions(): () => Store {
+  const sessions = Object.create(null) as Record<string, string>
+  return () => Object.assign(new session.MemoryStore(), { sessions })
+}
+
+/** A grant store in memory that tells what it was asked. */
+export function recordingGrants(): GrantStore & { readonly calls: readonly (keyof GrantStore)[] } {
+  const grants = memoryGrantStore()
+  const calls: (keyof GrantStore)[] = []
+  const recorded =
+    <M extends keyof GrantStore>(method: M) =>
+    (...args: unknown[]) => {
+      calls.push(method)
+      return (grants[method] as (...args: unknown[]) => unknown)(...args)
+    }
+  const methods = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
+  const store = Object.fromEntries(methods.map((method) => [method, recorded(method)]))
+  return { ...(store as unknown as GrantStore), calls }
 }
 
 function needOf(request: Request): Record<string, string | number> {
