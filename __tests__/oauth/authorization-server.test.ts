@@ -174,6 +174,23 @@ describe('server.refresh(refreshToken, request)', () => {
     })
   })
 
+  it('lets no client authentication change the kind of the body', async () => {
+    const clientAuthentication = () => ({ headers: { 'content-type': 'text/plain', 'X-Mine': 'yes' } })
+    const oracle = await server({ clientAuthentication })
+    await oracle.refresh('rt', { signal: signal() })
+    expect(wire.requests[0]?.headers).toMatchObject({
+      'content-type': 'application/x-www-form-urlencoded;charset=UTF-8',
+      'x-mine': 'yes',
+    })
+  })
+
+  it('takes a new connection each time', async () => {
+    const oracle = await server()
+    await oracle.refresh('rt', { signal: signal() })
+    await oracle.refresh('rt', { signal: signal() })
+    expect(wire.requests.map(({ headers }) => headers.connection)).toEqual(['close', 'close'])
+  })
+
   it('uses the agent of the http option', async () => {
     const httpAgent = new Agent({ keepAlive: true })
     const created: unknown[] = []

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { Agent } from 'node:http'
 import { createServer } from 'node:net'
 import { inspect } from 'node:util'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
@@ -98,6 +99,20 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
     const error = await failure(serverAt('https://idp.invalid/token?key=q').refresh(RT, { signal: signal() }))
     expect(error).toMatchObject(unavailable)
     expect(error.message).not.toContain('key=q')
+  })
+
+  it('S40 S60 an agent that fails, and says what it should not', async () => {
+    const httpAgent = new Agent()
+    const fails = () => {
+      throw Object.assign(new Error(`no way for ${RT} and ${API_KEY}`), { code: 'EAGENT', token: RT })
+    }
+    Object.assign(httpAgent, { createConnection: fails })
+    const oracle = await server(() => {}, { http: { httpAgent, headers: { 'X-Api-Key': API_KEY } } })
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject({
+      ...unavailable,
+      cause: { message: 'no way for [redacted] and [redacted]' },
+    })
   })
 
   it('S40 S60 not TLS', async () => {

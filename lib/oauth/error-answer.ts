@@ -54,7 +54,7 @@ export function errorOfAnswer(answer: HttpAnswer, context: AnswerContext): Token
     return invalidAnswer(`${what} answered with a redirect (${status}), which is not followed`, secrets)
   }
   const fields = 'text' in answer.body ? jsonObject(answer.body.text) : undefined
-  if (status >= 400 && fields && typeof fields.error === 'string' && fields.error !== '') {
+  if (fields && typeof fields.error === 'string' && fields.error !== '') {
     return oauthError(fields, answer, context)
   }
   if (status === 401 && !fields && answer.header('www-authenticate') !== undefined) {

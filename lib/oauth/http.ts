@@ -1,5 +1,5 @@
-import type { Agent as HttpAgent } from 'node:http'
-import type { Agent as HttpsAgent } from 'node:https'
+import { Agent as HttpAgent } from 'node:http'
+import https, { Agent as HttpsAgent } from 'node:https'
 import type { Readable } from 'node:stream'
 import { Axios, type AxiosProxyConfig, type AxiosResponse } from 'axios'
 import { TokenError } from '../errors.js'
@@ -10,7 +10,10 @@ import { abortedError } from './until-aborted.js'
 export interface HttpOptions {
   /** The agent for plain http, which is used on the loopback interface only. */
   readonly httpAgent?: HttpAgent
-  /** The agent for https: client certificates, a CA of your own, keep-alive. */
+  /**
+   * The agent for https: client certificates, a CA of your own. Default: the options of the global agent, without
+   * keep-alive, so that no refresh is lost on a connection that the server is about to close.
+   */
   readonly httpsAgent?: HttpsAgent
   /**
    * The proxy for https; `false` ignores the `HTTPS_PROXY` and `NO_PROXY` environment variables. Requests over
@@ -57,8 +60,8 @@ export function httpClient(options: HttpOptions = {}): SendHttp {
     maxRedirects: 0,
     responseType: 'stream',
     validateStatus: () => true,
-    ...(options.httpAgent && { httpAgent: options.httpAgent }),
-    ...(options.httpsAgent && { httpsAgent: options.httpsAgent }),
+    httpAgent: options.httpAgent ?? new HttpAgent(),
+    httpsAgent: options.httpsAgent ?? freshConnections(),
   })
   const ownHeaders = { 'User-Agent': 'session-token-manager', ...options.headers }
   const proxyFor = (url: string) => {
@@ -87,6 +90,16 @@ export function httpClient(options: HttpOptions = {}): SendHttp {
       throw unreachable(error, request)
     }
   }
+}
+
+/**
+ * A new connection for each request. A server may close an idle one just when a refresh is sent over it, and nobody
+ * could tell whether the refresh token was used. What the app or the platform set on the global agent is kept.
+ */
+function freshConnections(): HttpsAgent | undefined {
+  const { globalAgent } = https
+  if (globalAgent.constructor !== HttpsAgent) return undefined
+  return new HttpsAgent({ ...globalAgent.options, keepAlive: false, timeout: undefined })
 }
 
 /** The values of headers that may be keys to something. Too short ones are none, and would hide half of a message. */
