@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals'
 import { UnsecuredJWT } from 'jose'
-import { checkRefreshedIdToken, sameSubject } from '../../lib/oauth/id-token.js'
+import { checkRefreshedIdToken } from '../../lib/oauth/id-token.js'
 
 const ISSUER = 'https://idp.example.com'
 const idToken = (claims: object = {}) =>
@@ -44,19 +44,5 @@ describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
 
   it('takes any issuer when none is known', () => {
     expect(() => checkRefreshedIdToken(undefined, idToken({ iss: 'https://b' }), 'web')).not.toThrow()
-  })
-})
-
-describe('sameSubject(one, other)', () => {
-  it.each<[string, string | undefined, string | undefined, boolean]>([
-    ['two of one user', idToken(), idToken({ iat: 2 }), true],
-    ['another sub', idToken(), idToken({ sub: 'eve' }), false],
-    ['another issuer', idToken(), idToken({ iss: 'https://b' }), false],
-    ['no sub in either', idToken({ sub: undefined }), idToken({ sub: undefined }), false],
-    ['one missing', idToken(), undefined, false],
-    ['both missing', undefined, undefined, false],
-    ['garbage twice', 'garbage', 'garbage', false],
-  ])('of %s', (_, one, other, same) => {
-    expect(sameSubject(one, other)).toBe(same)
   })
 })

@@ -23,12 +23,6 @@ export function checkRefreshedIdToken(
   if (![claims.aud].flat().includes(clientId)) throw refused('is not meant for this client (aud)')
 }
 
-/** Whether two ID tokens are known to be about the same user: both can be read, with equal `iss` and `sub`. */
-export function sameSubject(one: string | undefined, other: string | undefined): boolean {
-  const [a, b] = [one, other].map((idToken) => (idToken === undefined ? undefined : claimsOf(idToken)))
-  return a?.sub !== undefined && a.sub === b?.sub && a.iss === b.iss
-}
-
 function claimsOf(idToken: string): JWTPayload | undefined {
   try {
     return decodeJwt(idToken)
