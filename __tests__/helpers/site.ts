@@ -6,10 +6,12 @@ import { KnownGrants } from '../../lib/grants/known-grants.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
 import { type Mount, mount, type Surroundings } from '../../lib/mount.js'
+import type { TokenSet } from '../../lib/token-set.js'
 import { startApp } from './app.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'
 import { type TestClock, testClock } from './clock.js'
+import { createGate, type Gate } from './gate.js'
 import { readSession, recordingStore, type StoreRecording, sessionIdOf } from './stores.js'
 
 type Handler = (request: Request, response: Response) => unknown
@@ -45,10 +47,16 @@ export interface Site {
   readonly errors: readonly unknown[]
   /** Answers `GET` and `POST` of a path; what the handler returns is sent as JSON. May be called at any time, again too. */
   handle(path: string, handler: Handler): void
+  /** Requests of a path wait at the gate, with their session as it was when they came; then the handler runs. */
+  slow(path: string, handler?: Handler): Gate
   /** A browser without cookies, or with those that another site over the same sessions gave to `visitor`. */
   browser(visitor?: Browser): Browser
   /** The stored session of a browser. */
   stored(browser: Browser): Promise<Record<string, unknown> | undefined>
+  /** The tokens in the stored session of a browser. */
+  storedTokens(browser: Browser): Promise<TokenSet | undefined>
+  /** Another site's browser, with the cookies of this moment. */
+  visitorOf(other: Browser): Browser
   /** Logs a user in at the authorization server and puts the tokens into the browser's session. */
   login(
     browser: Browser,
@@ -118,6 +126,10 @@ export async function startSite(
 
   const running = await startApp(() => app)
   const handle = (path: string, handler: Handler) => void handlers.set(path, handler)
+  const stored = async (browser: Browser) =>
+    (await readSession(store.store, sessionIdOf(browser.cookie('connect.sid')))) as
+      | Record<string, unknown>
+      | undefined
   handle('/token', (request) => request.tokens.getAccessToken(needOf(request)))
   handle('/login', (request) => request.tokens.set(request.body))
   handle('/logout', (request) => request.tokens.revoke())
@@ -139,10 +151,21 @@ export async function startSite(
       if (cookie !== undefined) visiting.setCookie('connect.sid', cookie)
       return visiting
     },
-    async stored(browser) {
-      return (await readSession(store.store, sessionIdOf(browser.cookie('connect.sid')))) as
-        | Record<string, unknown>
-        | undefined
+    slow(path, handler = () => {}) {
+      const gate = createGate()
+      handle(path, async (request, response) => {
+        await gate.pass()
+        return handler(request, response)
+      })
+      return gate
+    },
+    stored,
+    storedTokens: async (browser) => (await stored(browser))?.tokens as TokenSet | undefined,
+    visitorOf(other) {
+      const visitor = browser(running.url)
+      const cookie = other.cookie('connect.sid')
+      if (cookie !== undefined) visitor.setCookie('connect.sid', cookie)
+      return visitor
     },
     async login(browser, account = 'user', request) {
       const answer = await browser.post('/login', await server.login(account, request))

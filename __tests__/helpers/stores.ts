@@ -119,6 +119,12 @@ export function sessionIdOf(cookie: string | undefined): string {
   return sid
 }
 
+/** A second `MemoryStore` over the same sessions, as another process would open it. */
+export function sameSessions(store: session.MemoryStore): session.MemoryStore {
+  const { sessions } = store as unknown as { sessions: object }
+  return Object.assign(new session.MemoryStore(), { sessions })
+}
+
 type FileStoreFactory = (sessions: typeof session) => new (options: Record<string, unknown>) => Store
 const fileStoreFactory = createRequire(import.meta.url)('session-file-store') as FileStoreFactory
 
@@ -136,7 +142,12 @@ export interface FileStore {
 /** A session-file-store in a temporary directory of its own. */
 export async function fileStore(): Promise<FileStore> {
   const path = await mkdtemp(join(tmpdir(), 'sessions-'))
-  const FileSessionStore = fileStoreFactory(session)
-  const reopen = () => new FileSessionStore({ path, retries: 0, reapInterval: -1, logFn: () => {} })
+  const reopen = () => openFileStore(path)
   return { store: reopen(), path, reopen, close: () => rm(path, { recursive: true, force: true }) }
+}
+
+/** A session-file-store over the files of a directory. */
+export function openFileStore(path: string): Store {
+  const FileSessionStore = fileStoreFactory(session)
+  return new FileSessionStore({ path, retries: 0, reapInterval: -1, logFn: () => {} })
 }
