@@ -11,6 +11,8 @@ export interface SessionRequest {
   sessionStore?: unknown
 }
 
+type RequestWithAdapter = Record<symbol, ExpressSessionAdapter | undefined>
+
 /** How many sessions are remembered, for the saves of requests that are still under way. */
 const MAX_SESSIONS = 10_000
 
@@ -24,7 +26,8 @@ const MAX_SESSIONS = 10_000
 export class ExpressSessions {
   readonly #key: string
   readonly #keeper: CopyKeeper
-  readonly #adapters = new WeakMap<object, ExpressSessionAdapter>()
+  /** Where a request has its adapter; a property of its own, since a WeakMap would cost each request 30 times as much. */
+  readonly #slot = Symbol('session-token-manager')
   /** Which grant a session holds, as far as this process has seen: what a request from before the login must not undo. */
   readonly #grants = new LRUCache<string, string>({ max: MAX_SESSIONS })
   /** Which grant a session held when it was regenerated: under its old id it must not come back. */
@@ -41,7 +44,7 @@ export class ExpressSessions {
   of(request: SessionRequest): SessionAdapter {
     if (request.sessionStore !== this.#lastStore) this.#watch(request.sessionStore)
     const adapter = new ExpressSessionAdapter(this, request, this.#key)
-    this.#adapters.set(request, adapter)
+    ;(request as RequestWithAdapter)[this.#slot] = adapter
     return adapter
   }
 
@@ -100,8 +103,8 @@ export class ExpressSessions {
 
   /** Whether the app has deleted the copy from a session that had it: a logout by hand. */
   #wasTakenOut(session: SessionData, grantId: string): boolean {
-    const { req } = session as { req?: object }
-    const adapter = req && this.#adapters.get(req)
+    const req = (session as { req?: RequestWithAdapter }).req
+    const adapter = req?.[this.#slot]
     // A session that was not loaded for a request is written on purpose as it is.
     if (!adapter && !(req && 'headers' in req)) return true
     if (!adapter || this.#keeper.grantOf(adapter.seen) !== grantId) return false
@@ -129,21 +132,25 @@ class ExpressSessionAdapter implements SessionAdapter {
   readonly #request: SessionRequest
   readonly #key: string
   readonly #mountedInFront: boolean
-  /** The last copy that this request has had in its session. */
-  seen: unknown
+  #seen: unknown
 
   constructor(sessions: ExpressSessions, request: SessionRequest, key: string) {
     this.#sessions = sessions
     this.#request = request
     this.#key = key
     this.#mountedInFront = request.session === undefined
-    this.seen = request.session?.[key]
+    this.#seen = request.session?.[key]
+  }
+
+  /** The last copy that this request has had in its session. */
+  get seen(): unknown {
+    return this.#seen
   }
 
   read(): unknown {
     if (this.#mountedInFront) throw noSession()
     const copy = this.#request.session?.[this.#key]
-    if (copy !== undefined) this.seen = copy
+    if (copy !== undefined) this.#seen = copy
     return copy
   }
 
@@ -160,7 +167,7 @@ class ExpressSessionAdapter implements SessionAdapter {
     }
     this.#store()
     session[this.#key] = copy
-    this.seen = copy
+    this.#seen = copy
     this.#sessions.bind(sessionID, copy)
     await new Promise<void>((resolve, reject) => {
       ;(session.save as (callback: (error?: unknown) => void) => void)((error) =>
