@@ -1,0 +1,132 @@
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import type { RequestListener } from 'node:http'
+import express, { type Request, type Response } from 'express'
+import type { Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { page } from './page.js'
+import { memoryStorage } from './storage.js'
+import { fingerprint, type Timeline } from './timeline.js'
+
+// It says by console.warn which Node.js it would rather run on; in the demo that would be noise.
+const { warn } = console
+console.warn = () => {}
+const oidc = await import('oidc-provider').finally(() => {
+  console.warn = warn
+})
+
+const DEMO_USER = 'demo user'
+const SCOPES = 'orders.read orders.write'
+const DAY_SECONDS = 86_400
+
+export interface AuthorizationServerOptions {
+  readonly issuer: string
+  readonly client: { readonly id: string; readonly secret: string; readonly redirectUri: string }
+  /** The API that access tokens are for. */
+  readonly audience: string
+  readonly accessTokenSeconds: number
+  readonly timeline: Timeline
+}
+
+/** A token endpoint's answer (RFC 6749 §5.1, §5.2). */
+interface TokenAnswer {
+  access_token: string
+  refresh_token: string
+  expires_in: number
+  error: string
+}
+
+/**
+ * An authorization server with one user and one client (oidc-provider). Access tokens are short-lived JWTs (RFC 9068).
+ * Refresh tokens are used once; a second use ends the grant.
+ */
+export function authorizationServer(options: AuthorizationServerOptions): {
+  readonly provider: Provider
+  readonly listener: RequestListener
+} {
+  const provider = new oidc.Provider(options.issuer, configuration(options))
+  provider.use(async (ctx, next) => {
+    await next()
+    tell(options.timeline, ctx as KoaContextWithOIDC)
+  })
+
+  const app = express()
+  const { origin } = new URL(options.client.redirectUri)
+  // The browser applies form-action to the redirects that follow as well.
+  app.get('/interaction/:uid', page('login.html', { formAction: `'self' ${origin}` }))
+  app.post('/interaction/:uid', (req, res) => logIn(provider, req, res))
+  app.use(provider.callback())
+  return { provider, listener: app }
+}
+
+function configuration({ client, audience, accessTokenSeconds }: AuthorizationServerOptions): Configuration {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  return {
+    adapter: memoryStorage([
+      {
+        client_id: client.id,
+        client_secret: client.secret,
+        redirect_uris: [client.redirectUri],
+        grant_types: ['authorization_code', 'refresh_token'],
+        response_types: ['code'],
+        id_token_signed_response_alg: 'ES256',
+      },
+    ]),
+    jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' } as never] },
+    cookies: { keys: [randomBytes(32).toString('hex')] },
+    scopes: ['openid', 'offline_access', ...SCOPES.split(' ')],
+    rotateRefreshToken: true,
+    ttl: {
+      AccessToken: accessTokenSeconds,
+      AuthorizationCode: 60,
+      Grant: DAY_SECONDS,
+      IdToken: 3600,
+      Interaction: 600,
+      RefreshToken: DAY_SECONDS,
+      Session: DAY_SECONDS,
+    },
+    findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
+    interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+    features: {
+      devInteractions: { enabled: false },
+      revocation: { enabled: true, allowedPolicy: (_, client, token) => token.clientId === client.clientId },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => audience,
+        useGrantedResource: () => true,
+        getResourceServerInfo: () => ({
+          audience,
+          scope: SCOPES,
+          accessTokenFormat: 'jwt',
+          jwt: { sign: { alg: 'ES256' } },
+        }),
+      },
+    },
+  }
+}
+
+/** The one button of the login page: the demo user logs in and grants what the client asked for. */
+async function logIn(provider: Provider, req: Request, res: Response): Promise<void> {
+  const { params } = await provider.interactionDetails(req, res)
+  const grant = new provider.Grant({ accountId: DEMO_USER, clientId: String(params.client_id) })
+  grant.addOIDCScope(String(params.scope))
+  grant.addResourceScope(String(params.resource), SCOPES)
+  const result = { login: { accountId: DEMO_USER }, consent: { grantId: await grant.save() } }
+  await provider.interactionFinished(req, res, result)
+}
+
+function tell(timeline: Timeline, { oidc, status, body }: KoaContextWithOIDC): void {
+  // Requests to other endpoints have another route, and those to none have no `oidc`.
+  const route = oidc?.route
+  if (route !== 'token' && route !== 'revocation') return
+  const params = oidc.params ?? {}
+  const presented = route === 'token' ? params.refresh_token : params.token
+  const { access_token, refresh_token, expires_in, error } = (body || {}) as Partial<TokenAnswer>
+  timeline.token({
+    request: route === 'token' ? String(params.grant_type) : route,
+    status,
+    ...(error !== undefined && { error }),
+    ...(presented !== undefined && { presented: fingerprint(String(presented)) }),
+    ...(access_token !== undefined && { accessToken: fingerprint(access_token) }),
+    ...(refresh_token !== undefined && { refreshToken: fingerprint(refresh_token) }),
+    ...(expires_in !== undefined && { expiresIn: expires_in }),
+  })
+}
