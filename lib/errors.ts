@@ -55,11 +55,11 @@ export class TokenError extends Error {
   /** Whether the same call may succeed later without anyone changing anything. */
   readonly retryable: boolean
   /** Milliseconds to wait before the next try, when the server said so (`Retry-After`). */
-  readonly retryAfterMs?: number
+  declare readonly retryAfterMs?: number
   /** The authorization server's `error` code, when it sent one (RFC 6749 §5.2). */
-  readonly error?: string
+  declare readonly error?: string
   /** The authorization server's `error_description`, when it sent one, with secrets taken out. */
-  readonly errorDescription?: string
+  declare readonly errorDescription?: string
 
   constructor(code: TokenErrorCode, message: string, details: TokenErrorDetails = {}) {
     const secrets = details.secrets ?? []
@@ -108,7 +108,8 @@ function bareError(error: unknown, secrets: readonly string[]): Error {
 /** Replaces every occurrence of a secret, as it is or URL-encoded, by `[redacted]`. */
 export function redact(text: string, secrets: readonly string[]): string {
   let clean = text
-  for (const secret of secrets) {
+  // The longest first: a secret may be part of another one.
+  for (const secret of secrets.toSorted((a, b) => b.length - a.length)) {
     if (secret === '') continue
     const forms = [
       secret,

@@ -1,4 +1,4 @@
-export { ConfigurationError, TokenError, type TokenErrorCode } from './errors.js'
+export { ConfigurationError, TokenError, type TokenErrorCode, type TokenErrorDetails } from './errors.js'
 export type { TokenEvent, TokenEventListener } from './events.js'
 export { type SessionTokensMiddleware, sessionTokens } from './frameworks/express.js'
 export { type RequireTokensOptions, requireTokens } from './frameworks/require-tokens.js'
@@ -12,9 +12,12 @@ export {
   clientSecretBasic,
   clientSecretJwt,
   clientSecretPost,
+  type FormClientIdOption,
   privateKeyJwt,
   publicClient,
+  type SignedAssertionOptions,
 } from './oauth/client-authentication.js'
+export type { AcquireParameters } from './oauth/grant-request.js'
 export type { HttpOptions } from './oauth/http.js'
 export type { SessionTokensOptions } from './options.js'
 export type { SessionAxiosConfig } from './outbound/axios.js'

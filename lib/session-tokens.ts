@@ -23,18 +23,7 @@ const NEED = [
  * Every method that touches the session rejects with a `ConfigurationError` when there is no session middleware in
  * front.
  */
-export class SessionTokens implements TokenSource {
-  readonly #mount: Mount
-  readonly #session: SessionAdapter
-  /** The scope and resource that the route asks for. */
-  #routeNeed: TokenNeed | undefined
-
-  /** @internal */
-  constructor(mount: Mount, request: SessionRequest) {
-    this.#mount = mount
-    this.#session = mount.sessions.of(request)
-  }
-
+export interface SessionTokens extends TokenSource {
   /**
    * Resolves with an access token that is valid, refreshing it first if need be (RFC 6749 §6). A token that is valid
    * costs no I/O.
@@ -49,14 +38,7 @@ export class SessionTokens implements TokenSource {
    * @example
    * const { token } = await req.tokens.getAccessToken({ scope: 'orders.read' })
    */
-  async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {
-    const { token, tokenType, expiresAt, scope } = await this.#mount.manager.getAccessToken(
-      this.#session,
-      this.#complete(checkedNeed(need)),
-    )
-    return { token, tokenType, expiresAt, ...(scope !== undefined && { scope }) }
-  }
-
+  getAccessToken(need?: TokenNeed): Promise<ValidAccessToken>
   /**
    * Puts the tokens of a login into the session and starts a grant with them. Resolves when the session store has them.
    *
@@ -70,10 +52,7 @@ export class SessionTokens implements TokenSource {
    * @example
    * await req.tokens.set(await openidClient.authorizationCodeGrant(config, url, checks))
    */
-  async set(tokenResponse: unknown): Promise<void> {
-    await this.#mount.manager.set(this.#session, handedOverTokens(tokenResponse, this.#mount.clock.now()))
-  }
-
+  set(tokenResponse: unknown): Promise<void>
   /**
    * Gets tokens for an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), a password (RFC 6749 §4.3) or a JWT bearer
    * assertion (RFC 7523 §2.1) from the token endpoint, and starts a grant with them as `set()` does.
@@ -85,20 +64,11 @@ export class SessionTokens implements TokenSource {
    * @example
    * await req.tokens.acquire({ grant_type: 'authorization_code', code, redirect_uri, code_verifier })
    */
-  async acquire(parameters: AcquireParameters): Promise<void> {
-    await this.#mount.manager.acquire(this.#session, parameters)
-  }
-
+  acquire(parameters: AcquireParameters): Promise<void>
   /** Whether the session holds tokens that can serve, refreshed or not. No I/O. */
-  hasTokens(): boolean {
-    return this.#mount.manager.hasTokens(this.#session)
-  }
-
+  hasTokens(): boolean
   /** The newest ID token, as the authorization server sent it. */
-  get idToken(): string | undefined {
-    return this.#mount.manager.tokensOf(this.#session)?.idToken
-  }
-
+  readonly idToken: string | undefined
   /**
    * Logs out here and at the authorization server (RFC 7009): takes the tokens out of the session, then revokes the
    * refresh token. Other data of the session stays.
@@ -108,15 +78,9 @@ export class SessionTokens implements TokenSource {
    * @throws `TokenError` with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` and the others of the token endpoint;
    * `ERR_CONFIGURATION` if no revocation endpoint is known
    */
-  async revoke(): Promise<void> {
-    await this.#mount.manager.revoke(this.#session)
-  }
-
+  revoke(): Promise<void>
   /** Logs out here: takes the tokens out of the session for good, and tells the authorization server nothing. */
-  async clear(): Promise<void> {
-    await this.#mount.manager.clear(this.#session)
-  }
-
+  clear(): Promise<void>
   /**
    * An axios instance that sends a valid access token along, to the origin of `baseURL` and to `allowedOrigins` alone.
    * An API's 401 gets the token refreshed and the request repeated, once.
@@ -126,6 +90,53 @@ export class SessionTokens implements TokenSource {
    * @example
    * const { data } = await req.tokens.axios({ baseURL: 'https://api.example.com' }).get('/orders')
    */
+  axios(config: SessionAxiosConfig): AxiosInstance
+}
+
+/** The tokens of a request's session, over the parts that all requests share. */
+export class RequestTokens implements SessionTokens {
+  readonly #mount: Mount
+  readonly #session: SessionAdapter
+  /** The scope and resource that the route asks for. */
+  #routeNeed: TokenNeed | undefined
+
+  constructor(mount: Mount, request: SessionRequest) {
+    this.#mount = mount
+    this.#session = mount.sessions.of(request)
+  }
+
+  async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {
+    const { token, tokenType, expiresAt, scope } = await this.#mount.manager.getAccessToken(
+      this.#session,
+      this.#complete(checkedNeed(need)),
+    )
+    return { token, tokenType, expiresAt, ...(scope !== undefined && { scope }) }
+  }
+
+  async set(tokenResponse: unknown): Promise<void> {
+    await this.#mount.manager.set(this.#session, handedOverTokens(tokenResponse, this.#mount.clock.now()))
+  }
+
+  async acquire(parameters: AcquireParameters): Promise<void> {
+    await this.#mount.manager.acquire(this.#session, parameters)
+  }
+
+  hasTokens(): boolean {
+    return this.#mount.manager.hasTokens(this.#session)
+  }
+
+  get idToken(): string | undefined {
+    return this.#mount.manager.tokensOf(this.#session)?.idToken
+  }
+
+  async revoke(): Promise<void> {
+    await this.#mount.manager.revoke(this.#session)
+  }
+
+  async clear(): Promise<void> {
+    await this.#mount.manager.clear(this.#session)
+  }
+
   axios(config: SessionAxiosConfig): AxiosInstance {
     return sessionAxios(this, config)
   }

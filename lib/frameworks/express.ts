@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type {} from 'express-session'
 import { type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
-import { SessionTokens } from '../session-tokens.js'
+import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import type { SessionRequest } from '../sessions/express-session.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
 
@@ -59,7 +59,7 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
     _response: ServerResponse,
     next: (error?: unknown) => void,
   ): void {
-    request[property] = new SessionTokens(mounted, request)
+    request[property] = new RequestTokens(mounted, request)
     next()
   }
 

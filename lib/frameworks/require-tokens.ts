@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ConfigurationError, TokenError } from '../errors.js'
 import { refuseUnknown } from '../options.js'
-import { SessionTokens } from '../session-tokens.js'
+import { RequestTokens } from '../session-tokens.js'
 import type { TokenNeed } from '../token-set.js'
 
 /** What a route needs, and what becomes of those who have no tokens. */
@@ -46,7 +46,7 @@ export function requireTokens(options: RequireTokensOptions = {}) {
   ): Promise<void> {
     const guarded = request as GuardedRequest
     const tokens = guarded[property]
-    if (!(tokens instanceof SessionTokens)) {
+    if (!(tokens instanceof RequestTokens)) {
       next(
         new ConfigurationError(`req.${property} is missing. Mount sessionTokens() before requireTokens().`),
       )
