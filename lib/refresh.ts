@@ -171,7 +171,7 @@ export class Refresh {
     known.learn(tokens)
     if (known.ended(grantId)) return this.#tooLate()
     try {
-      const record = { revision, tokens: copies.serialize(tokens) }
+      const record = { revision, tokens: copies.write(tokens) }
       const state = await this.#askGrantStore(this.#lease.commit(record), GRANT_STORE_TIMEOUT_MS)
       if (state.ended) known.end(grantId, { revokeLateTokens: true })
     } catch (error) {
@@ -219,7 +219,7 @@ export class Refresh {
     const { copies, known } = this.#context
     if (state.ended) known.end(this.#tokens.grantId, { revokeLateTokens: true })
     if (known.ended(this.#tokens.grantId)) throw loggedOut()
-    const tokens = newest(this.#tokens, state.record && copies.parse(state.record.tokens))
+    const tokens = newest(this.#tokens, copies.read(state.record?.tokens))
     if (tokens !== this.#tokens) known.learn(tokens)
     this.#tokens = tokens
   }

@@ -92,7 +92,8 @@ export class TokenManager implements CopyKeeper {
   /** Starts a grant: the tokens of a login, stored in the session when this resolves. */
   async set(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
     const { clock, copies, defaultLifetimeMs, known } = this.#context
-    const previous = copies.read(session.read())
+    // A session that was regenerated for the login does not hold the earlier tokens any more.
+    const previous = copies.read(session.read() ?? session.seen)
     const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
     known.learn(tokens)
     try {
@@ -143,6 +144,16 @@ export class TokenManager implements CopyKeeper {
 
   grantOf(copy: unknown): string | undefined {
     return this.#context.copies.read(copy)?.grantId
+  }
+
+  knows(grantId: string): boolean {
+    const { known } = this.#context
+    return known.get(grantId) !== undefined || known.ended(grantId) !== undefined
+  }
+
+  learn(copy: unknown): void {
+    const tokens = this.#context.copies.read(copy)
+    if (tokens) this.#context.known.learn(tokens)
   }
 
   newestOf(grantId: string, copy?: unknown): unknown {
@@ -251,15 +262,11 @@ export class TokenManager implements CopyKeeper {
     ])
     return {
       ...(tokens && {
-        tokens: newest(tokens, ended.status === 'fulfilled' ? this.#parse(ended.value) : undefined),
+        tokens: newest(tokens, ended.status === 'fulfilled' ? copies.read(ended.value?.tokens) : undefined),
       }),
       ...(ended.status === 'rejected' && { failure: ended.reason as TokenError }),
       ...(cleared.status === 'rejected' && { failure: sessionStoreFailed(cleared.reason, tokens) }),
     }
-  }
-
-  #parse(record: GrantRecord | undefined): TokenSet | undefined {
-    return record && this.#context.copies.parse(record.tokens)
   }
 
   async #endInGrantStore(grantId: string): Promise<GrantRecord | undefined> {

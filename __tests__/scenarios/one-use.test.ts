@@ -25,7 +25,7 @@ describe('one use', () => {
     expect(new Set(answers.map(({ json }) => json.token)).size).toBe(1)
     expect(server.refreshes() - before).toBe(1)
     expect(server.reuses()).toBe(0)
-    const tokens = (await site.stored(browser))?.tokens as { refreshToken: string }
-    expect(await server.isActive(tokens.refreshToken)).toBe(true)
+    const tokens = (await site.stored(browser))?.tokens as string
+    expect(await server.isActive(JSON.parse(tokens).refreshToken)).toBe(true)
   })
 })

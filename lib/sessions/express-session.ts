@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { ConfigurationError } from '../errors.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import { type GuardedStore, guardedStore, type SessionData, type SessionStore } from './guarded-store.js'
-import type { SessionAdapter } from './session-adapter.js'
+import { SESSION, type SessionAdapter } from './session-adapter.js'
 
 /** What express-session adds to a request. */
 export interface SessionRequest {
@@ -10,8 +10,6 @@ export interface SessionRequest {
   sessionID?: string
   sessionStore?: unknown
 }
-
-type RequestWithAdapter = Record<symbol, ExpressSessionAdapter | undefined>
 
 /** How many sessions are remembered, for the saves of requests that are still under way. */
 const MAX_SESSIONS = 10_000
@@ -25,9 +23,8 @@ const MAX_SESSIONS = 10_000
  */
 export class ExpressSessions {
   readonly #key: string
+  readonly #property: string
   readonly #keeper: CopyKeeper
-  /** Where a request has its adapter; a property of its own, since a WeakMap would cost each request 30 times as much. */
-  readonly #slot = Symbol('session-token-manager')
   /** Which grant a session holds, as far as this process has seen: what a request from before the login must not undo. */
   readonly #grants = new LRUCache<string, string>({ max: MAX_SESSIONS })
   /** Which grant a session held when it was regenerated: under its old id it must not come back. */
@@ -35,17 +32,20 @@ export class ExpressSessions {
   readonly #guards = new Set<GuardedStore>()
   #lastStore: unknown
 
-  constructor(key: string, keeper: CopyKeeper) {
+  /**
+   * @param key under which the session holds the copy
+   * @param property under which the request has its token manager, which shows its adapter as `SESSION`
+   */
+  constructor(key: string, property: string, keeper: CopyKeeper) {
     this.#key = key
+    this.#property = property
     this.#keeper = keeper
   }
 
   /** The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two. */
   of(request: SessionRequest): SessionAdapter {
     if (request.sessionStore !== this.#lastStore) this.#watch(request.sessionStore)
-    const adapter = new ExpressSessionAdapter(this, request, this.#key)
-    ;(request as RequestWithAdapter)[this.#slot] = adapter
-    return adapter
+    return new ExpressSessionAdapter(this, request, this.#key)
   }
 
   /** Stops watching the stores. */
@@ -75,8 +75,17 @@ export class ExpressSessions {
     this.#grants.delete(sid)
   }
 
-  onSave(sid: string, session: SessionData): SessionData {
+  wantsStored(session: SessionData): boolean {
+    const grantId = this.#keeper.grantOf(session[this.#key])
+    return grantId !== undefined && !this.#keeper.knows(grantId)
+  }
+
+  onSave(sid: string, session: SessionData, stored?: SessionData): SessionData {
     const copy = session[this.#key]
+    if (stored) {
+      this.#keeper.learn(copy)
+      this.#keeper.learn(stored[this.#key])
+    }
     const current = this.#currentCopy(sid, session, copy)
     if (current === copy) return session
     const changed = cloneSession(session)
@@ -103,11 +112,11 @@ export class ExpressSessions {
 
   /** Whether the app has deleted the copy from a session that had it: a logout by hand. */
   #wasTakenOut(session: SessionData, grantId: string): boolean {
-    const req = (session as { req?: RequestWithAdapter }).req
-    const adapter = req?.[this.#slot]
+    const { req } = session as { req?: Record<string, { [SESSION]?: SessionAdapter } | undefined> }
     // A session that was not loaded for a request is written on purpose as it is.
-    if (!adapter && !(req && 'headers' in req)) return true
-    if (!adapter || this.#keeper.grantOf(adapter.seen) !== grantId) return false
+    if (!req || !('headers' in req)) return true
+    const seen = req[this.#property]?.[SESSION]?.seen
+    if (this.#keeper.grantOf(seen) !== grantId) return false
     void this.#keeper.end(grantId)
     return true
   }
@@ -142,7 +151,6 @@ class ExpressSessionAdapter implements SessionAdapter {
     this.#seen = request.session?.[key]
   }
 
-  /** The last copy that this request has had in its session. */
   get seen(): unknown {
     return this.#seen
   }

@@ -17,8 +17,10 @@ export interface SessionStore {
 
 /** Who wants a say when the app saves or destroys a session. */
 export interface StoreObserver {
+  /** Whether it takes a look at what is stored to tell if the session that is about to be stored is up to date. */
+  wantsStored(session: SessionData): boolean
   /** What to store instead of the session that is about to be stored; the same object if it is fine as it is. */
-  onSave(sid: string, session: SessionData): SessionData
+  onSave(sid: string, session: SessionData, stored?: SessionData): SessionData
   /** The session is about to be destroyed; `regenerated` when another id is about to take its place. */
   onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<void>
   /** A regenerated session has its new id. */
@@ -105,13 +107,24 @@ export class GuardedStore {
   #guardSave(method: 'set' | 'touch'): void {
     const original = this.#store[method]!.bind(this.#store)
     replaceMethod(this.#store, method, (sid: string, session: SessionData, callback?: Callback) =>
-      this.#inTurn('shared', sid, callback, (done) => original(sid, this.#observed(sid, session), done)),
+      this.#inTurn('shared', sid, callback, (done) => {
+        if (method === 'touch' || !this.#wantsStored(session)) {
+          return original(sid, this.#observed(sid, session), done)
+        }
+        return this.read(sid)
+          .catch(() => undefined)
+          .then((stored) => original(sid, this.#observed(sid, session, stored), done))
+      }),
     )
   }
 
-  #observed(sid: string, session: SessionData): SessionData {
+  #wantsStored(session: SessionData): boolean {
+    return [...this.observers].some((observer) => observer.wantsStored(session))
+  }
+
+  #observed(sid: string, session: SessionData, stored?: SessionData): SessionData {
     let observed = session
-    for (const observer of this.observers) observed = observer.onSave(sid, observed)
+    for (const observer of this.observers) observed = observer.onSave(sid, observed, stored)
     return observed
   }
 

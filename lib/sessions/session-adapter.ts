@@ -7,6 +7,8 @@
 export interface SessionAdapter {
   /** The copy as the request has it. No I/O. */
   read(): unknown
+  /** The last copy that this request has had in its session, even if it has been taken out or regenerated since. */
+  readonly seen: unknown
   /** The copy as the session's storage has it now. */
   reread(): Promise<unknown>
   /** Puts a copy into the session, at login. Resolves when it is stored. */
@@ -20,3 +22,6 @@ export interface SessionAdapter {
   /** Takes the copy out of the request's session and out of the storage, if `clears` says so of what is stored. */
   clear(clears: (stored: unknown) => boolean): Promise<void>
 }
+
+/** Under which name the token manager of a request shows its session adapter to the session layer. */
+export const SESSION = Symbol('session')

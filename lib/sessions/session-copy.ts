@@ -4,20 +4,21 @@ import type { AccessToken, TokenSet } from '../token-set.js'
 const VERSION = 1
 
 /**
- * The token set as a session holds it. Opaque to the app: copy it along when a session is regenerated, and otherwise
- * leave it to `req.tokens`.
+ * The token set as a session holds it: a text, opaque to the app. Copy it along when a session is regenerated, and
+ * otherwise leave it to `req.tokens`.
  */
-export interface SessionCopy {
-  readonly version: 1
-  /** The client and the authorization server that the tokens belong to. */
-  readonly audience: string
-  readonly grantId: string
-  readonly revision: number
-}
+export type SessionCopy = string
 
-/** Turns token sets into session copies of one client and back. Reading never throws: what is not a copy of ours is `undefined`. */
+/**
+ * Turns token sets into session copies of one client and back. Reading never throws: what is not a copy of ours is
+ * `undefined`.
+ *
+ * A copy is a text, since session layers go through a session value by value, several times for each request.
+ */
 export class SessionCopies {
   readonly #audience: string
+  /** The copy that was read last: one request asks about the same one several times in a row. */
+  #last: { readonly copy: string; readonly tokens: TokenSet | undefined } | undefined
 
   /** @param audience names the client and its authorization server; copies of another audience are refused */
   constructor(audience: string) {
@@ -25,12 +26,19 @@ export class SessionCopies {
   }
 
   write(tokens: TokenSet): SessionCopy {
-    return { version: VERSION, audience: this.#audience, ...tokens }
+    return JSON.stringify({ version: VERSION, audience: this.#audience, ...tokens })
   }
 
   read(copy: unknown): TokenSet | undefined {
-    if (!isRecord(copy) || copy.version !== VERSION || copy.audience !== this.#audience) return undefined
-    const { grantId, revision, refreshToken, idToken, accessTokens } = copy
+    if (typeof copy !== 'string') return undefined
+    if (this.#last?.copy !== copy) this.#last = { copy, tokens: this.#parse(copy) }
+    return this.#last.tokens
+  }
+
+  #parse(copy: string): TokenSet | undefined {
+    const content = parsed(copy)
+    if (content?.version !== VERSION || content.audience !== this.#audience) return undefined
+    const { grantId, revision, refreshToken, idToken, accessTokens } = content
     if (typeof grantId !== 'string' || grantId === '') return undefined
     if (!Number.isSafeInteger(revision) || (revision as number) < 1) return undefined
     if (!isTextOrAbsent(refreshToken) || !isTextOrAbsent(idToken)) return undefined
@@ -43,18 +51,14 @@ export class SessionCopies {
       ...(idToken !== undefined && { idToken }),
     }
   }
+}
 
-  /** The text that a grant store keeps. */
-  serialize(tokens: TokenSet): string {
-    return JSON.stringify(this.write(tokens))
-  }
-
-  parse(text: string): TokenSet | undefined {
-    try {
-      return this.read(JSON.parse(text))
-    } catch {
-      return undefined
-    }
+function parsed(copy: string): Record<string, unknown> | undefined {
+  try {
+    const content: unknown = JSON.parse(copy)
+    return isRecord(content) ? content : undefined
+  } catch {
+    return undefined
   }
 }
 
