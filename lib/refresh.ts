@@ -212,15 +212,19 @@ export class Refresh {
       throw sessionStoreFailed(error, this.#tokens)
     }
     if (known.ended(this.#tokens.grantId)) throw loggedOut()
-    this.#tokens = newest(this.#tokens, copies.read(copy))
+    this.#take(copies.read(copy))
   }
 
   #adopt(state: GrantState): void {
     const { copies, known } = this.#context
     if (state.ended) known.end(this.#tokens.grantId, { revokeLateTokens: true })
     if (known.ended(this.#tokens.grantId)) throw loggedOut()
-    const tokens = newest(this.#tokens, copies.read(state.record?.tokens))
-    if (tokens !== this.#tokens) known.learn(tokens)
+    this.#take(copies.read(state.record?.tokens))
+  }
+
+  #take(found: TokenSet | undefined): void {
+    const tokens = newest(this.#tokens, found)
+    if (tokens !== this.#tokens) this.#context.known.learn(tokens)
     this.#tokens = tokens
   }
 
@@ -244,30 +248,29 @@ export class Refresh {
 }
 
 /**
- * Writes a token set into the session's storage if it is newer than what is there; once more if that fails. A failure
- * for good is told and does no harm: the next request finds the tokens in this process or the grant store.
+ * Writes a token set into the session's storage if it is newer than what is there; once more if that fails. Resolves
+ * with `false` on a failure for good, which is told and does no harm: the next request finds the tokens in this process
+ * or in the grant store.
  */
 export async function storeInSession(
   context: Pick<RefreshContext, 'known' | 'copies' | 'emit'>,
   session: SessionAdapter,
   tokens: TokenSet,
-): Promise<void> {
+): Promise<boolean> {
   const { known, copies, emit } = context
   const { grantId, revision } = tokens
-  let upToDate = false
   const replaces = (copy: unknown): boolean => {
     const stored = copies.read(copy)
-    if (known.ended(grantId) || stored?.grantId !== grantId) return false
-    upToDate = stored.revision >= revision
-    return !upToDate
+    return !known.ended(grantId) && stored?.grantId === grantId && stored.revision < revision
   }
   const copy = copies.write(tokens)
   const replace = () => session.replace(copy, replaces)
   try {
-    const replaced = await replace().catch(replace)
-    if (replaced || upToDate) known.markStored(tokens)
+    await replace().catch(replace)
+    return true
   } catch (error) {
     emit({ type: 'session_write_failed', grantId, error: sessionStoreFailed(error, tokens) })
+    return false
   }
 }
 

@@ -50,6 +50,8 @@ export class TokenManager implements CopyKeeper {
   readonly #flights = new Map<string, Flight>()
   /** When a grant may be refreshed again, on the monotonic clock: the authorization server asked for a pause. */
   readonly #pauses = new LRUCache<string, number>({ max: MAX_PAUSES })
+  /** Up to which revision a request has seen to the session in the store. */
+  readonly #healed = new WeakMap<SessionAdapter, number>()
   /** Everything that goes on behind the callers' backs. */
   readonly #pending = new Map<string, Promise<unknown>>()
 
@@ -76,7 +78,7 @@ export class TokenManager implements CopyKeeper {
     const tokens = this.#tokensOrThrow(session)
     const usable = this.#usable(tokens, need)
     if (usable) {
-      if (!this.#context.known.isStored(tokens)) await this.#heal(session, tokens)
+      await this.#heal(session, tokens)
       return usable
     }
     try {
@@ -101,7 +103,6 @@ export class TokenManager implements CopyKeeper {
     } catch (error) {
       throw sessionStoreFailed(error, tokens)
     }
-    known.markStored(tokens)
     if (!previous) return
     // Revoking what one user's earlier login left may end the later one, too: servers tie them together.
     const revokeLateTokens = !sameSubject(previous.idToken, tokens.idToken)
@@ -193,8 +194,9 @@ export class TokenManager implements CopyKeeper {
         await flight.outcome.catch(() => {})
         continue
       }
+      // What the authorization server has just answered will do, even if it is the very token that an API refused.
       const { accessToken, fresh } = await flight.outcome
-      if (fresh && accessToken.token !== need.rejected) return accessToken
+      if (fresh) return accessToken
     }
   }
 
@@ -237,13 +239,18 @@ export class TokenManager implements CopyKeeper {
     this.#pauses.delete(grantId)
   }
 
-  /** Brings a session up to date whose store missed an earlier refresh. */
+  /**
+   * Sees to it that a session whose copy is stale is up to date in its store: an earlier write may have failed, or
+   * another process may have saved an old session over it. Once for each request, and not during a refresh, which stores
+   * what comes of it itself.
+   */
   async #heal(session: SessionAdapter, tokens: TokenSet): Promise<void> {
     const held = this.#context.copies.read(session.read())
-    const upToDate = held && held.revision >= tokens.revision
-    // A refresh under way stores what comes of it itself.
-    if (upToDate || this.#flights.has(tokens.grantId)) return
-    await this.#once(`heal ${tokens.grantId}`, () => storeInSession(this.#context, session, tokens))
+    if (!held || held.revision >= tokens.revision || this.#flights.has(tokens.grantId)) return
+    if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
+    await this.#once(`heal ${tokens.grantId}`, async () => {
+      if (await storeInSession(this.#context, session, tokens)) this.#healed.set(session, tokens.revision)
+    })
   }
 
   /** Ends the grant in every place that could bring it back. Tries them all before it reports the first failure. */

@@ -159,13 +159,13 @@ export function mergeTokens(
     lifetimeMs,
   )
   // The login's own token is kept past its expiry, because it knows the scope that later answers may omit.
-  const others = tokens.accessTokens.filter(
-    (token) => keyOf(token) !== key && (keyOf(token) === needKey({}) || now < token.expiresAt),
-  )
+  const others = tokens.accessTokens.filter((token) => keyOf(token) !== key)
+  const logins = others.filter((token) => keyOf(token) === needKey({}))
+  const further = others.filter((token) => keyOf(token) !== needKey({}) && now < token.expiresAt)
   return {
     ...tokens,
     revision: tokens.revision + 1,
-    accessTokens: [fresh, ...others].slice(0, MAX_ACCESS_TOKENS),
+    accessTokens: [fresh, ...logins, ...further].slice(0, MAX_ACCESS_TOKENS),
     ...(answer.refreshToken !== undefined && { refreshToken: answer.refreshToken }),
     ...(answer.idToken !== undefined && { idToken: answer.idToken }),
   }

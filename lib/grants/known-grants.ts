@@ -6,8 +6,6 @@ interface Known {
   readonly tokens: TokenSet
   /** When this process learned of the tokens, on both clocks. */
   readonly learnedAt: { readonly now: number; readonly monotonic: number }
-  /** The newest revision that this process has seen stored in the session. */
-  storedRevision: number
 }
 
 /** How a grant ended: whether tokens that still arrive for it are to be revoked at the authorization server. */
@@ -39,7 +37,6 @@ export class KnownGrants {
     this.#known.set(tokens.grantId, {
       tokens,
       learnedAt: { now: this.#clock.now(), monotonic: this.#clock.monotonic() },
-      storedRevision: known?.storedRevision ?? 0,
     })
   }
 
@@ -51,17 +48,6 @@ export class KnownGrants {
     const learnedAt = this.#known.get(grantId)?.learnedAt
     const now = this.#clock.now()
     return learnedAt ? Math.max(now, learnedAt.now + this.#clock.monotonic() - learnedAt.monotonic) : now
-  }
-
-  markStored(tokens: TokenSet): void {
-    const known = this.#known.get(tokens.grantId)
-    if (known) known.storedRevision = Math.max(known.storedRevision, tokens.revision)
-  }
-
-  /** Whether the session is known to hold the newest tokens, as far as this process wrote any. */
-  isStored(tokens: TokenSet): boolean {
-    const known = this.#known.get(tokens.grantId)
-    return !known || known.storedRevision >= tokens.revision
   }
 
   end(grantId: string, end: End): void {
