@@ -8,7 +8,6 @@ import {
   type SessionStore,
   type StoreObserver,
 } from '../../lib/sessions/guarded-store.js'
-import { createGate } from '../helpers/gate.js'
 import { readSession, recordingStore } from '../helpers/stores.js'
 
 type Callback = (error?: unknown, result?: unknown) => void
@@ -323,7 +322,7 @@ describe('guard.update(sid, change)', () => {
           const store = {
             get: (sid: string, callback: Callback) =>
               later(() => rows.has(sid) && JSON.parse(rows.get(sid)!), callback),
-            set: (sid: string, value: { views: number; updated?: true }, callback?: Callback) =>
+            set: (sid: string, value: { views: number; mark: number; updated?: true }, callback?: Callback) =>
               later(() => {
                 if (value.updated && JSON.parse(rows.get(sid)!).views !== value.views) lost += 1
                 const { updated: _, ...row } = value
