@@ -62,6 +62,27 @@ describe.each(expressVersions)('fifty at once, on %s', (_, express) => {
     await expectHealthy(site, browser, 1)
   })
 
+  it('S10 50 requests that have all loaded the session before the first one asks: 1 refresh', async () => {
+    const grants = recordingGrants()
+    const site = await siteWith({ express, surroundings: { grants } })
+    const loaded = createGate()
+    site.handle('/loaded', async ({ tokens }) => {
+      await loaded.pass()
+      return tokens.getAccessToken()
+    })
+    const browser = site.browser()
+    await site.login(browser)
+    site.clock.advance(HOUR_MS)
+    const asking = atOnce(50, () => browser.get('/loaded'))
+    await loaded.reachedBy(50)
+    loaded.release()
+    const token = theToken(await asking)
+    expect(grants.calls).toEqual(['lease', 'commit'])
+    // Nobody has asked since, so nobody has brought the stored session up to date but the refresh.
+    await expectHealthy(site, browser, 1)
+    expect(await site.stored(browser)).toMatchObject({ tokens: { revision: 2, accessTokens: [{ token }] } })
+  })
+
   it('S10 requests before, during and after the refresh, with resave and a store that is slow: 1 refresh', async () => {
     const site = await siteWith({ express, session: { resave: true, rolling: true } })
     const browser = site.browser()
