@@ -27,7 +27,7 @@ app.use(
     secret: required('SESSION_SECRET'),
     resave: false,
     saveUninitialized: false,
-    cookie: { httpOnly: true, sameSite: 'lax' },
+    cookie: { httpOnly: true, sameSite: 'lax', secure: 'auto' },
   }),
 )
 

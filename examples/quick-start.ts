@@ -29,7 +29,12 @@ const provider = await oidc.discovery(
 
 const app = express()
 app.use(
-  session({ secret: SESSION_SECRET, resave: false, saveUninitialized: false, cookie: { sameSite: 'lax' } }),
+  session({
+    secret: SESSION_SECRET,
+    resave: false,
+    saveUninitialized: false,
+    cookie: { sameSite: 'lax', secure: 'auto' },
+  }),
 )
 app.use(
   sessionTokens({

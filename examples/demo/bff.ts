@@ -42,7 +42,7 @@ export function bff(options: BffOptions): { readonly app: Express; close(): Prom
       secret: options.sessionSecret,
       resave: false,
       saveUninitialized: false,
-      cookie: { httpOnly: true, sameSite: 'lax', secure: options.url.startsWith('https:') },
+      cookie: { httpOnly: true, sameSite: 'lax', secure: 'auto' },
     }),
   )
   const tokens = sessionTokens({ issuer, clientId, clientAuthentication: clientSecretBasic(clientSecret) })
