@@ -111,7 +111,8 @@ export async function startSite(
     if (!handler) return next()
     try {
       const result = await handler(request, response)
-      if (!response.writableEnded) response.json(result ?? null)
+      // express-session puts the end of an answer off until the session is saved.
+      if (!response.headersSent) response.json(result ?? null)
     } catch (error) {
       next(error)
     }

@@ -65,10 +65,11 @@ export function recordingStore(store: Store = new session.MemoryStore()): StoreR
       const answerGates = after.filter((held) => held.method === method)
       const callback = callbackOf(args)
       const answered: Callback = (...answer) => whenOpen(answerGates, () => callback(...answer))
-      whenOpen(gates, () => {
-        if (error) setImmediate(answered, error)
-        else original.apply(store, [...args.filter((arg) => typeof arg !== 'function'), answered])
-      })
+      return whenOpen(gates, () =>
+        error
+          ? void setImmediate(answered, error)
+          : original.apply(store, [...args.filter((arg) => typeof arg !== 'function'), answered]),
+      )
     }
     Object.assign(store, { [method]: recorded })
   }
@@ -96,10 +97,11 @@ function callbackOf(args: readonly unknown[]): Callback {
   return (args.find((arg) => typeof arg === 'function') as Callback | undefined) ?? (() => {})
 }
 
-/** Goes on at once, in the same tick, when there is no gate to wait at. */
-function whenOpen(gates: readonly { gate: Gate }[], next: () => unknown): void {
-  if (gates.length === 0) next()
-  else Promise.all(gates.map(({ gate }) => gate.pass())).then(next)
+/** Goes on at once, in the same tick and with what comes of it, when there is no gate to wait at. */
+function whenOpen(gates: readonly { gate: Gate }[], next: () => unknown): unknown {
+  if (gates.length === 0) return next()
+  Promise.all(gates.map(({ gate }) => gate.pass())).then(next)
+  return undefined
 }
 
 /** The session as the store has it, or `undefined`. A file store's "no such file" is no session. */

@@ -42,7 +42,7 @@ export function bff(options: BffOptions): { readonly app: Express; close(): Prom
       secret: options.sessionSecret,
       resave: false,
       saveUninitialized: false,
-      cookie: { httpOnly: true, sameSite: 'lax', secure: options.url.startsWith('https:') },
+      cookie: { httpOnly: true, sameSite: 'lax', secure: 'auto' },
     }),
   )
   const tokens = sessionTokens({ issuer, clientId, clientAuthentication: clientSecretBasic(clientSecret) })
@@ -110,6 +110,7 @@ export function bff(options: BffOptions): { readonly app: Express; close(): Prom
 
   app.get('/api/session', async (req, res) => {
     if (!req.tokens.hasTokens()) return void res.json({})
+    // What it tells is of a valid token: one that has expired is refreshed for it.
     const { expiresAt } = await req.tokens.getAccessToken()
     const { user, placed } = req.session
     res.json({ user, placed, expiresInMs: expiresAt - Date.now() })

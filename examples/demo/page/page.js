@@ -8,6 +8,9 @@ let expiresAt
 let lifetimeMs = 0
 let frame = 0
 
+const INVITATION = 'The login is at the demo’s own authorization server.'
+const WELCOME = 'You are logged in. The tokens are in the session, on the server.'
+
 // The session
 
 async function post(path) {
@@ -28,6 +31,7 @@ async function look() {
   }
   cancelAnimationFrame(frame)
   if (user) showLife()
+  if ($('said').textContent === '') say(user ? WELCOME : INVITATION)
 }
 
 function showLife() {
@@ -52,14 +56,16 @@ function on(id, action) {
     try {
       await action()
     } catch (error) {
-      say(error.message, true)
+      say(error instanceof TypeError ? 'The demo does not answer. Is it still running?' : error.message, true)
+      await look().catch(() => {})
     }
-    await look().catch(() => say('The demo does not answer. Is it still running?', true))
+    for (const button of buttons) button.disabled = false
   })
 }
 
 async function orders() {
   const response = await fetch('/api/orders')
+  if (response.status === 401) throw new Error('This session is logged out.')
   if (!response.ok) throw new Error(`The call was answered with ${response.status}.`)
   return response.json()
 }
@@ -77,11 +83,15 @@ function showOrders(list) {
 on('call', async () => {
   showOrders(await orders())
   say('1 call answered.')
+  await look()
 })
 
+// Afterwards the session is left alone: to ask for it would be to refresh.
 on('expire', async () => {
   say('Waiting until the access token has expired …')
   await new Promise((resolve) => setTimeout(resolve, expiresAt - performance.now()))
+  showLife()
+  say('It has expired. The next call gets a new one.')
 })
 
 on('burst', async () => {
@@ -91,6 +101,7 @@ on('burst', async () => {
   const ms = Math.round(performance.now() - startedAt)
   say(`${answered.length} of ${CALLS} calls answered in ${ms} ms.`, answered.length < CALLS)
   if (answered.length > 0) showOrders(answered[0].value)
+  await look()
 })
 
 on('log-out', async () => {
@@ -98,6 +109,7 @@ on('log-out', async () => {
   const { revoked } = await response.json()
   $('orders').hidden = true
   say(revoked ? 'Logged out, and the refresh token is revoked.' : 'Logged out here.')
+  await look()
 })
 
 // The time line
@@ -125,13 +137,12 @@ const NAMES = {
 function tokenRow({ request, status, error, presented, accessToken, refreshToken, expiresIn }) {
   const refresh = [presented, refreshToken].filter(Boolean)
   const tokens = [
-    accessToken && codes(`access token, good for ${expiresIn} s:`, accessToken),
-    refresh.length > 0 && codes('refresh token:', ...refresh),
+    accessToken && codes(`access token, good for ${expiresIn} s`, accessToken),
+    refresh.length > 0 && codes('refresh token', ...refresh),
   ].filter(Boolean)
   return {
     what: NAMES[request] ?? request,
-    note: request === 'revocation' ? '' : request,
-    result: error ? `${status} ${error}` : String(status),
+    result: `${request} → ${error ?? status}`,
     look: error ? 'bad' : 'good',
     tokens,
   }
@@ -146,10 +157,9 @@ function apiRow({ answered, refused, refreshes, accessTokens }) {
   ]
   return {
     what: 'Orders API',
-    note: '',
     result: result.filter(Boolean).join(', '),
     look: refused > 0 ? 'warn' : '',
-    tokens: [codes('access token:', ...accessTokens)],
+    tokens: [codes('access token', ...accessTokens)],
   }
 }
 
@@ -159,19 +169,14 @@ function clock(at) {
 }
 
 function show(row) {
-  const { what, note, result, look, tokens } = row.kind === 'token' ? tokenRow(row) : apiRow(row)
+  const { what, result, look, tokens } = row.kind === 'token' ? tokenRow(row) : apiRow(row)
   const shown = element(
     'li',
     row.kind,
     element('time', '', clock(row.at)),
     element('span', 'what', what),
     element('span', `badge ${look}`, result),
-    element(
-      'span',
-      'tokens',
-      ...(note ? [`${note} · `] : []),
-      ...tokens.flatMap((it, i) => (i ? [' · ', it] : [it])),
-    ),
+    element('span', 'tokens', ...tokens),
   )
   const before = rows.get(row.id)
   if (before) before.shown.replaceWith(shown)

@@ -1,0 +1,134 @@
+import { inspect } from 'node:util'
+import { describe, expect, it } from '@jest/globals'
+import { redact } from '../lib/errors.js'
+import { ConfigurationError, TokenError, type TokenErrorCode } from '../lib/index.js'
+
+const SECRET = 'a secret + token/='
+
+describe('new TokenError(code, message, details)', () => {
+  it.each<[TokenErrorCode, number, boolean]>([
+    ['ERR_CONFIGURATION', 500, false],
+    ['ERR_NO_TOKENS', 401, false],
+    ['ERR_REAUTHENTICATION_REQUIRED', 401, false],
+    ['ERR_CLIENT_REJECTED', 500, false],
+    ['ERR_TOKEN_ENDPOINT', 502, false],
+    ['ERR_TOKEN_ENDPOINT_UNAVAILABLE', 503, true],
+    ['ERR_INVALID_TOKEN_RESPONSE', 502, false],
+    ['ERR_GRANT_STORE', 503, true],
+    ['ERR_SESSION_STORE', 503, true],
+    ['ERR_ORIGIN_NOT_ALLOWED', 500, false],
+  ])('%s: status %d, retryable %p', (code, status, retryable) => {
+    const error = new TokenError(code, 'message')
+    expect(error).toBeInstanceOf(Error)
+    expect({ ...error }).toEqual({ name: 'TokenError', code, status, retryable, expose: false })
+    expect(String(error)).toBe('TokenError: message')
+    expect(error.stack).toContain('errors.test')
+  })
+
+  it('carries what the server said', () => {
+    const details = { retryAfterMs: 0, error: 'invalid_scope', errorDescription: 'no such scope' }
+    expect(new TokenError('ERR_TOKEN_ENDPOINT', 'message', details)).toMatchObject(details)
+  })
+
+  it('has no property for what nobody said', () => {
+    const details = {
+      retryAfterMs: undefined,
+      error: undefined,
+      errorDescription: undefined,
+      cause: undefined,
+    }
+    const error = new TokenError('ERR_TOKEN_ENDPOINT', 'message', details)
+    for (const name of Object.keys(details)) expect(error).not.toHaveProperty(name)
+  })
+
+  it('shows no secret, wherever it was put', () => {
+    const error = new TokenError('ERR_TOKEN_ENDPOINT', `message ${SECRET}`, {
+      secrets: ['', SECRET],
+      error: SECRET,
+      errorDescription: `described ${encodeURIComponent(SECRET)}`,
+      cause: Object.assign(
+        new Error(`cause ${new URLSearchParams({ SECRET })}`, { cause: new Error(SECRET) }),
+        {
+          code: `E_${SECRET}`,
+          config: { headers: { authorization: SECRET } },
+        },
+      ),
+    })
+    const shown = [
+      inspect(error, { depth: 20, showHidden: true }),
+      JSON.stringify(error),
+      String(error),
+      error.stack,
+    ]
+    for (const text of shown) {
+      expect(text).not.toContain('token/')
+      expect(text).not.toContain('token%2F')
+    }
+    expect(error).toMatchObject({
+      message: 'message [redacted]',
+      error: '[redacted]',
+      errorDescription: 'described [redacted]',
+    })
+    expect(error.cause).toMatchObject({ message: 'cause SECRET=[redacted]', code: 'E_[redacted]' })
+  })
+})
+
+describe('the cause', () => {
+  const causeOf = (cause: unknown) => new TokenError('ERR_GRANT_STORE', 'message', { cause }).cause as Error
+
+  it('keeps name, code and message of an error, and nothing else', () => {
+    const cause = Object.assign(new TypeError('failed', { cause: 'more' }), { code: 'E_FAILED', rows: ['x'] })
+    const kept = causeOf(cause)
+    expect(kept).toBeInstanceOf(Error)
+    expect({ ...kept, message: kept.message }).toEqual({
+      name: 'TypeError',
+      code: 'E_FAILED',
+      message: 'failed',
+    })
+    expect(kept.cause).toBeUndefined()
+    expect(kept.stack).toBe('TypeError: failed')
+  })
+
+  it.each<[string, unknown, string, string]>([
+    ['text', 'failed', 'Error', 'failed'],
+    ['a number', 5, 'Error', '5'],
+    ['null', null, 'Error', 'null'],
+    ['an object like an error', { name: 'Odd', message: 'failed', code: 5 }, 'Odd', 'failed'],
+    ['an object without anything', {}, 'Error', ''],
+  ])('may be %s', (_, cause, name, message) => {
+    const kept = causeOf(cause)
+    expect({ ...kept, message: kept.message }).toEqual({ name, message })
+  })
+
+  it('is kept as it is when it is one of ours', () => {
+    const cause = new ConfigurationError('wrong')
+    expect(causeOf(cause)).toBe(cause)
+  })
+})
+
+describe('new ConfigurationError(message)', () => {
+  it('is a TokenError of its own name', () => {
+    const error = new ConfigurationError('wrong')
+    expect(error).toBeInstanceOf(TokenError)
+    expect(error).toMatchObject({ name: 'ConfigurationError', code: 'ERR_CONFIGURATION', status: 500 })
+  })
+})
+
+describe('redact(text, secrets)', () => {
+  it.each<[string, string, string]>([
+    ['as it is', `x ${SECRET} y ${SECRET}`, 'x [redacted] y [redacted]'],
+    ['as a URL component', `x=${encodeURIComponent(SECRET)}`, 'x=[redacted]'],
+    ['as a form', `${new URLSearchParams({ x: SECRET })}`, 'x=[redacted]'],
+    ['not at all', 'x', 'x'],
+  ])('a secret that is there %s', (_, text, redacted) => {
+    expect(redact(text, [SECRET])).toBe(redacted)
+  })
+
+  it('an empty secret is none, and one that is no text to a URL does no harm', () => {
+    expect(redact('text', ['', '\ud800'])).toBe('text')
+  })
+
+  it('a secret with signs that mean something in a pattern', () => {
+    expect(redact('x $& (a+b)* y', ['$& (a+b)*'])).toBe('x [redacted] y')
+  })
+})

@@ -1,0 +1,236 @@
+import { describe, expect, it } from '@jest/globals'
+import { ConfigurationError, clientSecretBasic, memoryGrantStore, sessionTokens } from '../lib/index.js'
+import { checkedOptions } from '../lib/options.js'
+
+const valid = {
+  issuer: 'https://idp.example.com',
+  clientId: 'web',
+  clientAuthentication: clientSecretBasic('secret'),
+}
+const { issuer: _, ...withoutServer } = valid
+const endpoints = { ...withoutServer, tokenEndpoint: 'https://idp.example.com/token' }
+
+/** What `sessionTokens(options)` throws. */
+function thrownBy(options: unknown): ConfigurationError {
+  try {
+    sessionTokens(options as typeof valid)
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigurationError)
+    expect(error).toMatchObject({ code: 'ERR_CONFIGURATION', status: 500, retryable: false, expose: false })
+    return error as ConfigurationError
+  }
+  throw new Error('nothing was thrown')
+}
+
+describe('sessionTokens(options)', () => {
+  it.each<[string, unknown]>([
+    ['undefined', undefined],
+    ['null', null],
+    ['an issuer alone', 'https://idp.example.com'],
+    ['nothing', {}],
+  ])('given %s: says what to give', (_, options) => {
+    expect(thrownBy(options).message).toMatch(/issuer.*https:|issuer, clientId, clientAuthentication/)
+  })
+
+  it.each<[string, object, string]>([
+    ['leewayMS', { leewayMS: 1 }, 'Did you mean `leewayMs`?'],
+    ['leeway', { leeway: 1 }, 'Did you mean `leewayMs`?'],
+    ['timeout', { timeout: 1 }, 'Did you mean `timeoutMs`?'],
+    ['tokenEndPoint', { tokenEndPoint: 'https://idp.example.com/token' }, 'Did you mean `tokenEndpoint`?'],
+    ['revocationendpoint', { revocationendpoint: 'x' }, 'Did you mean `revocationEndpoint`?'],
+    ['onEvents', { onEvents: () => {} }, 'Did you mean `onEvent`?'],
+    ['client_id', { client_id: 'web' }, 'Did you mean `clientId`?'],
+    ['clientID', { clientID: 'web' }, 'Did you mean `clientId`?'],
+    ['clientSecret', { clientSecret: 'x' }, 'Use clientAuthentication: clientSecretBasic(secret).'],
+    ['client_secret', { client_secret: 'x' }, 'Use clientAuthentication: clientSecretBasic(secret).'],
+    ['authentication', { authentication: 'x' }, 'Did you mean `clientAuthentication`?'],
+    ['store', { store: {} }, '`grants`'],
+    ['scope', { scope: 'a' }, 'requireTokens({ scope })'],
+    ['what is like no other', { zzzzzzzzzz: 1 }, 'Known are issuer, tokenEndpoint,'],
+  ])('refuses the unknown option %s and names the cure', (_, wrong, cure) => {
+    const { message } = thrownBy({ ...valid, ...wrong })
+    expect(message).toContain(`sessionTokens() has no option \`${Object.keys(wrong)[0]}\``)
+    expect(message).toContain(cure)
+  })
+
+  it('shows no value of an option', () => {
+    expect(thrownBy({ ...valid, clientSecret: 'the secret itself' }).message).not.toContain('itself')
+    expect(thrownBy({ ...valid, clientAuthentication: 'the secret itself' }).message).not.toContain('itself')
+  })
+
+  it.each<[string, object, RegExp]>([
+    ['both issuer and tokenEndpoint', { ...valid, ...endpoints }, /Keep `issuer` if .* else `tokenEndpoint`/],
+    ['neither', withoutServer, /Give the issuer URL, e\.g\. issuer: "https:.*or tokenEndpoint/],
+    [
+      'an issuer that is no URL',
+      { ...valid, issuer: 'idp.example.com' },
+      /issuer must be an absolute URL, such as https:/,
+    ],
+    ['an empty issuer', { ...valid, issuer: '' }, /issuer must be an absolute URL, such as https:/],
+    ['an issuer with a query', { ...valid, issuer: 'https://idp.example.com?x=1' }, /leave out the \?/],
+    [
+      'an issuer over http',
+      { ...valid, issuer: 'http://idp.example.com' },
+      /issuer must use https.*https:\/\/idp\.example\.com/,
+    ],
+    [
+      'a token endpoint over http',
+      { ...endpoints, tokenEndpoint: 'http://a.example/t' },
+      /tokenEndpoint must use https.*https:\/\/a\.example\/t/,
+    ],
+    [
+      'a refresh endpoint over http',
+      { ...endpoints, refreshEndpoint: 'http://a.example/t' },
+      /refreshEndpoint must use https/,
+    ],
+    [
+      'a revocation endpoint over http',
+      { ...endpoints, revocationEndpoint: 'http://a.example/t' },
+      /revocationEndpoint must use https/,
+    ],
+    [
+      'an endpoint with a fragment',
+      { ...endpoints, tokenEndpoint: 'https://a.example/#t' },
+      /leave out the #/,
+    ],
+    [
+      'an endpoint with credentials',
+      { ...endpoints, tokenEndpoint: 'https://u:p@a.example/t' },
+      /give clientId and clientAuthentication/,
+    ],
+    ['no clientId', { ...valid, clientId: undefined }, /`clientId` is missing.*registered/],
+    ['an empty clientId', { ...valid, clientId: '' }, /`clientId` is missing/],
+    ['a clientId that is a number', { ...valid, clientId: 5 }, /`clientId`/],
+    [
+      'no clientAuthentication',
+      { ...valid, clientAuthentication: undefined },
+      /clientSecretBasic\(secret\).*publicClient\(\)/,
+    ],
+    [
+      'a clientAuthentication that is text',
+      { ...valid, clientAuthentication: 'x' },
+      /not a function.*clientSecretBasic\(secret\)/,
+    ],
+    ['grants without methods', { ...valid, grants: {} }, /no method lease\(\).*memoryGrantStore\(\)/],
+    ['grants that are null', { ...valid, grants: null }, /no method lease\(\)/],
+    [
+      'grants that lack one',
+      { ...valid, grants: { ...methodsOf(memoryGrantStore()), end: undefined } },
+      /no method end\(\)/,
+    ],
+    ['grants that are a Map', { ...valid, grants: new Map() }, /memoryGrantStore\(\)/],
+    ['an onEvent that is no function', { ...valid, onEvent: true }, /onEvent: \(event\) => /],
+    ['http that is text', { ...valid, http: 'x' }, /`http` must be an object/],
+    ['http that is null', { ...valid, http: null }, /`http` must be an object/],
+    [
+      'http with an unknown option',
+      { ...valid, http: { agent: {} } },
+      /`http` has no option `agent`.*httpAgent/,
+    ],
+  ])('refuses %s and names the cure', (_, options, message) => {
+    expect(thrownBy(options).message).toMatch(message)
+  })
+
+  const durations = ['leewayMs', 'timeoutMs', 'refreshTimeoutMs', 'defaultLifetimeMs'] as const
+
+  describe.each(durations)('%s', (name) => {
+    it.each<[string, unknown]>([
+      ['NaN', NaN],
+      ['negative', -1],
+      ['infinite', Infinity],
+      ['longer than a timer can wait', 2 ** 31],
+      ['text', '60000'],
+      ['null', null],
+      ['a bigint', 1n],
+      ['a Date', new Date()],
+    ])('refuses what is %s, and says what is right', (_, value) => {
+      const { message } = thrownBy({ ...valid, [name]: value })
+      expect(message).toMatch(
+        new RegExp(`\`${name}\` must be a number of milliseconds .*e\\.g\\. ${name}: \\d+`),
+      )
+    })
+
+    it('takes the longest time that a timer can wait', () => {
+      expect(checkedOptions({ ...valid, [name]: 2 ** 31 - 1 })[name]).toBe(2 ** 31 - 1)
+    })
+  })
+
+  it.each(durations.slice(1))('refuses a %s of 0', (name) => {
+    expect(thrownBy({ ...valid, [name]: 0 }).message).toContain(
+      `\`${name}\` must be a number of milliseconds from 1`,
+    )
+  })
+
+  it('takes a leeway of 0', () => {
+    expect(checkedOptions({ ...valid, leewayMs: 0 }).leewayMs).toBe(0)
+  })
+
+  it.each<[string, object]>([
+    ['sessionKey', { sessionKey: 'cookie' }],
+    ['sessionKey', { sessionKey: 'id' }],
+    ['sessionKey', { sessionKey: 'save' }],
+    ['sessionKey', { sessionKey: 'regenerate' }],
+    ['property', { property: 'session' }],
+    ['property', { property: 'sessionID' }],
+    ['property', { property: 'sessionStore' }],
+    ['property', { property: 'headers' }],
+    ['property', { property: 'url' }],
+  ])('refuses a %s that is in use: %j', (name, wrong) => {
+    const value = Object.values(wrong)[0]
+    expect(thrownBy({ ...valid, ...wrong }).message).toBe(
+      `\`${name}\` must not be '${value}', which is in use. Choose another, e.g. 'tokens'.`,
+    )
+  })
+
+  describe.each(['sessionKey', 'property'])('%s', (name) => {
+    it.each<[string, unknown]>([
+      ['empty', ''],
+      ['a number', 5],
+      ['null', null],
+      ['a symbol', Symbol('x')],
+      ['__proto__', '__proto__'],
+      ['constructor', 'constructor'],
+      ['toString', 'toString'],
+    ])('refuses what is %s', (_, value) => {
+      expect(thrownBy({ ...valid, [name]: value }).message).toBe(
+        `\`${name}\` must be a name, e.g. ${name}: 'tokens'.`,
+      )
+    })
+  })
+
+  it('has defaults', () => {
+    expect(checkedOptions(valid)).toEqual({
+      ...valid,
+      sessionKey: 'tokens',
+      property: 'tokens',
+      leewayMs: 60_000,
+      timeoutMs: 10_000,
+      refreshTimeoutMs: 30_000,
+      defaultLifetimeMs: 300_000,
+    })
+  })
+
+  it('takes everything that it documents', () => {
+    const options = {
+      ...endpoints,
+      refreshEndpoint: 'https://idp.example.com/refresh',
+      revocationEndpoint: 'http://localhost:8080/revoke',
+      grants: memoryGrantStore(),
+      sessionKey: 'oauth',
+      property: 'oauth',
+      leewayMs: 1,
+      timeoutMs: 1,
+      refreshTimeoutMs: 1,
+      defaultLifetimeMs: 1,
+      http: { headers: { 'User-Agent': 'app' } },
+      onEvent: () => {},
+    }
+    expect(checkedOptions(options)).toEqual(options)
+    expect(sessionTokens(options)).toHaveLength(3)
+  })
+})
+
+function methodsOf(grants: ReturnType<typeof memoryGrantStore>): object {
+  const names = Object.getOwnPropertyNames(Object.getPrototypeOf(grants)) as (keyof typeof grants)[]
+  return Object.fromEntries(names.map((name) => [name, grants[name]]))
+}

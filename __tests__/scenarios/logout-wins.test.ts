@@ -1,0 +1,705 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
+import type { Request } from 'express'
+import session from 'express-session'
+import { memoryGrantStore } from '../../lib/grants/memory.js'
+import type { TokenSet } from '../../lib/token-set.js'
+import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
+import type { Browser } from '../helpers/browser.js'
+import { createGate, type Gate } from '../helpers/gate.js'
+import { type Site, type SiteOptions, startSite } from '../helpers/site.js'
+import { sameSessions } from '../helpers/stores.js'
+
+declare module 'express-session' {
+  interface SessionData {
+    views?: number
+    user?: string
+  }
+}
+
+const HOUR_MS = 3_600_000
+const ok = { status: 200 }
+const loggedOut = { status: 401, json: { code: 'ERR_NO_TOKENS' } }
+
+let server: AuthorizationServer
+/** Every refresh token that the authorization server gave out in a test, in order. */
+let issued: string[] = []
+const running: Site[] = []
+const gates: Gate[] = []
+
+beforeAll(async () => {
+  server = await startAuthorizationServer()
+  server.provider.on('refresh_token.saved', (token) => {
+    if (!issued.includes(token.jti)) issued.push(token.jti)
+  })
+})
+beforeEach(() => {
+  issued = []
+})
+afterEach(async () => {
+  for (const gate of gates.splice(0)) gate.release()
+  await Promise.all(running.splice(0).map((site) => site.close()))
+  expect(server.reuses()).toBe(0)
+})
+afterAll(() => server.close())
+
+async function start(options?: SiteOptions): Promise<Site> {
+  const site = await startSite(server, options)
+  running.push(site)
+  return site
+}
+
+/** A gate that is open at the latest when the test is over. */
+function held(gate: Gate): Gate {
+  gates.push(gate)
+  return gate
+}
+
+/** A browser whose user has logged in. */
+async function loggedIn(site: Site, account = 'alice'): Promise<Browser> {
+  const tab = site.browser()
+  await site.login(tab, account)
+  return tab
+}
+
+/** The tokens of a session whose user is logged in. */
+async function tokensIn(site: Site, tab: Browser): Promise<TokenSet & { refreshToken: string }> {
+  return (await site.storedTokens(tab)) as TokenSet & { refreshToken: string }
+}
+
+function revoked(token: string): boolean {
+  return server.revocations.some((revocation) => revocation.token === token)
+}
+
+function eventsOf(site: Site): string[] {
+  return site.events.map(({ type }) => type)
+}
+
+/** Nobody is logged in, whatever a request tries, now and after another save. */
+async function expectLoggedOut(site: Site, tab: Browser): Promise<void> {
+  site.handle('/has', (request) => {
+    request.session.views = (request.session.views ?? 0) + 1
+    return { has: request.tokens.hasTokens(), idToken: request.tokens.idToken ?? null }
+  })
+  const later = tab.clone()
+  expect(await site.storedTokens(tab)).toBeUndefined()
+  expect(await later.get('/token')).toMatchObject(loggedOut)
+  expect((await later.get('/has')).json).toEqual({ has: false, idToken: null })
+  expect(await site.storedTokens(later)).toBeUndefined()
+  expect(await later.get('/token')).toMatchObject(loggedOut)
+}
+
+async function expectLoggedIn(site: Site, tab: Browser, tokens: { refreshToken: string }): Promise<void> {
+  expect(await tab.get('/token')).toMatchObject(ok)
+  expect((await tokensIn(site, tab)).refreshToken).toBe(tokens.refreshToken)
+  expect(await server.isActive(tokens.refreshToken)).toBe(true)
+  site.clock.advance(HOUR_MS)
+  expect(await tab.get('/token')).toMatchObject(ok)
+  expect(await server.isActive((await tokensIn(site, tab)).refreshToken)).toBe(true)
+}
+
+/** Two sites over the same sessions that share a grant store, as two processes do. */
+async function startTwo(): Promise<[Site, Site]> {
+  const grants = memoryGrantStore()
+  const sessions = new session.MemoryStore()
+  return [
+    await start({ store: sessions, surroundings: { grants } }),
+    await start({ store: sameSessions(sessions), surroundings: { grants } }),
+  ]
+}
+
+type Deed = (request: Request) => unknown
+
+function destroyed(request: Request): Promise<void> {
+  return new Promise((resolve, reject) =>
+    request.session.destroy((error) => (error ? reject(error) : resolve())),
+  )
+}
+
+function destroyedByStore(request: Request): Promise<void> {
+  return new Promise((resolve, reject) =>
+    request.sessionStore.destroy(request.sessionID, (error) => (error ? reject(error) : resolve())),
+  )
+}
+
+function saved(request: Request): Promise<void> {
+  return new Promise((resolve, reject) =>
+    request.session.save((error) => (error ? reject(error) : resolve())),
+  )
+}
+
+function regenerated(request: Request): Promise<void> {
+  return new Promise((resolve, reject) =>
+    request.session.regenerate((error) => (error ? reject(error) : resolve())),
+  )
+}
+
+describe('S35 revoke() during a refresh: the session stays logged out', () => {
+  it('S35 before the authorization server has the refresh token: it refuses it', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const { refreshToken } = await tokensIn(site, tab)
+    site.clock.advance(HOUR_MS)
+    const gate = held(server.hold())
+    const token = tab.get('/token')
+    await gate.reached
+    expect(await tab.post('/logout')).toMatchObject(ok)
+    gate.release()
+    expect(await token).toMatchObject(loggedOut)
+    expect(revoked(refreshToken)).toBe(true)
+    expect(issued).toEqual([refreshToken])
+    await expectLoggedOut(site, tab)
+  })
+
+  it('S35 after the authorization server has answered: the refresh token that arrives late is revoked', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.clock.advance(HOUR_MS)
+    const gate = held(server.holdAnswer())
+    const token = tab.get('/token')
+    await gate.reached
+    expect(await tab.post('/logout')).toMatchObject(ok)
+    gate.release()
+    expect(await token).toMatchObject(loggedOut)
+    expect(issued).toHaveLength(2)
+    for (const refreshToken of issued) {
+      expect(revoked(refreshToken)).toBe(true)
+      expect(await server.isActive(refreshToken)).toBe(false)
+    }
+    expect(eventsOf(site)).toEqual(['late_tokens_revoked', 'refresh_failed'])
+    await expectLoggedOut(site, tab)
+  })
+
+  it.each(['hold', 'holdAnswer'] as const)(
+    'S35 clear() during %s(): the late refresh token is revoked, though the old one was not',
+    async (point) => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      site.handle('/clear', (request) => request.tokens.clear())
+      site.clock.advance(HOUR_MS)
+      const gate = held(server[point]())
+      const token = tab.get('/token')
+      await gate.reached
+      expect(await tab.post('/clear')).toMatchObject(ok)
+      gate.release()
+      expect(await token).toMatchObject(loggedOut)
+      expect(issued).toHaveLength(2)
+      expect(issued.map(revoked)).toEqual([false, true])
+      expect(await server.isActive(issued[1]!)).toBe(false)
+      await expectLoggedOut(site, tab)
+    },
+  )
+
+  it('S35 before the refresh has looked at the session again: the refresh token is not presented', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const loaded = createGate()
+    site.handle('/orders', async (request) => {
+      await loaded.pass()
+      return request.tokens.getAccessToken()
+    })
+    const orders = tab.get('/orders')
+    await loaded.reached
+    const slow = held(site.slow('/out', (request) => request.tokens.revoke()))
+    const out = tab.post('/out')
+    await slow.reached
+    site.clock.advance(HOUR_MS)
+    const reading = held(site.store.hold('get'))
+    const before = server.tokenRequests.length
+    loaded.release()
+    await reading.reached
+    slow.release()
+    reading.release()
+    expect(await out).toMatchObject(ok)
+    expect(await orders).toMatchObject(loggedOut)
+    expect(server.tokenRequests.length).toBe(before)
+    await expectLoggedOut(site, tab)
+  })
+
+  it('S35 while the refresh is on the way to the store', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const leaving = createGate()
+    site.handle('/out', (request) => {
+      void leaving.pass()
+      return request.tokens.revoke()
+    })
+    site.clock.advance(HOUR_MS)
+    const write = held(site.store.hold('set'))
+    const token = tab.get('/token')
+    await write.reached
+    const out = tab.post('/out')
+    await leaving.reached
+    write.release()
+    expect(await out).toMatchObject(ok)
+    await token
+    expect(issued).toHaveLength(2)
+    expect(await server.isActive(issued[1]!)).toBe(false)
+    await expectLoggedOut(site, tab)
+  })
+
+  it.each(['hold', 'holdAnswer'] as const)(
+    'S35 in the request that refreshes, during %s()',
+    async (point) => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      site.handle('/both', async (request) => {
+        request.session.views = 7
+        site.clock.advance(HOUR_MS)
+        const gate = held(server[point]())
+        const token = request.tokens.getAccessToken()
+        await gate.reached
+        await request.tokens.revoke()
+        gate.release()
+        return token
+      })
+      expect(await tab.get('/both')).toMatchObject(loggedOut)
+      for (const refreshToken of issued) expect(await server.isActive(refreshToken)).toBe(false)
+      expect(await site.stored(tab)).toMatchObject({ views: 7 })
+      await expectLoggedOut(site, tab)
+    },
+  )
+
+  it('S35 with twenty callers: none gets a token', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.clock.advance(HOUR_MS)
+    const gate = held(server.holdAnswer())
+    const waiting = createGate()
+    site.handle('/orders', (request) => {
+      void waiting.pass()
+      return request.tokens.getAccessToken()
+    })
+    const answers = Array.from({ length: 20 }, () => tab.get('/orders'))
+    await Promise.all([gate.reached, waiting.reachedBy(20)])
+    await tab.post('/logout')
+    gate.release()
+    for (const answer of answers) expect(await answer).toMatchObject(loggedOut)
+    await expectLoggedOut(site, tab)
+  })
+
+  it.each(['hold', 'holdAnswer'] as const)(
+    'S35 in another process, during %s(): what arrives late is revoked',
+    async (point) => {
+      const [one, other] = await startTwo()
+      const tab = await loggedIn(one)
+      const tabThere = other.visitorOf(tab)
+      other.handle('/clear', (request) => request.tokens.clear())
+      one.clock.advance(HOUR_MS)
+      const gate = held(server[point]())
+      const token = tab.get('/token')
+      await gate.reached
+      expect(await tabThere.post('/clear')).toMatchObject(ok)
+      gate.release()
+      expect(await token).toMatchObject(loggedOut)
+      expect(issued.map(revoked)).toEqual([false, true])
+      await expectLoggedOut(one, tab)
+      await expectLoggedOut(other, tabThere)
+    },
+  )
+
+  it('S35 the late refresh token cannot be revoked: an event tells', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.handle('/clear', (request) => request.tokens.clear())
+    site.clock.advance(HOUR_MS)
+    const gate = held(server.holdAnswer())
+    const token = tab.get('/token')
+    await gate.reached
+    await tab.post('/clear')
+    server.failNextRevocation(503)
+    gate.release()
+    expect(await token).toMatchObject(loggedOut)
+    expect(eventsOf(site)).toEqual(['revocation_failed', 'refresh_failed'])
+    await expectLoggedOut(site, tab)
+  })
+
+  it('S35 and a slow request with resave: true saves its old session last', async () => {
+    const site = await start({ session: { resave: true } })
+    const tab = await loggedIn(site)
+    const slow = held(site.slow('/report'))
+    const report = tab.get('/report')
+    await slow.reached
+    site.clock.advance(HOUR_MS)
+    const gate = held(server.holdAnswer())
+    const token = tab.get('/token')
+    await gate.reached
+    await tab.post('/logout')
+    gate.release()
+    await token
+    slow.release()
+    await report
+    await expectLoggedOut(site, tab)
+  })
+})
+
+describe('S36 the session is gone, then a slow request saves its old session: no token comes back', () => {
+  const ends: [string, Partial<SiteOptions>, Deed][] = [
+    ['req.session.destroy()', {}, destroyed],
+    ['store.destroy(sid)', {}, destroyedByStore],
+    [
+      "req.session = null with unset: 'destroy'",
+      { session: { unset: 'destroy' } },
+      (request) => Object.assign(request, { session: null }),
+    ],
+    ['regenerate() without the data', {}, regenerated],
+    ['revoke()', {}, (request) => request.tokens.revoke()],
+    ['clear()', {}, (request) => request.tokens.clear()],
+    [
+      'delete req.session.tokens',
+      {},
+      (request) => {
+        delete request.session.tokens
+      },
+    ],
+  ]
+  const saves: [string, SiteOptions['session'], Deed][] = [
+    ['because of resave: true', { resave: true }, () => {}],
+    [
+      'because it changed it',
+      {},
+      (request) => {
+        request.session.views = 7
+      },
+    ],
+    ['by save()', {}, saved],
+  ]
+
+  describe.each(saves)('saved %s', (_, sessionOptions, save) => {
+    it.each(ends)('S36 after %s', async (_, options, end) => {
+      const site = await start({ ...options, session: { ...sessionOptions, ...options.session } })
+      const tab = await loggedIn(site)
+      const old = tab.clone()
+      site.handle('/end', async (request) => void (await end(request)))
+      const slow = held(site.slow('/slow', save))
+      const answer = old.get('/slow')
+      await slow.reached
+      expect(await tab.get('/end')).toMatchObject(ok)
+      slow.release()
+      await answer
+      expect(await site.stored(old)).toBeDefined()
+      await expectLoggedOut(site, old)
+    })
+
+    it.each(ends)('S36 after %s, during a refresh that was under way', async (_, options, end) => {
+      const site = await start({ ...options, session: { ...sessionOptions, ...options.session } })
+      const tab = await loggedIn(site)
+      const old = tab.clone()
+      site.handle('/end', async (request) => void (await end(request)))
+      const slow = held(site.slow('/slow', save))
+      const answer = old.get('/slow')
+      await slow.reached
+      site.clock.advance(HOUR_MS)
+      const gate = held(server.holdAnswer())
+      const token = old.get('/token')
+      await gate.reached
+      expect(await tab.get('/end')).toMatchObject(ok)
+      gate.release()
+      await token
+      slow.release()
+      await answer
+      await expectLoggedOut(site, old)
+    })
+  })
+
+  it.each(ends.filter(([name]) => name !== 'regenerate() without the data'))(
+    'S36 after %s the slow request gets no token either, and what arrives late is revoked',
+    async (_, options, end) => {
+      const site = await start(options)
+      const tab = await loggedIn(site)
+      const old = tab.clone()
+      site.handle('/end', async (request) => void (await end(request)))
+      const slow = held(site.slow('/slow', (request) => request.tokens.getAccessToken()))
+      const answer = old.get('/slow')
+      await slow.reached
+      site.clock.advance(HOUR_MS)
+      const gate = held(server.holdAnswer())
+      const token = old.get('/token')
+      await gate.reached
+      expect(await tab.get('/end')).toMatchObject(ok)
+      gate.release()
+      expect(await token).toMatchObject(loggedOut)
+      slow.release()
+      expect(await answer).toMatchObject(loggedOut)
+      expect(issued).toHaveLength(2)
+      expect(revoked(issued[1]!)).toBe(true)
+    },
+  )
+
+  it('S36 destroyed while its store reports that it cannot read: the tokens end all the same', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const old = tab.clone()
+    const slow = held(site.slow('/slow', saved))
+    const answer = old.get('/slow')
+    await slow.reached
+    site.handle('/end', async (request) => {
+      site.store.failNext('get')
+      await destroyed(request)
+    })
+    expect(await tab.get('/end')).toMatchObject(ok)
+    slow.release()
+    await answer
+    await expectLoggedOut(site, old)
+  })
+})
+
+describe('the app takes the tokens out by hand', () => {
+  it('by delete req.session.tokens: it is a logout, for every request', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.handle('/out', (request) => {
+      delete request.session.tokens
+    })
+    await tab.get('/out')
+    await expectLoggedOut(site, tab)
+  })
+})
+
+describe('logout in one process', () => {
+  it('a slow request in another that saves its old session: its tokens are not refreshed', async () => {
+    const [one, other] = await startTwo()
+    const tab = await loggedIn(one)
+    const slow = held(one.slow('/slow', saved))
+    const answer = tab.get('/slow')
+    await slow.reached
+    expect(await other.visitorOf(tab).post('/logout')).toMatchObject(ok)
+    slow.release()
+    await answer
+    one.clock.advance(HOUR_MS)
+    const before = server.tokenRequests.length
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+    expect(server.tokenRequests.length).toBe(before)
+    one.handle('/views', (request) => {
+      request.session.views = 7
+    })
+    await tab.get('/views')
+    await expectLoggedOut(one, tab)
+  })
+})
+
+describe('S37 login as another user during a refresh: the old result is not written to the new session', () => {
+  const logins: [string, (request: Request) => Promise<void>][] = [
+    ['under the same session id', async () => {}],
+    ['under a new session id', regenerated],
+  ]
+
+  describe.each(logins)('%s', (_, prepare) => {
+    it.each(['hold', 'holdAnswer'] as const)('S37 during %s()', async (point) => {
+      const site = await start()
+      const tab = await loggedIn(site, 'alice')
+      const old = tab.clone()
+      const alice = await tokensIn(site, tab)
+      site.handle('/login', async (request) => {
+        await prepare(request)
+        request.session.user = 'bob'
+        await request.tokens.set(request.body)
+      })
+      site.clock.advance(HOUR_MS)
+      const gate = held(server[point]())
+      const token = old.get('/token')
+      await gate.reached
+      await site.login(tab, 'bob')
+      const bob = await tokensIn(site, tab)
+      expect(bob.grantId).not.toBe(alice.grantId)
+      gate.release()
+      await token
+      expect(await tokensIn(site, tab)).toEqual(bob)
+      expect(await site.stored(tab)).toMatchObject({ user: 'bob' })
+      await expectLoggedIn(site, tab, bob)
+    })
+  })
+
+  it.each(['hold', 'holdAnswer'] as const)(
+    "S37 during %s(): the old user's late refresh token is revoked, and her request gets none",
+    async (point) => {
+      const site = await start()
+      const tab = await loggedIn(site, 'alice')
+      site.clock.advance(HOUR_MS)
+      const gate = held(server[point]())
+      const token = tab.get('/token')
+      await gate.reached
+      await site.login(tab, 'bob')
+      gate.release()
+      expect(await token).toMatchObject(loggedOut)
+      const late = issued.filter(revoked)
+      expect(late).toHaveLength(1)
+      expect(await server.isActive(late[0]!)).toBe(false)
+      await expectLoggedIn(site, tab, await tokensIn(site, tab))
+    },
+  )
+
+  it.each([true, false])("S37 the old user's slow request saves last, resave: %s", async (resave) => {
+    const site = await start({ session: { resave } })
+    const tab = await loggedIn(site, 'alice')
+    const slow = held(
+      site.slow('/slow', (request) => {
+        if (!resave) request.session.views = 7
+      }),
+    )
+    const answer = tab.get('/slow')
+    await slow.reached
+    site.clock.advance(HOUR_MS)
+    const gate = held(server.holdAnswer())
+    const token = tab.get('/token')
+    await gate.reached
+    await site.login(tab, 'bob')
+    const bob = await tokensIn(site, tab)
+    gate.release()
+    await token
+    slow.release()
+    await answer
+    await expectLoggedIn(site, tab, bob)
+  })
+
+  /** The tokens of a login by a browser that the authorization server knows: it goes on with the grant that it has. */
+  async function loginAgain(refreshToken: string): Promise<Record<string, string>> {
+    const { provider } = server
+    const { grantId } = (await provider.RefreshToken.find(refreshToken))!
+    const parameters = await server.authorize('alice')
+    const code = (await provider.AuthorizationCode.find(parameters.code))!
+    code.grantId = grantId!
+    await code.save()
+    return { ...parameters }
+  }
+
+  it.each([
+    ['hold', 'under the same session id', async () => {}],
+    ['holdAnswer', 'under the same session id', async () => {}],
+    ['hold', 'under a new session id', regenerated],
+    ['holdAnswer', 'under a new session id', regenerated],
+  ] as const)(
+    'S37 during %s() the same user logs in again, %s: the new login survives',
+    async (point, _, prepare) => {
+      const site = await start()
+      const tab = await loggedIn(site, 'alice')
+      const old = tab.clone()
+      const first = await tokensIn(site, tab)
+      site.handle('/login-again', async (request) => {
+        await prepare(request)
+        await request.tokens.acquire(request.body)
+      })
+      const parameters = await loginAgain(first.refreshToken)
+      site.clock.advance(HOUR_MS)
+      const gate = held(server[point](({ grantType }) => grantType === 'refresh_token'))
+      const token = old.get('/token')
+      await gate.reached
+      expect(await tab.post('/login-again', parameters)).toMatchObject(ok)
+      const second = await tokensIn(site, tab)
+      expect(second.grantId).not.toBe(first.grantId)
+      gate.release()
+      await token
+      await expectLoggedIn(site, tab, second)
+    },
+  )
+})
+
+describe('a request from before the login saves its session after it: the login stays', () => {
+  it.each([true, false])('with resave: %s', async (resave) => {
+    const site = await start({ session: { resave } })
+    const tab = site.browser()
+    site.handle('/visit', (request) => {
+      request.session.user = 'nobody'
+    })
+    await tab.get('/visit')
+    const slow = held(
+      site.slow('/slow', (request) => {
+        if (!resave) request.session.views = 7
+      }),
+    )
+    const answer = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'alice')
+    const alice = await tokensIn(site, tab)
+    slow.release()
+    await answer
+    await expectLoggedIn(site, tab, alice)
+  })
+
+  it('and after a refresh of the login', async () => {
+    const site = await start({ session: { resave: true } })
+    const tab = site.browser()
+    site.handle('/visit', (request) => {
+      request.session.user = 'nobody'
+    })
+    await tab.get('/visit')
+    const slow = held(site.slow('/slow'))
+    const answer = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'alice')
+    site.clock.advance(HOUR_MS)
+    expect(await tab.get('/token')).toMatchObject(ok)
+    const alice = await tokensIn(site, tab)
+    slow.release()
+    await answer
+    await expectLoggedIn(site, tab, alice)
+  })
+
+  it('but not when the user has logged out again', async () => {
+    const site = await start({ session: { resave: true } })
+    const tab = site.browser()
+    site.handle('/visit', (request) => {
+      request.session.user = 'nobody'
+    })
+    await tab.get('/visit')
+    const slow = held(site.slow('/slow'))
+    const answer = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'alice')
+    await tab.post('/logout')
+    slow.release()
+    await answer
+    await expectLoggedOut(site, tab)
+  })
+})
+
+describe('S38 revoke() with the authorization server down: the user is logged out here all the same, and told', () => {
+  afterEach(async () => {
+    await server.down()
+    await server.up()
+  })
+
+  it.each([
+    ['nobody listens', () => server.down()],
+    ['503', () => server.failNextRevocation(503)],
+    ['the connection is reset', () => server.failNextRevocation('reset')],
+  ])('S38 %s', async (_, fault) => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const { refreshToken } = await tokensIn(site, tab)
+    const slow = held(site.slow('/slow', saved))
+    const answer = tab.get('/slow')
+    await slow.reached
+    await fault()
+    expect(await tab.post('/logout')).toMatchObject({
+      status: 503,
+      json: { code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' },
+    })
+    slow.release()
+    await answer
+    expect(await server.isActive(refreshToken)).toBe(true)
+    await expectLoggedOut(site, tab)
+  })
+
+  it('S38 the session store and the authorization server both fail: told, and logged out all the same', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.handle('/logout', async (request) => {
+      site.store.failNext('get', 1)
+      await request.tokens.revoke()
+    })
+    server.failNextRevocation(503)
+    expect((await tab.post('/logout')).status).toBe(503)
+    await expectLoggedOut(site, tab)
+  })
+
+  it('S38 the answer of the revocation never comes: bounded by refreshTimeoutMs', async () => {
+    const site = await start({ tokens: { refreshTimeoutMs: 50 } })
+    const tab = await loggedIn(site)
+    server.failNextRevocation('silence')
+    expect(await tab.post('/logout')).toMatchObject({
+      status: 503,
+      json: { code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' },
+    })
+    await expectLoggedOut(site, tab)
+  })
+})

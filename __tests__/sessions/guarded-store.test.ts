@@ -1,0 +1,413 @@
+import { afterEach, describe, expect, it, jest } from '@jest/globals'
+import session from 'express-session'
+import fc from 'fast-check'
+import {
+  type GuardedStore,
+  guardedStore,
+  type SessionData,
+  type SessionStore,
+  type StoreObserver,
+} from '../../lib/sessions/guarded-store.js'
+import { readSession, recordingStore } from '../helpers/stores.js'
+
+type Callback = (error?: unknown, result?: unknown) => void
+
+afterEach(() => {
+  jest.useRealTimers()
+})
+
+function guarded(recording = recordingStore()) {
+  return {
+    recording,
+    store: recording.store,
+    guard: guardedStore(recording.store as unknown as SessionStore),
+  }
+}
+
+const data = (more: object = {}) =>
+  ({ cookie: new session.Cookie(), ...more }) as unknown as session.SessionData & SessionData
+
+function set(store: session.Store, sid: string, value: session.SessionData): Promise<unknown> {
+  return new Promise((resolve) => store.set(sid, value, resolve))
+}
+
+function destroy(store: session.Store, sid: string): Promise<unknown> {
+  return new Promise((resolve) => store.destroy(sid, resolve))
+}
+
+const mark = (value: unknown) => (stored: SessionData) => {
+  stored.mark = value
+  return true
+}
+
+/** An observer that changes nothing, with what a test wants of it. */
+function observe(guard: GuardedStore, observer: Partial<StoreObserver>): void {
+  guard.observers.add({
+    onSave: (_, data) => data,
+    onDestroy: async () => {},
+    onRegenerated: () => {},
+    ...observer,
+  })
+}
+
+describe('guardedStore(store)', () => {
+  it('puts up one guard', () => {
+    const { store, guard } = guarded()
+    expect(guardedStore(store as unknown as SessionStore)).toBe(guard)
+  })
+
+  it('shows nothing new to those who look at the store', () => {
+    const store = new session.MemoryStore()
+    const keys = Object.keys(store)
+    guardedStore(store as unknown as SessionStore)
+    expect(Object.keys(store)).toEqual(keys)
+  })
+
+  it('lets calls through at once, with what they came with, and hands on what they return', () => {
+    const calls: unknown[][] = []
+    const store = {
+      get(...args: unknown[]) {
+        calls.push(['get', this === store, ...args])
+      },
+      set(...args: unknown[]) {
+        calls.push(['set', this === store, ...args.slice(0, 2)])
+        return 'returned by set'
+      },
+      destroy() {},
+    }
+    guardedStore(store as unknown as SessionStore)
+    const value = data()
+    expect((store.set as (...args: unknown[]) => unknown)('one', value)).toBe('returned by set')
+    expect(calls).toEqual([['set', true, 'one', value]])
+    expect(calls[0]![3]).toBe(value)
+  })
+
+  it('does without touch() and regenerate()', async () => {
+    const { get, set, destroy } = new session.MemoryStore()
+    const store = { sessions: {}, get, set, destroy } as unknown as session.Store
+    const guard = guardedStore(store as unknown as SessionStore)
+    await set.call(store, 'one', data())
+    expect(await guard.update('one', mark(1))).toBe(true)
+    expect(await readSession(store, 'one')).toMatchObject({ mark: 1 })
+    expect(store.touch).toBeUndefined()
+    expect(store.regenerate).toBeUndefined()
+  })
+
+  it('calls back once, though the store does it twice', () => {
+    const store = {
+      get() {},
+      destroy() {},
+      set(_sid: string, _data: unknown, callback: Callback) {
+        callback(null, 'first')
+        callback(new Error('second'))
+      },
+    }
+    guardedStore(store as unknown as SessionStore)
+    const callback = jest.fn()
+    store.set('one', data(), callback as Callback)
+    expect(callback.mock.calls).toEqual([[null, 'first']])
+  })
+
+  it('hands on what a store throws, as the error of the call', async () => {
+    const failure = new Error('broken')
+    const store = {
+      get() {},
+      destroy() {},
+      set() {
+        throw failure
+      },
+    }
+    guardedStore(store as unknown as SessionStore)
+    expect(await set(store as unknown as session.Store, 'one', data())).toBe(failure)
+  })
+
+  it('stores what the observers make of a session, one after the other', async () => {
+    const { store, guard } = guarded()
+    observe(guard, { onSave: (_, data) => ({ ...data, trail: `${data.trail}a` }) })
+    observe(guard, { onSave: (_, data) => ({ ...data, trail: `${data.trail}b` }) })
+    const value = data({ trail: '' })
+    await set(store, 'one', value)
+    expect(await readSession(store, 'one')).toMatchObject({ trail: 'ab' })
+    expect(value).toMatchObject({ trail: '' })
+  })
+
+  it('tells the observers of the end of a session, with what was stored, before it is gone', async () => {
+    const { store, guard } = guarded()
+    await set(store, 'one', data({ user: 'alice' }))
+    const seen: unknown[] = []
+    observe(guard, {
+      async onDestroy(sid, stored, regenerated) {
+        seen.push([sid, stored?.user, regenerated, (await readSession(store, sid)) !== undefined])
+      },
+    })
+    await destroy(store, 'one')
+    expect(seen).toEqual([['one', 'alice', false, true]])
+    expect(await readSession(store, 'one')).toBeUndefined()
+  })
+})
+
+describe('guard.read(sid)', () => {
+  it.each([
+    ['undefined', [undefined, undefined]],
+    ['null', [null, null]],
+    ['a missing file', [Object.assign(new Error('no file'), { code: 'ENOENT' })]],
+  ])('takes %s for no session', async (_, answer) => {
+    const store = { set() {}, destroy() {}, get: (_: string, callback: Callback) => callback(...answer) }
+    expect((await guardedStore(store as unknown as SessionStore).read('one')) ?? undefined).toBeUndefined()
+  })
+
+  it('rejects with what the store reports', async () => {
+    const { recording, guard } = guarded()
+    recording.failNext('get', 1, new Error('no connection'))
+    await expect(guard.read('one')).rejects.toThrow('no connection')
+  })
+
+  it('rejects when the store does not answer in 10 seconds', async () => {
+    jest.useFakeTimers()
+    const store = { get() {}, set() {}, destroy() {} }
+    const read = expect(guardedStore(store as unknown as SessionStore).read('one')).rejects.toThrow('in time')
+    await jest.advanceTimersByTimeAsync(10_000)
+    await read
+  })
+})
+
+describe('guard.update(sid, change)', () => {
+  it('changes the stored session and nothing else in it', async () => {
+    const { store, guard } = guarded()
+    await set(store, 'one', data({ views: 1 }))
+    expect(await guard.update('one', mark('new'))).toBe(true)
+    expect(await readSession(store, 'one')).toEqual({
+      cookie: expect.anything(),
+      views: 1,
+      mark: 'new',
+    })
+  })
+
+  it('writes nothing when the change declines, or when there is no session', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    recording.forget()
+    expect(await guard.update('one', () => false)).toBe(false)
+    expect(await guard.update('two', mark(1))).toBe(false)
+    expect(recording.count('set')).toBe(0)
+    expect(await readSession(store, 'two')).toBeUndefined()
+  })
+
+  it('does not ask the observers', async () => {
+    const { store, guard } = guarded()
+    await set(store, 'one', data())
+    const onSave = jest.fn((_: string, stored: SessionData) => stored)
+    observe(guard, { onSave })
+    await guard.update('one', mark(1))
+    expect(onSave).not.toHaveBeenCalled()
+  })
+
+  it('waits for a save that is on its way, and builds on it', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const gate = recording.hold('set')
+    const save = set(store, 'one', data({ views: 7 }))
+    await gate.reached
+    const update = guard.update('one', mark(1))
+    gate.release()
+    await Promise.all([save, update])
+    expect(await readSession(store, 'one')).toMatchObject({ views: 7, mark: 1 })
+  })
+
+  it.each(['get', 'set'] as const)('makes saves wait, during its %s, and they see it', async (method) => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const updated = { mark: 'old' as unknown }
+    observe(guard, { onSave: (_, stored) => ({ ...stored, mark: updated.mark }) })
+    const gate = recording.holdAnswer(method)
+    const update = guard.update('one', (stored) => {
+      updated.mark = 'new'
+      stored.mark = 'new'
+      return true
+    })
+    await gate.reached
+    const save = set(store, 'one', data({ views: 7 }))
+    gate.release()
+    await Promise.all([update, save])
+    expect(await readSession(store, 'one')).toMatchObject({ views: 7, mark: 'new' })
+  })
+
+  it('takes turns with other updates of the session', async () => {
+    const { store, guard } = guarded()
+    await set(store, 'one', data({ mark: 0 }))
+    const add = () =>
+      guard.update('one', (stored) => {
+        stored.mark = (stored.mark as number) + 1
+        return true
+      })
+    await Promise.all(Array.from({ length: 20 }, add))
+    expect(await readSession(store, 'one')).toMatchObject({ mark: 20 })
+  })
+
+  it('does not wait for other sessions', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    await set(store, 'two', data())
+    const gate = recording.hold('set')
+    void set(store, 'one', data({ views: 7 }))
+    await gate.reached
+    let read = false
+    void guard.update('two', () => {
+      read = true
+      return false
+    })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(read).toBe(true)
+    gate.release()
+  })
+
+  it('goes ahead of a store that never calls back, after 5 seconds', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate'] })
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const gate = recording.holdAnswer('set')
+    void set(store, 'one', data({ views: 7 }))
+    await gate.reached
+    let changed = false
+    void guard.update('one', () => {
+      changed = true
+      return false
+    })
+    await jest.advanceTimersByTimeAsync(4_999)
+    expect(changed).toBe(false)
+    await jest.advanceTimersByTimeAsync(1)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(changed).toBe(true)
+    gate.release()
+  })
+
+  it.each(['callback', 'throw', 'promise'] as const)(
+    'rejects when the store fails (%s), and lets the next one through',
+    async (way) => {
+      const store = new session.MemoryStore()
+      const { set: original } = store
+      let failing = false
+      store.set = ((sid: string, value: session.SessionData, callback?: Callback) => {
+        if (!failing) return original.call(store, sid, value, callback)
+        failing = false
+        const error = new Error('no')
+        if (way === 'throw') throw error
+        if (way === 'promise') return Promise.reject(error)
+        return setImmediate(callback!, error)
+      }) as typeof store.set
+      const guard = guardedStore(store as unknown as SessionStore)
+      await set(store, 'one', data())
+      failing = true
+      await expect(guard.update('one', mark(1))).rejects.toThrow('no')
+      expect(await guard.update('one', mark(2))).toBe(true)
+      expect(await readSession(store, 'one')).toMatchObject({ mark: 2 })
+    },
+  )
+
+  it('loses no save and no update, in whatever order the store answers', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.scheduler(),
+        fc.array(fc.constantFrom('save', 'update', 'touch'), { minLength: 2, maxLength: 8 }),
+        async (scheduler, deeds) => {
+          const rows = new Map<string, string>([['one', JSON.stringify({ views: 0, mark: 0 })]])
+          /** Updates that wrote over a save that they had not seen. */
+          let lost = 0
+          const later = (work: () => unknown, callback: Callback = () => {}) =>
+            void scheduler.schedule(Promise.resolve()).then(() => {
+              // A store that writes when it is asked, and answers when it likes.
+              const result = work()
+              void scheduler.schedule(Promise.resolve()).then(() => callback(null, result))
+            })
+          const store = {
+            get: (sid: string, callback: Callback) =>
+              later(() => rows.has(sid) && JSON.parse(rows.get(sid)!), callback),
+            set: (sid: string, value: { views: number; mark: number; updated?: true }, callback?: Callback) =>
+              later(() => {
+                if (value.updated && JSON.parse(rows.get(sid)!).views !== value.views) lost += 1
+                const { updated: _, ...row } = value
+                rows.set(sid, JSON.stringify(row))
+              }, callback),
+            touch: (_sid: string, _value: object, callback?: Callback) => later(() => {}, callback),
+            destroy: (sid: string, callback?: Callback) => later(() => rows.delete(sid), callback),
+          }
+          const guard = guardedStore(store as unknown as SessionStore)
+          let newest = 0
+          observe(guard, { onSave: (_, stored) => ({ ...stored, mark: newest }) })
+          let saves = 0
+          const done = deeds.map((deed) => {
+            if (deed === 'update') {
+              newest += 1
+              const mine = newest
+              return guard.update('one', (stored) => {
+                if ((stored.mark as number) >= mine) return false
+                Object.assign(stored, { mark: mine, updated: true })
+                return true
+              })
+            }
+            if (deed === 'touch') return new Promise((resolve) => store.touch('one', {}, resolve))
+            saves += 1
+            const views = saves
+            return new Promise((resolve) => store.set('one', { views, mark: 0 }, resolve))
+          })
+          await scheduler.waitFor(Promise.all(done))
+          const { views, mark } = JSON.parse(rows.get('one')!)
+          expect(mark).toBe(newest)
+          if (saves > 0) expect(views).toBeGreaterThan(0)
+          expect(lost).toBe(0)
+        },
+      ),
+      { numRuns: 500 },
+    )
+  })
+})
+
+describe('destroying a session', () => {
+  it('waits for an update that is under way: the session does not come back', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const gate = recording.hold('set')
+    const update = guard.update('one', mark(1))
+    await gate.reached
+    const gone = destroy(store, 'one')
+    gate.release()
+    await Promise.all([update, gone])
+    expect(await readSession(store, 'one')).toBeUndefined()
+  })
+
+  it('fails as the store fails, though its callback is the only one to hear', async () => {
+    const { recording, store } = guarded()
+    recording.failNext('destroy', 1, new Error('no connection'))
+    expect(await destroy(store, 'one')).toMatchObject({ message: 'no connection' })
+  })
+
+  it('ends though the observers cannot be told what was stored', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const seen: unknown[] = []
+    observe(guard, { onDestroy: async (...args) => void seen.push(args) })
+    recording.failNext('get')
+    await destroy(store, 'one')
+    expect(seen).toEqual([['one', undefined, false]])
+    expect(await readSession(store, 'one')).toBeUndefined()
+  })
+
+  it('by regenerate() is told apart, and its new id is told', async () => {
+    const { store, guard } = guarded()
+    Object.assign(store, { generate: (request: { sessionID: string }) => (request.sessionID = 'two') })
+    await set(store, 'one', data())
+    const seen: unknown[] = []
+    observe(guard, {
+      onDestroy: async (sid, _, regenerated) => void seen.push([sid, regenerated]),
+      onRegenerated: (oldSid, newSid) => void seen.push([oldSid, newSid]),
+    })
+    const request = { sessionID: 'one' } as never
+    await new Promise((resolve) => store.regenerate(request, resolve))
+    await destroy(store, 'two')
+    expect(seen).toEqual([
+      ['one', true],
+      ['one', 'two'],
+      ['two', false],
+    ])
+  })
+})
