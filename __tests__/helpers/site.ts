@@ -161,7 +161,7 @@ export async function startSite(
       return gate
     },
     stored,
-    storedTokens: async (browser) => (await stored(browser))?.tokens as TokenSet | undefined,
+    storedTokens: async (browser) => tokensIn(await stored(browser)),
     visitorOf(other) {
       const visitor = browser(running.url)
       const cookie = other.cookie('connect.sid')
@@ -203,4 +203,10 @@ export function recordingGrants(): GrantStore & { readonly calls: readonly (keyo
 function needOf(request: Request): Record<string, string | number> {
   const { minValidityMs, ...rest } = request.query as Record<string, string>
   return minValidityMs === undefined ? rest : { ...rest, minValidityMs: Number(minValidityMs) }
+}
+
+/** The token set in a session, read as what it is: a text. */
+export function tokensIn(session: object | undefined, key = 'tokens'): TokenSet | undefined {
+  const copy = (session as Record<string, unknown> | undefined)?.[key]
+  return typeof copy === 'string' ? JSON.parse(copy) : undefined
 }

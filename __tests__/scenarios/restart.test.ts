@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { TokenSet } from '../../lib/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import { type Browser, browser } from '../helpers/browser.js'
-import { type Site, type SiteOptions, startSite } from '../helpers/site.js'
+import { type Site, type SiteOptions, startSite, tokensIn } from '../helpers/site.js'
 import { type FileStore, fileStore, readSession, sessionIdOf } from '../helpers/stores.js'
 
 declare module 'express-session' {
@@ -49,7 +49,7 @@ async function stopAll(): Promise<void> {
 
 async function tokensOf(tab: Browser): Promise<TokenSet | undefined> {
   const stored = await readSession(files.reopen(), sessionIdOf(tab.cookie('connect.sid')))
-  return stored?.tokens as TokenSet | undefined
+  return tokensIn(stored)
 }
 
 async function expectNewest(tab: Browser): Promise<void> {
