@@ -13,17 +13,22 @@ export interface End {
   readonly revokeLateTokens: boolean
 }
 
-const MAX_GRANTS = 10_000
+export interface KnownGrantsOptions {
+  /** Default: 10,000. What is forgotten is looked up in the session store when a session is saved. */
+  readonly maxGrants?: number
+}
+
 const MAX_ENDED = 100_000
 
 /** What this process knows of grants without asking anybody: newer tokens than a request's session may hold, and ends. */
 export class KnownGrants {
   readonly #clock: Clock
-  readonly #known = new LRUCache<string, Known>({ max: MAX_GRANTS })
+  readonly #known: LRUCache<string, Known>
   readonly #ended = new LRUCache<string, End>({ max: MAX_ENDED })
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, { maxGrants = 10_000 }: KnownGrantsOptions = {}) {
     this.#clock = clock
+    this.#known = new LRUCache({ max: maxGrants })
   }
 
   get(grantId: string): TokenSet | undefined {
