@@ -7,7 +7,7 @@ import { type AuthorizationServer, startAuthorizationServer } from '../helpers/a
 import type { Browser } from '../helpers/browser.js'
 import { createGate, type Gate } from '../helpers/gate.js'
 import { type Site, type SiteOptions, startSite } from '../helpers/site.js'
-import { sameSessions } from '../helpers/stores.js'
+import { readSession, sameSessions } from '../helpers/stores.js'
 
 declare module 'express-session' {
   interface SessionData {
@@ -599,9 +599,11 @@ describe('S37 login as another user during a refresh: the old result is not writ
         const bob = request.session.tokens
         gate.release()
         await token
-        return bob
+        // Now, before express-session saves the session that is new.
+        return { bob, stored: (await readSession(site.store.store, request.sessionID))?.tokens }
       })
-      const bob = (await tab.post('/switch', await server.login('bob'))).json
+      const { bob, stored } = (await tab.post('/switch', await server.login('bob'))).json
+      expect(stored).toEqual(bob)
       expect(await tokensIn(site, tab)).toEqual(bob)
       await expectLoggedIn(site, tab, bob)
     },
