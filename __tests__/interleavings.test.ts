@@ -100,7 +100,7 @@ async function play(scheduler: Scheduler, { batches, ...options }: Scenario): Pr
     world.endFaults()
     for (const time of ['first', 'second']) {
       for (const browser of [0, 1]) {
-        await faultless(world.checkNextRequest(browser, { newest: true }))
+        await faultless(world.checkNextRequest(browser, { refresh: time === 'second' }))
       }
       world.checkAtRest()
       hold()
