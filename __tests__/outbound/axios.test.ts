@@ -306,6 +306,23 @@ describe('what axios can do', () => {
     expect(authorizations()).toEqual([`Bearer ${first}`, `Bearer ${second}`, `Bearer ${second}`])
   })
 
+  it('S71 a call that an interceptor tries again is refreshed and replayed once, as any other', async () => {
+    accepted = () => false
+    const error = await failure(
+      calling((api) => {
+        let tries = 0
+        api.interceptors.response.use(undefined, (error: AxiosError) => {
+          if (tries++ > 0) throw error
+          return api.request(error.config!)
+        })
+        return api.get('/orders')
+      }),
+    )
+    expect(error.status).toBe(401)
+    expect(authorizations()).toHaveLength(4)
+    expect(refreshes()).toBe(2)
+  })
+
   it.each([
     ['everything', () => true],
     ['less than 500', (status: number) => status < 500],

@@ -7,7 +7,7 @@ import { type AuthorizationServer, startAuthorizationServer } from '../helpers/a
 import type { Browser } from '../helpers/browser.js'
 import { createGate, type Gate } from '../helpers/gate.js'
 import { type Site, type SiteOptions, startSite } from '../helpers/site.js'
-import { sameSessions } from '../helpers/stores.js'
+import { readSession, sameSessions } from '../helpers/stores.js'
 
 declare module 'express-session' {
   interface SessionData {
@@ -259,6 +259,23 @@ describe('S35 revoke() during a refresh: the session stays logged out', () => {
     },
   )
 
+  it.each(['revoke', 'clear'] as const)(
+    'S35 the store has no tokens any more when %s() resolves',
+    async (end) => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      site.handle('/out', async (request) => {
+        request.session.views = 7
+        await request.tokens[end]()
+        return { stored: await site.stored(tab) }
+      })
+      const { stored } = (await tab.post('/out')).json
+      expect(Object.keys(stored)).toEqual(['cookie'])
+      expect(await site.stored(tab)).toMatchObject({ views: 7 })
+      await expectLoggedOut(site, tab)
+    },
+  )
+
   it('S35 with twenty callers: none gets a token', async () => {
     const site = await start()
     const tab = await loggedIn(site)
@@ -425,6 +442,22 @@ describe('S36 the session is gone, then a slow request saves its old session: no
     },
   )
 
+  it.each(ends.filter(([name]) => name !== 'regenerate() without the data'))(
+    'S36 after %s the slow request gets no token, though the one in its session is still valid',
+    async (_, options, end) => {
+      const site = await start(options)
+      const tab = await loggedIn(site)
+      const old = tab.clone()
+      site.handle('/end', async (request) => void (await end(request)))
+      const slow = held(site.slow('/slow', (request) => request.tokens.getAccessToken()))
+      const answer = old.get('/slow')
+      await slow.reached
+      expect(await tab.get('/end')).toMatchObject(ok)
+      slow.release()
+      expect(await answer).toMatchObject(loggedOut)
+    },
+  )
+
   it('S36 destroyed while its store reports that it cannot read: the tokens end all the same', async () => {
     const site = await start()
     const tab = await loggedIn(site)
@@ -550,6 +583,31 @@ describe('S37 login as another user during a refresh: the old result is not writ
     await answer
     await expectLoggedIn(site, tab, bob)
   })
+
+  it.each(['hold', 'holdAnswer'] as const)(
+    'S37 in the request that refreshes, under a new session id, during %s()',
+    async (point) => {
+      const site = await start()
+      const tab = await loggedIn(site, 'alice')
+      site.handle('/switch', async (request) => {
+        site.clock.advance(HOUR_MS)
+        const gate = held(server[point]())
+        const token = request.tokens.getAccessToken()
+        await gate.reached
+        await regenerated(request)
+        await request.tokens.set(request.body)
+        const bob = request.session.tokens
+        gate.release()
+        await token
+        // Now, before express-session saves the session that is new.
+        return { bob, stored: (await readSession(site.store.store, request.sessionID))?.tokens }
+      })
+      const { bob, stored } = (await tab.post('/switch', await server.login('bob'))).json
+      expect(stored).toEqual(bob)
+      expect(await tokensIn(site, tab)).toEqual(bob)
+      await expectLoggedIn(site, tab, bob)
+    },
+  )
 
   /** The tokens of a login by a browser that the authorization server knows: it goes on with the grant that it has. */
   async function loginAgain(refreshToken: string): Promise<Record<string, string>> {

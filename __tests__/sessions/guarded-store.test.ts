@@ -8,6 +8,7 @@ import {
   type SessionStore,
   type StoreObserver,
 } from '../../lib/sessions/guarded-store.js'
+import { createGate } from '../helpers/gate.js'
 import { readSession, recordingStore } from '../helpers/stores.js'
 
 type Callback = (error?: unknown, result?: unknown) => void
@@ -232,6 +233,22 @@ describe('guard.update(sid, change)', () => {
     expect(await readSession(store, 'one')).toMatchObject({ views: 7, mark: 'new' })
   })
 
+  it('waits for a touch() that calls set(), and holds neither up', async () => {
+    const inner = new session.MemoryStore()
+    const touching = createGate()
+    inner.touch = ((sid: string, value: session.SessionData, callback?: Callback) => {
+      void touching.pass().then(() => inner.set(sid, value, callback))
+    }) as typeof inner.touch
+    const { store, guard } = guarded(recordingStore(inner))
+    await set(store, 'one', data())
+    const touch = new Promise((resolve) => store.touch('one', data({ views: 7 }), () => resolve(true)))
+    await touching.reached
+    const update = guard.update('one', mark(1))
+    touching.release()
+    await Promise.all([touch, update])
+    expect(await readSession(store, 'one')).toMatchObject({ views: 7, mark: 1 })
+  }, 3_000)
+
   it('takes turns with other updates of the session', async () => {
     const { store, guard } = guarded()
     await set(store, 'one', data({ mark: 0 }))
@@ -404,10 +421,12 @@ describe('destroying a session', () => {
     const request = { sessionID: 'one' } as never
     await new Promise((resolve) => store.regenerate(request, resolve))
     await destroy(store, 'two')
+    await destroy(store, 'one')
     expect(seen).toEqual([
       ['one', true],
       ['one', 'two'],
       ['two', false],
+      ['one', false],
     ])
   })
 })

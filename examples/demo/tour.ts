@@ -50,7 +50,8 @@ export async function tour(): Promise<boolean> {
       try {
         print(name, ...(await run(trip)))
       } catch (error) {
-        print(name, 'WENT WRONG', (error as Error).message.replace(/\s+/g, ' '))
+        const [what = ''] = (error as Error).message.split('\n')
+        print(name, 'WENT WRONG', what)
         return false
       }
     }

@@ -1,0 +1,84 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
+import { afterEach, describe, expect, it } from '@jest/globals'
+import { listen } from '../../examples/demo/server.js'
+
+const cwd = join(import.meta.dirname, '../..')
+const TIMEOUT_MS = 50_000
+const children: ChildProcess[] = []
+
+afterEach(() => {
+  for (const { pid, exitCode } of children.splice(0)) {
+    if (pid !== undefined && exitCode === null) process.kill(-pid, 'SIGKILL')
+  }
+})
+
+describe('npm start -- --tour', () => {
+  it(
+    'goes through the demo, prints each step, and exits with 0',
+    async () => {
+      const child = run('npm', 'start', '--', '--tour')
+      const [printed, [exitCode]] = await Promise.all([text(child.stdout!), once(child, 'exit')])
+      expect(printed).not.toContain('WENT WRONG')
+      const steps = printed.split('\n').filter((line) => /^ *\d+\.\d\d s /.test(line))
+      const fingerprint = '[0-9a-f]{6}'
+      const expected = [
+        `log in +authorization_code → 200 +access token ${fingerprint}, good for 4 s`,
+        `call the API +nothing +1 call answered, access token ${fingerprint}`,
+        'let it expire +the access token has expired',
+        `50 calls at once +refresh_token → 200 +50 calls answered, 1 refresh, refresh token ${fingerprint} → ${fingerprint}`,
+        `the API's view +access token ${fingerprint} → ${fingerprint}, one for all 50 calls`,
+        `slow order +refresh_token → 200 +the order is in the session, refresh token ${fingerprint} → ${fingerprint}`,
+        `log out +revocation → 200 +refresh token ${fingerprint} revoked`,
+        'call the API +nothing +401, and the API saw nothing',
+        `old refresh token +refresh_token → 400 +refresh token ${fingerprint} is no longer accepted: invalid_grant`,
+      ]
+      expect(steps).toEqual(
+        expected.map((step) => expect.stringMatching(new RegExp(`^ *\\d+\\.\\d\\d s {2}${step}$`))),
+      )
+      expect(exitCode).toBe(0)
+    },
+    TIMEOUT_MS,
+  )
+})
+
+describe('npm start', () => {
+  it.each(['SIGINT', 'SIGTERM'] as const)(
+    'says where the page is, on another port if its own is taken, until %s ends it with 0',
+    async (signal) => {
+      // Either this listens on the port, or somebody else does.
+      const occupant = await listen(3000)
+      const child = run('npm', 'start')
+      const url = await firstUrl(child)
+      expect(new URL(url).port).not.toBe('3000')
+      const page = await fetch(url)
+      expect(await page.text()).toContain('<title>session-token-manager')
+      // A page that is open holds a connection.
+      const timeline = await fetch(`${url}/timeline`)
+      child.kill(signal)
+      expect(await once(child, 'exit')).toEqual([0, null])
+      expect(await timeline.text()).toBe(': the time line\n\n')
+      await expect(fetch(url)).rejects.toThrow('fetch failed')
+      await occupant.close()
+    },
+    TIMEOUT_MS,
+  )
+})
+
+/** Starts a command, in a process group of its own so that nothing of it is left over. */
+function run(command: string, ...parameters: string[]): ChildProcess {
+  const child = spawn(command, parameters, { cwd, detached: true, stdio: ['ignore', 'pipe', 'inherit'] })
+  children.push(child)
+  return child
+}
+
+async function firstUrl(child: ChildProcess): Promise<string> {
+  for await (const line of createInterface(child.stdout!)) {
+    const [url] = /http:\S+/.exec(line) ?? []
+    if (url) return url
+  }
+  throw new Error('npm start ended without saying where it listens')
+}
