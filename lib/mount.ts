@@ -51,5 +51,5 @@ export function mount(options: SessionTokensOptions, surroundings: Surroundings 
     refreshTimeoutMs: checked.refreshTimeoutMs,
     defaultLifetimeMs: checked.defaultLifetimeMs,
   })
-  return { property, clock, server, sessions: new ExpressSessions(sessionKey, property, manager), manager }
+  return { property, clock, server, sessions: new ExpressSessions(sessionKey, manager), manager }
 }

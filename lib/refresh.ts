@@ -173,7 +173,7 @@ export class Refresh {
     try {
       const record = { revision, tokens: copies.write(tokens) }
       const state = await this.#askGrantStore(this.#lease.commit(record), GRANT_STORE_TIMEOUT_MS)
-      if (state.ended) known.end(grantId, { revokeLateTokens: true })
+      if (state.ended) known.end(grantId, state.ended)
     } catch (error) {
       emit({ type: 'grant_store_failed', grantId, error: error as TokenError })
     }
@@ -185,7 +185,7 @@ export class Refresh {
   async #tooLate(): Promise<never> {
     const { refreshToken, accessTokens, grantId } = this.#tokens
     const late = refreshToken ?? accessTokens[0]?.token
-    if (late !== undefined && this.#context.known.ended(grantId)?.revokeLateTokens) {
+    if (late !== undefined && this.#context.known.ended(grantId) === 'logged_out') {
       await this.#revokeLate(late, refreshToken !== undefined)
     }
     throw loggedOut()
@@ -217,8 +217,8 @@ export class Refresh {
 
   #adopt(state: GrantState): void {
     const { copies, known } = this.#context
-    if (state.ended) known.end(this.#tokens.grantId, { revokeLateTokens: true })
-    if (known.ended(this.#tokens.grantId)) throw loggedOut()
+    if (state.ended) known.end(this.#tokens.grantId, state.ended)
+    if (state.ended || known.ended(this.#tokens.grantId)) throw loggedOut()
     this.#take(copies.read(state.record?.tokens))
   }
 

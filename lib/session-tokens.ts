@@ -6,7 +6,7 @@ import { handedOverTokens } from './oauth/token-response.js'
 import { refuseUnknown } from './options.js'
 import { type SessionAxiosConfig, sessionAxios } from './outbound/axios.js'
 import type { SessionRequest } from './sessions/express-session.js'
-import { SESSION, type SessionAdapter } from './sessions/session-adapter.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { TokenNeed } from './token-set.js'
 import type { TokenSource, ValidAccessToken } from './token-source.js'
 
@@ -103,10 +103,6 @@ export class RequestTokens implements SessionTokens {
   constructor(mount: Mount, request: SessionRequest) {
     this.#mount = mount
     this.#session = mount.sessions.of(request)
-  }
-
-  get [SESSION](): SessionAdapter {
-    return this.#session
   }
 
   async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
-import type { GrantRecord } from './grants/grant-store.js'
+import type { GrantEnd, GrantRecord } from './grants/grant-store.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
-import { sameSubject } from './oauth/subject.js'
+import { differentSubjects } from './oauth/subject.js'
 import {
   loggedOut,
   nothingToRefreshWith,
@@ -78,7 +78,7 @@ export class TokenManager implements CopyKeeper {
     const tokens = this.#tokensOrThrow(session)
     const usable = this.#usable(tokens, need)
     if (usable) {
-      await this.#heal(session, tokens)
+      this.#heal(session, tokens)
       return usable
     }
     try {
@@ -91,23 +91,23 @@ export class TokenManager implements CopyKeeper {
     }
   }
 
-  /** Starts a grant: the tokens of a login, stored in the session when this resolves. */
+  /** Starts a grant: the tokens of a login, stored in the session when this resolves. What the session held is given up. */
   async set(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
     const { clock, copies, defaultLifetimeMs, known } = this.#context
     // A session that was regenerated for the login does not hold the earlier tokens any more.
     const previous = copies.read(session.read() ?? session.seen)
     const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
     known.learn(tokens)
-    try {
-      await session.save(copies.write(tokens))
-    } catch (error) {
+    const displaced = await session.save(copies.write(tokens)).catch((error) => {
       throw sessionStoreFailed(error, tokens)
-    }
-    if (!previous) return
-    // Revoking what one user's earlier login left may end the later one, too: servers tie them together.
-    const revokeLateTokens = !sameSubject(previous.idToken, tokens.idToken)
-    known.end(previous.grantId, { revokeLateTokens })
-    await this.#endInGrantStore(previous.grantId).catch(() => {})
+    })
+    const ends = [...new Set([...displaced, ...(previous ? [previous.grantId] : [])])]
+    await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
+  }
+
+  async #giveUp(grantId: string, previous: TokenSet | undefined, tokens: TokenSet): Promise<void> {
+    const known = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
+    await this.#end(grantId, differentSubjects(known?.idToken, tokens.idToken) ? 'logged_out' : 'replaced')
   }
 
   /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */
@@ -147,28 +147,26 @@ export class TokenManager implements CopyKeeper {
     return this.#context.copies.read(copy)?.grantId
   }
 
-  knows(grantId: string): boolean {
-    const { known } = this.#context
-    return known.get(grantId) !== undefined || known.ended(grantId) !== undefined
-  }
-
-  learn(copy: unknown): void {
-    const tokens = this.#context.copies.read(copy)
-    if (tokens) this.#context.known.learn(tokens)
-  }
-
-  newestOf(grantId: string, copy?: unknown): unknown {
-    const { copies, known } = this.#context
+  newestOf(grantId: string, ...copies: unknown[]): unknown {
+    const { copies: format, known } = this.#context
     if (known.ended(grantId)) return undefined
+    const revisionOf = (copy: unknown): number => {
+      const tokens = format.read(copy)
+      return tokens?.grantId === grantId ? tokens.revision : 0
+    }
     const tokens = known.get(grantId)
-    const current = copies.read(copy)
-    if (!tokens || (current && current.revision >= tokens.revision)) return copy
-    return copies.write(tokens)
+    const newest = copies.toSorted((a, b) => revisionOf(b) - revisionOf(a))[0]
+    return tokens && tokens.revision > revisionOf(newest) ? format.write(tokens) : newest
   }
 
   async end(grantId: string): Promise<void> {
-    this.#context.known.end(grantId, { revokeLateTokens: true })
-    await this.#endInGrantStore(grantId).catch(() => {})
+    await this.#end(grantId, 'logged_out')
+  }
+
+  async #end(grantId: string, why: GrantEnd): Promise<void> {
+    this.#context.known.end(grantId, why)
+    // A failure was told as an event.
+    await this.#endInGrantStore(grantId, why).catch(() => {})
   }
 
   #tokensOrThrow(session: SessionAdapter): TokenSet {
@@ -191,7 +189,7 @@ export class TokenManager implements CopyKeeper {
       const flight = this.#flights.get(tokens.grantId)
       if (!flight) return (await this.#fly(session, tokens, need)).accessToken
       if (flight.key !== key) {
-        await flight.outcome.catch(() => {})
+        await flight.outcome.catch(giveUpIfRetryable)
         continue
       }
       // What the authorization server has just answered will do, even if it is the very token that an API refused.
@@ -244,11 +242,11 @@ export class TokenManager implements CopyKeeper {
    * another process may have saved an old session over it. Once for each request, and not during a refresh, which stores
    * what comes of it itself.
    */
-  async #heal(session: SessionAdapter, tokens: TokenSet): Promise<void> {
+  #heal(session: SessionAdapter, tokens: TokenSet): void {
     const held = this.#context.copies.read(session.read())
     if (!held || held.revision >= tokens.revision || this.#flights.has(tokens.grantId)) return
     if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
-    await this.#once(`heal ${tokens.grantId}`, async () => {
+    this.#inBackground(`heal ${tokens.grantId}`, async () => {
       if (await storeInSession(this.#context, session, tokens)) this.#healed.set(session, tokens.revision)
     })
   }
@@ -258,14 +256,14 @@ export class TokenManager implements CopyKeeper {
     const { copies, known } = this.#context
     const held = copies.read(session.read())
     const tokens = held && newest(held, known.get(held.grantId))
-    if (held) known.end(held.grantId, { revokeLateTokens: true })
+    if (held) known.end(held.grantId, 'logged_out')
     const ends = (copy: unknown): boolean => {
       const grantId = this.grantOf(copy)
       return copy !== undefined && (grantId === undefined || known.ended(grantId) !== undefined)
     }
     const [cleared, ended] = await Promise.allSettled([
       session.clear(ends),
-      held ? this.#endInGrantStore(held.grantId) : undefined,
+      held ? this.#endInGrantStore(held.grantId, 'logged_out') : undefined,
     ])
     return {
       ...(tokens && {
@@ -276,10 +274,10 @@ export class TokenManager implements CopyKeeper {
     }
   }
 
-  async #endInGrantStore(grantId: string): Promise<GrantRecord | undefined> {
+  async #endInGrantStore(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined> {
     const { grants, emit } = this.#context
     try {
-      return await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId), noAnswer)
+      return await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
     } catch (cause) {
       const error = new TokenError(
         'ERR_GRANT_STORE',
@@ -291,11 +289,19 @@ export class TokenManager implements CopyKeeper {
     }
   }
 
-  async #once(name: string, work: () => Promise<void>): Promise<void> {
-    const running = this.#pending.get(name) ?? work().finally(() => this.#pending.delete(name))
-    this.#pending.set(name, running)
-    await running
+  /** Does something that never rejects, once at a time, while nobody waits for it but `close()`. */
+  #inBackground(name: string, work: () => Promise<void>): void {
+    if (this.#pending.has(name)) return
+    this.#pending.set(
+      name,
+      work().finally(() => this.#pending.delete(name)),
+    )
   }
+}
+
+/** Whoever waits for another token's refresh does not try at once what has just failed for a reason that passes. */
+function giveUpIfRetryable(error: TokenError): void {
+  if (error.retryable) throw error
 }
 
 const noAnswer = () => new Error('The grant store did not answer in time')

@@ -293,7 +293,7 @@ describe('S42 invalid_grant', () => {
       'session store',
       (site, browser) => async (newer) => {
         const sid = site.store.calls.find(({ method }) => method === 'set')!.sid
-        const session = { ...(await site.stored(browser)), tokens: newer }
+        const session = { ...(await site.stored(browser)), tokens: JSON.stringify(newer) }
         await new Promise((resolve) => site.store.store.set(sid, session as never, resolve))
       },
     ],

@@ -6,7 +6,7 @@ import type { TokenSet } from '../../lib/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { createGate, type Gate } from '../helpers/gate.js'
-import { type Site, type SiteOptions, startSite } from '../helpers/site.js'
+import { tokensIn as copyIn, type Site, type SiteOptions, startSite } from '../helpers/site.js'
 import { readSession, sameSessions } from '../helpers/stores.js'
 
 declare module 'express-session' {
@@ -596,11 +596,11 @@ describe('S37 login as another user during a refresh: the old result is not writ
         await gate.reached
         await regenerated(request)
         await request.tokens.set(request.body)
-        const bob = request.session.tokens
+        const bob = copyIn(request.session)
         gate.release()
         await token
         // Now, before express-session saves the session that is new.
-        return { bob, stored: (await readSession(site.store.store, request.sessionID))?.tokens }
+        return { bob, stored: copyIn(await readSession(site.store.store, request.sessionID)) }
       })
       const { bob, stored } = (await tab.post('/switch', await server.login('bob'))).json
       expect(stored).toEqual(bob)

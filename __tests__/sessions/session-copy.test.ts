@@ -31,6 +31,8 @@ const tokenSet = fc.record(
 ) as fc.Arbitrary<TokenSet>
 
 const stored = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+/** What is in a copy. */
+const contentOf = (copy: string): Record<string, unknown> => JSON.parse(copy)
 
 /** A place in a JSON value. */
 type Path = readonly (string | number)[]
@@ -57,12 +59,12 @@ const mutated = fc
     fc.array(fc.tuple(fc.nat(), fc.option(fc.jsonValue(), { nil: undefined })), { minLength: 1 }),
   )
   .map(([tokens, changes]) => {
-    let value = stored(copies.write(tokens))
+    let value: unknown = contentOf(copies.write(tokens))
     for (const [place, by] of changes) {
       const paths = pathsIn(value)
       value = stored(replacedAt(value, paths[place % paths.length]!, by) ?? null)
     }
-    return value
+    return JSON.stringify(value)
   })
 
 /** Whether a value is all that the library takes a token set for. */
@@ -92,7 +94,6 @@ describe('copies.read(copy)', () => {
       fc.property(tokenSet, (tokens) => {
         expect(copies.read(copies.write(tokens))).toEqual(tokens)
         expect(copies.read(stored(copies.write(tokens)))).toEqual(tokens)
-        expect(copies.parse(copies.serialize(tokens))).toEqual(tokens)
       }),
     )
   })
@@ -119,7 +120,7 @@ describe('copies.read(copy)', () => {
         const read = copies.read(copy)
         if (read === undefined) return
         expect(isTokenSet(read)).toBe(true)
-        expect(copy).toMatchObject(stored(read) as object)
+        expect(contentOf(copy)).toMatchObject(stored(read) as object)
       }),
       { numRuns: 2000 },
     )
@@ -151,7 +152,7 @@ describe('copies.read(copy)', () => {
   ])('refuses %s', (_, change) => {
     const tokens = { grantId: 'grant', revision: 1, refreshToken: 'refresh', accessTokens: [] }
     expect(copies.read(copies.write(tokens))).toEqual(tokens)
-    expect(copies.read({ ...copies.write(tokens), ...change })).toBeUndefined()
+    expect(copies.read(JSON.stringify({ ...contentOf(copies.write(tokens)), ...change }))).toBeUndefined()
   })
 
   it.each([
@@ -174,16 +175,19 @@ describe('copies.read(copy)', () => {
   })
 
   it('never adds what the copy does not hold', () => {
-    const more = { ...copies.write({ grantId: 'grant', revision: 1, accessTokens: [] }), admin: true }
-    expect(copies.read(more)).toEqual({ grantId: 'grant', revision: 1, accessTokens: [] })
+    const more = {
+      ...contentOf(copies.write({ grantId: 'grant', revision: 1, accessTokens: [] })),
+      admin: true,
+    }
+    expect(copies.read(JSON.stringify(more))).toEqual({ grantId: 'grant', revision: 1, accessTokens: [] })
   })
 })
 
-describe('copies.parse(text)', () => {
+describe('copies.read(text)', () => {
   it('takes no other text for a copy, and never throws', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
-        expect(copies.parse(text)).toBeUndefined()
+        expect(copies.read(text)).toBeUndefined()
       }),
     )
   })
@@ -191,8 +195,8 @@ describe('copies.parse(text)', () => {
   it('takes no part of a copy', () => {
     fc.assert(
       fc.property(tokenSet, fc.nat(), (tokens, length) => {
-        const text = copies.serialize(tokens)
-        expect(copies.parse(text.slice(0, length % text.length))).toBeUndefined()
+        const text = copies.write(tokens)
+        expect(copies.read(text.slice(0, length % text.length))).toBeUndefined()
       }),
     )
   })
@@ -253,20 +257,20 @@ describe('a session whose copy is not one of ours', () => {
     const site = await start()
     const tab = site.browser()
     await site.login(tab)
-    const copy = stored((await site.stored(tab))?.tokens)
-    const { grantId } = copy as TokenSet
+    const copy = (await site.storedTokens(tab))!
+    const { grantId } = copy
     const change = fc.array(fc.tuple(fc.nat(), fc.option(fc.jsonValue(), { nil: undefined })), {
       minLength: 1,
     })
     const statuses = new Set<number>()
     await fc.assert(
       fc.asyncProperty(change, async (changes) => {
-        let value = { ...(copy as object), grantId: `${grantId}-${Math.random()}` } as unknown
+        let value = { ...copy, grantId: `${grantId}-${Math.random()}` } as unknown
         for (const [place, by] of changes) {
           const paths = pathsIn(value)
           value = stored(replacedAt(value, paths[place % paths.length]!, by) ?? null)
         }
-        await withCopy(site, tab, value)
+        await withCopy(site, tab, JSON.stringify(value))
         const { status } = await tab.get('/token')
         statuses.add(status)
         expect([200, 401]).toContain(status)
@@ -284,7 +288,7 @@ describe('a session whose copy is not one of ours', () => {
     const site = await start()
     const tab = site.browser()
     await site.login(tab)
-    await withCopy(site, tab, { ...(await site.storedTokens(tab)), ...change })
+    await withCopy(site, tab, JSON.stringify({ ...(await site.storedTokens(tab)), ...change }))
     expect(await tab.get('/token')).toMatchObject(loggedOut)
     expect(await tab.post('/logout')).toMatchObject({ status: 200 })
     expect(await site.storedTokens(tab)).toBeUndefined()

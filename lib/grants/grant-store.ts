@@ -5,12 +5,18 @@ export interface GrantRecord {
   readonly tokens: string
 }
 
+/**
+ * Why a grant has ended. Tokens that still arrive for one that was logged out are revoked at the authorization server;
+ * for one that a later login of the same user replaced they are not, since servers may tie the two together.
+ */
+export type GrantEnd = 'logged_out' | 'replaced'
+
 /** What a grant store knows of a grant. */
 export interface GrantState {
   /** The newest record that was committed; absent when none was, or when the store has forgotten it. */
   readonly record?: GrantRecord
-  /** Whether the grant has ended. An ended grant has no record and takes none. */
-  readonly ended: boolean
+  /** Why the grant has ended, if it has. An ended grant has no record and takes none. */
+  readonly ended?: GrantEnd
 }
 
 export interface LeaseRequest {
@@ -35,8 +41,8 @@ export interface GrantStore {
   /**
    * Takes the lease of a grant, waiting for its holder if there is one.
    *
-   * Resolves with `granted: true` as soon as the lease is the caller's; with `granted: false` as soon as there is a
-   * record newer than `revision`, the grant has ended, or `waitMs` is over. The newest state comes along either way.
+   * Resolves with `granted: false` as soon as there is a record newer than `revision`, the grant has ended, or `waitMs`
+   * is over; with `granted: true` as soon as the lease is the caller's. The newest state comes along either way.
    */
   lease(grantId: string, request: LeaseRequest): Promise<GrantState & { readonly granted: boolean }>
   /** Prolongs a lease. Resolves with `false` when it is no longer the caller's. */
@@ -52,7 +58,7 @@ export interface GrantStore {
   read(grantId: string): Promise<GrantState>
   /**
    * Ends the grant for good: forgets its record and remembers, for longer than any request takes, that it has ended.
-   * Resolves with the record it forgot.
+   * The first reason stands. Resolves with the record it forgot.
    */
-  end(grantId: string): Promise<GrantRecord | undefined>
+  end(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined>
 }

@@ -1,16 +1,12 @@
 import { LRUCache } from 'lru-cache'
 import { type Clock, systemClock } from '../clock.js'
 import type { TokenSet } from '../token-set.js'
+import type { GrantEnd } from './grant-store.js'
 
 interface Known {
   readonly tokens: TokenSet
   /** When this process learned of the tokens, on both clocks. */
   readonly learnedAt: { readonly now: number; readonly monotonic: number }
-}
-
-/** How a grant ended: whether tokens that still arrive for it are to be revoked at the authorization server. */
-export interface End {
-  readonly revokeLateTokens: boolean
 }
 
 export interface KnownGrantsOptions {
@@ -24,7 +20,7 @@ const MAX_ENDED = 100_000
 export class KnownGrants {
   readonly #clock: Clock
   readonly #known: LRUCache<string, Known>
-  readonly #ended = new LRUCache<string, End>({ max: MAX_ENDED })
+  readonly #ended = new LRUCache<string, GrantEnd>({ max: MAX_ENDED })
 
   constructor(clock: Clock, { maxGrants = 10_000 }: KnownGrantsOptions = {}) {
     this.#clock = clock
@@ -55,12 +51,12 @@ export class KnownGrants {
     return learnedAt ? Math.max(now, learnedAt.now + this.#clock.monotonic() - learnedAt.monotonic) : now
   }
 
-  end(grantId: string, end: End): void {
+  end(grantId: string, why: GrantEnd): void {
     this.#known.delete(grantId)
-    if (!this.#ended.has(grantId)) this.#ended.set(grantId, end)
+    if (!this.#ended.has(grantId)) this.#ended.set(grantId, why)
   }
 
-  ended(grantId: string): End | undefined {
+  ended(grantId: string): GrantEnd | undefined {
     return this.#ended.get(grantId)
   }
 }

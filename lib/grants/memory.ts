@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import type { GrantRecord, GrantState, GrantStore, LeaseRequest } from './grant-store.js'
+import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from './grant-store.js'
 
 export interface MemoryGrantStoreOptions {
   /**
@@ -29,7 +29,7 @@ export function memoryGrantStore(options: MemoryGrantStoreOptions = {}): GrantSt
 
 class MemoryGrantStore implements GrantStore {
   readonly #records: LRUCache<string, GrantRecord>
-  readonly #ended: LRUCache<string, true>
+  readonly #ended: LRUCache<string, GrantEnd>
   readonly #leases = new Map<string, Lease>()
   readonly #waiting = new Map<string, Set<() => void>>()
 
@@ -43,13 +43,14 @@ class MemoryGrantStore implements GrantStore {
     for (;;) {
       const state = this.#state(grantId)
       const holder = this.#holder(grantId)
-      if (state.ended) return { ...state, granted: false }
+      const newer = (state.record?.revision ?? 0) > request.revision
+      if (state.ended || newer) return { ...state, granted: false }
       if (!holder) {
         this.#leases.set(grantId, { owner: request.owner, expiresAt: performance.now() + request.ttlMs })
         return { ...state, granted: true }
       }
       const left = deadline - performance.now()
-      if (left <= 0 || (state.record?.revision ?? 0) > request.revision) return { ...state, granted: false }
+      if (left <= 0) return { ...state, granted: false }
       await this.#change(grantId, Math.min(left, holder.expiresAt - performance.now()))
     }
   }
@@ -77,18 +78,19 @@ class MemoryGrantStore implements GrantStore {
     return this.#state(grantId)
   }
 
-  async end(grantId: string): Promise<GrantRecord | undefined> {
+  async end(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined> {
     const record = this.#records.get(grantId)
     this.#records.delete(grantId)
-    this.#ended.set(grantId, true)
+    this.#ended.set(grantId, this.#ended.get(grantId) ?? why)
     this.#wake(grantId)
     return record
   }
 
   #state(grantId: string): GrantState {
-    if (this.#ended.has(grantId)) return { ended: true }
+    const ended = this.#ended.get(grantId)
+    if (ended) return { ended }
     const record = this.#records.get(grantId)
-    return record ? { ended: false, record } : { ended: false }
+    return record ? { record } : {}
   }
 
   #holder(grantId: string): Lease | undefined {

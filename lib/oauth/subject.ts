@@ -1,9 +1,9 @@
 import { decodeJwt } from 'jose'
 
-/** Whether two ID tokens are known to speak of the same user of the same issuer (OpenID Connect Core §2). */
-export function sameSubject(idToken: string | undefined, other: string | undefined): boolean {
-  const subject = subjectOf(idToken)
-  return subject !== undefined && subject === subjectOf(other)
+/** Whether two ID tokens are known to speak of different users (OpenID Connect Core §2, `iss` and `sub`). */
+export function differentSubjects(idToken: string | undefined, other: string | undefined): boolean {
+  const [subject, otherSubject] = [subjectOf(idToken), subjectOf(other)]
+  return subject !== undefined && otherSubject !== undefined && subject !== otherSubject
 }
 
 function subjectOf(idToken: string | undefined): string | undefined {

@@ -1,14 +1,23 @@
 import { LRUCache } from 'lru-cache'
 import { ConfigurationError } from '../errors.js'
 import type { CopyKeeper } from './copy-keeper.js'
-import { type GuardedStore, guardedStore, type SessionData, type SessionStore } from './guarded-store.js'
-import { SESSION, type SessionAdapter } from './session-adapter.js'
+import {
+  type GuardedStore,
+  guardedStore,
+  LOADED,
+  type LoadedSession,
+  type SessionData,
+  type SessionStore,
+  type StoreObserver,
+} from './guarded-store.js'
+import type { SessionAdapter } from './session-adapter.js'
 
-/** What express-session adds to a request. */
+/** What express-session adds to a request, and what we note on it. */
 export interface SessionRequest {
   session?: SessionData
   sessionID?: string
   sessionStore?: unknown
+  [LOADED]?: LoadedSession
 }
 
 /** How many sessions are remembered, for the saves of requests that are still under way. */
@@ -17,34 +26,30 @@ const MAX_SESSIONS = 10_000
 /**
  * The session layer of express-session, with any store, under one session key.
  *
- * It sees to three things that a session layer in which the last writer wins does not do by itself: a session that is
- * saved carries the newest copy; a refresh changes the copy in the store and nothing else; and no copy of a grant that
- * has ended gets back into the store.
+ * The key belongs to this library: a session that the app saves keeps the copy that is stored, or a newer one, whatever
+ * the session that is saved holds under the key. So no slow request brings an old copy back, nor undoes a login, nor a
+ * logout. Only login, refresh and logout change the copy, and they change nothing else.
  */
-export class ExpressSessions {
+export class ExpressSessions implements StoreObserver {
   readonly #key: string
-  readonly #property: string
   readonly #keeper: CopyKeeper
-  /** Which grant a session holds, as far as this process has seen: what a request from before the login must not undo. */
+  /** The copies of logins that are being stored, by session id. */
+  readonly #loggingIn = new Map<string, unknown>()
+  /** Sessions that got tokens, and of which grant: a request from before the login must not save its session without them. */
   readonly #grants = new LRUCache<string, string>({ max: MAX_SESSIONS })
-  /** Which grant a session held when it was regenerated: under its old id it must not come back. */
-  readonly #left = new LRUCache<string, string>({ max: MAX_SESSIONS })
+  /** In which session a grant was saved last: regenerating a session moves it. */
+  readonly #homes = new LRUCache<string, string>({ max: MAX_SESSIONS })
   readonly #guards = new Set<GuardedStore>()
   #lastStore: unknown
 
-  /**
-   * @param key under which the session holds the copy
-   * @param property under which the request has its token manager, which shows its adapter as `SESSION`
-   */
-  constructor(key: string, property: string, keeper: CopyKeeper) {
+  constructor(key: string, keeper: CopyKeeper) {
     this.#key = key
-    this.#property = property
     this.#keeper = keeper
   }
 
   /** The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two. */
   of(request: SessionRequest): SessionAdapter {
-    if (request.sessionStore !== this.#lastStore) this.#watch(request.sessionStore)
+    if (request.sessionStore !== this.#lastStore) this.#watch(request)
     return new ExpressSessionAdapter(this, request, this.#key)
   }
 
@@ -55,38 +60,58 @@ export class ExpressSessions {
     this.#lastStore = undefined
   }
 
-  #watch(store: unknown): void {
-    if (!isStore(store)) return
-    const guard = guardedStore(store)
+  #watch(request: SessionRequest): void {
+    const { session, sessionStore } = request
+    if (!isStore(sessionStore)) return
+    const guard = guardedStore(sessionStore)
     guard.observers.add(this)
     this.#guards.add(guard)
-    this.#lastStore = store
+    this.#lastStore = sessionStore
+    // The first request was loaded before the guard was up.
+    if (session) request[LOADED] ??= { data: { ...session }, isNew: Object.keys(session).length <= 1 }
   }
 
-  /** Remembers the grant that was put into a session at login. */
-  bind(sid: string, copy: unknown): void {
-    const grantId = this.#keeper.grantOf(copy)
-    if (grantId === undefined) return
-    this.#grants.set(sid, grantId)
-    this.#left.delete(sid)
-  }
-
-  unbind(sid: string): void {
-    this.#grants.delete(sid)
-  }
-
-  wantsStored(session: SessionData): boolean {
-    const grantId = this.#keeper.grantOf(session[this.#key])
-    return grantId !== undefined && !this.#keeper.knows(grantId)
-  }
-
-  onSave(sid: string, session: SessionData, stored?: SessionData): SessionData {
-    const copy = session[this.#key]
-    if (stored) {
-      this.#keeper.learn(copy)
-      this.#keeper.learn(stored[this.#key])
+  /** Stores a session with the copy of a login. Resolves with the grants whose place it takes. */
+  async login(guard: GuardedStore, sid: string, copy: unknown, save: () => Promise<void>): Promise<string[]> {
+    this.#loggingIn.set(sid, copy)
+    try {
+      const stored = await guard.settled(sid)
+      await save()
+      const grantId = this.#keeper.grantOf(stored?.[this.#key])
+      return grantId === undefined ? [] : [grantId]
+    } finally {
+      if (this.#loggingIn.get(sid) === copy) this.#loggingIn.delete(sid)
     }
-    const current = this.#currentCopy(sid, session, copy)
+  }
+
+  /** The sessions that may hold a grant: the one asked about, and the one it was saved in last. */
+  homesOf(copy: unknown, sid: string | undefined): string[] {
+    const grantId = this.#keeper.grantOf(copy)
+    const home = grantId === undefined ? undefined : this.#homes.get(grantId)
+    return [...new Set([sid, home])].filter((id) => id !== undefined)
+  }
+
+  wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean {
+    if (this.#loggingIn.has(sid)) return false
+    const holdsOne = [session, loaded?.data].some(
+      (data) => this.#keeper.grantOf(data?.[this.#key]) !== undefined,
+    )
+    return holdsOne || (loaded !== undefined && this.#grants.has(sid))
+  }
+
+  onSave(
+    sid: string,
+    session: SessionData,
+    loaded: LoadedSession | undefined,
+    stored: SessionData | undefined,
+  ): SessionData {
+    const copy = session[this.#key]
+    const current = this.#loggingIn.get(sid) ?? this.#currentCopy(copy, loaded, stored)
+    const grantId = this.#keeper.grantOf(current)
+    if (grantId !== undefined) {
+      this.#homes.set(grantId, sid)
+      this.#grants.set(sid, grantId)
+    }
     if (current === copy) return session
     const changed = cloneSession(session)
     if (current === undefined) delete changed[this.#key]
@@ -94,44 +119,33 @@ export class ExpressSessions {
     return changed
   }
 
-  #currentCopy(sid: string, session: SessionData, copy: unknown): unknown {
-    const grantId = this.#keeper.grantOf(copy)
-    if (grantId !== undefined && this.#left.get(sid) !== grantId) {
-      const newest = this.#keeper.newestOf(grantId, copy)
-      if (newest !== undefined) {
-        this.#grants.set(sid, grantId)
-        return newest
-      }
+  /** The copy that belongs into a session which is about to be stored with `copy` in it. */
+  #currentCopy(copy: unknown, loaded: LoadedSession | undefined, stored: SessionData | undefined): unknown {
+    const key = this.#key
+    const kept = this.#newestOf(stored?.[key])
+    const before = this.#keeper.grantOf(loaded?.data[key])
+    if (copy === undefined && before !== undefined) {
+      // The app has deleted it from a session that had it: a logout by hand, unless somebody has logged in since.
+      void this.#keeper.end(before)
+      return this.#keeper.grantOf(kept) === before ? undefined : kept
     }
-    const bound = this.#grants.get(sid)
-    if (bound === undefined || bound === grantId) return grantId === undefined ? copy : undefined
-    if (copy === undefined && this.#wasTakenOut(session, bound)) return undefined
-    // A request from before the login saves its session: the login stays.
-    return this.#keeper.newestOf(bound) ?? (grantId === undefined ? copy : undefined)
+    // A session that was written for no request is written on purpose as it is.
+    if (copy === undefined) return loaded ? kept : undefined
+    if (kept !== undefined) return this.#newestOf(kept, copy)
+    // What the request found in its session and is not stored any more was taken out by somebody else.
+    const takenOut = loaded && !loaded.isNew && before !== undefined && before === this.#keeper.grantOf(copy)
+    return takenOut ? undefined : this.#newestOf(copy)
   }
 
-  /** Whether the app has deleted the copy from a session that had it: a logout by hand. */
-  #wasTakenOut(session: SessionData, grantId: string): boolean {
-    const { req } = session as { req?: Record<string, { [SESSION]?: SessionAdapter } | undefined> }
-    // A session that was not loaded for a request is written on purpose as it is.
-    if (!req || !('headers' in req)) return true
-    const seen = req[this.#property]?.[SESSION]?.seen
-    if (this.#keeper.grantOf(seen) !== grantId) return false
-    void this.#keeper.end(grantId)
-    return true
+  /** The newest copy of the grant, `undefined` if it has ended. What is no copy of ours stays as it is. */
+  #newestOf(copy: unknown, other?: unknown): unknown {
+    const grantId = this.#keeper.grantOf(copy)
+    return grantId === undefined ? copy : this.#keeper.newestOf(grantId, copy, other)
   }
 
   async onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<void> {
-    const grantId = this.#keeper.grantOf(session?.[this.#key]) ?? this.#grants.get(sid)
-    this.#grants.delete(sid)
-    if (grantId === undefined) return
-    if (regenerated) this.#left.set(sid, grantId)
-    else await this.#keeper.end(grantId)
-  }
-
-  onRegenerated(oldSid: string, newSid: string): void {
-    // An app may name its sessions itself, and by the same name again.
-    if (oldSid === newSid) this.#left.delete(oldSid)
+    const grantId = session ? this.#keeper.grantOf(session[this.#key]) : this.#grants.get(sid)
+    if (grantId !== undefined && !regenerated) await this.#keeper.end(grantId)
   }
 }
 
@@ -165,52 +179,77 @@ class ExpressSessionAdapter implements SessionAdapter {
   async reread(): Promise<unknown> {
     const { sessionID } = this.#request
     if (sessionID === undefined) return undefined
-    return (await this.#store().read(sessionID))?.[this.#key]
+    return (await this.#guard().read(sessionID))?.[this.#key]
   }
 
-  async save(copy: unknown): Promise<void> {
+  async save(copy: unknown): Promise<string[]> {
     const { session, sessionID } = this.#request
     if (this.#mountedInFront || !session || typeof session.save !== 'function' || sessionID === undefined) {
       throw noSession()
     }
-    this.#store()
+    const guard = this.#guard()
+    const before = session[this.#key]
     session[this.#key] = copy
-    this.#seen = copy
-    this.#sessions.bind(sessionID, copy)
-    await new Promise<void>((resolve, reject) => {
-      ;(session.save as (callback: (error?: unknown) => void) => void)((error) =>
-        error ? reject(error) : resolve(),
-      )
-    })
+    try {
+      const displaced = await this.#sessions.login(guard, sessionID, copy, () => saved(session))
+      this.#note(copy)
+      this.#seen = copy
+      return displaced
+    } catch (error) {
+      // A login that failed must not be saved by the way when the request ends.
+      if (before === undefined) delete session[this.#key]
+      else session[this.#key] = before
+      throw error
+    }
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
-    const { sessionID } = this.#request
-    if (sessionID === undefined) return false
-    return this.#store().update(sessionID, (session) => {
+    const change = (session: SessionData) => {
       if (!replaces(session[this.#key])) return false
       session[this.#key] = copy
       return true
-    })
+    }
+    return this.#updateAll(copy, change)
   }
 
   async clear(clears: (stored: unknown) => boolean): Promise<void> {
-    const { session, sessionID } = this.#request
+    const { session } = this.#request
+    const copy = session?.[this.#key] ?? this.#seen
     if (session) delete session[this.#key]
-    if (sessionID === undefined) return
-    this.#sessions.unbind(sessionID)
-    await this.#store().update(sessionID, (stored) => {
+    this.#note(undefined)
+    const change = (stored: SessionData) => {
       if (!clears(stored[this.#key])) return false
       delete stored[this.#key]
       return true
-    })
+    }
+    await this.#updateAll(copy, change)
   }
 
-  #store(): GuardedStore {
+  async #updateAll(copy: unknown, change: (session: SessionData) => boolean): Promise<boolean> {
+    const sids = this.#sessions.homesOf(copy, this.#request.sessionID)
+    const guard = this.#guard()
+    const updated = await Promise.all(sids.map((sid) => guard.update(sid, change)))
+    return updated.includes(true)
+  }
+
+  /** From here on the request's session counts as one that was loaded with this copy. */
+  #note(copy: unknown): void {
+    const { [LOADED]: loaded } = this.#request
+    this.#request[LOADED] = { data: { ...loaded?.data, [this.#key]: copy }, isNew: false }
+  }
+
+  #guard(): GuardedStore {
     const { sessionStore } = this.#request
     if (!isStore(sessionStore)) throw noSession()
     return guardedStore(sessionStore)
   }
+}
+
+function saved(session: SessionData): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const save = session.save as (callback: (error?: unknown) => void) => void
+    save.call(session, (error) => (error ? reject(error) : resolve()))
+  })
 }
 
 function isStore(store: unknown): store is SessionStore {

@@ -1,3 +1,4 @@
+import { within } from '../deadline.js'
 import { SessionTurns } from './session-turns.js'
 
 type Callback = (error?: unknown, result?: unknown) => void
@@ -13,18 +14,34 @@ export interface SessionStore {
   touch?(sid: string, session: SessionData, callback?: Callback): unknown
   regenerate?(request: { sessionID?: string }, callback: Callback): unknown
   createSession?(request: object, data: SessionData): SessionData
+  generate?(request: object): void
 }
+
+/** A session as it was when the request got it: from the store, or made anew. */
+export interface LoadedSession {
+  readonly data: SessionData
+  readonly isNew: boolean
+}
+
+/** Under which name a request has its {@link LoadedSession}. */
+export const LOADED = Symbol('session as loaded')
 
 /** Who wants a say when the app saves or destroys a session. */
 export interface StoreObserver {
-  /** Whether it takes a look at what is stored to tell if the session that is about to be stored is up to date. */
-  wantsStored(session: SessionData): boolean
-  /** What to store instead of the session that is about to be stored; the same object if it is fine as it is. */
-  onSave(sid: string, session: SessionData, stored?: SessionData): SessionData
+  /** Whether it must see what is stored to tell what to store. */
+  wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean
+  /**
+   * What to store instead of the session that is about to be stored; the same object if it is fine as it is. `stored` is
+   * given to those that want it; it is `undefined` also when nothing is stored.
+   */
+  onSave(
+    sid: string,
+    session: SessionData,
+    loaded: LoadedSession | undefined,
+    stored: SessionData | undefined,
+  ): SessionData
   /** The session is about to be destroyed; `regenerated` when another id is about to take its place. */
   onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<void>
-  /** A regenerated session has its new id. */
-  onRegenerated(oldSid: string, newSid: string): void
 }
 
 /** How long a store may take for one operation of ours. */
@@ -60,8 +77,9 @@ export class GuardedStore {
     this.#store = store
     this.#get = store.get.bind(store)
     this.#set = store.set.bind(store)
-    this.#guardSave('set')
-    if (typeof store.touch === 'function') this.#guardSave('touch')
+    this.#guardLoading()
+    this.#guardSave()
+    this.#guardTouch()
     this.#guardDestroy()
     this.#guardRegenerate()
   }
@@ -77,25 +95,30 @@ export class GuardedStore {
     }
   }
 
+  /** The stored session, once everything that is under way with it has ended. */
+  async settled(sid: string): Promise<SessionData | undefined> {
+    return this.#exclusively(sid, () => this.read(sid))
+  }
+
   /**
    * Reads the stored session, changes it and stores it again, with nobody of this process in between. `change` returns
    * `false` to leave the session alone. Resolves with whether it was stored.
    */
   update(sid: string, change: (session: SessionData) => boolean): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      this.#turns.take('exclusive', sid, (done) => {
-        this.#update(sid, change).then(resolve, reject).finally(done)
-      })
+    return this.#exclusively(sid, async () => {
+      const data = await this.read(sid)
+      if (!data) return false
+      const session = this.#inflate(sid, data)
+      if (!change(session)) return false
+      await called((callback) => this.#set(sid, session, callback))
+      return true
     })
   }
 
-  async #update(sid: string, change: (session: SessionData) => boolean): Promise<boolean> {
-    const data = await this.read(sid)
-    if (!data) return false
-    const session = this.#inflate(sid, data)
-    if (!change(session)) return false
-    await called((callback) => this.#set(sid, session, callback))
-    return true
+  #exclusively<T>(sid: string, work: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#turns.take('exclusive', sid, (done) => void work().then(resolve, reject).finally(done))
+    })
   }
 
   /** Stores compute the time to live from the methods of express-session's cookie object; plain data has none. */
@@ -104,27 +127,58 @@ export class GuardedStore {
     return this.#store.createSession({ sessionID: sid, sessionStore: this.#store }, data)
   }
 
-  #guardSave(method: 'set' | 'touch'): void {
-    const original = this.#store[method]!.bind(this.#store)
-    replaceMethod(this.#store, method, (sid: string, session: SessionData, callback?: Callback) =>
+  /** Notes on each request what its session was when it got it. */
+  #guardLoading(): void {
+    const store = this.#store
+    const note = (request: object, loaded: LoadedSession) => Object.assign(request, { [LOADED]: loaded })
+    const createSession = store.createSession?.bind(store)
+    if (createSession) {
+      replaceMethod(store, 'createSession', (request: object, data: SessionData) => {
+        note(request, { data, isNew: false })
+        return createSession(request, data)
+      })
+    }
+    const generate = store.generate?.bind(store)
+    if (generate) {
+      replaceMethod(store, 'generate', (request: object) => {
+        note(request, { data: {}, isNew: true })
+        generate(request)
+      })
+    }
+  }
+
+  #guardSave(): void {
+    replaceMethod(this.#store, 'set', (sid: string, session: SessionData, callback?: Callback) =>
       this.#inTurn('shared', sid, callback, (done) => {
-        if (method === 'touch' || !this.#wantsStored(session)) {
-          return original(sid, this.#observed(sid, session), done)
-        }
-        return this.read(sid)
-          .catch(() => undefined)
-          .then((stored) => original(sid, this.#observed(sid, session, stored), done))
+        if (!this.#wantsStored(sid, session)) return this.#set(sid, this.#observed(sid, session), done)
+        return this.#saveOver(sid, session, done)
       }),
     )
   }
 
-  #wantsStored(session: SessionData): boolean {
-    return [...this.observers].some((observer) => observer.wantsStored(session))
+  async #saveOver(sid: string, session: SessionData, done: Callback): Promise<void> {
+    // Where the store cannot be read, what the request has loaded is the best that is known.
+    const stored = await this.read(sid).catch(() => loadedSession(session)?.data ?? session)
+    await over((callback) => this.#set(sid, this.#observed(sid, session, stored), callback), done)
+  }
+
+  #guardTouch(): void {
+    const original = this.#store.touch?.bind(this.#store)
+    if (!original) return
+    replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) =>
+      this.#inTurn('shared', sid, callback, (done) => original(sid, session, done)),
+    )
+  }
+
+  #wantsStored(sid: string, session: SessionData): boolean {
+    const loaded = loadedSession(session)
+    return [...this.observers].some((observer) => observer.wantsStored(sid, session, loaded))
   }
 
   #observed(sid: string, session: SessionData, stored?: SessionData): SessionData {
+    const loaded = loadedSession(session)
     let observed = session
-    for (const observer of this.observers) observed = observer.onSave(sid, observed, stored)
+    for (const observer of this.observers) observed = observer.onSave(sid, observed, loaded, stored)
     return observed
   }
 
@@ -134,7 +188,7 @@ export class GuardedStore {
       const regenerated = this.#regenerating.has(sid)
       return this.#inTurn('exclusive', sid, callback, async (done) => {
         await this.#tellDestroyed(sid, regenerated)
-        return original(sid, done)
+        await over((callback) => original(sid, callback), done)
       })
     })
   }
@@ -148,11 +202,10 @@ export class GuardedStore {
     const original = this.#store.regenerate?.bind(this.#store)
     if (!original) return
     replaceMethod(this.#store, 'regenerate', (request: { sessionID?: string }, callback: Callback) => {
-      const oldSid = request.sessionID ?? ''
-      this.#regenerating.add(oldSid)
+      const sid = request.sessionID ?? ''
+      this.#regenerating.add(sid)
       return original(request, (...results) => {
-        this.#regenerating.delete(oldSid)
-        for (const observer of this.observers) observer.onRegenerated(oldSid, request.sessionID ?? '')
+        this.#regenerating.delete(sid)
         callback(...results)
       })
     })
@@ -170,12 +223,20 @@ export class GuardedStore {
     let returnLater: ((returned: unknown) => void) | undefined
     this.#turns.take(kind, sid, (done) => {
       began = true
-      const result = finishing(operation, callback, done)
-      if (returnLater) returnLater(result)
-      else returned = result
+      const run = () => finishing(operation, callback, done)
+      if (returnLater) returnLater(Promise.resolve().then(run))
+      else returned = run()
     })
-    return began ? returned : new Promise((resolve) => (returnLater = resolve))
+    if (began) return returned
+    const later = new Promise((resolve) => (returnLater = resolve))
+    // Whoever only gave a callback does not look at the promise.
+    later.catch(ignore)
+    return later
   }
+}
+
+function loadedSession(session: SessionData): LoadedSession | undefined {
+  return (session as { req?: { [LOADED]?: LoadedSession } }).req?.[LOADED]
 }
 
 /** Starts an operation; whichever way it ends, `done` is called, and the callback once. */
@@ -184,10 +245,10 @@ function finishing(
   callback: Callback | undefined,
   done: () => void,
 ): unknown {
-  let over = false
+  let settled = false
   const settle: Callback = (...results) => {
-    if (over) return
-    over = true
+    if (settled) return
+    settled = true
     done()
     callback?.(...results)
   }
@@ -196,33 +257,41 @@ function finishing(
     if (returned instanceof Promise) returned.then(done, settle)
     return returned
   } catch (error) {
+    if (!callback) {
+      done()
+      throw error
+    }
     settle(error)
     return undefined
   }
+}
+
+/** Waits until a store operation is over, which is when it has called back or the promise it returned has settled. */
+async function over(operation: (callback: Callback) => unknown, done: Callback): Promise<void> {
+  try {
+    await new Promise((resolve, reject) => {
+      const returned = operation((error, result) => (error ? reject(error) : resolve(result)))
+      if (returned instanceof Promise) returned.then(resolve, reject)
+    })
+  } catch (error) {
+    done(error)
+    throw error
+  }
+  done()
+}
+
+/** Calls a store's method and waits for its callback, for as long as is reasonable. */
+function called<T>(operation: (callback: Callback) => unknown): Promise<T> {
+  const answer = new Promise<T>((resolve, reject) => {
+    const returned = operation((error, result) => (error ? reject(error) : resolve(result as T)))
+    // A store may report a failure through its promise alone.
+    if (returned instanceof Promise) returned.catch(reject)
+  })
+  return within(STORE_TIMEOUT_MS, answer, () => new Error('The session store did not answer in time'))
 }
 
 function replaceMethod(store: SessionStore, name: string, method: (...args: never[]) => unknown): void {
   Object.defineProperty(store, name, { value: method, configurable: true, writable: true, enumerable: false })
 }
 
-/** Calls a store's method and waits for its callback, for as long as is reasonable. */
-function called<T>(operation: (callback: Callback) => unknown): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => reject(new Error('The session store did not answer in time')),
-      STORE_TIMEOUT_MS,
-    )
-    const settle = (error: unknown, result: unknown) => {
-      clearTimeout(timer)
-      if (error) reject(error)
-      else resolve(result as T)
-    }
-    try {
-      const returned = operation(settle)
-      // A store may report a failure through its promise alone.
-      if (returned instanceof Promise) returned.catch((error) => settle(error, undefined))
-    } catch (error) {
-      settle(error ?? new Error('The session store failed'), undefined)
-    }
-  })
-}
+function ignore(): void {}

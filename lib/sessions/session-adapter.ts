@@ -11,8 +11,11 @@ export interface SessionAdapter {
   readonly seen: unknown
   /** The copy as the session's storage has it now. */
   reread(): Promise<unknown>
-  /** Puts a copy into the session, at login. Resolves when it is stored. */
-  save(copy: unknown): Promise<void>
+  /**
+   * Puts a copy into the session, at login. Resolves when it is stored, with the grants that were stored in its place.
+   * When it rejects the session holds what it held.
+   */
+  save(copy: unknown): Promise<readonly string[]>
   /**
    * Replaces the copy in the session's storage and touches nothing else, neither there nor in the request's session.
    * `replaces` is asked with the copy that is stored at that moment; nobody in this process writes in between.
@@ -22,6 +25,3 @@ export interface SessionAdapter {
   /** Takes the copy out of the request's session and out of the storage, if `clears` says so of what is stored. */
   clear(clears: (stored: unknown) => boolean): Promise<void>
 }
-
-/** Under which name the token manager of a request shows its session adapter to the session layer. */
-export const SESSION = Symbol('session')
