@@ -56,11 +56,14 @@ export class Refresh {
   readonly #need: TokenNeed
   readonly #lease: Lease
   #tokens: TokenSet
+  /** Every token that has been in play, newer and older: none of them may show in an error. */
+  readonly #secrets: string[]
 
   constructor(context: RefreshContext, session: SessionAdapter, tokens: TokenSet, need: TokenNeed) {
     this.#context = context
     this.#session = session
     this.#tokens = tokens
+    this.#secrets = secretsOf(tokens)
     this.#need = need
     this.#lease = new Lease(context.grants, tokens.grantId)
   }
@@ -168,6 +171,7 @@ export class Refresh {
     const { known, copies, emit } = this.#context
     const { grantId, revision } = tokens
     this.#tokens = tokens
+    this.#secrets.push(...secretsOf(tokens))
     known.learn(tokens)
     if (known.ended(grantId)) return this.#tooLate()
     try {
@@ -177,7 +181,7 @@ export class Refresh {
     } catch (error) {
       emit({ type: 'grant_store_failed', grantId, error: error as TokenError })
     }
-    if (!known.ended(grantId)) await storeInSession(this.#context, this.#session, tokens)
+    if (!known.ended(grantId)) await storeInSession(this.#context, this.#session, tokens, this.#secrets)
     if (known.ended(grantId)) await this.#tooLate()
   }
 
@@ -209,7 +213,7 @@ export class Refresh {
     try {
       copy = await this.#session.reread()
     } catch (error) {
-      throw sessionStoreFailed(error, this.#tokens)
+      throw sessionStoreFailed(error, this.#secrets)
     }
     if (known.ended(this.#tokens.grantId)) throw loggedOut()
     this.#take(copies.read(copy))
@@ -225,6 +229,7 @@ export class Refresh {
   #take(found: TokenSet | undefined): void {
     const tokens = newest(this.#tokens, found)
     if (tokens !== this.#tokens) this.#context.known.learn(tokens)
+    this.#secrets.push(...secretsOf(tokens))
     this.#tokens = tokens
   }
 
@@ -241,7 +246,7 @@ export class Refresh {
       throw new TokenError(
         'ERR_GRANT_STORE',
         'The grant store cannot be reached, so no refresh token was spent. Check its connection and try again.',
-        { cause: error, secrets: secretsOf(this.#tokens) },
+        { cause: error, secrets: this.#secrets },
       )
     }
   }
@@ -256,6 +261,7 @@ export async function storeInSession(
   context: Pick<RefreshContext, 'known' | 'copies' | 'emit'>,
   session: SessionAdapter,
   tokens: TokenSet,
+  secrets: readonly string[] = secretsOf(tokens),
 ): Promise<boolean> {
   const { known, copies, emit } = context
   const { grantId, revision } = tokens
@@ -269,16 +275,16 @@ export async function storeInSession(
     await replace().catch(replace)
     return true
   } catch (error) {
-    emit({ type: 'session_write_failed', grantId, error: sessionStoreFailed(error, tokens) })
+    emit({ type: 'session_write_failed', grantId, error: sessionStoreFailed(error, secrets) })
     return false
   }
 }
 
-export function sessionStoreFailed(cause: unknown, tokens?: TokenSet): TokenError {
+export function sessionStoreFailed(cause: unknown, secrets: readonly string[]): TokenError {
   if (cause instanceof TokenError) return cause
   return new TokenError('ERR_SESSION_STORE', 'The session store failed. Nothing was lost; try again later.', {
     cause,
-    secrets: tokens ? secretsOf(tokens) : [],
+    secrets,
   })
 }
 

@@ -21,6 +21,7 @@ import {
   firstTokenSet,
   needKey,
   newest,
+  secretsOf,
   type TokenAnswer,
   type TokenNeed,
   type TokenSet,
@@ -99,7 +100,7 @@ export class TokenManager implements CopyKeeper {
     const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
     known.learn(tokens)
     const displaced = await session.save(copies.write(tokens)).catch((error) => {
-      throw sessionStoreFailed(error, tokens)
+      throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
     })
     const ends = [...new Set([...displaced, ...(previous ? [previous.grantId] : [])])]
     await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
@@ -164,9 +165,11 @@ export class TokenManager implements CopyKeeper {
   }
 
   async #end(grantId: string, why: GrantEnd): Promise<void> {
-    this.#context.known.end(grantId, why)
+    const { known } = this.#context
+    const tokens = known.get(grantId)
+    known.end(grantId, why)
     // A failure was told as an event.
-    await this.#endInGrantStore(grantId, why).catch(() => {})
+    await this.#endInGrantStore(grantId, why, tokens && secretsOf(tokens)).catch(() => {})
   }
 
   #tokensOrThrow(session: SessionAdapter): TokenSet {
@@ -256,6 +259,7 @@ export class TokenManager implements CopyKeeper {
     const { copies, known } = this.#context
     const held = copies.read(session.read())
     const tokens = held && newest(held, known.get(held.grantId))
+    const secrets = [held, tokens].flatMap((set) => (set ? secretsOf(set) : []))
     if (held) known.end(held.grantId, 'logged_out')
     const ends = (copy: unknown): boolean => {
       const grantId = this.grantOf(copy)
@@ -263,18 +267,22 @@ export class TokenManager implements CopyKeeper {
     }
     const [cleared, ended] = await Promise.allSettled([
       session.clear(ends),
-      held ? this.#endInGrantStore(held.grantId, 'logged_out') : undefined,
+      held ? this.#endInGrantStore(held.grantId, 'logged_out', secrets) : undefined,
     ])
     return {
       ...(tokens && {
         tokens: newest(tokens, ended.status === 'fulfilled' ? copies.read(ended.value?.tokens) : undefined),
       }),
       ...(ended.status === 'rejected' && { failure: ended.reason as TokenError }),
-      ...(cleared.status === 'rejected' && { failure: sessionStoreFailed(cleared.reason, tokens) }),
+      ...(cleared.status === 'rejected' && { failure: sessionStoreFailed(cleared.reason, secrets) }),
     }
   }
 
-  async #endInGrantStore(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined> {
+  async #endInGrantStore(
+    grantId: string,
+    why: GrantEnd,
+    secrets: readonly string[] = [],
+  ): Promise<GrantRecord | undefined> {
     const { grants, emit } = this.#context
     try {
       return await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
@@ -282,7 +290,7 @@ export class TokenManager implements CopyKeeper {
       const error = new TokenError(
         'ERR_GRANT_STORE',
         'The grant store could not be told that a grant has ended. In this process it has; others may not know.',
-        { cause },
+        { cause, secrets },
       )
       emit({ type: 'grant_store_failed', grantId, error })
       throw error

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import type { Request } from 'express'
 import session from 'express-session'
+import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { TokenSet } from '../../lib/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
@@ -105,6 +106,22 @@ async function startTwo(): Promise<[Site, Site]> {
     await start({ store: sessions, surroundings: { grants } }),
     await start({ store: sameSessions(sessions), surroundings: { grants } }),
   ]
+}
+
+/** Resolves when the next commit is done and what follows it at once has happened, a look at the session included. */
+function nextCommit(grants: GrantStore): Promise<void> {
+  const { commit } = grants
+  return new Promise((resolve) => {
+    grants.commit = async (...args) => {
+      const state = await commit.apply(grants, args)
+      void someTurnsOfTheLoop().then(resolve)
+      return state
+    }
+  })
+}
+
+async function someTurnsOfTheLoop(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((next) => setImmediate(next))
 }
 
 type Deed = (request: Request) => unknown
@@ -474,6 +491,36 @@ describe('S36 the session is gone, then a slow request saves its old session: no
     await answer
     await expectLoggedOut(site, old)
   })
+
+  it('S36 regenerate() without the data, while the store is slow: a refresh does not bring the old session back', async () => {
+    const grants = memoryGrantStore()
+    const site = await start({ surroundings: { grants } })
+    const tab = await loggedIn(site)
+    const old = tab.clone()
+    const gone = held(createGate())
+    site.handle('/end', async (request) => {
+      await regenerated(request)
+      await gone.pass()
+    })
+    site.clock.advance(HOUR_MS)
+    const answer = held(server.holdAnswer())
+    const token = old.get('/token')
+    await answer.reached
+    const destroying = held(site.store.hold('destroy'))
+    const end = tab.get('/end')
+    await destroying.reached
+    const writing = held(site.store.hold('set'))
+    const committed = nextCommit(grants)
+    answer.release()
+    await committed
+    destroying.release()
+    await gone.reached
+    writing.release()
+    await token
+    expect(await site.stored(old)).toBeUndefined()
+    gone.release()
+    await end
+  })
 })
 
 describe('the app takes the tokens out by hand', () => {
@@ -486,9 +533,43 @@ describe('the app takes the tokens out by hand', () => {
     await tab.get('/out')
     await expectLoggedOut(site, tab)
   })
+
+  it('by store.set() of a session without them: the next request that saves does not bring them back', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.handle('/views', (request) => {
+      request.session.views = 7
+    })
+    await tab.get('/views')
+    const sid = decodeURIComponent(tab.cookie('connect.sid')!).slice(2).split('.')[0]!
+    const { tokens: _, ...rest } = (await site.stored(tab)) as { tokens: unknown; cookie: never }
+    await new Promise((resolve) => site.store.store.set(sid, rest, resolve))
+    await expectLoggedOut(site, tab)
+  })
+
+  it('in a route in front of sessionTokens(): they stay out', async () => {
+    const site = await start({
+      before(request, response, next) {
+        if (request.path !== '/out') return next()
+        delete request.session.tokens
+        response.json(null)
+      },
+    })
+    const tab = await loggedIn(site)
+    await tab.get('/out')
+    await expectLoggedOut(site, tab)
+  })
 })
 
 describe('logout in one process', () => {
+  it('the next request in another, which saves its session, does not bring the tokens back', async () => {
+    const [one, other] = await startTwo()
+    const tab = await loggedIn(one)
+    const tabThere = other.visitorOf(tab)
+    expect(await tabThere.post('/logout')).toMatchObject(ok)
+    await expectLoggedOut(one, tab)
+  })
+
   it('a slow request in another that saves its old session: its tokens are not refreshed', async () => {
     const [one, other] = await startTwo()
     const tab = await loggedIn(one)
@@ -608,6 +689,30 @@ describe('S37 login as another user during a refresh: the old result is not writ
       await expectLoggedIn(site, tab, bob)
     },
   )
+  it('S37 the old user saves her session while the login is being stored', async () => {
+    const site = await start()
+    const tab = await loggedIn(site, 'alice')
+    const alice = await tokensIn(site, tab)
+    const saving = createGate()
+    const slow = held(
+      site.slow('/slow', (request) => {
+        void saving.pass()
+        return saved(request)
+      }),
+    )
+    const answer = tab.get('/slow')
+    await slow.reached
+    const write = held(site.store.holdAnswer('set'))
+    const login = site.login(tab, 'bob')
+    await write.reached
+    slow.release()
+    await saving.reached
+    write.release()
+    await Promise.all([login, answer])
+    const bob = await tokensIn(site, tab)
+    expect(bob.grantId).not.toBe(alice.grantId)
+    await expectLoggedIn(site, tab, bob)
+  })
 
   /** The tokens of a login by a browser that the authorization server knows: it goes on with the grant that it has. */
   async function loginAgain(refreshToken: string): Promise<Record<string, string>> {
@@ -647,6 +752,27 @@ describe('S37 login as another user during a refresh: the old result is not writ
       gate.release()
       await token
       await expectLoggedIn(site, tab, second)
+    },
+  )
+
+  it.each(['hold', 'holdAnswer'] as const)(
+    'S37 during %s() the same user logs in again in another process: the new login survives',
+    async (point) => {
+      const [one, other] = await startTwo()
+      const tab = await loggedIn(one, 'alice')
+      const first = await tokensIn(one, tab)
+      other.handle('/login-again', (request) => request.tokens.acquire(request.body))
+      const parameters = await loginAgain(first.refreshToken)
+      other.clock.advance(HOUR_MS)
+      one.clock.advance(HOUR_MS)
+      const gate = held(server[point](({ grantType }) => grantType === 'refresh_token'))
+      const token = tab.get('/token')
+      await gate.reached
+      expect(await other.visitorOf(tab).post('/login-again', parameters)).toMatchObject(ok)
+      const second = await tokensIn(one, tab)
+      gate.release()
+      await token
+      await expectLoggedIn(one, tab, second)
     },
   )
 })

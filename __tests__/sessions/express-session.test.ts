@@ -10,6 +10,7 @@ import { expressVersions } from '../helpers/app.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { testClock } from '../helpers/clock.js'
+import { createGate } from '../helpers/gate.js'
 import { type Site, type SiteOptions, startSite, tokensIn } from '../helpers/site.js'
 import { sessionIdOf } from '../helpers/stores.js'
 
@@ -367,6 +368,44 @@ describe('an app that names its sessions itself', () => {
     expect(await tab.get('/token')).toMatchObject(loggedOut)
     expect(await site.storedTokens(tab)).toBeUndefined()
   })
+
+  it('has no tokens after regenerate() without the data, though a slow request saves its old session', async () => {
+    const site = await start(byDevice)
+    const tab = await loggedIn(site)
+    site.handle('/again', async (request) => {
+      await regenerated(request)
+      request.session.user = 'nobody'
+    })
+    const slow = site.slow('/slow', (request) => {
+      request.session.views = 7
+    })
+    const answer = tab.get('/slow')
+    await slow.reached
+    expect(await tab.get('/again')).toMatchObject(ok)
+    slow.release()
+    await answer
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+  })
+
+  it('has the tokens of the next user, though a slow request saves the session of the one before', async () => {
+    const site = await start(byDevice)
+    const tab = await loggedIn(site, 'alice')
+    const alice = await site.storedTokens(tab)
+    site.handle('/login', async (request) => {
+      await regenerated(request)
+      await request.tokens.set(request.body)
+    })
+    const slow = site.slow('/slow', (request) => {
+      request.session.views = 7
+    })
+    const answer = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'bob')
+    slow.release()
+    await answer
+    expect((await site.storedTokens(tab))?.grantId).not.toBe(alice?.grantId)
+    expect(await tab.get('/token')).toMatchObject(ok)
+  })
 })
 
 describe('two sessionTokens() over the same session', () => {
@@ -443,5 +482,51 @@ describe('two sessionTokens() over the same session', () => {
     expect(await tab.get('/token')).toMatchObject(loggedOut)
     expect(await tab.get('/other/token')).toMatchObject(loggedOut)
     expect(await site.storedTokens(tab)).toBeUndefined()
+  })
+
+  it('on different paths, with one key: delete req.session.tokens on one path is a logout for both', async () => {
+    const clock = testClock()
+    const surroundings = { clock, known: new KnownGrants(clock), grants: memoryGrantStore() }
+    const { clientId, clientSecret } = server.clients.client_secret_basic
+    const options = {
+      tokenEndpoint: server.tokenEndpoint,
+      clientId,
+      clientAuthentication: clientSecretBasic(clientSecret),
+    }
+    const onPath = middlewareOf(mount(options, surroundings))
+    const site = await start({
+      surroundings,
+      before(request, response, next) {
+        if (!request.path.startsWith('/other/')) return next()
+        onPath(request, response, (error) => {
+          if (error || request.path !== '/other/out') return next(error)
+          delete request.session.tokens
+          response.json(null)
+        })
+      },
+    })
+    const tab = await loggedIn(site)
+    await tab.get('/other/out')
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+    expect(await site.storedTokens(tab)).toBeUndefined()
+  })
+})
+
+describe('middleware.close()', () => {
+  it('leaves the store to others: sessions are saved as they are', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const gate = createGate()
+    site.handle('/count', async (request) => {
+      request.session.views = 7
+      await gate.pass()
+    })
+    const count = tab.get('/count')
+    await gate.reached
+    await refresh(site, tab)
+    await site.middleware.close()
+    gate.release()
+    expect(await count).toMatchObject(ok)
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
   })
 })

@@ -392,6 +392,22 @@ describe('destroying a session', () => {
     expect(await readSession(store, 'one')).toBeUndefined()
   })
 
+  it('makes an update wait until it is over: the session does not come back', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const destroying = recording.hold('destroy')
+    const gone = destroy(store, 'one')
+    await destroying.reached
+    const writing = recording.hold('set')
+    const update = guard.update('one', mark(1))
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+    destroying.release()
+    await gone
+    writing.release()
+    await update
+    expect(await readSession(store, 'one')).toBeUndefined()
+  })
+
   it('fails as the store fails, though its callback is the only one to hear', async () => {
     const { recording, store } = guarded()
     recording.failNext('destroy', 1, new Error('no connection'))
@@ -426,5 +442,66 @@ describe('destroying a session', () => {
       ['two', false],
       ['one', false],
     ])
+  })
+})
+
+describe('a call whose outcome nobody waits for', () => {
+  /** A store whose methods throw while it is broken, and what became of it in the process. */
+  function breakable() {
+    const unhandled: unknown[] = []
+    const listener = (reason: unknown) => void unhandled.push(reason)
+    process.on('unhandledRejection', listener)
+    const store = new session.MemoryStore()
+    let broken = false
+    for (const method of ['set', 'destroy'] as const) {
+      const original = store[method] as (...args: unknown[]) => unknown
+      Object.assign(store, {
+        [method](...args: unknown[]) {
+          if (broken) throw new Error('broken')
+          return original.apply(store, args)
+        },
+      })
+    }
+    return {
+      store,
+      guard: guardedStore(store as unknown as SessionStore),
+      unhandled,
+      break: () => {
+        broken = true
+      },
+      stop: () => process.off('unhandledRejection', listener),
+    }
+  }
+
+  it.each(['set', 'destroy'] as const)(
+    'and that waited for its turn: %s() that throws harms nobody',
+    async (method) => {
+      const { store, guard, unhandled, break: breakNow, stop } = breakable()
+      try {
+        await set(store, 'one', data())
+        const updating = createGate()
+        const update = guard.update('one', () => {
+          void updating.pass()
+          return false
+        })
+        const heard = new Promise((resolve) =>
+          method === 'set' ? store.set('one', data(), resolve) : store.destroy('one', resolve),
+        )
+        breakNow()
+        await update
+        expect(await heard).toMatchObject({ message: 'broken' })
+        for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+        expect(unhandled).toEqual([])
+      } finally {
+        stop()
+      }
+    },
+  )
+
+  it('set() without a callback that throws still throws', async () => {
+    const { store, break: breakNow, stop } = breakable()
+    stop()
+    breakNow()
+    expect(() => store.set('one', data())).toThrow('broken')
   })
 })
