@@ -105,18 +105,28 @@ function bareError(error: unknown, secrets: readonly string[]): Error {
   return bare
 }
 
-/** Replaces every occurrence of a secret, as it is or URL-encoded, by `[redacted]`. */
+/** Replaces every occurrence of a secret, in each form that {@link echoesOf} knows, by `[redacted]`. */
 export function redact(text: string, secrets: readonly string[]): string {
-  let clean = text
-  // The longest first: a secret may be part of another one.
-  for (const secret of secrets.toSorted((a, b) => b.length - a.length)) {
-    if (secret === '') continue
-    const forms = [
-      secret,
-      encodeURIComponent(secret.toWellFormed()),
-      new URLSearchParams([['', secret]]).toString().slice(1),
-    ]
-    for (const form of forms) clean = clean.replaceAll(form, '[redacted]')
-  }
-  return clean
+  const forms = new Set(secrets.filter((secret) => secret !== '').flatMap(echoesOf))
+  // The longest first: a secret, or a form of one, may be part of another one.
+  return [...forms]
+    .sort((a, b) => b.length - a.length)
+    .reduce((clean, form) => clean.replaceAll(form, '[redacted]'), text)
+}
+
+/** How a secret that is quoted may be written: as it is, URL-encoded, half decoded, or in JSON (within JSON). */
+function echoesOf(secret: string): string[] {
+  const component = encodeURIComponent(secret.toWellFormed())
+  const field = new URLSearchParams([['', secret]]).toString().slice(1)
+  const json = inJson(secret)
+  const encoded = [component, field].flatMap((form) => [form, lowerCaseOctets(form)])
+  return [secret, secret.replaceAll(' ', '+'), json, inJson(json), ...encoded]
+}
+
+function inJson(text: string): string {
+  return JSON.stringify(text).slice(1, -1)
+}
+
+function lowerCaseOctets(encoded: string): string {
+  return encoded.replace(/%../g, (octet) => octet.toLowerCase())
 }

@@ -45,6 +45,8 @@ const NEXT = {
 const ASSERTION = new UnsecuredJWT({ sub: 'assertion of the platform' }).encode()
 const CODE = 'code-of-the-authorization & more'
 const VERIFIER = 'verifier-of-the-authorization'
+/** A refresh token that JSON escapes. */
+const QUOTED = 'quoted-refresh-token "of" the \\ login'
 const PASSWORD = 'password of the user + more'
 
 const tokensIn = ({ access_token, refresh_token, id_token }: typeof LOGIN) => [
@@ -52,7 +54,16 @@ const tokensIn = ({ access_token, refresh_token, id_token }: typeof LOGIN) => [
   refresh_token,
   id_token,
 ]
-const SECRETS = [...tokensIn(LOGIN), ...tokensIn(NEXT), clientSecret, ASSERTION, CODE, VERIFIER, PASSWORD]
+const SECRETS = [
+  ...tokensIn(LOGIN),
+  ...tokensIn(NEXT),
+  QUOTED,
+  clientSecret,
+  ASSERTION,
+  CODE,
+  VERIFIER,
+  PASSWORD,
+]
 
 /** A secret as it may turn up: as it is, URL-encoded, in JSON, or somewhere in Base64. */
 function formsOf(secret: string): string[] {
@@ -133,9 +144,12 @@ interface Situation {
 /** Everything that a server was told, as it may quote it. */
 const echo = (parameters: URLSearchParams) => `${parameters} ${[...parameters.values()].join(' ')}`
 
-/** A failure of a store that quotes what it was given or has. */
+/** A failure of a store that quotes what it was given or has: as it is, as a JSON record, and in a query. */
 function talkative(...answers: (typeof LOGIN)[]): Error {
-  const message = `failed with ${answers.map((answer) => tokensIn(answer).join(' '))} ${JSON.stringify(answers)}`
+  const tokens = answers.flatMap(tokensIn)
+  const query = new URLSearchParams(tokens.map((token) => ['token', token]))
+  const records = JSON.stringify(answers)
+  const message = `failed with ${tokens.join(' ')} ${records} ${JSON.stringify({ records })} ${query}`
   return Object.assign(new Error(message), { code: 'E_STORE', rows: answers })
 }
 
@@ -264,6 +278,13 @@ const situations: [name: string, situation: Situation][] = [
     {
       prepare: ({ site }) => site.store.failNext('set', 1, talkative(NEXT)),
       act: (request) => request.tokens.set(NEXT),
+    },
+  ],
+  [
+    'a session store that takes no login, and whose record of it is JSON',
+    {
+      prepare: ({ site }) => site.store.failNext('set', 1, talkative({ ...NEXT, refresh_token: QUOTED })),
+      act: (request) => request.tokens.set({ ...NEXT, refresh_token: QUOTED }),
     },
   ],
   [

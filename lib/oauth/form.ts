@@ -61,14 +61,7 @@ export function secretsOfRequest(form: Form, client: ClientCredentials): string[
     value,
     value.split(' ').at(-1) ?? '',
   ])
-  return [...inForm, ...inHeaders, ...(client.secrets ?? [])].flatMap(echoesOf)
-}
-
-/** How a server may write a secret that it quotes: as it is, half decoded, or in JSON. */
-function echoesOf(secret: string): string[] {
-  const encoded = encodeURIComponent(secret.toWellFormed())
-  const lowerCase = encoded.replace(/%../g, (octet) => octet.toLowerCase())
-  return [secret, secret.replaceAll(' ', '+'), JSON.stringify(secret).slice(1, -1), lowerCase]
+  return [...inForm, ...inHeaders, ...(client.secrets ?? [])]
 }
 
 function entries(parameters: FormParameters, names: readonly string[]): [string, string][] {
