@@ -256,6 +256,27 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
     })
   })
 
+  it.each<[string, number]>([
+    ['temporarily_unavailable', 400],
+    ['temporarily_unavailable', 403],
+    ['server_error', 400],
+    ['server_error', 401],
+  ])('S41 %s (%i) is to be tried again', async (error, status) => {
+    const oracle = await server((_, response) =>
+      json(response, { error, error_description: 'later' }, status, { 'retry-after': '5' }),
+    )
+    const failed = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(failed).toMatchObject({
+      code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+      status: 503,
+      retryable: true,
+      retryAfterMs: 5000,
+      error,
+      errorDescription: 'later',
+    })
+    expect(wire?.requests).toHaveLength(1)
+  })
+
   it('passes on another error, with its description', async () => {
     const oracle = await server((_, response) =>
       json(response, { error: 'invalid_scope', error_description: 'no such scope' }, 400),

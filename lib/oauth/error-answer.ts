@@ -7,6 +7,9 @@ const MAX_RETRY_AFTER_MS = 60 * 60 * 1000
 const MAX_ERROR_LENGTH = 64
 const MAX_DESCRIPTION_LENGTH = 500
 
+/** Those of RFC 6749 §4.1.2.1 that stand for a 503 and a 500, and that some servers send with a 4xx status. */
+const UNAVAILABLE = new Set(['temporarily_unavailable', 'server_error'])
+
 /** The error codes of RFC 6749 §5.2, RFC 7009 §2.2.1 and RFC 8707 §2. They are shown whatever the secrets are. */
 const CODES = new Set([
   'invalid_request',
@@ -17,6 +20,7 @@ const CODES = new Set([
   'unsupported_token_type',
   'invalid_scope',
   'invalid_target',
+  ...UNAVAILABLE,
 ])
 
 /** What an answer is judged by. */
@@ -105,7 +109,7 @@ function oauthError(fields: Fields, answer: HttpAnswer, { what, secrets, now }: 
 function codeOf(error: string) {
   if (error === 'invalid_grant') return 'ERR_REAUTHENTICATION_REQUIRED'
   if (error === 'invalid_client' || error === 'unauthorized_client') return 'ERR_CLIENT_REJECTED'
-  return 'ERR_TOKEN_ENDPOINT'
+  return UNAVAILABLE.has(error) ? 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' : 'ERR_TOKEN_ENDPOINT'
 }
 
 /** `Retry-After` in milliseconds: seconds or an HTTP date (RFC 9110 §10.2.3), an hour at most. */
