@@ -1,6 +1,8 @@
 import { describe, expect, it } from '@jest/globals'
+import supertest from 'supertest'
 import { ConfigurationError, clientSecretBasic, memoryGrantStore, sessionTokens } from '../lib/index.js'
 import { checkedOptions } from '../lib/options.js'
+import { expressVersions } from './helpers/app.js'
 
 const valid = {
   issuer: 'https://idp.example.com',
@@ -61,6 +63,11 @@ describe('sessionTokens(options)', () => {
   it.each<[string, object, RegExp]>([
     ['both issuer and tokenEndpoint', { ...valid, ...endpoints }, /Keep `issuer` if .* else `tokenEndpoint`/],
     ['neither', withoutServer, /Give the issuer URL, e\.g\. issuer: "https:.*or tokenEndpoint/],
+    [
+      'a refreshEndpoint alone',
+      { ...withoutServer, refreshEndpoint: 'https://a/refresh' },
+      /Give the issuer URL, e\.g\. issuer: "https:.*or tokenEndpoint/,
+    ],
     [
       'an issuer that is no URL',
       { ...valid, issuer: 'idp.example.com' },
@@ -170,16 +177,43 @@ describe('sessionTokens(options)', () => {
     ['sessionKey', { sessionKey: 'id' }],
     ['sessionKey', { sessionKey: 'save' }],
     ['sessionKey', { sessionKey: 'regenerate' }],
-    ['property', { property: 'session' }],
-    ['property', { property: 'sessionID' }],
-    ['property', { property: 'sessionStore' }],
-    ['property', { property: 'headers' }],
-    ['property', { property: 'url' }],
+    ...[
+      ...['session', 'sessionID', 'sessionStore', 'cookies', 'signedCookies', 'secret', 'body'],
+      ...['headers', 'url', 'method', 'socket', 'rawHeaders', 'httpVersion', 'aborted', 'complete'],
+      ...['pipe', 'on', 'once', 'emit', 'destroy', 'read', 'readable', 'trailers', 'setTimeout', '_events'],
+    ].map((property): [string, object] => ['property', { property }]),
   ])('refuses a %s that is in use: %j', (name, wrong) => {
     const value = Object.values(wrong)[0]
     expect(thrownBy({ ...valid, ...wrong }).message).toBe(
       `\`${name}\` must not be '${value}', which is in use. Choose another, e.g. 'tokens'.`,
     )
+  })
+
+  it.each(expressVersions)('refuses every property that a request of %s has', async (_, express) => {
+    const app = express()
+    const router = express.Router()
+    let names: string[] = []
+    router.get('/:id', (request, response) => {
+      names = namesIn(request)
+      response.end()
+    })
+    app.use('/routed', express.json(), router)
+    await supertest(app).get('/routed/1').expect(200)
+    expect(names).toEqual(
+      expect.arrayContaining(['get', 'query', 'params', 'route', 'baseUrl', 'pipe', 'on']),
+    )
+    const taken = names.filter((property) => {
+      try {
+        return checkedOptions({ ...valid, property })
+      } catch {
+        return false
+      }
+    })
+    expect(taken).toEqual([])
+  })
+
+  it.each(['user', 'oauth', 'auth', 'accessTokens'])('takes the property %s', (property) => {
+    expect(checkedOptions({ ...valid, property }).property).toBe(property)
   })
 
   describe.each(['sessionKey', 'property'])('%s', (name) => {
@@ -229,6 +263,10 @@ describe('sessionTokens(options)', () => {
     expect(sessionTokens(options)).toHaveLength(3)
   })
 })
+
+function namesIn(object: object | null): string[] {
+  return object ? [...Object.getOwnPropertyNames(object), ...namesIn(Object.getPrototypeOf(object))] : []
+}
 
 function methodsOf(grants: ReturnType<typeof memoryGrantStore>): object {
   const names = Object.getOwnPropertyNames(Object.getPrototypeOf(grants)) as (keyof typeof grants)[]

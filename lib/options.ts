@@ -1,8 +1,9 @@
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
 import { ConfigurationError } from './errors.js'
 import type { TokenEventListener } from './events.js'
 import type { GrantStore } from './grants/grant-store.js'
 import type { ClientAuthentication } from './oauth/client-authentication.js'
-import { endpointUrl } from './oauth/endpoint-url.js'
 import type { HttpOptions } from './oauth/http.js'
 import { closestTo } from './spelling.js'
 
@@ -98,19 +99,26 @@ const RESERVED_SESSION_KEYS = [
   'regenerate',
   'resetMaxAge',
 ]
+/** What Express, its routers and its usual middleware keep on a request. Node's own names a request tells itself. */
 const RESERVED_PROPERTIES = [
-  'session',
-  'sessionID',
-  'sessionStore',
-  'res',
-  'app',
-  'next',
-  'headers',
-  'url',
-  'method',
+  ...['app', 'baseUrl', 'next', 'originalUrl', 'params', 'res', 'route'],
+  ...[
+    'accepts',
+    'acceptsCharset',
+    'acceptsCharsets',
+    'acceptsEncoding',
+    'acceptsEncodings',
+    'acceptsLanguage',
+  ],
+  ...['acceptsLanguages', 'get', 'header', 'is', 'param', 'range', '_parsedUrl'],
+  ...['fresh', 'host', 'hostname', 'ip', 'ips', 'path', 'protocol', 'query', 'secure', 'stale', 'subdomains'],
+  ...['xhr', 'body', 'cookies', 'secret', 'signedCookies', 'session', 'sessionID', 'sessionStore'],
 ]
 
-/** The options with their defaults. Throws a {@link ConfigurationError} that says what to change. */
+/**
+ * The options with their defaults. Throws a {@link ConfigurationError} that says what to change. The URLs are checked
+ * where they are used, by `authorizationServer()`.
+ */
 export function checkedOptions(options: SessionTokensOptions) {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError(
@@ -128,7 +136,7 @@ export function checkedOptions(options: SessionTokensOptions) {
   return {
     ...options,
     sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
-    property: checkedName(options.property, 'property', RESERVED_PROPERTIES),
+    property: checkedProperty(options.property),
     leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0),
     timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1),
     refreshTimeoutMs: checkedDuration(options.refreshTimeoutMs, 'refreshTimeoutMs', 30_000, 1),
@@ -158,9 +166,6 @@ function checkServer(options: SessionTokensOptions): void {
       'Neither `issuer` nor `tokenEndpoint` is given. Give the issuer URL, e.g. issuer: "https://idp.example.com", ' +
         'or tokenEndpoint (and revocationEndpoint).',
     )
-  }
-  for (const name of ['issuer', 'tokenEndpoint', 'refreshEndpoint', 'revocationEndpoint'] as const) {
-    if (options[name] !== undefined) endpointUrl(options[name], name)
   }
 }
 
@@ -195,17 +200,26 @@ function checkHttp(http: HttpOptions): void {
   refuseUnknown(http, HTTP_OPTIONS, '`http`')
 }
 
+/** The name under which a request has the token manager. */
+export function checkedProperty(value: unknown): string {
+  const property = checkedName(value, 'property', RESERVED_PROPERTIES)
+  if (property in new IncomingMessage(new Socket())) throw inUse('property', property)
+  return property
+}
+
 function checkedName(value: unknown, name: string, reserved: readonly string[]): string {
   if (value === undefined) return 'tokens'
   if (typeof value !== 'string' || value === '' || value in Object.prototype) {
     throw new ConfigurationError(`\`${name}\` must be a name, e.g. ${name}: 'tokens'.`)
   }
-  if (reserved.includes(value)) {
-    throw new ConfigurationError(
-      `\`${name}\` must not be '${value}', which is in use. Choose another, e.g. 'tokens'.`,
-    )
-  }
+  if (reserved.includes(value)) throw inUse(name, value)
   return value
+}
+
+function inUse(name: string, value: string): ConfigurationError {
+  return new ConfigurationError(
+    `\`${name}\` must not be '${value}', which is in use. Choose another, e.g. 'tokens'.`,
+  )
 }
 
 function checkedDuration(value: unknown, name: string, fallback: number, least: number): number {

@@ -292,12 +292,62 @@ describe('requireTokens(options)', () => {
     '/\\evil.example',
     'http://login.example',
     'javascript:x',
+    'https://',
+    'https:///login',
+    'https:\\\\login.example',
+    'https://?client=web',
+    'https://login example/',
     5,
     null,
+    ['/login'],
   ])('refuses the loginPath %p', (loginPath) => {
     const message = "`loginPath` must be a path such as '/login', or an absolute https URL."
     expect(() => requireTokens({ loginPath: loginPath as string })).toThrow(ConfigurationError)
     expect(() => requireTokens({ loginPath: loginPath as string })).toThrow(message)
+  })
+
+  it.each([null, 'orders.read', 5, true, () => {}])('refuses %p instead of an object', (options) => {
+    const message = "requireTokens() takes an object: requireTokens({ loginPath: '/login' })."
+    expect(() => requireTokens(options as object)).toThrow(new ConfigurationError(message))
+    expect(() => requireTokens(options as object)).toThrow(ConfigurationError)
+  })
+
+  const notTexts = ['', null, 5, ['a'], {}]
+
+  describe.each(['scope', 'resource', 'returnToParameter'])('%s', (name) => {
+    it.each(notTexts)('refuses %p', (value) => {
+      const make = () => requireTokens({ [name]: value })
+      expect(make).toThrow(ConfigurationError)
+      expect(make).toThrow(`\`${name}\` must be a string that is not empty, e.g. ${name}: '`)
+    })
+  })
+
+  it.each(notTexts)('refuses the property %p', (property) => {
+    const make = () => requireTokens({ property: property as string })
+    expect(make).toThrow(ConfigurationError)
+    expect(make).toThrow("`property` must be a name, e.g. property: 'tokens'.")
+  })
+
+  it('refuses a property that no sessionTokens() can have', () => {
+    expect(() => requireTokens({ property: 'session' })).toThrow("`property` must not be 'session'")
+  })
+
+  it.each([NaN, -1, Infinity, '60000', null, 1n])('refuses the minValidityMs %p', (minValidityMs) => {
+    const make = () => requireTokens({ minValidityMs: minValidityMs as number })
+    expect(make).toThrow(ConfigurationError)
+    expect(make).toThrow(
+      '`minValidityMs` must be a number of milliseconds from 0, e.g. minValidityMs: 60000.',
+    )
+  })
+
+  it.each([
+    undefined,
+    {},
+    { minValidityMs: 0 },
+    { scope: undefined, loginPath: undefined, property: undefined },
+    { scope: 'a b', resource: 'https://api.example.com', returnToParameter: 'next', property: 'oauth' },
+  ] as (RequireTokensOptions | undefined)[])('takes %j', (options) => {
+    expect(requireTokens(options)).toHaveLength(3)
   })
 
   it.each(['/', '/login', '/login?x=1', 'https://login.example/'])('takes the loginPath %p', (loginPath) => {

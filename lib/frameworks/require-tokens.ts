@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ConfigurationError, TokenError } from '../errors.js'
-import { refuseUnknown } from '../options.js'
+import { checkedProperty, refuseUnknown } from '../options.js'
 import { RequestTokens } from '../session-tokens.js'
 import type { TokenNeed } from '../token-set.js'
 
@@ -21,6 +21,8 @@ type Next = (error?: unknown) => void
 type GuardedRequest = IncomingMessage & { originalUrl?: string; [property: string]: unknown }
 
 const OPTIONS = ['scope', 'resource', 'minValidityMs', 'loginPath', 'returnToParameter', 'property'] as const
+/** The options that are texts, each with an example. */
+const TEXTS = { scope: 'orders.read', resource: 'https://api.example.com', returnToParameter: 'returnTo' }
 
 /**
  * Guards a route: the handler runs with a fresh access token at hand, or not at all. What is asked for here is the
@@ -33,11 +35,9 @@ const OPTIONS = ['scope', 'resource', 'minValidityMs', 'loginPath', 'returnToPar
  * app.get('/orders', requireTokens({ scope: 'orders.read', loginPath: '/login' }), handler)
  */
 export function requireTokens(options: RequireTokensOptions = {}) {
-  refuseUnknown(options, OPTIONS, 'requireTokens()')
-  const { loginPath, returnToParameter = 'returnTo', property = 'tokens', ...need } = options
-  if (loginPath !== undefined && !isPathOrUrl(loginPath)) {
-    throw new ConfigurationError("`loginPath` must be a path such as '/login', or an absolute https URL.")
-  }
+  checkOptions(options)
+  const { loginPath, returnToParameter = 'returnTo', property: _, ...need } = options
+  const property = checkedProperty(options.property)
 
   return async function requireTokensMiddleware(
     request: IncomingMessage,
@@ -65,8 +65,36 @@ export function requireTokens(options: RequireTokensOptions = {}) {
   }
 }
 
-function isPathOrUrl(path: string): boolean {
-  return /^\/(?![/\\])/.test(path) || /^https:\/\//.test(path)
+function checkOptions(options: RequireTokensOptions): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError("requireTokens() takes an object: requireTokens({ loginPath: '/login' }).")
+  }
+  refuseUnknown(options, OPTIONS, 'requireTokens()')
+  const { loginPath, minValidityMs } = options
+  for (const [name, example] of Object.entries(TEXTS)) {
+    const value: unknown = options[name as keyof typeof TEXTS]
+    if (value !== undefined && (typeof value !== 'string' || value === '')) {
+      throw new ConfigurationError(
+        `\`${name}\` must be a string that is not empty, e.g. ${name}: '${example}'. Leave it out if there is none.`,
+      )
+    }
+  }
+  if (minValidityMs !== undefined && !(Number.isFinite(minValidityMs) && minValidityMs >= 0)) {
+    throw new ConfigurationError(
+      '`minValidityMs` must be a number of milliseconds from 0, e.g. minValidityMs: 60000.',
+    )
+  }
+  if (loginPath !== undefined && !isPath(loginPath) && !isHttpsUrl(loginPath)) {
+    throw new ConfigurationError("`loginPath` must be a path such as '/login', or an absolute https URL.")
+  }
+}
+
+function isPath(path: unknown): boolean {
+  return typeof path === 'string' && /^\/(?![/\\])/.test(path)
+}
+
+function isHttpsUrl(url: unknown): boolean {
+  return typeof url === 'string' && /^https:\/\/[^/\\]/.test(url) && URL.canParse(url)
 }
 
 /** Whether a browser asks for a page to show, rather than a script for data. */
@@ -79,7 +107,7 @@ function asksForPage(request: IncomingMessage): boolean {
 
 function redirectToLogin(response: ServerResponse, loginPath: string, parameter: string, path: string): void {
   // A path of two slashes would be another host to a browser that is sent there later.
-  const returnTo = isPathOrUrl(path) && path.startsWith('/') ? path : '/'
+  const returnTo = isPath(path) ? path : '/'
   const separator = loginPath.includes('?') ? '&' : '?'
   const location = `${loginPath}${separator}${new URLSearchParams({ [parameter]: returnTo })}`
   response.writeHead(302, { Location: location, 'Cache-Control': 'no-store' })

@@ -57,10 +57,10 @@ export interface AuthorizationServerOptions {
 type Endpoint = 'token' | 'refresh' | 'revocation'
 
 /**
- * Speaks to an authorization server over HTTP. Sends nothing until it is asked to.
+ * Speaks to an authorization server over HTTP. Sends nothing until it is asked to. Which options are needed is checked
+ * by `sessionTokens()`.
  *
- * @throws `ConfigurationError` when an option is missing, or an endpoint is neither https nor on the loopback
- *   interface.
+ * @throws `ConfigurationError` when a URL is none that secrets may be sent to, such as one without https.
  *
  * @example
  * const server = authorizationServer({
@@ -90,7 +90,7 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
     return known ?? tokenEndpoint(signal)
   }
 
-  // The options were checked for one of the two.
+  // There is the one or the other: `sessionTokens()` checks that.
   async function tokenEndpoint(signal: AbortSignal): Promise<string> {
     return (await found(explicit.token, (it) => it.tokenEndpoint, signal)) as string
   }
@@ -133,22 +133,9 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
   }
 }
 
+/** The endpoints that were given. The issuer is checked with them: its metadata is fetched there. */
 function checkedEndpoints(options: AuthorizationServerOptions) {
-  const { issuer, tokenEndpoint, refreshEndpoint, revocationEndpoint, clientId, clientAuthentication } =
-    options
-  if (typeof clientId !== 'string' || clientId === '') {
-    throw new ConfigurationError(
-      'clientId must be a string that is not empty: the id the client is registered by',
-    )
-  }
-  if (typeof clientAuthentication !== 'function') {
-    throw new ConfigurationError(
-      'clientAuthentication must be a function, such as clientSecretBasic(secret), privateKeyJwt(key) or publicClient()',
-    )
-  }
-  if (issuer === undefined && tokenEndpoint === undefined) {
-    throw new ConfigurationError('Give issuer, to find the endpoints by its metadata, or tokenEndpoint')
-  }
+  const { issuer, tokenEndpoint, refreshEndpoint, revocationEndpoint } = options
   if (issuer !== undefined) issuerUrl(issuer)
   const checked = (url: string | undefined, option: string) =>
     url === undefined ? url : endpointUrl(url, option)
