@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
+import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import {
@@ -75,6 +76,11 @@ async function failure(call: Promise<unknown>): Promise<AxiosError & { code: str
   )
   expect(settled).toHaveProperty('error')
   return (settled as { error: AxiosError & { code: string } }).error
+}
+
+/** So many turns of the event loop. */
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await setImmediate()
 }
 
 const sessionToken = async () => (await site.storedTokens(browser))!.accessTokens[0]!.token
@@ -192,6 +198,11 @@ describe('when the API refuses the token', () => {
       '401 with insufficient_user_authentication (RFC 9470)',
       401,
       { 'www-authenticate': 'Bearer error="insufficient_user_authentication", acr_values="mfa"' },
+    ],
+    [
+      '401 with insufficient_scope spelt otherwise',
+      401,
+      { 'www-authenticate': 'Bearer realm="x", Error = "insufficient_scope"' },
     ],
     ['500', 500, {}],
   ])('S70 %s never refreshes and is not repeated', async (_, status, headers) => {
@@ -364,6 +375,22 @@ describe('what axios can do', () => {
     gate.release()
   })
 
+  it('S71 a signal that is aborted during the refresh: the caller goes at once, the refresh is kept', async () => {
+    site.clock.advance(HOUR_MS)
+    const held = server.holdAnswer()
+    const leaving = new AbortController()
+    const call = failure(calling((api) => api.get('/orders', { signal: leaving.signal })))
+    await held.reached
+    leaving.abort()
+    const first = await Promise.race([call.then(() => 'caller'), turns(100).then(() => 'nobody')])
+    held.release()
+    expect(first).toBe('caller')
+    expect(isCancel(await call)).toBe(true)
+    await site.mounted.manager.close()
+    expect((await site.storedTokens(browser))?.revision).toBe(2)
+    expect(api.requests).toEqual([])
+  })
+
   it('S71 responseType stream, after a 401 too', async () => {
     await refuseThePresentToken()
     const body = await calling(async (api) => {
@@ -434,6 +461,28 @@ describe('nothing displaces the token', () => {
   })
 })
 
+describe('a URL that cannot be used', () => {
+  it('S70 credentials in baseURL are refused', async () => {
+    const baseURL = api.url.replace('//', '//user:password@')
+    const error = await failure(inRequest(async (tokens) => tokens.axios({ baseURL })))
+    expect(error).toMatchObject({ code: 'ERR_CONFIGURATION' })
+    expect(error.message).toContain('Leave them out')
+    expect(error.message).not.toContain('password@')
+  })
+
+  it('S70 credentials in the URL of a request are refused', async () => {
+    const url = `${api.url.replace('//', '//user:password@')}/orders`
+    expect(await failure(calling((api) => api.get(url)))).toMatchObject({ code: 'ERR_CONFIGURATION' })
+    expect(api.requests).toEqual([])
+  })
+
+  it('a URL of a request that is none is what the message names', async () => {
+    const error = await failure(calling((api) => api.get('http://[/orders')))
+    expect(error).toMatchObject({ code: 'ERR_CONFIGURATION' })
+    expect(error.message).toMatch(/^The URL of the request /)
+  })
+})
+
 describe('what comes back shows no token', () => {
   /** Where a logger would show one of the tokens that were sent. */
   function leaks(value: unknown): string[] {
@@ -452,6 +501,7 @@ describe('what comes back shows no token', () => {
   it.each<[string, (api: AxiosInstance) => Promise<unknown>]>([
     ['an answer', (api) => api.get('/orders')],
     ['an answer to a body', (api) => api.post('/orders', { item: 1 })],
+    ['an answer as a stream', (api) => api.get('/orders', { responseType: 'stream' })],
     ['an answer through fetch', (api) => api.get('/orders', { adapter: 'fetch' })],
   ])('%s', async (_, call) => {
     await refuseThePresentToken()
@@ -461,7 +511,10 @@ describe('what comes back shows no token', () => {
 
   it.each<[string, number, (api: AxiosInstance) => Promise<unknown>]>([
     ['401', 401, (api) => api.get('/orders')],
+    ['401 to a stream', 401, (api) => api.post('/orders', Readable.from(['x']))],
+    ['401 as a stream', 401, (api) => api.get('/orders', { responseType: 'stream' })],
     ['500', 500, (api) => api.get('/orders')],
+    ['500 as a stream', 500, (api) => api.get('/orders', { responseType: 'stream' })],
     ['500 through fetch', 500, (api) => api.get('/orders', { adapter: 'fetch' })],
     ['a redirect that is not followed', 302, (api) => api.get('/orders', { maxRedirects: 0 })],
     ['too many redirects', 302, (api) => api.get('/orders', { maxRedirects: 2 })],
@@ -471,5 +524,7 @@ describe('what comes back shows no token', () => {
     refused = (response) => json(response, { why: 'x' }, status, { location: '/orders' })
     const error = await failure(calling(call))
     expect([...leaks(error), ...leaks(error.config), ...leaks(error.response)]).toEqual([])
+    // axios's own documentation logs `error.request`.
+    expect(leaks(error.request)).toEqual([])
   })
 })

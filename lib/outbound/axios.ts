@@ -10,6 +10,9 @@ import {
 import { ConfigurationError, TokenError } from '../errors.js'
 import type { TokenNeed } from '../token-set.js'
 import type { TokenSource } from '../token-source.js'
+import { cleanAnswer, cleanError, discard, isStream, validated } from './answers.js'
+import { requireWanted, whileWanted } from './cancellation.js'
+import { followRedirects } from './redirects.js'
 
 /** What axios takes, and which token goes where. */
 export interface SessionAxiosConfig extends CreateAxiosDefaults {
@@ -19,6 +22,8 @@ export interface SessionAxiosConfig extends CreateAxiosDefaults {
   allowedOrigins?: readonly string[]
   /** Which access token is sent. Default: the route's, see `requireTokens()`, else the one that the login brought. */
   need?: Omit<TokenNeed, 'rejected'>
+  /** How many redirects are followed. Default: 5; none with 0. The token goes along to the origins named alone. */
+  maxRedirects?: number
 }
 
 /** The last step of a request: everything that axios and the app's interceptors do has been done. */
@@ -38,13 +43,14 @@ interface Call {
  */
 export function sessionAxios(source: TokenSource, config: SessionAxiosConfig): AxiosInstance {
   const { allowedOrigins = [], need = {}, ...defaults } = config
-  const origins = new Set([config.baseURL, ...allowedOrigins].map(originOf))
+  const origins = new Set([config.baseURL, ...allowedOrigins].map(configuredOrigin))
+  requireNoCredentials(config.baseURL)
   const instance = axios.create(defaults)
   const authorizing = new WeakSet<object>()
   // The first interceptor to be added runs last.
   instance.interceptors.request.use((config) => {
     if (typeof config.adapter === 'function' && authorizing.has(config.adapter)) return config
-    const send = axios.getAdapter(config.adapter)
+    const send = axios.getAdapter(config.adapter, config)
     config.adapter = (config) => authorizedCall({ config, send, source, need, origins })
     authorizing.add(config.adapter)
     return config
@@ -53,53 +59,93 @@ export function sessionAxios(source: TokenSource, config: SessionAxiosConfig): A
 }
 
 async function authorizedCall(call: Call): Promise<AxiosResponse> {
-  requireNamedOrigin(call)
-  const { token, tokenType } = await call.source.getAccessToken(call.need)
+  const { config, source, need } = call
+  const url = requireNamedOrigin(call)
+  const bodyIsUsedUp = isStream(config.data)
+  const { token, tokenType } = await whileWanted(source.getAccessToken(need), config)
   requireBearer(tokenType)
-  const first = await attempt(call, token)
-  if (!('answer' in first) || first.answer.status !== 401 || !mayRepeat(call.config, first.answer))
-    return settle(first)
+  const first = await attempt(call, url, token)
+  if (!first.refused || bodyIsUsedUp) return settle(first)
 
-  const next = await call.source.getAccessToken({ ...call.need, rejected: token })
-  if (next.token === token) return settle(first)
-  discard(first.answer)
-  return settle(await attempt(call, next.token))
+  const next = await anotherToken(call, first.refused, token)
+  if (next === token) return settle(first)
+  discard(first.refused)
+  return settle(await attempt(call, url, next))
 }
 
-type Attempt = { readonly answer: AxiosResponse; readonly error?: unknown } | { readonly error: unknown }
-
-/** Sends the request with a token. What comes back knows nothing of the token. */
-async function attempt({ config, send, origins }: Call, token: string): Promise<Attempt> {
-  const headers = AxiosHeaders.concat(config.headers).set('Authorization', `Bearer ${token}`)
-  const { auth: _, ...rest } = config
-  const authorized = { ...rest, headers, beforeRedirect: withholding(config, origins) }
+/** A token in place of the one that was refused. Without one, nobody gets to see the answer that refused it. */
+async function anotherToken({ config, source, need }: Call, refused: AxiosResponse, rejected: string) {
   try {
-    return { answer: cleaned(await send(authorized), config) }
+    return (await whileWanted(source.getAccessToken({ ...need, rejected }), config)).token
   } catch (error) {
-    if (!axios.isAxiosError(error)) return { error }
-    cleaned(error, config)
-    return error.response ? { answer: cleaned(error.response, config), error } : { error }
+    discard(refused)
+    throw error
   }
 }
 
-function settle(attempt: Attempt): AxiosResponse {
-  if ('error' in attempt) throw attempt.error
-  return attempt.answer
+/** What came of a request, and the answer that refuses the token, if one does. */
+interface Attempt {
+  readonly outcome: { readonly answer: AxiosResponse } | { readonly error: unknown }
+  readonly refused?: AxiosResponse | undefined
 }
 
-/** Gives back the app's own config, and keeps the raw request, whose headers hold the token, out of logs. */
-function cleaned<T extends { config?: unknown; request?: unknown }>(
-  result: T,
-  config: InternalAxiosRequestConfig,
-): T {
-  result.config = config
-  Object.defineProperty(result, 'request', {
-    value: result.request,
-    enumerable: false,
-    writable: true,
-    configurable: true,
-  })
-  return result
+/** Sends the request with a token. What comes back knows nothing of the token. */
+async function attempt(call: Call, start: string, token: string): Promise<Attempt> {
+  const { config, send, origins } = call
+  const request = { ...config }
+  // Its pipes lead to the request that holds the token, and it cannot be sent again.
+  if (isStream(config.data)) delete config.data
+  let answer: AxiosResponse | undefined
+  let url = start
+  try {
+    if (send === axios.getAdapter('http') && !config.transport) {
+      const arrival = await followRedirects(request, start, (hop, url) => sendOne(call, hop, url, token))
+      answer = arrival.answer
+      url = arrival.url
+      return { outcome: { answer: validated(answer) }, refused: refusal(answer, url, origins) }
+    }
+    const authorized = authorize(request, token)
+    answer = await send({ ...authorized, beforeRedirect: withholding(config, origins) })
+    cleanAnswer(answer, config, url)
+    return { outcome: { answer }, refused: refusal(answer, url, origins) }
+  } catch (error) {
+    cleanError(error, config, url)
+    const refused = answer ?? (axios.isAxiosError(error) ? error.response : undefined)
+    return { outcome: { error }, refused: refused && refusal(refused, url, origins) }
+  }
+}
+
+/** Sends one request of those that redirects make of a call, with the token if its origin is one that was named. */
+async function sendOne(
+  { config, send, origins }: Call,
+  hop: InternalAxiosRequestConfig,
+  url: string,
+  token: string,
+): Promise<AxiosResponse> {
+  requireWanted(config)
+  const authorized = authorize(hop, origins.has(new URL(url).origin) ? token : undefined)
+  try {
+    const answer = await send({ ...authorized, maxRedirects: 0, validateStatus: null })
+    return cleanAnswer(answer, config, url)
+  } catch (error) {
+    throw cleanError(error, config, url)
+  }
+}
+
+/** Only the token authorizes a request: `auth` and an Authorization header of the app would displace it. */
+function authorize(
+  { auth: _, ...config }: InternalAxiosRequestConfig,
+  token: string | undefined,
+): InternalAxiosRequestConfig {
+  const headers = AxiosHeaders.concat(config.headers)
+  headers.delete('Authorization')
+  if (token !== undefined) headers.set('Authorization', `Bearer ${token}`)
+  return { ...config, headers }
+}
+
+function settle({ outcome }: Attempt): AxiosResponse {
+  if ('error' in outcome) throw outcome.error
+  return outcome.answer
 }
 
 /** On a redirect the token goes along only to an origin that was named (axios itself would send it to subdomains). */
@@ -107,19 +153,37 @@ function withholding(config: InternalAxiosRequestConfig, origins: ReadonlySet<st
   return (...redirect: Parameters<NonNullable<InternalAxiosRequestConfig['beforeRedirect']>>): void => {
     config.beforeRedirect?.(...redirect)
     const [options] = redirect
-    if (origins.has(originOf(String(options.href)))) return
+    if (origins.has(originOf(String(options.href)) ?? '')) return
     for (const name of Object.keys(options.headers)) {
       if (name.toLowerCase() === 'authorization') delete options.headers[name]
     }
   }
 }
 
-function requireNamedOrigin({ config, origins }: Call): void {
-  const origin = originOf(axios.getUri(config))
-  if (origins.has(origin)) return
-  throw new TokenError(
-    'ERR_ORIGIN_NOT_ALLOWED',
-    `The access token must not be sent to ${origin}. Add it to allowedOrigins if that is wanted.`,
+/** The request's URL, when its origin may see the token. */
+function requireNamedOrigin({ config, origins }: Call): string {
+  const url = axios.getUri(config)
+  const origin = originOf(url)
+  if (origin === undefined) {
+    throw new ConfigurationError(
+      'The URL of the request is not an absolute http or https URL once url is appended to baseURL. Check its url.',
+    )
+  }
+  if (!origins.has(origin)) {
+    throw new TokenError(
+      'ERR_ORIGIN_NOT_ALLOWED',
+      `The access token must not be sent to ${origin}. Add it to allowedOrigins if that is wanted.`,
+    )
+  }
+  requireNoCredentials(url)
+  return url
+}
+
+function requireNoCredentials(url: string): void {
+  const { username, password } = new URL(url)
+  if (username === '' && password === '') return
+  throw new ConfigurationError(
+    'The URL holds a user name or a password, which would be sent in place of the access token. Leave them out.',
   )
 }
 
@@ -131,31 +195,32 @@ function requireBearer(tokenType: string): void {
   )
 }
 
-/** A refused token is worth another try, unless the API says that it is the token's scope, or the body is used up. */
-function mayRepeat(config: InternalAxiosRequestConfig, answer: AxiosResponse): boolean {
+/**
+ * The answer, if it refuses the token.
+ *
+ * It does not if its origin never saw the token, or if the API says that what is wrong is the token's scope.
+ */
+function refusal(
+  answer: AxiosResponse,
+  url: string,
+  origins: ReadonlySet<string>,
+): AxiosResponse | undefined {
+  if (answer.status !== 401 || !origins.has(new URL(url).origin)) return undefined
   const challenge = String(answer.headers?.['www-authenticate'] ?? '')
-  return !/error="?insufficient/.test(challenge) && !isStream(config.data)
+  return /(^|[\s,])error\s*=\s*"?insufficient_/i.test(challenge) ? undefined : answer
 }
 
-function isStream(data: unknown): boolean {
-  const { pipe, getReader } = (data ?? {}) as { pipe?: unknown; getReader?: unknown }
-  return typeof pipe === 'function' || typeof getReader === 'function'
-}
-
-/** Frees the connection of an answer that nobody will read. */
-function discard(answer: AxiosResponse): void {
-  const data = answer.data as { destroy?: () => void } | undefined
-  if (isStream(data) && typeof data?.destroy === 'function') data.destroy()
-}
-
-function originOf(url: string): string {
-  try {
-    const { origin } = new URL(url)
-    if (origin !== 'null') return origin
-  } catch {
-    // Reported below.
-  }
+function configuredOrigin(url: string): string {
+  const origin = originOf(url)
+  if (origin !== undefined) return origin
   throw new ConfigurationError(
     'baseURL and allowedOrigins must be absolute http or https URLs, e.g. baseURL: "https://api.example.com".',
   )
+}
+
+/** The origin of an absolute http or https URL. */
+function originOf(url: string): string | undefined {
+  if (!URL.canParse(url)) return undefined
+  const { origin, protocol } = new URL(url)
+  return /^https?:$/.test(protocol) ? origin : undefined
 }

@@ -1,0 +1,61 @@
+import { PassThrough, pipeline, Readable } from 'node:stream'
+import axios, { AxiosError, type AxiosResponse, type InternalAxiosRequestConfig } from 'axios'
+
+/** An answer that shows nothing of the token: the app's own config, a harmless request, a stream that leads nowhere. */
+export function cleanAnswer(
+  answer: AxiosResponse,
+  config: InternalAxiosRequestConfig,
+  url: string,
+): AxiosResponse {
+  answer.config = config
+  answer.request = { ...standIn(config, url), res: { responseUrl: url } }
+  if (answer.data instanceof Readable) answer.data = detached(answer.data, config, url)
+  return answer
+}
+
+/** An error that shows nothing of the token. */
+export function cleanError(error: unknown, config: InternalAxiosRequestConfig, url: string): unknown {
+  if (!axios.isAxiosError(error)) return error
+  error.config = config
+  if (error.request) error.request = standIn(config, url)
+  if (error.response) {
+    cleanAnswer(error.response, config, url)
+    error.request = error.response.request
+  }
+  return error
+}
+
+/** What stands in for the raw request, whose headers hold the token. */
+function standIn(config: InternalAxiosRequestConfig, url: string): { method: string; url: string } {
+  return { method: (config.method ?? 'get').toUpperCase(), url }
+}
+
+/** The same bytes from a stream of our own: that of an answer leads to its request. */
+function detached(source: Readable, config: InternalAxiosRequestConfig, url: string): Readable {
+  source.once('error', (error) => cleanError(error, config, url))
+  const data = new PassThrough()
+  // Failures reach whoever reads `data`, and destroying `data` destroys the source.
+  pipeline(source, data, () => {})
+  return data
+}
+
+/** Gives the answer to the caller if the app's `validateStatus` takes it, as axios does. */
+export function validated(answer: AxiosResponse): AxiosResponse {
+  const { status, config, request } = answer
+  if (!config.validateStatus || config.validateStatus(status)) return answer
+  const code = status >= 400 && status < 500 ? AxiosError.ERR_BAD_REQUEST : AxiosError.ERR_BAD_RESPONSE
+  throw new AxiosError(`Request failed with status code ${status}`, code, config, request, answer)
+}
+
+/** Frees the connection of an answer that nobody will read. */
+export function discard(answer: AxiosResponse): void {
+  const data = answer.data as { destroy?: () => void; cancel?: () => Promise<void> } | undefined
+  if (!isStream(data)) return
+  if (typeof data?.destroy === 'function') data.destroy()
+  else data?.cancel?.().catch(() => {})
+}
+
+export function isStream(data: unknown): boolean {
+  const { pipe, getReader } = (data ?? {}) as { pipe?: unknown; getReader?: unknown }
+  return typeof pipe === 'function' || typeof getReader === 'function'
+}
