@@ -415,7 +415,7 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     import session from 'express-session'
     import { clientSecretBasic, sessionTokens } from './lib/index.ts'
 
-    const { tokenEndpoint, clientId, clientSecret } = JSON.parse(process.env.SETTINGS)
+    const { tokenEndpoint, clientId, clientSecret, api } = JSON.parse(process.env.SETTINGS)
     const app = express()
     app.use(session({ secret: 'test', resave: false, saveUninitialized: false }))
     app.use(sessionTokens({
@@ -432,6 +432,10 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     app.get('/token', async (request, response) => {
       await request.tokens.getAccessToken()
       response.end()
+    })
+    app.get('/api/:path', async (request, response) => {
+      const { data } = await request.tokens.axios({ baseURL: api }).get(request.params.path)
+      response.json(data)
     })
     const server = app.listen(0, '127.0.0.1', () => process.send(server.address().port))
     process.on('message', () => process.exit())
@@ -477,6 +481,32 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     expect(statuses).toEqual([503, 503, 502, 500, 200, 401])
     expect(printed).toMatch(/express-session/)
     expect(printed).toMatch(/ERR_CLIENT_REJECTED/)
+    expect(leaks(printed)).toEqual([])
+  })
+
+  it('S60 what a process that calls an API prints with DEBUG=*', async () => {
+    const endpoint = await startTokenEndpoint(() => ({ status: 200, body: NEXT }))
+    const api = await wireServer(({ path }, response) =>
+      json(response, {}, Number(path.slice(1)), { location: '/200' }),
+    )
+    closers.push(endpoint.close, api.close)
+    const printed = await printedBy(
+      async (browser) => {
+        await browser.post('/login', LOGIN)
+        for (const status of [200, 302, 401, 403, 500]) await browser.get(`/api/${status}`)
+      },
+      { tokenEndpoint: endpoint.tokenEndpoint, clientId, clientSecret, api: api.url },
+    )
+    expect(api.requests.map(({ path }) => path)).toEqual([
+      '/200',
+      '/302',
+      '/200',
+      '/401',
+      '/401',
+      '/403',
+      '/500',
+    ])
+    expect(printed).toMatch(/AxiosError/)
     expect(leaks(printed)).toEqual([])
   })
 })
@@ -639,6 +669,15 @@ describe('S63 an access token goes to the origins that were named and to no othe
     )
     expect(seen).toEqual([`${other.url}/x`])
     expect(authorizations(other)).toEqual([undefined])
+  })
+
+  it('S63 a redirect to an origin that refuses it: nothing is refreshed, as the token was not refused', async () => {
+    const closed = await wireServer((_request, response) => json(response, {}, 401))
+    closers.push(closed.close)
+    location = `${closed.url}/x`
+    expect(await calling((tokens) => instance(tokens).get(`${api.url}/moved`))).toMatchObject({ status: 401 })
+    expect(authorizations(closed)).toEqual([undefined])
+    expect(site.events).toEqual([])
   })
 })
 
