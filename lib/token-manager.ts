@@ -148,6 +148,10 @@ export class TokenManager implements CopyKeeper {
     return this.#context.copies.read(copy)?.grantId
   }
 
+  isEnded(grantId: string): boolean {
+    return this.#context.known.ended(grantId) !== undefined
+  }
+
   newestOf(grantId: string, ...copies: unknown[]): unknown {
     const { copies: format, known } = this.#context
     if (known.ended(grantId)) return undefined

@@ -14,7 +14,7 @@ export class ModelDisk {
   readonly lost = new Set<string>()
 
   /** The session as it is stored now. */
-  peek(sid: string): (SessionData & { tokens?: StoredTokens }) | undefined {
+  peek(sid: string): (SessionData & { tokens?: string }) | undefined {
     const text = this.sessions.get(sid)
     return text === undefined ? undefined : JSON.parse(text)
   }
@@ -31,13 +31,6 @@ export class ModelDisk {
       }
     }
   }
-}
-
-export interface StoredTokens {
-  readonly grantId: string
-  readonly revision: number
-  readonly refreshToken?: string
-  readonly accessTokens: readonly { readonly token: string }[]
 }
 
 export interface ModelStoreOptions {

@@ -17,7 +17,7 @@ export interface ModelRequest {
   readonly headers: { readonly cookie?: string }
   readonly url: string
   readonly connection: object
-  session: session.Session & Record<string, unknown> & { tokens?: { grantId: string } }
+  session: session.Session & Record<string, unknown> & { tokens?: string }
   sessionID: string
   tokens: SessionTokens
 }

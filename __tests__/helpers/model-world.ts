@@ -185,7 +185,7 @@ export class ModelWorld {
     const login = this.history.login(visit, grant, request.sessionID)
     const { session } = request
     const done = request.tokens.set(response)
-    this.#grants.set(String(session.tokens?.grantId), grant)
+    this.#grants.set(grantIdIn(session), grant)
     try {
       await done
       if (!this.history.mayHaveMoved(visit)) this.history.died(previous, 'login')
@@ -214,8 +214,8 @@ export class ModelWorld {
     if (kind === 'destroy' && !this.history.mayHaveMoved(visit)) this.history.died(stored, kind)
   }
 
-  #grantOf(session: { tokens?: { grantId: string } } | undefined): ModelGrant | undefined {
-    return this.#grants.get(session?.tokens?.grantId ?? '')
+  #grantOf(session: { tokens?: string } | undefined): ModelGrant | undefined {
+    return this.#grants.get(grantIdIn(session))
   }
 
   /** What must hold of the disk and of the authorization server when nothing is under way. */
@@ -268,12 +268,17 @@ export class ModelWorld {
         history.violations.push(`I2: browser ${browser} was given ${first}, there are ${newest}`)
       }
       if (last === undefined && history.mustBeLoggedIn(browser) && this.disk.lost.size === 0) {
-        const stored = JSON.stringify(request.session.tokens)
+        const stored = request.session.tokens
         history.violations.push(`I2: browser ${browser} is logged out, with ${stored}`)
       }
     })
     visit.ended = history.moment()
   }
+}
+
+/** The grant that a session's copy is of; empty if it has none. */
+function grantIdIn(session: { tokens?: string } | undefined): string {
+  return session?.tokens === undefined ? '' : JSON.parse(session.tokens).grantId
 }
 
 function finished(operation: (done: (error?: unknown) => void) => unknown): Promise<void> {

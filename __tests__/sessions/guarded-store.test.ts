@@ -45,6 +45,7 @@ const mark = (value: unknown) => (stored: SessionData) => {
 function observe(guard: GuardedStore, observer: Partial<StoreObserver>): void {
   guard.observers.add({
     wantsStored: () => false,
+    isOutdated: () => false,
     onSave: (_, data) => data,
     onDestroy: async () => {},
     ...observer,

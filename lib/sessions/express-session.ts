@@ -33,8 +33,8 @@ const MAX_SESSIONS = 10_000
 export class ExpressSessions implements StoreObserver {
   readonly #key: string
   readonly #keeper: CopyKeeper
-  /** The copies of logins that are being stored, by session id. */
-  readonly #loggingIn = new Map<string, unknown>()
+  /** The copies of logins that are being stored: they take the place of whatever is stored. */
+  readonly #logins = new Set<unknown>()
   /** Sessions that got tokens, and of which grant: a request from before the login must not save its session without them. */
   readonly #grants = new LRUCache<string, string>({ max: MAX_SESSIONS })
   /** In which session a grant was saved last: regenerating a session moves it. */
@@ -68,19 +68,23 @@ export class ExpressSessions implements StoreObserver {
     this.#guards.add(guard)
     this.#lastStore = sessionStore
     // The first request was loaded before the guard was up.
-    if (session) request[LOADED] ??= { data: { ...session }, isNew: Object.keys(session).length <= 1 }
+    if (session) {
+      const isNew = Object.keys(session).length <= 1
+      request[LOADED] ??= { sid: request.sessionID, data: { ...session }, isNew }
+    }
   }
 
   /** Stores a session with the copy of a login. Resolves with the grants whose place it takes. */
-  async login(guard: GuardedStore, sid: string, copy: unknown, save: () => Promise<void>): Promise<string[]> {
-    this.#loggingIn.set(sid, copy)
+  async login(guard: GuardedStore, sid: string, session: SessionData): Promise<string[]> {
+    const copy = session[this.#key]
+    const before = this.#grants.get(sid)
+    this.#logins.add(copy)
     try {
-      const stored = await guard.settled(sid)
-      await save()
-      const grantId = this.#keeper.grantOf(stored?.[this.#key])
-      return grantId === undefined ? [] : [grantId]
+      const stored = await guard.replace(sid, session, () => saved(session))
+      const displaced = [before, this.#keeper.grantOf(stored?.[this.#key])]
+      return displaced.filter((id) => id !== undefined)
     } finally {
-      if (this.#loggingIn.get(sid) === copy) this.#loggingIn.delete(sid)
+      this.#logins.delete(copy)
     }
   }
 
@@ -92,11 +96,18 @@ export class ExpressSessions implements StoreObserver {
   }
 
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean {
-    if (this.#loggingIn.has(sid)) return false
     const holdsOne = [session, loaded?.data].some(
       (data) => this.#keeper.grantOf(data?.[this.#key]) !== undefined,
     )
     return holdsOne || (loaded !== undefined && this.#grants.has(sid))
+  }
+
+  isOutdated(sid: string, session: SessionData): boolean {
+    const stored = this.#grants.get(sid)
+    if (stored === undefined || stored === this.#keeper.grantOf(session[this.#key])) return false
+    if (!this.#keeper.isEnded(stored)) return true
+    this.#grants.delete(sid)
+    return false
   }
 
   onSave(
@@ -106,7 +117,7 @@ export class ExpressSessions implements StoreObserver {
     stored: SessionData | undefined,
   ): SessionData {
     const copy = session[this.#key]
-    const current = this.#loggingIn.get(sid) ?? this.#currentCopy(copy, loaded, stored)
+    const current = this.#logins.has(copy) ? copy : this.#currentCopy(copy, loaded, stored)
     const grantId = this.#keeper.grantOf(current)
     if (grantId !== undefined) {
       this.#homes.set(grantId, sid)
@@ -191,7 +202,7 @@ class ExpressSessionAdapter implements SessionAdapter {
     const before = session[this.#key]
     session[this.#key] = copy
     try {
-      const displaced = await this.#sessions.login(guard, sessionID, copy, () => saved(session))
+      const displaced = await this.#sessions.login(guard, sessionID, session)
       this.#note(copy)
       this.#seen = copy
       return displaced
@@ -234,8 +245,8 @@ class ExpressSessionAdapter implements SessionAdapter {
 
   /** From here on the request's session counts as one that was loaded with this copy. */
   #note(copy: unknown): void {
-    const { [LOADED]: loaded } = this.#request
-    this.#request[LOADED] = { data: { ...loaded?.data, [this.#key]: copy }, isNew: false }
+    const { [LOADED]: loaded, sessionID: sid } = this.#request
+    this.#request[LOADED] = { sid, data: { ...loaded?.data, [this.#key]: copy }, isNew: false }
   }
 
   #guard(): GuardedStore {

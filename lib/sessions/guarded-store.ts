@@ -19,6 +19,7 @@ export interface SessionStore {
 
 /** A session as it was when the request got it: from the store, or made anew. */
 export interface LoadedSession {
+  readonly sid: string | undefined
   readonly data: SessionData
   readonly isNew: boolean
 }
@@ -30,6 +31,8 @@ export const LOADED = Symbol('session as loaded')
 export interface StoreObserver {
   /** Whether it must see what is stored to tell what to store. */
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean
+  /** Whether a session that is about to be touched holds another login than the one that is known to be stored. */
+  isOutdated(sid: string, session: SessionData): boolean
   /**
    * What to store instead of the session that is about to be stored; the same object if it is fine as it is. `stored` is
    * given to those that want it; it is `undefined` also when nothing is stored.
@@ -46,6 +49,11 @@ export interface StoreObserver {
 
 /** How long a store may take for one operation of ours. */
 const STORE_TIMEOUT_MS = 10_000
+
+interface LoadingRequest {
+  sessionID?: string
+  [LOADED]?: LoadedSession
+}
 
 const guarded = new WeakMap<object, GuardedStore>()
 
@@ -69,6 +77,8 @@ export class GuardedStore {
   readonly observers = new Set<StoreObserver>()
   readonly #turns = new SessionTurns()
   readonly #regenerating = new Set<string>()
+  /** Sessions that are being saved by `replace()`, and what was stored before. */
+  readonly #replacing = new Map<SessionData, SessionData | undefined>()
   readonly #store: SessionStore
   readonly #get: SessionStore['get']
   readonly #set: SessionStore['set']
@@ -95,9 +105,21 @@ export class GuardedStore {
     }
   }
 
-  /** The stored session, once everything that is under way with it has ended. */
-  async settled(sid: string): Promise<SessionData | undefined> {
-    return this.#exclusively(sid, () => this.read(sid))
+  /**
+   * Lets a session be saved with nobody of this process in between: what is under way ends first, and what comes
+   * meanwhile waits. Resolves with what was stored before.
+   */
+  replace(sid: string, session: SessionData, save: () => Promise<void>): Promise<SessionData | undefined> {
+    return this.#exclusively(sid, async () => {
+      const stored = await this.read(sid)
+      this.#replacing.set(session, stored)
+      try {
+        await save()
+      } finally {
+        this.#replacing.delete(session)
+      }
+      return stored
+    })
   }
 
   /**
@@ -130,43 +152,58 @@ export class GuardedStore {
   /** Notes on each request what its session was when it got it. */
   #guardLoading(): void {
     const store = this.#store
-    const note = (request: object, loaded: LoadedSession) => Object.assign(request, { [LOADED]: loaded })
     const createSession = store.createSession?.bind(store)
     if (createSession) {
-      replaceMethod(store, 'createSession', (request: object, data: SessionData) => {
-        note(request, { data, isNew: false })
+      replaceMethod(store, 'createSession', (request: LoadingRequest, data: SessionData) => {
+        request[LOADED] = { sid: request.sessionID, data, isNew: false }
         return createSession(request, data)
       })
     }
     const generate = store.generate?.bind(store)
     if (generate) {
-      replaceMethod(store, 'generate', (request: object) => {
-        note(request, { data: {}, isNew: true })
+      replaceMethod(store, 'generate', (request: LoadingRequest) => {
         generate(request)
+        request[LOADED] = { sid: request.sessionID, data: {}, isNew: true }
       })
     }
   }
 
   #guardSave(): void {
-    replaceMethod(this.#store, 'set', (sid: string, session: SessionData, callback?: Callback) =>
-      this.#inTurn('shared', sid, callback, (done) => {
+    replaceMethod(this.#store, 'set', (sid: string, session: SessionData, callback?: Callback) => {
+      if (this.#replacing.has(session)) {
+        return this.#set(sid, this.#observed(sid, session, this.#replacing.get(session)), callback)
+      }
+      return this.#inTurn('shared', sid, callback, (done) => {
         if (!this.#wantsStored(sid, session)) return this.#set(sid, this.#observed(sid, session), done)
-        return this.#saveOver(sid, session, done)
-      }),
-    )
+        return this.#storeOver(this.#set, sid, session, done)
+      })
+    })
   }
 
-  async #saveOver(sid: string, session: SessionData, done: Callback): Promise<void> {
+  async #storeOver(
+    operation: SessionStore['set'],
+    sid: string,
+    session: SessionData,
+    done: Callback,
+  ): Promise<void> {
     // Where the store cannot be read, what the request has loaded is the best that is known.
     const stored = await this.read(sid).catch(() => loadedSession(session)?.data ?? session)
-    await over((callback) => this.#set(sid, this.#observed(sid, session, stored), callback), done)
+    await over((callback) => operation(sid, this.#observed(sid, session, stored), callback), done)
   }
 
+  /** A store may well write the whole session when it is touched. */
   #guardTouch(): void {
     const original = this.#store.touch?.bind(this.#store)
     if (!original) return
     replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) =>
-      this.#inTurn('shared', sid, callback, (done) => original(sid, session, done)),
+      this.#inTurn('shared', sid, callback, (done) => {
+        if ([...this.observers].some((observer) => observer.isOutdated(sid, session))) {
+          return this.#storeOver(original, sid, session, done)
+        }
+        // A touched session is as it was loaded: what was stored then, and what is known, will do.
+        const stored = loadedSession(session)?.data ?? session
+        return original(sid, this.#observed(sid, session, stored), done)
+      }),
     )
   }
 
@@ -235,8 +272,13 @@ export class GuardedStore {
   }
 }
 
+/** What a session was when its request got it; `undefined` for one that is written for no request. */
 function loadedSession(session: SessionData): LoadedSession | undefined {
-  return (session as { req?: { [LOADED]?: LoadedSession } }).req?.[LOADED]
+  const { req, id } = session as { req?: LoadingRequest; id?: string }
+  if (!req) return undefined
+  const loaded = req[LOADED]
+  // A further session() over the same store makes its new sessions past the guard.
+  return loaded && (id === undefined || loaded.sid === id) ? loaded : { sid: id, data: {}, isNew: true }
 }
 
 /** Starts an operation; whichever way it ends, `done` is called, and the callback once. */
