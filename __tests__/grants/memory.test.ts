@@ -1,0 +1,69 @@
+import { describe, expect, it } from '@jest/globals'
+import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { describeGrantStore } from '../contract/grant-store.js'
+
+describeGrantStore('in memory', async () => ({ store: memoryGrantStore(), close: async () => {} }))
+
+describe('the memory that grants take', () => {
+  const first = { revision: 1, tokens: 'first' }
+  const second = { revision: 2, tokens: 'second' }
+  const request = { owner: 'a', ttlMs: 60_000, waitMs: 0, revision: 9 }
+
+  it('is bounded: the grant is forgotten that was least recently refreshed', async () => {
+    const store = memoryGrantStore({ maxGrants: 2 })
+    await store.commit('one', 'a', first)
+    await store.commit('two', 'a', first)
+    await store.commit('one', 'a', second)
+    await store.commit('three', 'a', first)
+    expect(await store.read('one')).toEqual({ record: second })
+    expect(await store.read('two')).toEqual({})
+    expect(await store.read('three')).toEqual({ record: first })
+  })
+
+  it.failing.each<[string, (store: ReturnType<typeof memoryGrantStore>) => Promise<unknown>]>([
+    ['read', (store) => store.read('one')],
+    ['leased', (store) => store.lease('one', request)],
+    ['committed to with nothing newer', (store) => store.commit('one', 'a', first)],
+  ])('does not remember a grant for longer because it is %s', async (_, use) => {
+    const store = memoryGrantStore({ maxGrants: 2 })
+    await store.commit('one', 'a', first)
+    await store.commit('two', 'a', first)
+    await use(store)
+    await store.commit('three', 'a', first)
+    expect(await store.read('one')).toEqual({})
+    expect(await store.read('two')).toEqual({ record: first })
+  })
+
+  it('holds ten thousand grants unless told otherwise', async () => {
+    const store = memoryGrantStore()
+    for (let i = 0; i <= 10_000; i++) await store.commit(`${i}`, 'a', first)
+    expect(await store.read('0')).toEqual({})
+    expect(await store.read('1')).toEqual({ record: first })
+  })
+
+  it('never gives up a lease', async () => {
+    const store = memoryGrantStore({ maxGrants: 2 })
+    await store.lease('one', request)
+    for (let i = 0; i < 1_000; i++) {
+      await store.lease(`other ${i}`, request)
+      await store.commit(`another ${i}`, 'a', first)
+      await store.end(`ended ${i}`, 'replaced')
+    }
+    expect(await store.lease('one', { ...request, owner: 'b' })).toEqual({ granted: false })
+    expect(await store.renew('one', 'a', 60_000)).toBe(true)
+  })
+
+  it('outlives many grants for the end of one', async () => {
+    const store = memoryGrantStore({ maxGrants: 10 })
+    await store.end('one', 'logged_out')
+    for (let i = 0; i < 1_000; i++) await store.commit(`other ${i}`, 'a', first)
+    for (let i = 0; i < 99; i++) await store.end(`ended ${i}`, 'replaced')
+    expect(await store.commit('one', 'a', second)).toEqual({ ended: 'logged_out' })
+  })
+
+  it('is not shared between stores', async () => {
+    const store = memoryGrantStore()
+    await store.commit('one', 'a', first)
+    expect(await memoryGrantStore().read('one')).toEqual({})
+  })
+})
