@@ -20,7 +20,7 @@ describe('the memory that grants take', () => {
     expect(await store.read('three')).toEqual({ record: first })
   })
 
-  it.failing.each<[string, (store: ReturnType<typeof memoryGrantStore>) => Promise<unknown>]>([
+  it.each<[string, (store: ReturnType<typeof memoryGrantStore>) => Promise<unknown>]>([
     ['read', (store) => store.read('one')],
     ['leased', (store) => store.lease('one', request)],
     ['committed to with nothing newer', (store) => store.commit('one', 'a', first)],

@@ -20,7 +20,7 @@ export interface GrantState {
 }
 
 export interface LeaseRequest {
-  /** Names who asks; different for every request of a lease. */
+  /** Names who asks: random, and another one for every refresh. */
   readonly owner: string
   /** For how long the lease holds unless it is renewed, in milliseconds. */
   readonly ttlMs: number

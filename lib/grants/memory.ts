@@ -63,7 +63,7 @@ class MemoryGrantStore implements GrantStore {
   }
 
   async commit(grantId: string, owner: string, record: GrantRecord): Promise<GrantState> {
-    const known = this.#records.get(grantId)
+    const known = this.#records.peek(grantId)
     if (!this.#ended.has(grantId) && record.revision > (known?.revision ?? 0))
       this.#records.set(grantId, record)
     this.#release(grantId, owner)
@@ -79,7 +79,7 @@ class MemoryGrantStore implements GrantStore {
   }
 
   async end(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined> {
-    const record = this.#records.get(grantId)
+    const record = this.#records.peek(grantId)
     this.#records.delete(grantId)
     this.#ended.set(grantId, this.#ended.get(grantId) ?? why)
     this.#wake(grantId)
@@ -89,7 +89,7 @@ class MemoryGrantStore implements GrantStore {
   #state(grantId: string): GrantState {
     const ended = this.#ended.get(grantId)
     if (ended) return { ended }
-    const record = this.#records.get(grantId)
+    const record = this.#records.peek(grantId)
     return record ? { record } : {}
   }
 

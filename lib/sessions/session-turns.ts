@@ -17,7 +17,7 @@ interface Line {
  *
  * What the app does (save, touch) takes shared turns, which never wait for each other: a store may well call its own
  * `set` from within `touch`. What must not be interrupted (read, change, write back) takes an exclusive turn: it waits
- * for the running turns to end, and those that come meanwhile wait for it.
+ * for the running turns to end, and while it runs all others wait.
  */
 export class SessionTurns {
   readonly #lines = new Map<string, Line>()
