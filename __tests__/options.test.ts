@@ -1,6 +1,12 @@
 import { describe, expect, it } from '@jest/globals'
 import supertest from 'supertest'
-import { ConfigurationError, clientSecretBasic, memoryGrantStore, sessionTokens } from '../lib/index.js'
+import {
+  ConfigurationError,
+  clientSecretBasic,
+  memoryGrantStore,
+  publicClient,
+  sessionTokens,
+} from '../lib/index.js'
 import { checkedOptions } from '../lib/options.js'
 import { expressVersions } from './helpers/app.js'
 
@@ -272,3 +278,21 @@ function methodsOf(grants: ReturnType<typeof memoryGrantStore>): object {
   const names = Object.getOwnPropertyNames(Object.getPrototypeOf(grants)) as (keyof typeof grants)[]
   return Object.fromEntries(names.map((name) => [name, grants[name]]))
 }
+
+describe('clientAuthentication that was not called', () => {
+  it.each([publicClient, clientSecretBasic])('%p: says to call it', (factory) => {
+    const options = { tokenEndpoint: 'https://idp.example.com/token', clientId: 'web' }
+    const create = () => sessionTokens({ ...options, clientAuthentication: factory as never })
+    expect(create).toThrow(`call it: clientAuthentication: ${factory.name}(…)`)
+  })
+})
+
+describe('memoryGrantStore(options)', () => {
+  it.each([
+    ['another option', { max: 3 }, 'It takes `maxGrants`'],
+    ['none at all', { maxGrants: 0 }, 'a whole number from 1'],
+    ['half a grant', { maxGrants: 1.5 }, 'a whole number from 1'],
+  ])('refuses %s', (_, options, cure) => {
+    expect(() => memoryGrantStore(options as never)).toThrow(cure)
+  })
+})

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
+import { SessionCopies } from '../lib/sessions/session-copy.js'
 import {
   type AccessToken,
   deadTokenSet,
@@ -470,5 +471,14 @@ describe('secretsOf(tokens)', () => {
       'at-2',
     ])
     expect(secretsOf(deadTokenSet(tokenSet()))).toEqual([])
+  })
+})
+
+describe('mergeTokens with an empty scope or resource', () => {
+  it('takes it for none, so that the set can be read again', () => {
+    const tokens = { grantId: 'grant', revision: 1, accessTokens: [] }
+    const merged = mergeTokens(tokens, { accessToken: 'token', scope: '' }, { scope: '', resource: '' }, 0, 1)
+    const copies = new SessionCopies('web')
+    expect(copies.read(copies.write(merged))).toEqual(merged)
   })
 })

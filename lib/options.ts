@@ -3,7 +3,15 @@ import { Socket } from 'node:net'
 import { ConfigurationError } from './errors.js'
 import type { TokenEventListener } from './events.js'
 import type { GrantStore } from './grants/grant-store.js'
-import type { ClientAuthentication } from './oauth/client-authentication.js'
+import {
+  type ClientAuthentication,
+  clientAssertion,
+  clientSecretBasic,
+  clientSecretJwt,
+  clientSecretPost,
+  privateKeyJwt,
+  publicClient,
+} from './oauth/client-authentication.js'
 import type { HttpOptions } from './oauth/http.js'
 import { closestTo } from './spelling.js'
 
@@ -79,11 +87,22 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
   client_secret: 'Use clientAuthentication: clientSecretBasic(secret).',
   client_id: 'Did you mean `clientId`?',
+  tokenURL: 'Did you mean `tokenEndpoint`?',
   authentication: 'Did you mean `clientAuthentication`?',
   store: 'The session store belongs to express-session; the store that processes share is `grants`.',
   scope:
     'Scopes are asked for where a token is needed: requireTokens({ scope }) or getAccessToken({ scope }).',
 }
+
+/** What makes a client authentication; passing one of these without calling it is easily done. */
+const FACTORIES = [
+  clientAssertion,
+  clientSecretBasic,
+  clientSecretJwt,
+  clientSecretPost,
+  privateKeyJwt,
+  publicClient,
+] as const
 
 const GRANT_STORE_METHODS = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
 const HTTP_OPTIONS = ['httpAgent', 'httpsAgent', 'proxy', 'headers'] as const
@@ -173,6 +192,12 @@ function checkClient(options: SessionTokensOptions): void {
   if (typeof options.clientId !== 'string' || options.clientId === '') {
     throw new ConfigurationError(
       '`clientId` is missing. It is the identifier under which this app is registered at the authorization server.',
+    )
+  }
+  if (FACTORIES.includes(options.clientAuthentication as never)) {
+    const { name } = options.clientAuthentication
+    throw new ConfigurationError(
+      `\`clientAuthentication\` is the function ${name} itself; call it: clientAuthentication: ${name}(…).`,
     )
   }
   if (typeof options.clientAuthentication !== 'function') {

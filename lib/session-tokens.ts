@@ -138,6 +138,11 @@ export class RequestTokens implements SessionTokens {
   }
 
   axios(config: SessionAxiosConfig): AxiosInstance {
+    if (typeof config !== 'object' || config === null) {
+      throw new ConfigurationError(
+        "axios() takes an object that names the API: req.tokens.axios({ baseURL: 'https://api.example.com' }).",
+      )
+    }
     return sessionAxios(this, config)
   }
 

@@ -202,11 +202,11 @@ function accessTokenOf(
 ): AccessToken {
   return {
     token,
-    tokenType: answer.tokenType ?? 'Bearer',
+    tokenType: answer.tokenType || 'Bearer',
     obtainedAt: now,
     expiresAt: now + lifetimeMs,
-    ...(answer.scope !== undefined && { scope: answer.scope }),
-    ...(need.scope !== undefined && { requestedScope: need.scope }),
-    ...(need.resource !== undefined && { resource: need.resource }),
+    ...(answer.scope && { scope: answer.scope }),
+    ...(need.scope && { requestedScope: need.scope }),
+    ...(need.resource && { resource: need.resource }),
   }
 }

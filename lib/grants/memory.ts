@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { ConfigurationError } from '../errors.js'
 import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from './grant-store.js'
 
 export interface MemoryGrantStoreOptions {
@@ -20,11 +21,21 @@ interface Lease {
  *
  * Leases are held apart from the bounded cache and are never evicted.
  *
+ * @throws `ConfigurationError` when `maxGrants` is not a whole number from 1
+ *
  * @example
  * sessionTokens({ …, grants: memoryGrantStore({ maxGrants: 50_000 }) })
  */
 export function memoryGrantStore(options: MemoryGrantStoreOptions = {}): GrantStore {
-  return new MemoryGrantStore(options.maxGrants ?? 10_000)
+  const { maxGrants = 10_000, ...unknown } = options
+  const [name] = Object.keys(unknown)
+  if (name !== undefined) {
+    throw new ConfigurationError(`memoryGrantStore() has no option \`${name}\`. It takes \`maxGrants\`.`)
+  }
+  if (!Number.isSafeInteger(maxGrants) || maxGrants < 1) {
+    throw new ConfigurationError('`maxGrants` must be a whole number from 1, e.g. maxGrants: 10_000.')
+  }
+  return new MemoryGrantStore(maxGrants)
 }
 
 class MemoryGrantStore implements GrantStore {

@@ -76,6 +76,7 @@ function isAccessToken(value: unknown): value is AccessToken {
     typeof value.token === 'string' &&
     value.token !== '' &&
     typeof value.tokenType === 'string' &&
+    value.tokenType !== '' &&
     isTextOrAbsent(value.scope) &&
     isTextOrAbsent(value.requestedScope) &&
     isTextOrAbsent(value.resource) &&
