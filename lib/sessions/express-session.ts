@@ -119,7 +119,8 @@ export class ExpressSessions implements StoreObserver {
     const copy = session[this.#key]
     const current = this.#logins.has(copy) ? copy : this.#currentCopy(copy, loaded, stored)
     const grantId = this.#keeper.grantOf(current)
-    if (grantId !== undefined) {
+    // It moves when it gets to another session, not when a request that still has the one from before touches that.
+    if (grantId !== undefined && this.#grants.get(sid) !== grantId) {
       this.#homes.set(grantId, sid)
       this.#grants.set(sid, grantId)
     }
