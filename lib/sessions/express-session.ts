@@ -95,6 +95,12 @@ export class ExpressSessions implements StoreObserver {
     return [...new Set([sid, home])].filter((id) => id !== undefined)
   }
 
+  /** The grant of a copy, if it is one. */
+  grantsOf(copy: unknown): string[] {
+    const grantId = this.#keeper.grantOf(copy)
+    return grantId === undefined ? [] : [grantId]
+  }
+
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean {
     const holdsOne = [session, loaded?.data].some(
       (data) => this.#keeper.grantOf(data?.[this.#key]) !== undefined,
@@ -204,6 +210,7 @@ class ExpressSessionAdapter implements SessionAdapter {
     session[this.#key] = copy
     try {
       const displaced = await this.#sessions.login(guard, sessionID, session)
+      await this.#takeOutElsewhere(guard, sessionID)
       this.#note(copy)
       this.#seen = copy
       return displaced
@@ -213,6 +220,19 @@ class ExpressSessionAdapter implements SessionAdapter {
       else session[this.#key] = before
       throw error
     }
+  }
+
+  /** Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces. */
+  async #takeOutElsewhere(guard: GuardedStore, sessionID: string): Promise<void> {
+    const [grantId] = this.#sessions.grantsOf(this.#seen)
+    if (grantId === undefined) return
+    const elsewhere = this.#sessions.homesOf(this.#seen, undefined).filter((sid) => sid !== sessionID)
+    const takeOut = (stored: SessionData) => {
+      if (!this.#sessions.grantsOf(stored[this.#key]).includes(grantId)) return false
+      delete stored[this.#key]
+      return true
+    }
+    await Promise.all(elsewhere.map((sid) => guard.update(sid, takeOut).catch(() => false)))
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
