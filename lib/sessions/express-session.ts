@@ -22,6 +22,8 @@ export interface SessionRequest {
 
 /** How many sessions are remembered, for the saves of requests that are still under way. */
 const MAX_SESSIONS = 10_000
+/** In how many sessions a grant is looked after at a time. More than one is a session that is being regenerated. */
+const MAX_HOMES = 4
 
 /**
  * The session layer of express-session, with any store, under one session key.
@@ -37,8 +39,8 @@ export class ExpressSessions implements StoreObserver {
   readonly #logins = new Set<unknown>()
   /** Sessions that got tokens, and of which grant: a request from before the login must not save its session without them. */
   readonly #grants = new LRUCache<string, string>({ max: MAX_SESSIONS })
-  /** In which session a grant was saved last: regenerating a session moves it. */
-  readonly #homes = new LRUCache<string, string>({ max: MAX_SESSIONS })
+  /** In which sessions a grant was saved, the last one last: regenerating a session carries it into another. */
+  readonly #homes = new LRUCache<string, Set<string>>({ max: MAX_SESSIONS })
   readonly #guards = new Set<GuardedStore>()
   #lastStore: unknown
 
@@ -75,12 +77,15 @@ export class ExpressSessions implements StoreObserver {
   }
 
   /** Stores a session with the copy of a login. Resolves with the grants whose place it takes. */
-  async login(guard: GuardedStore, sid: string, session: SessionData): Promise<string[]> {
+  async login(guard: GuardedStore, sid: string, session: SessionData, seen: unknown): Promise<string[]> {
     const copy = session[this.#key]
     const before = this.#grants.get(sid)
     this.#logins.add(copy)
     try {
       const stored = await guard.replace(sid, session, () => saved(session))
+      const replaced = this.#keeper.grantOf(seen)
+      // Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces.
+      if (replaced !== undefined) await this.takeOut(replaced, sid)
       const displaced = [before, this.#keeper.grantOf(stored?.[this.#key])]
       return displaced.filter((id) => id !== undefined)
     } finally {
@@ -88,17 +93,31 @@ export class ExpressSessions implements StoreObserver {
     }
   }
 
-  /** The sessions that may hold a grant: the one asked about, and the one it was saved in last. */
+  /** The sessions that may hold the grant of a copy: the one asked about, and those it was saved in. */
   homesOf(copy: unknown, sid: string | undefined): string[] {
-    const grantId = this.#keeper.grantOf(copy)
-    const home = grantId === undefined ? undefined : this.#homes.get(grantId)
-    return [...new Set([sid, home])].filter((id) => id !== undefined)
+    const homes = this.#homes.get(this.#keeper.grantOf(copy) ?? '') ?? []
+    return [...new Set([sid, ...homes])].filter((id) => id !== undefined)
   }
 
-  /** The grant of a copy, if it is one. */
-  grantsOf(copy: unknown): string[] {
-    const grantId = this.#keeper.grantOf(copy)
-    return grantId === undefined ? [] : [grantId]
+  /** Takes the copies of a grant out of the sessions it was saved in, but for the one named. Never rejects. */
+  async takeOut(grantId: string, except: string): Promise<void> {
+    const takeOut = (stored: SessionData) => {
+      if (this.#keeper.grantOf(stored[this.#key]) !== grantId) return false
+      delete stored[this.#key]
+      return true
+    }
+    const homes = [...(this.#homes.get(grantId) ?? [])].filter((sid) => sid !== except)
+    const updates = [...this.#guards].flatMap((guard) => homes.map((sid) => guard.update(sid, takeOut)))
+    await Promise.allSettled(updates)
+  }
+
+  #settleIn(grantId: string, sid: string): void {
+    const homes = this.#homes.get(grantId) ?? new Set()
+    if (homes.has(sid)) return
+    homes.add(sid)
+    const [oldest] = homes
+    if (homes.size > MAX_HOMES) homes.delete(oldest!)
+    this.#homes.set(grantId, homes)
   }
 
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean {
@@ -125,9 +144,8 @@ export class ExpressSessions implements StoreObserver {
     const copy = session[this.#key]
     const current = this.#logins.has(copy) ? copy : this.#currentCopy(copy, loaded, stored)
     const grantId = this.#keeper.grantOf(current)
-    // It moves when it gets to another session, not when a request that still has the one from before touches that.
-    if (grantId !== undefined && this.#grants.get(sid) !== grantId) {
-      this.#homes.set(grantId, sid)
+    if (grantId !== undefined) {
+      this.#settleIn(grantId, sid)
       this.#grants.set(sid, grantId)
     }
     if (current === copy) return session
@@ -163,7 +181,12 @@ export class ExpressSessions implements StoreObserver {
 
   async onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<void> {
     const grantId = session ? this.#keeper.grantOf(session[this.#key]) : this.#grants.get(sid)
-    if (grantId !== undefined && !regenerated) await this.#keeper.end(grantId)
+    if (grantId === undefined) return
+    this.#homes.get(grantId)?.delete(sid)
+    if (regenerated) return
+    await this.#keeper.end(grantId)
+    // Another request may have carried it into another session. Nobody waits: this process knows that it has ended.
+    void this.takeOut(grantId, sid)
   }
 }
 
@@ -209,8 +232,7 @@ class ExpressSessionAdapter implements SessionAdapter {
     const before = session[this.#key]
     session[this.#key] = copy
     try {
-      const displaced = await this.#sessions.login(guard, sessionID, session)
-      await this.#takeOutElsewhere(guard, sessionID)
+      const displaced = await this.#sessions.login(guard, sessionID, session, this.#seen)
       this.#note(copy)
       this.#seen = copy
       return displaced
@@ -220,19 +242,6 @@ class ExpressSessionAdapter implements SessionAdapter {
       else session[this.#key] = before
       throw error
     }
-  }
-
-  /** Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces. */
-  async #takeOutElsewhere(guard: GuardedStore, sessionID: string): Promise<void> {
-    const [grantId] = this.#sessions.grantsOf(this.#seen)
-    if (grantId === undefined) return
-    const elsewhere = this.#sessions.homesOf(this.#seen, undefined).filter((sid) => sid !== sessionID)
-    const takeOut = (stored: SessionData) => {
-      if (!this.#sessions.grantsOf(stored[this.#key]).includes(grantId)) return false
-      delete stored[this.#key]
-      return true
-    }
-    await Promise.all(elsewhere.map((sid) => guard.update(sid, takeOut).catch(() => false)))
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
