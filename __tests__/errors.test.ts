@@ -43,8 +43,8 @@ describe('new TokenError(code, message, details)', () => {
     for (const name of Object.keys(details)) expect(error).not.toHaveProperty(name)
   })
 
-  it('shows no secret, wherever it was put', () => {
-    const error = new TokenError('ERR_TOKEN_ENDPOINT', `message ${SECRET}`, {
+  it('shows no secret in what others said, wherever it was put', () => {
+    const error = new TokenError('ERR_TOKEN_ENDPOINT', 'message', {
       secrets: ['', SECRET],
       error: SECRET,
       errorDescription: `described ${encodeURIComponent(SECRET)}`,
@@ -52,6 +52,7 @@ describe('new TokenError(code, message, details)', () => {
         new Error(`cause ${new URLSearchParams({ SECRET })}`, { cause: new Error(SECRET) }),
         {
           code: `E_${SECRET}`,
+          name: `Error ${SECRET}`,
           config: { headers: { authorization: SECRET } },
         },
       ),
@@ -67,11 +68,25 @@ describe('new TokenError(code, message, details)', () => {
       expect(text).not.toContain('token%2F')
     }
     expect(error).toMatchObject({
-      message: 'message [redacted]',
+      message: 'message',
       error: '[redacted]',
       errorDescription: 'described [redacted]',
     })
-    expect(error.cause).toMatchObject({ message: 'cause SECRET=[redacted]', code: 'E_[redacted]' })
+    expect(error.cause).toMatchObject({
+      message: 'cause SECRET=[redacted]',
+      code: 'E_[redacted]',
+      name: 'Error [redacted]',
+    })
+  })
+
+  it.each(['a', 'id', 'message'])('keeps its own words when they hold the secret %j by chance', (secret) => {
+    const message = 'A message of the library, which said no such thing.'
+    const error = new TokenError('ERR_TOKEN_ENDPOINT', message, {
+      secrets: [secret],
+      cause: new Error(`said ${secret}.`),
+    })
+    expect(error.message).toBe(message)
+    expect(error.cause).toMatchObject({ message: expect.stringContaining('[redacted].') })
   })
 })
 

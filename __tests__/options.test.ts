@@ -25,6 +25,7 @@ function thrownBy(options: unknown): ConfigurationError {
   } catch (error) {
     expect(error).toBeInstanceOf(ConfigurationError)
     expect(error).toMatchObject({ code: 'ERR_CONFIGURATION', status: 500, retryable: false, expose: false })
+    expect((error as ConfigurationError).message).toMatch(/[.?]$/)
     return error as ConfigurationError
   }
   throw new Error('nothing was thrown')
@@ -68,48 +69,52 @@ describe('sessionTokens(options)', () => {
 
   it.each<[string, object, RegExp]>([
     ['both issuer and tokenEndpoint', { ...valid, ...endpoints }, /Keep `issuer` if .* else `tokenEndpoint`/],
-    ['neither', withoutServer, /Give the issuer URL, e\.g\. issuer: "https:.*or tokenEndpoint/],
+    ['neither', withoutServer, /Give the issuer URL, e\.g\. issuer: 'https:.*or `tokenEndpoint`/],
     [
       'a refreshEndpoint alone',
       { ...withoutServer, refreshEndpoint: 'https://a/refresh' },
-      /Give the issuer URL, e\.g\. issuer: "https:.*or tokenEndpoint/,
+      /Give the issuer URL, e\.g\. issuer: 'https:.*or `tokenEndpoint`/,
     ],
     [
       'an issuer that is no URL',
       { ...valid, issuer: 'idp.example.com' },
-      /issuer must be an absolute URL, such as https:/,
+      /^`issuer` must be an absolute https URL, e\.g\. issuer: 'https:\/\/idp\.example\.com'\.$/,
     ],
-    ['an empty issuer', { ...valid, issuer: '' }, /issuer must be an absolute URL, such as https:/],
-    ['an issuer with a query', { ...valid, issuer: 'https://idp.example.com?x=1' }, /leave out the \?/],
+    [
+      'an empty issuer',
+      { ...valid, issuer: '' },
+      /`issuer` must be an absolute https URL, e\.g\. issuer: 'https:/,
+    ],
+    ['an issuer with a query', { ...valid, issuer: 'https://idp.example.com?x=1' }, /Leave out the \?/],
     [
       'an issuer over http',
       { ...valid, issuer: 'http://idp.example.com' },
-      /issuer must use https.*https:\/\/idp\.example\.com/,
+      /^`issuer` must use https.* is 'http:\/\/idp\.example\.com'\./,
     ],
     [
       'a token endpoint over http',
       { ...endpoints, tokenEndpoint: 'http://a.example/t' },
-      /tokenEndpoint must use https.*https:\/\/a\.example\/t/,
+      /`tokenEndpoint` must use https.* is 'http:\/\/a\.example\/t'\./,
     ],
     [
       'a refresh endpoint over http',
       { ...endpoints, refreshEndpoint: 'http://a.example/t' },
-      /refreshEndpoint must use https/,
+      /`refreshEndpoint` must use https/,
     ],
     [
       'a revocation endpoint over http',
       { ...endpoints, revocationEndpoint: 'http://a.example/t' },
-      /revocationEndpoint must use https/,
+      /`revocationEndpoint` must use https/,
     ],
     [
       'an endpoint with a fragment',
       { ...endpoints, tokenEndpoint: 'https://a.example/#t' },
-      /leave out the #/,
+      /Leave out the #/,
     ],
     [
       'an endpoint with credentials',
       { ...endpoints, tokenEndpoint: 'https://u:p@a.example/t' },
-      /give clientId and clientAuthentication/,
+      /Give clientId and clientAuthentication/,
     ],
     ['no clientId', { ...valid, clientId: undefined }, /`clientId` is missing.*registered/],
     ['an empty clientId', { ...valid, clientId: '' }, /`clientId` is missing/],
@@ -133,8 +138,8 @@ describe('sessionTokens(options)', () => {
     ],
     ['grants that are a Map', { ...valid, grants: new Map() }, /memoryGrantStore\(\)/],
     ['an onEvent that is no function', { ...valid, onEvent: true }, /onEvent: \(event\) => /],
-    ['http that is text', { ...valid, http: 'x' }, /`http` must be an object/],
-    ['http that is null', { ...valid, http: null }, /`http` must be an object/],
+    ['http that is text', { ...valid, http: 'x' }, /`http` must be an object, e\.g\. http: \{ headers/],
+    ['http that is null', { ...valid, http: null }, /`http` must be an object, e\.g\. http: \{ headers/],
     [
       'http with an unknown option',
       { ...valid, http: { agent: {} } },

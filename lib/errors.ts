@@ -28,7 +28,10 @@ const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
 export interface TokenErrorDetails {
   /** The failure underneath. Only its name, code and message are kept, see {@link TokenError.cause}. */
   cause?: unknown
-  /** Strings that must not appear in anything the error shows. They are replaced by `[redacted]`. */
+  /**
+   * Strings that must not appear in what others said: in `cause`, `error` and `errorDescription` they are replaced by
+   * `[redacted]`. The message is kept as it is, so it must hold nothing of what others said.
+   */
   secrets?: readonly string[]
   /** How long the server asked to be left alone, in milliseconds. */
   retryAfterMs?: number | undefined
@@ -64,7 +67,7 @@ export class TokenError extends Error {
   constructor(code: TokenErrorCode, message: string, details: TokenErrorDetails = {}) {
     const secrets = details.secrets ?? []
     const cause = details.cause === undefined ? undefined : bareError(details.cause, secrets)
-    super(redact(message, secrets), cause && { cause })
+    super(message, cause && { cause })
     this.name = 'TokenError'
     this.code = code
     this.status = KINDS[code].status
@@ -98,14 +101,17 @@ function bareError(error: unknown, secrets: readonly string[]): Error {
     message?: unknown
   }
   const bare = new Error(redact(String(source.message ?? ''), secrets))
+  bare.name = redact(String(source.name ?? 'Error'), secrets)
   // The stack of the copy would only show this function.
-  bare.stack = `${String(source.name ?? 'Error')}: ${bare.message}`
-  bare.name = String(source.name ?? 'Error')
+  bare.stack = `${bare.name}: ${bare.message}`
   if (typeof source.code === 'string') Object.assign(bare, { code: redact(source.code, secrets) })
   return bare
 }
 
-/** Replaces every occurrence of a secret, in each form that {@link echoesOf} knows, by `[redacted]`. */
+/**
+ * Replaces every occurrence of a secret, in each form that {@link echoesOf} knows, by `[redacted]`. For texts from
+ * outside, before they go into a message: our own words hold no secret, and may hold the letters of a short one.
+ */
 export function redact(text: string, secrets: readonly string[]): string {
   const forms = new Set(secrets.filter((secret) => secret !== '').flatMap(echoesOf))
   // The longest first: a secret, or a form of one, may be part of another one.

@@ -182,8 +182,8 @@ function checkServer(options: SessionTokensOptions): void {
   }
   if (options.issuer === undefined && options.tokenEndpoint === undefined) {
     throw new ConfigurationError(
-      'Neither `issuer` nor `tokenEndpoint` is given. Give the issuer URL, e.g. issuer: "https://idp.example.com", ' +
-        'or tokenEndpoint (and revocationEndpoint).',
+      "Neither `issuer` nor `tokenEndpoint` is given. Give the issuer URL, e.g. issuer: 'https://idp.example.com', " +
+        'or `tokenEndpoint` (and `revocationEndpoint`).',
     )
   }
 }
@@ -203,7 +203,7 @@ function checkClient(options: SessionTokensOptions): void {
   if (typeof options.clientAuthentication !== 'function') {
     throw new ConfigurationError(
       '`clientAuthentication` is missing or not a function. Use clientSecretBasic(secret), clientSecretPost(secret), ' +
-        'clientSecretJwt(secret), privateKeyJwt(key) or clientAssertion(jwt); for a client without a secret publicClient().',
+        'clientSecretJwt(secret), privateKeyJwt(key) or clientAssertion(jwt), or for a client without a secret publicClient().',
     )
   }
 }
@@ -221,7 +221,11 @@ function checkGrantStore(grants: unknown): void {
 }
 
 function checkHttp(http: HttpOptions): void {
-  if (typeof http !== 'object' || http === null) throw new ConfigurationError('`http` must be an object.')
+  if (typeof http !== 'object' || http === null) {
+    throw new ConfigurationError(
+      "`http` must be an object, e.g. http: { headers: { 'User-Agent': 'my-app' } }.",
+    )
+  }
   refuseUnknown(http, HTTP_OPTIONS, '`http`')
 }
 

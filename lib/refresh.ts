@@ -239,13 +239,13 @@ export class Refresh {
   }
 
   async #askGrantStore<T>(operation: Promise<T>, timeoutMs: number): Promise<T> {
-    const late = () => new Error('The grant store did not answer in time')
+    const late = () => new Error('The grant store did not answer in time.')
     try {
       return await within(timeoutMs, operation, late)
     } catch (error) {
       throw new TokenError(
         'ERR_GRANT_STORE',
-        'The grant store cannot be reached, so no refresh token was spent. Check its connection and try again.',
+        'The grant store cannot be reached. Check its connection, then try again.',
         { cause: error, secrets: this.#secrets },
       )
     }
@@ -282,7 +282,7 @@ export async function storeInSession(
 
 export function sessionStoreFailed(cause: unknown, secrets: readonly string[]): TokenError {
   if (cause instanceof TokenError) return cause
-  return new TokenError('ERR_SESSION_STORE', 'The session store failed. Nothing was lost; try again later.', {
+  return new TokenError('ERR_SESSION_STORE', 'The session store failed. Check it, then try again.', {
     cause,
     secrets,
   })

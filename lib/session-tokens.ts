@@ -166,11 +166,13 @@ function checkedNeed(need: TokenNeed): TokenNeed {
   const { scope, resource, minValidityMs, rejected } = need
   for (const [name, value] of Object.entries({ scope, resource, rejected })) {
     if (value !== undefined && typeof value !== 'string') {
-      throw new ConfigurationError(`\`${name}\` must be a string.`)
+      throw new ConfigurationError(`\`${name}\` must be a string, or left out.`)
     }
   }
   if (minValidityMs !== undefined && !Number.isFinite(minValidityMs)) {
-    throw new ConfigurationError('`minValidityMs` must be a number of milliseconds.')
+    throw new ConfigurationError(
+      '`minValidityMs` must be a number of milliseconds, e.g. minValidityMs: 60000.',
+    )
   }
   return need
 }

@@ -237,7 +237,7 @@ export class TokenManager implements CopyKeeper {
     if (retryAfterMs > 0) {
       throw new TokenError(
         'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
-        'The authorization server asked for a pause (Retry-After).',
+        'The authorization server asked for a pause (Retry-After). Try again after retryAfterMs.',
         { retryAfterMs },
       )
     }
@@ -293,7 +293,7 @@ export class TokenManager implements CopyKeeper {
     } catch (cause) {
       const error = new TokenError(
         'ERR_GRANT_STORE',
-        'The grant store could not be told that a grant has ended. In this process it has; others may not know.',
+        'The grant store could not be told that a grant has ended. In this process it has; others may not know. Check its connection.',
         { cause, secrets },
       )
       emit({ type: 'grant_store_failed', grantId, error })
@@ -316,11 +316,11 @@ function giveUpIfRetryable(error: TokenError): void {
   if (error.retryable) throw error
 }
 
-const noAnswer = () => new Error('The grant store did not answer in time')
+const noAnswer = () => new Error('The grant store did not answer in time.')
 
 function tooSlow(): TokenError {
   return new TokenError(
     'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
-    'No fresh access token within timeoutMs. The refresh goes on; the next request will find its result.',
+    'There was no fresh access token within timeoutMs. The refresh goes on; the next request will find its result.',
   )
 }

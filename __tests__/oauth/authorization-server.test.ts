@@ -40,19 +40,19 @@ describe('authorizationServer(options)', () => {
   const good = { clientId: 'web', clientAuthentication: publicClient(), clock: systemClock }
 
   it.each<[string, object, RegExp]>([
-    ['S64 a tokenEndpoint over http', { tokenEndpoint: 'http://a/token' }, /^tokenEndpoint must use https/],
+    ['S64 a tokenEndpoint over http', { tokenEndpoint: 'http://a/token' }, /^`tokenEndpoint` must use https/],
     [
       'S64 a refreshEndpoint over http',
       { tokenEndpoint: 'https://a/token', refreshEndpoint: 'http://a/refresh' },
-      /^refreshEndpoint must use https/,
+      /^`refreshEndpoint` must use https/,
     ],
     [
       'S64 a revocationEndpoint over http',
       { tokenEndpoint: 'https://a/token', revocationEndpoint: 'http://a/revoke' },
-      /^revocationEndpoint must use https/,
+      /^`revocationEndpoint` must use https/,
     ],
-    ['S64 an issuer over http', { issuer: 'http://a' }, /^issuer must use https/],
-    ['an issuer with a query', { issuer: 'https://a?b=c' }, /^issuer must not have a query/],
+    ['S64 an issuer over http', { issuer: 'http://a' }, /^`issuer` must use https/],
+    ['an issuer with a query', { issuer: 'https://a?b=c' }, /^`issuer` must not have a query/],
   ])('refuses %s', (_, options, cure) => {
     const make = () => authorizationServer({ ...good, ...options } as AuthorizationServerOptions)
     expect(make).toThrow(ConfigurationError)

@@ -67,7 +67,7 @@ describe.each<[string, (secret: string | undefined) => unknown]>([
   ['clientSecretJwt', clientSecretJwt],
 ])('%s(secret)', (name, factory) => {
   it.each<[string, unknown, RegExp]>([
-    ['undefined', undefined, /got undefined; is the environment variable set/],
+    ['undefined', undefined, /got undefined\. Is the environment variable set/],
     ['empty', '', /got an empty string/],
     ['a number', 8712364, /got a number/],
   ])('refuses a secret that is %s', (_, secret, cure) => {
@@ -217,7 +217,7 @@ describe('privateKeyJwt(key, options?)', () => {
   })
 
   it.each<[string, unknown, object, RegExp]>([
-    ['nothing', undefined, {}, /give a private key as a CryptoKey/],
+    ['nothing', undefined, {}, /Give a private key as a CryptoKey/],
     ['a secret', createSecretKey(Buffer.from('topsecret')), {}, /got a secret key/],
     ['a public KeyObject', rsa.publicKey, {}, /got a public key/],
     ['a public JWK', rsa.publicKey.export({ format: 'jwk' }), {}, /without the private part/],
@@ -226,7 +226,7 @@ describe('privateKeyJwt(key, options?)', () => {
     ['a string that is no PEM', 'topsecret', {}, /could not read the key.*PKCS#8 PEM/],
     ['an encrypted PEM', encryptedPem(), {}, /createPrivateKey\(\{ key, passphrase \}\)/],
     ['a short RSA key', generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey, {}, /1024 bits/],
-    ['an X25519 key', generateKeyPairSync('x25519').privateKey, {}, /use an RSA, EC or Ed25519 key/],
+    ['an X25519 key', generateKeyPairSync('x25519').privateKey, {}, /Use an RSA, EC or Ed25519 key/],
     [
       'an alg that the key does not fit',
       rsa.privateKey,
@@ -242,7 +242,7 @@ describe('privateKeyJwt(key, options?)', () => {
     const make = () => privateKeyJwt(key as string, options)
     expect(make).toThrow(ConfigurationError)
     expect(make).toThrow(cure)
-    expect(make).toThrow(/^privateKeyJwt: /)
+    expect(make).toThrow(/^privateKeyJwt: .*\.$/)
     const thrown = thrownBy(make)
     expect(inspect(thrown, { depth: 20 }) + JSON.stringify(thrown)).not.toContain('topsecret')
   })

@@ -64,6 +64,7 @@ async function failure(refreshed: Promise<unknown>): Promise<TokenError> {
     expect(shown).not.toContain(secret)
     expect(shown).not.toContain(encodeURIComponent(secret))
   }
+  expect((error as TokenError).message).toMatch(/^The .*\.$/)
   return error as TokenError
 }
 
@@ -91,7 +92,7 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
     const error = await failure(serverAt(`${gone.url}/token`).refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({ ...unavailable, cause: { code: 'ECONNREFUSED' } })
     expect(error.message).toContain(
-      `The refresh endpoint ${gone.url}/token could not be reached (ECONNREFUSED)`,
+      `The token endpoint ${gone.url}/token could not be reached (ECONNREFUSED)`,
     )
   })
 
@@ -104,14 +105,16 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
   it('S40 S60 an agent that fails, and says what it should not', async () => {
     const httpAgent = new Agent()
     const fails = () => {
-      throw Object.assign(new Error(`no way for ${RT} and ${API_KEY}`), { code: 'EAGENT', token: RT })
+      const error = new Error(`no way for ${RT} and ${API_KEY}`)
+      throw Object.assign(error, { code: `E_${API_KEY}`, name: `Of${API_KEY}`, token: RT })
     }
     Object.assign(httpAgent, { createConnection: fails })
     const oracle = await server(() => {}, { http: { httpAgent, headers: { 'X-Api-Key': API_KEY } } })
     const error = await failure(oracle.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({
       ...unavailable,
-      cause: { message: 'no way for [redacted] and [redacted]' },
+      message: expect.stringContaining(' could not be reached (E_[redacted]). '),
+      cause: { message: 'no way for [redacted] and [redacted]', code: 'E_[redacted]', name: 'Of[redacted]' },
     })
   })
 
@@ -288,7 +291,7 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
       error: 'invalid_scope',
       errorDescription: 'no such scope',
     })
-    expect(error.message).toMatch(/answered invalid_scope: no such scope$/)
+    expect(error.message).toMatch(/answered invalid_scope: "no such scope"\. Check the scope/)
   })
 
   it('S60 shows what the server said bounded, printable and without secrets', async () => {
@@ -458,5 +461,164 @@ describe('server.refresh(refreshToken, request) when the answer is garbage', () 
   ])('takes JSON that is %s', async (_, headers, body) => {
     const oracle = await server((_, response) => response.writeHead(200, { ...headers }).end(body))
     expect(await oracle.refresh(RT, { signal: signal() })).toEqual({ accessToken: AT })
+  })
+})
+
+describe('the endpoint that a message names', () => {
+  const asked: [string, (server: AuthorizationServer) => Promise<unknown>][] = [
+    ['token', (server) => server.refresh(RT, { signal: signal() })],
+    ['token', (server) => server.acquire({ grant_type: 'authorization_code', code: 'the-code' }, signal())],
+    ['revocation', (server) => server.revoke(RT, 'refresh_token', signal())],
+  ]
+
+  it.each(asked)('is the %s endpoint', async (name, ask) => {
+    const oracle = await server((_, response) => response.writeHead(500).end(), {
+      revocationEndpoint: 'http://127.0.0.1:1/revoke',
+    })
+    expect((await failure(ask(oracle))).message).toMatch(new RegExp(`^The ${name} endpoint http`))
+  })
+
+  it('is the refresh endpoint where one is configured', async () => {
+    wire = await wireServer((_, response) => response.writeHead(500).end())
+    const oracle = serverAt('https://idp.invalid/token', { refreshEndpoint: `${wire.url}/refresh` })
+    const { message } = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(message).toBe(`The refresh endpoint ${wire.url}/refresh answered 500. Try again later.`)
+  })
+
+  it('S60 is shown without a key in its path', async () => {
+    wire = await wireServer((_, response) => response.writeHead(500).end())
+    const { message } = await failure(
+      serverAt(`${wire.url}/${API_KEY}/token`).refresh(RT, { signal: signal() }),
+    )
+    expect(message).toContain(`${wire.url}/[redacted]/token answered 500`)
+  })
+})
+
+describe('what a message says to do', () => {
+  it.each([
+    ['invalid_client', 401, 'Check clientId and clientAuthentication.'],
+    ['unauthorized_client', 400, 'Allow the client this grant type at the authorization server.'],
+    ['invalid_grant', 400, 'Send the user to the login.'],
+    ['invalid_target', 400, 'Check the resource that was asked for.'],
+    ['server_error', 400, 'Try again later.'],
+    ['of_its_own', 400, "See the authorization server's documentation or log."],
+    ['constructor', 400, "See the authorization server's documentation or log."],
+  ])('about %s (%i)', async (error, status, cure) => {
+    const oracle = await server((_, response) =>
+      json(response, { error, error_description: 'Said so' }, status),
+    )
+    const { message } = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(message).toBe(`The token endpoint ${wire?.url}/token answered ${error}: "Said so". ${cure}`)
+  })
+
+  it('about a bare 401', async () => {
+    const oracle = await server((_, response) =>
+      response.writeHead(401, { 'www-authenticate': 'Basic' }).end(),
+    )
+    const { message } = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(message).toMatch(
+      /refused the client authentication \(401\)\. Check clientId and clientAuthentication\.$/,
+    )
+  })
+})
+
+describe('a client secret that is short', () => {
+  const bodies: [string, number, string][] = [
+    ['invalid_client', 401, '{"error":"invalid_client"}'],
+    ['invalid_grant', 400, '{"error":"invalid_grant"}'],
+    ['a 500', 500, ''],
+    ['a 404', 404, '<p>Not found</p>'],
+    ['a redirect', 302, ''],
+    ['no access token', 200, '{}'],
+    ['no JSON', 200, 'x'],
+  ]
+
+  it.each(bodies)('%s: mangles no message', async (_, status, body) => {
+    wire = await wireServer((_, response) => response.writeHead(status).end(body))
+    for (const secret of ['a', 'id', 'e', 'https', 'token endpoint']) {
+      const clientAuthentication = clientSecretPost(secret)
+      const oracle = serverAt(`${wire.url}/token`, { clientAuthentication })
+      const error = await failure(oracle.refresh(RT, { signal: signal() }))
+      expect(everythingShownBy(error)).not.toContain('[redacted]')
+    }
+  })
+
+  it('is taken out of what the server says', async () => {
+    const oracle = await server(
+      (_, response) => json(response, { error: 'x', error_description: 'not pin, ok?' }, 400),
+      { clientAuthentication: clientSecretPost('pin') },
+    )
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error).toMatchObject({
+      message: expect.stringContaining('answered x: "not [redacted], ok?". '),
+      errorDescription: 'not [redacted], ok?',
+    })
+  })
+})
+
+describe('S60 every text from outside', () => {
+  it.each([
+    ['the refresh token', encodeURIComponent(RT)],
+    ['a header of the http option', API_KEY],
+    ['the Base64 of the header', BASIC],
+    ['a token of the answer', NEW_RT],
+  ])('S60 the error of a success quotes %s', async (_, secret) => {
+    const oracle = await server((_, response) =>
+      json(response, { error: `E:${secret}`, refresh_token: NEW_RT }),
+    )
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error.message).toContain('has no access_token (E:[redacted]).')
+  })
+
+  it('S60 a client authentication that fails quotes a header of the http option', async () => {
+    const clientAuthentication = () => Promise.reject(new Error(`no way with ${API_KEY}`))
+    const oracle = await server(() => {}, { clientAuthentication })
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error.cause).toMatchObject({ message: 'no way with [redacted]' })
+  })
+
+  it.each<[string, (url: string) => object]>([
+    ['issuer', () => ({ issuer: `https://idp.example.com/${API_KEY}` })],
+    ['token_endpoint', (issuer) => ({ issuer, token_endpoint: `http://idp.example.com/${API_KEY}` })],
+    [
+      'revocation_endpoint',
+      (issuer) => ({ issuer, token_endpoint: issuer, revocation_endpoint: `http://${API_KEY}.example.com` }),
+    ],
+    ['token_endpoint, which is asked', (issuer) => ({ issuer, token_endpoint: `${issuer}/${API_KEY}` })],
+    [
+      'token_endpoint, which is asked and quotes the refresh token',
+      (issuer) => ({ issuer, token_endpoint: `${issuer}/${encodeURIComponent(RT)}` }),
+    ],
+  ])('S60 the metadata quotes it in its %s', async (_, metadata) => {
+    wire = await wireServer(({ method }, response) =>
+      method === 'GET' ? json(response, metadata(wire!.url)) : response.writeHead(404).end(),
+    )
+    const oracle = authorizationServer({
+      issuer: wire.url,
+      clientId: 'web',
+      clientAuthentication: clientSecretBasic(SECRET),
+      http: { headers: { 'X-Api-Key': API_KEY } },
+      clock,
+    })
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error.message).toContain('[redacted]')
+  })
+
+  it('S60 an agent that fails on the way to the metadata', async () => {
+    const httpAgent = new Agent()
+    const fails = () => {
+      throw Object.assign(new Error(`no way for ${API_KEY}`), { code: `E_${API_KEY}` })
+    }
+    Object.assign(httpAgent, { createConnection: fails })
+    const oracle = authorizationServer({
+      issuer: 'http://127.0.0.1:1',
+      clientId: 'web',
+      clientAuthentication: clientSecretBasic(SECRET),
+      http: { httpAgent, headers: { 'X-Api-Key': API_KEY } },
+      clock,
+    })
+    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    expect(error.message).toContain('could not be reached (E_[redacted]).')
+    expect(error.cause).toMatchObject({ message: 'no way for [redacted]' })
   })
 })

@@ -23,7 +23,12 @@ async function serving(
 }
 
 const metadata = (issuer: string, timeoutMs?: number) =>
-  metadataOf(issuer, httpClient(), () => Date.now(), timeoutMs)()
+  metadataOf(issuer, {
+    send: httpClient(),
+    now: () => Date.now(),
+    secrets: [],
+    ...(timeoutMs !== undefined && { timeoutMs }),
+  })()
 const full = (issuer: string, fields: object = {}) => ({
   issuer,
   token_endpoint: `${issuer}/token`,
@@ -36,7 +41,7 @@ const RFC8414 = '/.well-known/oauth-authorization-server'
 
 afterEach(() => wire.close())
 
-describe('metadataOf(issuer, send, now, timeoutMs?)', () => {
+describe('metadataOf(issuer, source)', () => {
   it.each<[string, string, string, string[]]>([
     ['OpenID discovery', '', OPENID, [OPENID]],
     ['OpenID discovery below a path', '/realms/a', `/realms/a${OPENID}`, [`/realms/a${OPENID}`]],
@@ -105,22 +110,23 @@ describe('metadataOf(issuer, send, now, timeoutMs?)', () => {
     [
       'the token endpoint is missing',
       (issuer) => ({ [OPENID]: full(issuer, { token_endpoint: undefined }) }),
-      /^token_endpoint in the metadata at .* must be an absolute URL/,
+      /^The token_endpoint in the metadata at .* must be an absolute https URL\. Check the option issuer/,
     ],
     [
       'S64 the token endpoint is over http',
       (issuer) => ({ [OPENID]: full(issuer, { token_endpoint: 'http://idp.example.com/token' }) }),
-      /^token_endpoint in the metadata at .* must use https/,
+      /^The token_endpoint in the metadata at .* must use https/,
     ],
     [
       'S64 the revocation endpoint is over http',
       (issuer) => ({ [OPENID]: full(issuer, { revocation_endpoint: 'http://idp.example.com/revoke' }) }),
-      /^revocation_endpoint in the metadata at .* must use https/,
+      /^The revocation_endpoint in the metadata at .* must use https/,
     ],
   ])('is a mistake in the configuration when %s', async (_, paths, cure) => {
     const found = metadata(await serving(paths))
     await expect(found).rejects.toThrow(ConfigurationError)
     await expect(found).rejects.toThrow(cure)
+    await expect(found).rejects.toThrow(/\.$/)
   })
 
   it.each<[string, WireHandler, object]>([

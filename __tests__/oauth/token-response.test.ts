@@ -241,12 +241,12 @@ describe('handedOverTokens(value, now)', () => {
   })
 
   it.each<[string, unknown, RegExp]>([
-    ['undefined', undefined, /is undefined; pass the token endpoint's answer/],
-    ['null', null, /is null; pass the token endpoint's answer/],
-    ['a string', 'secret-at', /is a string; pass/],
-    ['an array', [{ access_token: 'secret-at' }], /is an array; pass/],
-    ['a Promise', Promise.resolve({ access_token: 'secret-at' }), /is a Promise; await it/],
-    ['an empty object', {}, /neither an access_token nor a refresh_token; pass/],
+    ['undefined', undefined, /is undefined\. Pass the token endpoint's answer/],
+    ['null', null, /is null\. Pass the token endpoint's answer/],
+    ['a string', 'secret-at', /is a string\. Pass/],
+    ['an array', [{ access_token: 'secret-at' }], /is an array\. Pass/],
+    ['a Promise', Promise.resolve({ access_token: 'secret-at' }), /is a Promise\. Await it/],
+    ['an empty object', {}, /neither an access_token nor a refresh_token\. Pass/],
     [
       'an OAuth error',
       { error: 'access_denied', access_token: 'secret-at' },
@@ -268,6 +268,7 @@ describe('handedOverTokens(value, now)', () => {
     const read = () => handedOverTokens(value, NOW)
     expect(read).toThrow(cure)
     expect(read).toThrow(invalid)
+    expect(read).toThrow(/\.$/)
     expect(read).not.toThrow(/secret-at/)
   })
 })

@@ -75,7 +75,8 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
   const explicit = checkedEndpoints(options)
   const send = httpClient(options.http)
   const secrets = secretsOfHeaders(options.http?.headers)
-  const metadata = issuer === undefined ? undefined : metadataOf(issuer, send, () => clock.now())
+  const metadata =
+    issuer === undefined ? undefined : metadataOf(issuer, { send, now: () => clock.now(), secrets })
 
   async function found<T>(known: T | undefined, of: (metadata: Metadata) => T, signal: AbortSignal) {
     if (known !== undefined || !metadata) return known
@@ -109,7 +110,8 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
       endpoint,
       now: clock.now(),
     }
-    return { what: `The ${kind} endpoint`, parameters, own, client, clientAuthentication, secrets, signal }
+    const name = kind === 'refresh' && explicit.refresh === undefined ? 'token' : kind
+    return { what: `The ${name} endpoint`, parameters, own, client, clientAuthentication, secrets, signal }
   }
 
   return {
@@ -148,7 +150,7 @@ function checkedEndpoints(options: AuthorizationServerOptions) {
 
 function noRevocation(): never {
   throw new ConfigurationError(
-    'No revocation endpoint is known; give the option revocationEndpoint, or use clear(), which forgets the tokens ' +
-      'without revoking them',
+    'No revocation endpoint is known, so the authorization server was told nothing. Give the option ' +
+      'revocationEndpoint, or use clear(), which logs out here alone.',
   )
 }

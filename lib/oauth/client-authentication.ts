@@ -81,7 +81,7 @@ export function clientSecretBasic(
   return ({ clientId }) => {
     if (options.formEncode === false && clientId.includes(':')) {
       throw new ConfigurationError(
-        'clientSecretBasic: a clientId with a colon cannot be sent without form encoding; leave out formEncode: false',
+        'clientSecretBasic: a clientId with a colon cannot be sent without form encoding. Leave out formEncode: false.',
       )
     }
     const credentials = Buffer.from(`${encode(clientId)}:${encode(checked)}`).toString('base64')
@@ -119,7 +119,7 @@ export function clientSecretJwt(
   const checked = checkedSecret(secret, 'clientSecretJwt')
   const alg = options.alg ?? 'HS256'
   if (!['HS256', 'HS384', 'HS512'].includes(alg)) {
-    throw new ConfigurationError('clientSecretJwt: alg must be HS256, HS384 or HS512')
+    throw new ConfigurationError('clientSecretJwt: alg must be HS256, HS384 or HS512.')
   }
   const key = createSecretKey(Buffer.from(checked))
   return signedAssertion({ key, alg }, options, 'clientSecretJwt', [checked])
@@ -185,10 +185,12 @@ function signedAssertion(
   const { audience, lifetimeMs = 60_000 } = options
   checkFormClientId(options.formClientId, name)
   if (audience !== undefined && (typeof audience !== 'string' || audience === '')) {
-    throw new ConfigurationError(`${name}: audience must be a string that is not empty`)
+    throw new ConfigurationError(`${name}: audience must be a string that is not empty, or left out.`)
   }
   if (!Number.isFinite(lifetimeMs) || lifetimeMs < 1000) {
-    throw new ConfigurationError(`${name}: lifetimeMs must be a number of milliseconds, 1000 or more`)
+    throw new ConfigurationError(
+      `${name}: lifetimeMs must be a number of milliseconds, 1000 or more, e.g. lifetimeMs: 60000.`,
+    )
   }
   return async ({ clientId, issuer, tokenEndpoint, now }) => {
     const assertion = await new SignJWT()
@@ -230,8 +232,8 @@ function checkedSecret(secret: unknown, name: string): string {
   if (typeof secret === 'string' && secret !== '') return secret
   const got = secret === '' ? 'an empty string' : secret === undefined ? 'undefined' : `a ${typeof secret}`
   throw new ConfigurationError(
-    `${name}: the client secret must be a string that is not empty, got ${got}; ` +
-      'is the environment variable set? A client without a secret uses publicClient()',
+    `${name}: the client secret must be a string that is not empty, got ${got}. ` +
+      'Is the environment variable set? A client without a secret uses publicClient().',
   )
 }
 
@@ -239,12 +241,12 @@ function checkedJwt(jwt: unknown): string {
   const trimmed = typeof jwt === 'string' ? jwt.trim() : ''
   if (trimmed !== '') return trimmed
   throw new ConfigurationError(
-    'clientAssertion: the assertion must be a JWT, or a function that answers with one; got nothing. ' +
-      'To sign assertions with a key of your own, use privateKeyJwt(key)',
+    'clientAssertion: the assertion must be a JWT, or a function that answers with one, but there was none. ' +
+      'To sign assertions with a key of your own, use privateKeyJwt(key).',
   )
 }
 
 function checkFormClientId(formClientId: unknown, name: string): void {
   if (formClientId === undefined || (typeof formClientId === 'string' && formClientId !== '')) return
-  throw new ConfigurationError(`${name}: formClientId must be a string that is not empty`)
+  throw new ConfigurationError(`${name}: formClientId must be a string that is not empty, or left out.`)
 }

@@ -1,4 +1,5 @@
-import { redact, TokenError } from '../errors.js'
+import { TokenError } from '../errors.js'
+import { shownText } from './foreign-text.js'
 import type { HttpAnswer } from './http.js'
 import { type Fields, isFields, secretsOfAnswer } from './token-response.js'
 
@@ -10,24 +11,31 @@ const MAX_DESCRIPTION_LENGTH = 500
 /** Those of RFC 6749 §4.1.2.1 that stand for a 503 and a 500, and that some servers send with a 4xx status. */
 const UNAVAILABLE = new Set(['temporarily_unavailable', 'server_error'])
 
-/** The error codes of RFC 6749 §5.2, RFC 7009 §2.2.1 and RFC 8707 §2. They are shown whatever the secrets are. */
-const CODES = new Set([
-  'invalid_request',
-  'invalid_client',
-  'invalid_grant',
-  'unauthorized_client',
-  'unsupported_grant_type',
-  'unsupported_token_type',
-  'invalid_scope',
-  'invalid_target',
-  ...UNAVAILABLE,
+const CHECK_URL = 'Check the URL, and the proxies on the way.'
+const CHECK_CLIENT = 'Check clientId and clientAuthentication.'
+
+/**
+ * What to do about the error codes of RFC 6749 §5.2, RFC 7009 §2.2.1 and RFC 8707 §2. These are shown whatever the
+ * secrets are.
+ */
+const CURES = new Map([
+  ['invalid_request', 'Check the parameters that were sent.'],
+  ['invalid_client', CHECK_CLIENT],
+  ['invalid_grant', 'Send the user to the login.'],
+  ['unauthorized_client', 'Allow the client this grant type at the authorization server.'],
+  ['unsupported_grant_type', 'Allow this grant type at the authorization server.'],
+  ['unsupported_token_type', 'Use clear() to log out here alone.'],
+  ['invalid_scope', 'Check the scope that was asked for.'],
+  ['invalid_target', 'Check the resource that was asked for.'],
+  ['temporarily_unavailable', 'Try again later.'],
+  ['server_error', 'Try again later.'],
 ])
 
 /** What an answer is judged by. */
 export interface AnswerContext {
   /** Names the endpoint in messages, e.g. `The token endpoint https://idp.example.com/token`. */
   readonly what: string
-  /** Strings that no error may show. */
+  /** Strings that no error may show: they are taken out of what the server says. */
   readonly secrets: readonly string[]
   /** Milliseconds since the epoch. */
   readonly now: number
@@ -39,11 +47,17 @@ export function isUnavailable({ status }: HttpAnswer): boolean {
 }
 
 /** The error for an answer that says to come again later. */
-export function unavailableError(answer: HttpAnswer, { what, secrets, now }: AnswerContext): TokenError {
-  return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', `${what} answered ${answer.status}`, {
-    secrets,
-    retryAfterMs: retryAfterMs(answer.header('retry-after'), now),
-  })
+export function unavailableError(
+  answer: HttpAnswer,
+  { what, now }: Pick<AnswerContext, 'what' | 'now'>,
+): TokenError {
+  return new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    `${what} answered ${answer.status}. Try again later.`,
+    {
+      retryAfterMs: retryAfterMs(answer.header('retry-after'), now),
+    },
+  )
 }
 
 /**
@@ -52,54 +66,46 @@ export function unavailableError(answer: HttpAnswer, { what, secrets, now }: Ans
  */
 export function errorOfAnswer(answer: HttpAnswer, context: AnswerContext): TokenError {
   const { status } = answer
-  const { what, secrets } = context
+  const { what } = context
   if (isUnavailable(answer)) return unavailableError(answer, context)
   if (status >= 300 && status < 400) {
-    return invalidAnswer(`${what} answered with a redirect (${status}), which is not followed`, secrets)
+    return invalidAnswer(
+      `${what} answered with a redirect (${status}), which is not followed. Give the URL that it leads to.`,
+    )
   }
   const fields = 'text' in answer.body ? jsonObject(answer.body.text) : undefined
   if (fields && typeof fields.error === 'string' && fields.error !== '') {
     return oauthError(fields, answer, context)
   }
   if (status === 401 && !fields && answer.header('www-authenticate') !== undefined) {
-    return new TokenError('ERR_CLIENT_REJECTED', `${what} refused the client authentication (401)`, {
-      secrets,
-    })
+    return new TokenError(
+      'ERR_CLIENT_REJECTED',
+      `${what} refused the client authentication (401). ${CHECK_CLIENT}`,
+    )
   }
-  return invalidAnswer(`${what} answered ${status}, and its body ${flawOf(answer, fields)}`, secrets)
+  return invalidAnswer(`${what} answered ${status}, and its body ${flawOf(answer, fields)}. ${CHECK_URL}`)
 }
 
 /** The fields of an answer's body. Throws `ERR_INVALID_TOKEN_RESPONSE` when it is not a JSON object. */
-export function fieldsOfAnswer(answer: HttpAnswer, { what, secrets }: AnswerContext): Fields {
+export function fieldsOfAnswer(answer: HttpAnswer, { what }: AnswerContext): Fields {
   const fields = 'text' in answer.body ? jsonObject(answer.body.text) : undefined
   if (fields) return fields
-  throw invalidAnswer(`${what} answered ${answer.status}, but its body ${flawOf(answer, fields)}`, secrets)
-}
-
-/** A text of the server's as messages may show it: without secrets, printable, bounded. */
-export function shownText(text: string, secrets: readonly string[], maxLength: number): string {
-  // Redacted before it is cut, because half a secret would not be recognised.
-  const clean = redact(text, secrets)
-    .replace(/[^\x20-\x7e]+/g, ' ')
-    .trim()
-  return clean.length > maxLength ? `${clean.slice(0, maxLength)}…` : clean
-}
-
-/** Secrets in the order to redact them: one that is part of another must not leave the rest of it standing. */
-export function longestFirst(secrets: readonly string[]): string[] {
-  return [...new Set(secrets)].sort((a, b) => b.length - a.length)
+  throw invalidAnswer(
+    `${what} answered ${answer.status}, but its body ${flawOf(answer, fields)}. ${CHECK_URL}`,
+  )
 }
 
 function oauthError(fields: Fields, answer: HttpAnswer, { what, secrets, now }: AnswerContext): TokenError {
-  const hidden = longestFirst([...secrets, ...secretsOfAnswer(fields)])
+  const hidden = [...secrets, ...secretsOfAnswer(fields)]
   const said = String(fields.error)
-  const error = CODES.has(said) ? said : shownText(said, hidden, MAX_ERROR_LENGTH)
+  const error = CURES.has(said) ? said : shownText(said, hidden, MAX_ERROR_LENGTH)
   const description =
     typeof fields.error_description === 'string'
       ? shownText(fields.error_description, hidden, MAX_DESCRIPTION_LENGTH)
       : ''
-  const message = `${what} answered ${error}${description && `: ${description}`}`
-  return new TokenError(codeOf(error), message, {
+  const quoted = description && `: "${description}"`
+  const cure = CURES.get(error) ?? "See the authorization server's documentation or log."
+  return new TokenError(codeOf(error), `${what} answered ${error}${quoted}. ${cure}`, {
     error,
     ...(description !== '' && { errorDescription: description }),
     retryAfterMs: retryAfterMs(answer.header('retry-after'), now),
@@ -135,6 +141,6 @@ function flawOf({ body }: HttpAnswer, fields: Fields | undefined): string {
   return fields ? 'has no error code' : 'is not a JSON object'
 }
 
-function invalidAnswer(message: string, secrets: readonly string[]): TokenError {
-  return new TokenError('ERR_INVALID_TOKEN_RESPONSE', message, { secrets })
+function invalidAnswer(message: string): TokenError {
+  return new TokenError('ERR_INVALID_TOKEN_RESPONSE', message)
 }

@@ -38,7 +38,7 @@ export function orderedForm(
   for (const name of [...own, ...last]) {
     if (clientParameters[name] !== undefined) {
       throw new ConfigurationError(
-        `clientAuthentication must not set the parameter ${name}, it belongs to the request itself`,
+        `clientAuthentication must not set the parameter ${name}, which belongs to the request itself. Leave it out.`,
       )
     }
   }
@@ -76,5 +76,7 @@ function entries(parameters: FormParameters, names: readonly string[]): [string,
 
 function checkedValue(name: string, value: unknown): string {
   if (typeof value === 'string') return value
-  throw new ConfigurationError(`The parameter ${name} of a token request must be a string`)
+  throw new ConfigurationError(
+    `The parameter ${name} of a token request must be a string, or an array of strings.`,
+  )
 }

@@ -3,7 +3,8 @@ import https, { Agent as HttpsAgent } from 'node:https'
 import type { Readable } from 'node:stream'
 import { Axios, type AxiosProxyConfig, type AxiosResponse } from 'axios'
 import { TokenError } from '../errors.js'
-import { isPlainHttp, shownUrl } from './endpoint-url.js'
+import { isPlainHttp } from './endpoint-url.js'
+import { shownText } from './foreign-text.js'
 import { abortedError } from './until-aborted.js'
 
 /** How the authorization server is reached. */
@@ -25,7 +26,7 @@ export interface HttpOptions {
 }
 
 export interface HttpRequest {
-  /** Names the endpoint in messages, e.g. `The token endpoint`. */
+  /** Names the endpoint in messages, e.g. `The token endpoint https://idp.example.com/token`. */
   readonly what: string
   readonly method: 'GET' | 'POST'
   readonly url: string
@@ -139,13 +140,10 @@ function isDecompressionError(error: unknown): boolean {
   return /^(Z_|ERR__)/.test(String((error as { code?: unknown } | null)?.code))
 }
 
-function unreachable(error: unknown, { what, url, secrets, signal }: HttpRequest): TokenError {
-  const shown = `${what} ${shownUrl(url)}`
-  if (signal.aborted) return abortedError(signal, shown)
+function unreachable(error: unknown, { what, secrets, signal }: HttpRequest): TokenError {
+  if (signal.aborted) return abortedError(signal, what)
   const code = (error as { code?: unknown } | null)?.code
-  const why = typeof code === 'string' ? ` (${code})` : ''
-  return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', `${shown} could not be reached${why}`, {
-    cause: error,
-    secrets,
-  })
+  const why = typeof code === 'string' ? ` (${shownText(code, secrets, 64)})` : ''
+  const message = `${what} could not be reached${why}. Check the URL and the network, or try again later.`
+  return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', message, { cause: error, secrets })
 }

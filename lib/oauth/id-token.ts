@@ -34,6 +34,6 @@ function claimsOf(idToken: string): JWTPayload | undefined {
 function refused(why: string): TokenError {
   return new TokenError(
     'ERR_INVALID_TOKEN_RESPONSE',
-    `The ID token that the refresh brought ${why}; it was refused`,
+    `The ID token that the refresh brought ${why}. It was refused, and the user has to log in again once the access token expires.`,
   )
 }

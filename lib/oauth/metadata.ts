@@ -1,6 +1,7 @@
 import { ConfigurationError } from '../errors.js'
-import { endpointUrl } from './endpoint-url.js'
-import { isUnavailable, shownText, unavailableError } from './error-answer.js'
+import { endpointUrl, flawOfUrl, shownUrl } from './endpoint-url.js'
+import { isUnavailable, unavailableError } from './error-answer.js'
+import { shownText } from './foreign-text.js'
 import type { SendHttp } from './http.js'
 import { type Fields, isFields } from './token-response.js'
 
@@ -12,8 +13,17 @@ export interface Metadata {
   readonly jwksUri?: string
 }
 
-const WHAT = "The authorization server's metadata at"
-const CURE = 'check the option issuer, or give tokenEndpoint and revocationEndpoint instead'
+const CURE = 'Check the option issuer, or give tokenEndpoint and revocationEndpoint instead.'
+
+/** How metadata is fetched. */
+export interface MetadataSource {
+  readonly send: SendHttp
+  readonly now: () => number
+  /** Strings that no error may show: what each request is sent with. */
+  readonly secrets: readonly string[]
+  /** How long each of the two fetches may take. No caller's signal ends them. Default: 10 seconds. */
+  readonly timeoutMs?: number
+}
 
 /**
  * Fetches an issuer's metadata when it is first needed, once for all who ask meanwhile, and keeps it. A failure is
@@ -21,19 +31,12 @@ const CURE = 'check the option issuer, or give tokenEndpoint and revocationEndpo
  *
  * Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when the server cannot be reached, and with a `ConfigurationError` when
  * there is no metadata, or it is of another issuer.
- *
- * @param timeoutMs How long each of the two fetches may take. No caller's signal ends them.
  */
-export function metadataOf(
-  issuer: string,
-  send: SendHttp,
-  now: () => number,
-  timeoutMs = 10_000,
-): () => Promise<Metadata> {
+export function metadataOf(issuer: string, source: MetadataSource): () => Promise<Metadata> {
   let metadata: Promise<Metadata> | undefined
   return () => {
     if (metadata) return metadata
-    const fetched = fetchMetadata(issuer, send, now, timeoutMs)
+    const fetched = fetchMetadata(issuer, source)
     metadata = fetched
     fetched.catch(() => {
       if (metadata === fetched) metadata = undefined
@@ -46,22 +49,18 @@ export function metadataOf(
 export function issuerUrl(value: unknown): string {
   const issuer = endpointUrl(value, 'issuer')
   if (issuer.includes('?'))
-    throw new ConfigurationError('issuer must not have a query; leave out the ? and what follows it')
+    throw new ConfigurationError('`issuer` must not have a query. Leave out the ? and what follows it.')
   return issuer
 }
 
-async function fetchMetadata(
-  issuer: string,
-  send: SendHttp,
-  now: () => number,
-  timeoutMs: number,
-): Promise<Metadata> {
+async function fetchMetadata(issuer: string, source: MetadataSource): Promise<Metadata> {
   const urls = wellKnownUrls(issuer)
   for (const url of urls) {
-    const fields = await fetchFields(url, send, now, timeoutMs)
-    if (fields) return checkedMetadata(fields, issuer, url)
+    const fields = await fetchFields(url, source)
+    if (fields) return checkedMetadata(fields, issuer, shownUrl(url, source.secrets), source.secrets)
   }
-  throw new ConfigurationError(`There is no authorization server metadata at ${urls.join(' or ')}; ${CURE}`)
+  const places = urls.map((url) => shownUrl(url, source.secrets)).join(' or ')
+  throw new ConfigurationError(`There is no authorization server metadata at ${places}. ${CURE}`)
 }
 
 function wellKnownUrls(issuer: string): string[] {
@@ -76,20 +75,18 @@ function wellKnownUrls(issuer: string): string[] {
 /** The metadata at a URL, `undefined` when there is none. */
 async function fetchFields(
   url: string,
-  send: SendHttp,
-  now: () => number,
-  timeoutMs: number,
+  { send, now, secrets, timeoutMs = 10_000 }: MetadataSource,
 ): Promise<Fields | undefined> {
+  const what = `The authorization server's metadata at ${shownUrl(url, secrets)}`
   const answer = await send({
-    what: WHAT,
+    what,
     method: 'GET',
     url,
     headers: { Accept: 'application/json' },
-    secrets: [],
+    secrets,
     signal: AbortSignal.timeout(timeoutMs),
   })
-  if (isUnavailable(answer))
-    throw unavailableError(answer, { what: `${WHAT} ${url}`, secrets: [], now: now() })
+  if (isUnavailable(answer)) throw unavailableError(answer, { what, now: now() })
   if (answer.status !== 200 || !('text' in answer.body)) return undefined
   return parsed(answer.body.text)
 }
@@ -103,14 +100,24 @@ function parsed(text: string): Fields | undefined {
   }
 }
 
-function checkedMetadata(fields: Fields, issuer: string, url: string): Metadata {
+/** @param place The metadata's URL, as messages show it. */
+function checkedMetadata(
+  fields: Fields,
+  issuer: string,
+  place: string,
+  secrets: readonly string[],
+): Metadata {
   if (fields.issuer !== issuer) {
-    const theirs = typeof fields.issuer === 'string' ? `"${shownText(fields.issuer, [], 200)}"` : 'none'
+    const theirs = typeof fields.issuer === 'string' ? `"${shownText(fields.issuer, secrets, 200)}"` : 'none'
     throw new ConfigurationError(
-      `The metadata at ${url} is of another issuer: ${theirs}, not "${issuer}" (they must be identical, RFC 8414 §3.3); ${CURE}`,
+      `The metadata at ${place} is of another issuer: ${theirs}, not "${issuer}" (they must be identical, RFC 8414 §3.3). ${CURE}`,
     )
   }
-  const endpoint = (name: string) => endpointUrl(fields[name], `${name} in the metadata at ${url}`)
+  const endpoint = (name: string) => {
+    const flaw = flawOfUrl(fields[name], '', secrets)
+    if (flaw) throw new ConfigurationError(`The ${name} in the metadata at ${place} ${flaw} ${CURE}`)
+    return fields[name] as string
+  }
   const optional = (name: string) => (typeof fields[name] === 'string' ? endpoint(name) : undefined)
   const tokenEndpoint = endpoint('token_endpoint')
   const revocationEndpoint = optional('revocation_endpoint')

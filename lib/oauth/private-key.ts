@@ -22,7 +22,7 @@ const ECDSA: Readonly<Record<string, string>> = {
   secp521r1: 'ES512',
 }
 const CURE =
-  'give a private key as a CryptoKey, a KeyObject of node:crypto, a JWK or a PKCS#8 PEM string ("-----BEGIN PRIVATE KEY-----")'
+  'Give a private key as a CryptoKey, a KeyObject of node:crypto, a JWK or a PKCS#8 PEM string ("-----BEGIN PRIVATE KEY-----").'
 
 /** Checks a private key, and finds the algorithm that fits it. Throws a `ConfigurationError` that does not show the key. */
 export function signingKey(input: unknown, alg: string | undefined, kid: string | undefined): SigningKey {
@@ -30,9 +30,9 @@ export function signingKey(input: unknown, alg: string | undefined, kid: string 
   const key = keyOf(input)
   const fitting = types.isCryptoKey(key) ? algorithmsOfCryptoKey(key) : algorithmsOfKeyObject(key)
   const chosen = alg ?? jwk?.alg ?? fitting[0]
-  if (chosen === undefined) fail('cannot sign with a key of this kind; use an RSA, EC or Ed25519 key')
+  if (chosen === undefined) fail('cannot sign with a key of this kind. Use an RSA, EC or Ed25519 key.')
   if (!fitting.includes(chosen)) {
-    fail(`cannot sign by alg "${chosen}" with this key; it fits ${fitting.join(', ') || 'no algorithm'}`)
+    fail(`cannot sign by alg "${chosen}" with this key. It fits ${fitting.join(', ') || 'no algorithm'}.`)
   }
   const id = kid ?? jwk?.kid
   return { key, alg: chosen, ...(id !== undefined && { kid: id }) }
@@ -41,20 +41,21 @@ export function signingKey(input: unknown, alg: string | undefined, kid: string 
 function keyOf(input: unknown): CryptoKey | KeyObject {
   if (types.isCryptoKey(input)) return signingCryptoKey(input)
   if (types.isKeyObject(input)) {
-    if (input.type !== 'private') fail(`got a ${input.type} key; ${CURE}`)
+    if (input.type !== 'private') fail(`got a ${input.type} key. ${CURE}`)
     return input
   }
   if (typeof input === 'string') return imported({ key: input, format: 'pem' })
   if (isJwk(input)) {
-    if (input.d === undefined) fail(`got a JWK without the private part "d"; ${CURE}`)
+    if (input.d === undefined) fail(`got a JWK without the private part "d". ${CURE}`)
     return imported({ key: input as JsonWebKey, format: 'jwk' })
   }
-  return fail(CURE)
+  return fail(`got no key. ${CURE}`)
 }
 
 function signingCryptoKey(key: CryptoKey): CryptoKey {
-  if (key.type !== 'private') fail(`got a ${key.type} CryptoKey; ${CURE}`)
-  if (!key.usages.includes('sign')) fail("got a CryptoKey that may not sign; import it with the usage 'sign'")
+  if (key.type !== 'private') fail(`got a ${key.type} CryptoKey. ${CURE}`)
+  if (!key.usages.includes('sign'))
+    fail("got a CryptoKey that may not sign. Import it with the usage 'sign'.")
   return key
 }
 
@@ -64,7 +65,7 @@ function imported(input: Parameters<typeof createPrivateKey>[0]): KeyObject {
   } catch {
     // The error underneath may quote the key.
     return fail(
-      `could not read the key; ${CURE}. For an encrypted key: createPrivateKey({ key, passphrase }) of node:crypto`,
+      `could not read the key. ${CURE} For an encrypted key: createPrivateKey({ key, passphrase }) of node:crypto.`,
     )
   }
 }
@@ -103,7 +104,7 @@ function oneOrNone(alg: string | undefined): readonly string[] {
 
 function checkRsaBits(bits: number | undefined): void {
   if (bits !== undefined && bits < 2048)
-    fail(`got an RSA key of ${bits} bits; RFC 7518 §3.3 wants at least 2048`)
+    fail(`got an RSA key of ${bits} bits. RFC 7518 §3.3 wants at least 2048.`)
 }
 
 function fail(why: string): never {

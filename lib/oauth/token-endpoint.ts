@@ -6,10 +6,10 @@ import type {
   ClientCredentials,
 } from './client-authentication.js'
 import { shownUrl } from './endpoint-url.js'
-import { type AnswerContext, errorOfAnswer, fieldsOfAnswer, longestFirst } from './error-answer.js'
+import { type AnswerContext, errorOfAnswer, fieldsOfAnswer } from './error-answer.js'
 import { encodedForm, type FormParameters, orderedForm, secretsOfRequest } from './form.js'
 import type { HttpAnswer, SendHttp } from './http.js'
-import { secretsOfAnswer, tokenResponse } from './token-response.js'
+import { tokenResponse } from './token-response.js'
 import { untilAborted } from './until-aborted.js'
 
 /** A form to be sent to an endpoint of the authorization server, with the client's authentication added. */
@@ -34,15 +34,8 @@ const FORM_HEADERS = {
 /** Asks the token endpoint for tokens (RFC 6749 §4, §6), once: nothing is sent again when it fails. */
 export async function requestTokens(send: SendHttp, request: FormRequest): Promise<RefreshAnswer> {
   const { answer, context } = await sendForm(send, request)
-  const fields = fieldsOfAnswer(answer, context)
-  try {
-    return tokenResponse(fields, context.now, `${context.what}: its answer`)
-  } catch (error) {
-    if (!(error instanceof TokenError)) throw error
-    throw new TokenError(error.code, error.message, {
-      secrets: longestFirst([...context.secrets, ...secretsOfAnswer(fields)]),
-    })
-  }
+  const { what, secrets, now } = context
+  return tokenResponse(fieldsOfAnswer(answer, context), now, `${what}: its answer`, secrets)
 }
 
 /** Asks the revocation endpoint to revoke (RFC 7009 §2), once. A success has no content that matters. */
@@ -55,11 +48,12 @@ async function sendForm(
   send: SendHttp,
   request: FormRequest,
 ): Promise<{ answer: HttpAnswer; context: AnswerContext }> {
-  const { what, parameters, own, client, signal } = request
+  const { parameters, own, client, signal } = request
   const { endpoint, now } = client
   const credentials = await clientCredentials(request)
   const form = orderedForm(parameters, own, credentials)
-  const secrets = longestFirst([...secretsOfRequest(form, credentials), ...request.secrets])
+  const secrets = [...secretsOfRequest(form, credentials), ...request.secrets]
+  const what = `${request.what} ${shownUrl(endpoint, secrets)}`
   const headers = { ...credentials.headers, ...FORM_HEADERS }
   const answer = await send({
     what,
@@ -70,7 +64,7 @@ async function sendForm(
     secrets,
     signal,
   })
-  const context = { what: `${what} ${shownUrl(endpoint)}`, secrets, now }
+  const context = { what, secrets, now }
   if (answer.status < 200 || answer.status >= 300) throw errorOfAnswer(answer, context)
   return { answer, context }
 }
@@ -78,14 +72,15 @@ async function sendForm(
 async function clientCredentials({
   client,
   clientAuthentication,
+  secrets,
   signal,
 }: FormRequest): Promise<ClientCredentials> {
-  const failed = 'The client authentication could not be made, so nothing was sent'
+  const failed = 'The client authentication could not be made, so nothing was sent. The cause says why.'
   try {
     const made = Promise.resolve().then(() => clientAuthentication(client))
     return await untilAborted(made, signal, 'The client authentication')
   } catch (error) {
     if (error instanceof TokenError) throw error
-    throw new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', failed, { cause: error })
+    throw new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', failed, { cause: error, secrets })
   }
 }

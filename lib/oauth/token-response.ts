@@ -1,5 +1,5 @@
 import { decodeJwt } from 'jose'
-import { TokenError } from '../errors.js'
+import { redact, TokenError } from '../errors.js'
 import type { TokenAnswer } from '../token-set.js'
 
 /** A JSON object, nothing of it checked. */
@@ -17,11 +17,19 @@ const SECONDS_OR_MILLISECONDS = 1e11
  * Reads a token endpoint's answer (RFC 6749 §5.1). `null` and the empty string count as omitted.
  *
  * @param what Names the answer in messages.
+ * @param secrets Strings that no error may show, besides the tokens in the answer.
  * @throws `ERR_INVALID_TOKEN_RESPONSE` when it has no access token, or something in it is of the wrong type.
  */
-export function tokenResponse(fields: Fields, now: number, what: string): AccessTokenAnswer {
-  const answer = readTokens({ ...fields, expires_at: undefined }, now, what)
-  if (answer.accessToken === undefined) throw invalid(`${what} has no access_token${errorIn(fields)}`, fields)
+export function tokenResponse(
+  fields: Fields,
+  now: number,
+  what: string,
+  secrets: readonly string[] = [],
+): AccessTokenAnswer {
+  const source = { what, cure: 'Check that the URL is that of a token endpoint.' }
+  const answer = readTokens({ ...fields, expires_at: undefined }, now, source)
+  if (answer.accessToken === undefined)
+    throw invalid(source, `has no access_token${errorIn(fields, secrets)}`)
   return { ...answer, accessToken: answer.accessToken }
 }
 
@@ -36,20 +44,29 @@ export function handedOverTokens(value: unknown, now: number): TokenAnswer {
   const fields = wireNames(tokensObject(value))
   if (fields.error !== undefined && fields.error !== null) {
     throw invalid(
-      `${HANDED_OVER} is an OAuth error${errorIn(fields)}; handle it before setting tokens`,
-      fields,
+      { ...HANDED_OVER, cure: 'Handle it before setting tokens.' },
+      `is an OAuth error${errorIn(fields)}`,
     )
   }
   const answer = readTokens(fields, now, HANDED_OVER)
   if (answer.accessToken === undefined && answer.refreshToken === undefined) {
-    throw invalid(`${HANDED_OVER} has neither an access_token nor a refresh_token; ${WHAT_TO_PASS}`, fields)
+    throw invalid(HANDED_OVER, 'has neither an access_token nor a refresh_token')
   }
   return answer
 }
 
-const HANDED_OVER = 'What tokens.set() was given'
-const WHAT_TO_PASS =
-  "pass the token endpoint's answer, such as { access_token, refresh_token, expires_in }, or what your OAuth library made of it"
+/** Where fields come from, for messages, and what to do when something is wrong with them. */
+interface Source {
+  readonly what: string
+  readonly cure: string
+}
+
+const HANDED_OVER: Source = {
+  what: 'What tokens.set() was given',
+  cure:
+    "Pass the token endpoint's answer, such as { access_token, refresh_token, expires_in }, " +
+    'or what your OAuth library made of it.',
+}
 
 /** Every token in an answer: what no error may show. */
 export function secretsOfAnswer(fields: Fields): string[] {
@@ -63,12 +80,12 @@ export function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function readTokens(fields: Fields, now: number, what: string): TokenAnswer {
-  const text = (name: string) => textField(fields, name, what)
+function readTokens(fields: Fields, now: number, source: Source): TokenAnswer {
+  const text = (name: string) => textField(fields, name, source)
   const accessToken = text('access_token')
   // Anything else could not be sent in a header (RFC 6749 appendix A.12).
   if (accessToken !== undefined && !/^[\x20-\x7e]+$/.test(accessToken)) {
-    throw invalid(`${what} has an access_token with characters that no HTTP header may hold`, fields)
+    throw invalid(source, 'has an access_token with characters that no HTTP header may hold')
   }
   const tokenType = text('token_type')
   const refreshToken = text('refresh_token')
@@ -85,11 +102,11 @@ function readTokens(fields: Fields, now: number, what: string): TokenAnswer {
   }
 }
 
-function textField(fields: Fields, name: string, what: string): string | undefined {
+function textField(fields: Fields, name: string, source: Source): string | undefined {
   const value = fields[name]
   if (value === undefined || value === null || value === '') return undefined
   if (typeof value === 'string') return value
-  throw invalid(`${what} is wrong: ${name} is not a string`, fields)
+  throw invalid(source, `is wrong: ${name} is not a string`)
 }
 
 function lifetimeOf(fields: Fields, accessToken: string, now: number): number | undefined {
@@ -155,8 +172,8 @@ function wireNames(value: Fields): Fields {
 
 /** The object that has the tokens in its fields. */
 function tokensObject(value: unknown): Fields {
-  if (!isFields(value)) throw invalid(`${HANDED_OVER} is ${shownType(value)}; ${WHAT_TO_PASS}`)
-  if (typeof value.then === 'function') throw invalid(`${HANDED_OVER} is a Promise; await it`)
+  if (!isFields(value)) throw invalid(HANDED_OVER, `is ${shownType(value)}`)
+  if (typeof value.then === 'function') throw invalid({ ...HANDED_OVER, cure: 'Await it.' }, 'is a Promise')
   // arctic's OAuth2Tokens and simple-oauth2's AccessToken wrap the answer.
   if (typeof value.accessToken === 'function' && isFields(value.data)) return value.data
   if (value.access_token === undefined && isFields(value.token)) return value.token
@@ -168,10 +185,13 @@ function shownType(value: unknown): string {
   return Array.isArray(value) ? 'an array' : `a ${typeof value}`
 }
 
-function errorIn({ error }: Fields): string {
-  return typeof error === 'string' && /^[\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(error) ? ` (${error})` : ''
+/** The error code in an answer: the sender's own word, so that it may quote a secret. */
+function errorIn(fields: Fields, secrets: readonly string[] = []): string {
+  const { error } = fields
+  if (typeof error !== 'string' || !/^[\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(error)) return ''
+  return ` (${redact(error, [...secrets, ...secretsOfAnswer(fields)])})`
 }
 
-function invalid(message: string, fields: Fields = {}): TokenError {
-  return new TokenError('ERR_INVALID_TOKEN_RESPONSE', message, { secrets: secretsOfAnswer(fields) })
+function invalid({ what, cure }: Source, flaw: string): TokenError {
+  return new TokenError('ERR_INVALID_TOKEN_RESPONSE', `${what} ${flaw}. ${cure}`)
 }

@@ -14,8 +14,6 @@ export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal, what: 
 export function abortedError(signal: AbortSignal, what: string): TokenError {
   // Of AbortSignal.timeout(), or of an app's own making.
   const timedOut = (signal.reason as { name?: unknown } | undefined)?.name === 'TimeoutError'
-  return new TokenError(
-    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
-    `${what} ${timedOut ? 'did not answer in time' : 'was given up, its signal was aborted'}`,
-  )
+  const why = timedOut ? 'did not answer in time' : 'was given up, as its signal was aborted'
+  return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', `${what} ${why}. Try again later.`)
 }
