@@ -185,7 +185,6 @@ export function describeGrantStore(name: string, create: () => Promise<OpenGrant
       })
 
       it.each<[string, () => Promise<unknown>, leaseAfter: 'free' | 'held']>([
-        ['nobody has', async () => {}, 'free'],
         ['another owner has', () => lease('b'), 'held'],
         ['was released', () => lease('a').then(() => store.release(grant, 'a')), 'free'],
         [
@@ -199,6 +198,14 @@ export function describeGrantStore(name: string, create: () => Promise<OpenGrant
         await given()
         expect(await store.renew(grant, 'a', LONG_MS)).toBe(false)
         expect(await isFree()).toBe(leaseAfter === 'free')
+      })
+    })
+
+    describe('renew of a grant nobody knows', () => {
+      it('takes the lease again, or says that there is none', async () => {
+        const renewed = await store.renew(grant, 'a', LONG_MS)
+        expect(await isFree()).toBe(!renewed)
+        expect(await store.renew(grant, 'a', LONG_MS)).toBe(renewed)
       })
     })
 

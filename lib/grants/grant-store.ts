@@ -45,7 +45,10 @@ export interface GrantStore {
    * is over; with `granted: true` as soon as the lease is the caller's. The newest state comes along either way.
    */
   lease(grantId: string, request: LeaseRequest): Promise<GrantState & { readonly granted: boolean }>
-  /** Prolongs a lease. Resolves with `false` when it is no longer the caller's. */
+  /**
+   * Prolongs a lease. Resolves with `false` when it is no longer the caller's. A store that may forget what it knew of
+   * a grant, in a restart say, may lease it again to the one who asks here.
+   */
   renew(grantId: string, owner: string, ttlMs: number): Promise<boolean>
   /**
    * Keeps the record if it is newer than the one held and the grant has not ended, whoever holds the lease now; then

@@ -1,0 +1,174 @@
+import { ConfigurationError } from '../../errors.js'
+import type { RedisScript } from './scripts.js'
+
+type AnyFunction = (...args: never[]) => unknown
+
+/** A client of ioredis 5 or 6: `Redis` (with Sentinel as well) or `Cluster`. */
+export interface IoredisClient {
+  readonly evalsha: AnyFunction
+  readonly eval: AnyFunction
+  readonly duplicate: AnyFunction
+}
+
+/** A client of node-redis 4 or later: `createClient()`, `createCluster()` or `createSentinel()`. */
+export interface NodeRedisClient {
+  readonly evalSha: AnyFunction
+  readonly eval: AnyFunction
+}
+
+/** Any other client. */
+export interface RedisCommands {
+  /**
+   * Sends one command and resolves with its reply. `key` is the key that the command works on, by which a cluster
+   * finds the node. A reply of Redis that is an error rejects, with Redis' text in its `message`.
+   */
+  send(command: readonly string[], key: string): Promise<unknown>
+  /**
+   * Listens to a channel on a connection of its own, over reconnections. Resolves when it does, with a function that
+   * ends it. Without it processes that wait for one another ask Redis twenty times a second.
+   */
+  subscribe?(channel: string, listener: (message: string) => void): Promise<() => unknown>
+}
+
+export type RedisClient = IoredisClient | NodeRedisClient | RedisCommands
+
+/** What the grant store needs of a client. */
+export interface RedisConnection {
+  run(script: RedisScript, key: string, args: readonly string[]): Promise<unknown>
+  readonly subscribe: RedisCommands['subscribe'] | undefined
+}
+
+/** Adapts whatever client the app has. */
+export function redisConnection(client: RedisClient): RedisConnection {
+  const { evalsha, evalSha, send } = (client ?? {}) as Partial<
+    IoredisClient & NodeRedisClient & RedisCommands
+  >
+  if (typeof evalsha === 'function') return ioredisConnection(client as IoredisMethods)
+  if (typeof evalSha === 'function') return nodeRedisConnection(client as NodeRedisMethods)
+  if (typeof send === 'function') return commandsConnection(client as RedisCommands)
+  throw new ConfigurationError(
+    'redisGrantStore() takes a Redis client: new Redis() of ioredis, createClient() of node-redis, ' +
+      'or { send: (command, key) => … } over any other.',
+  )
+}
+
+interface IoredisMethods extends IoredisClient {
+  readonly isCluster?: boolean
+  evalsha(sha1: string, keys: number, ...args: string[]): Promise<unknown>
+  eval(source: string, keys: number, ...args: string[]): Promise<unknown>
+  duplicate(...overrides: unknown[]): IoredisMethods
+  on(event: string, listener: (...args: string[]) => void): unknown
+  subscribe(channel: string): Promise<unknown>
+  disconnect(): void
+}
+
+function ioredisConnection(client: IoredisMethods): RedisConnection {
+  return {
+    run: (script, key, args) =>
+      withFallback(
+        () => client.evalsha(script.sha1, 1, key, ...args),
+        () => client.eval(script.source, 1, key, ...args),
+      ),
+    async subscribe(channel, listener) {
+      // A key prefix would be put before the channel as well, but not before the one that a script publishes to.
+      const overrides = { keyPrefix: '' }
+      const subscriber = client.isCluster ? client.duplicate([], overrides) : client.duplicate(overrides)
+      // It reconnects by itself, and then subscribes again.
+      subscriber.on('error', ignore)
+      subscriber.on('message', (_channel, message) => listener(message!))
+      try {
+        await subscriber.subscribe(channel)
+      } catch (error) {
+        subscriber.disconnect()
+        throw error
+      }
+      return () => subscriber.disconnect()
+    },
+  }
+}
+
+interface ScriptArguments {
+  readonly keys: string[]
+  readonly arguments: string[]
+}
+
+interface NodeRedisMethods extends NodeRedisClient {
+  evalSha(sha1: string, options: ScriptArguments): Promise<unknown>
+  eval(source: string, options: ScriptArguments): Promise<unknown>
+  subscribe?(channel: string, listener: (message: string) => void): Promise<unknown>
+  unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>
+  duplicate(): NodeRedisMethods
+  connect(): Promise<unknown>
+  destroy?(): void
+  disconnect?(): Promise<unknown>
+  on(event: string, listener: () => void): unknown
+}
+
+function nodeRedisConnection(client: NodeRedisMethods): RedisConnection {
+  return {
+    run: (script, key, args) => {
+      const options = { keys: [key], arguments: [...args] }
+      return withFallback(
+        () => client.evalSha(script.sha1, options),
+        () => client.eval(script.source, options),
+      )
+    },
+    subscribe: subscribesByItself(client) ? viaClient(client) : viaDuplicate(client),
+  }
+}
+
+/** Clusters and sentinels keep connections for subscriptions beside the others; a pool has none. */
+function subscribesByItself(client: object): boolean {
+  return 'slots' in client || 'acquire' in client
+}
+
+function viaClient(client: NodeRedisMethods): RedisCommands['subscribe'] {
+  return async (channel, listener) => {
+    await client.subscribe!(channel, listener)
+    return () => client.unsubscribe(channel, listener)
+  }
+}
+
+function viaDuplicate(client: NodeRedisMethods): RedisCommands['subscribe'] {
+  if (typeof client.subscribe !== 'function') return undefined
+  return async (channel, listener) => {
+    const subscriber = client.duplicate()
+    // It reconnects by itself, and then subscribes again.
+    subscriber.on('error', ignore)
+    const end = () => (subscriber.destroy ? subscriber.destroy() : subscriber.disconnect?.())
+    try {
+      await subscriber.connect()
+      await subscriber.subscribe!(channel, listener)
+    } catch (error) {
+      end()
+      throw error
+    }
+    return end
+  }
+}
+
+function commandsConnection(client: RedisCommands): RedisConnection {
+  return {
+    run: (script, key, args) =>
+      withFallback(
+        () => client.send(['EVALSHA', script.sha1, '1', key, ...args], key),
+        () => client.send(['EVAL', script.source, '1', key, ...args], key),
+      ),
+    subscribe: client.subscribe?.bind(client),
+  }
+}
+
+/** Sends the script's hash; and the script itself to a server that does not know it yet, or not any more. */
+async function withFallback(
+  byHash: () => Promise<unknown>,
+  bySource: () => Promise<unknown>,
+): Promise<unknown> {
+  try {
+    return await byHash()
+  } catch (error) {
+    if (!String((error as Error | undefined)?.message).startsWith('NOSCRIPT')) throw error
+    return await bySource()
+  }
+}
+
+function ignore(): void {}

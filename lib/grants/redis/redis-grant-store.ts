@@ -1,0 +1,188 @@
+import { within } from '../../deadline.js'
+import { ConfigurationError } from '../../errors.js'
+import { closestTo } from '../../spelling.js'
+import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from '../grant-store.js'
+import { GrantChanges, type Watch } from './changes.js'
+import { type RedisClient, type RedisConnection, redisConnection } from './client.js'
+import { COMMIT, END, LEASE, READ, RELEASE, RENEW, type RedisScript } from './scripts.js'
+
+export interface RedisGrantStoreOptions {
+  /** What the keys begin with, and the name of the channel. Default: `'session-tokens:'`. */
+  prefix?: string
+  /**
+   * For how long a grant is remembered after its last refresh, and an ended one after its end, in milliseconds. It must
+   * be longer than any request takes, and may be shorter than a session lives, since the session has a copy.
+   * Default: 24 hours.
+   */
+  grantTtlMs?: number
+  /** How long Redis may take to answer one command, in milliseconds. Default: 2,000. */
+  commandTimeoutMs?: number
+}
+
+/** A grant store in Redis. */
+export interface RedisGrantStore extends GrantStore {
+  /** Ends the connection on which it hears of changes. The client that it was given is the app's to close. */
+  close(): Promise<void>
+}
+
+const DEFAULTS = { prefix: 'session-tokens:', grantTtlMs: 86_400_000, commandTimeoutMs: 2_000 }
+/** How often to ask while no news can be heard. */
+const POLL_MS = 50
+/** How often to ask all the same: a message may get lost when a connection breaks. */
+const SAFETY_MS = 1_000
+
+/**
+ * Keeps grants in Redis, where all processes that serve a session agree: one refresh per session, however many processes
+ * and hosts there are.
+ *
+ * It sends scripts that run as one step (`EVALSHA`), each on one key, the grant's, and opens a second connection to hear
+ * of changes when a process first has to wait for another. A refresh takes two commands, a valid token none.
+ *
+ * @param client ioredis, node-redis, single server, Sentinel or Cluster; or a function that sends a command
+ * @throws `ConfigurationError` when an option is unknown or out of range
+ *
+ * @example
+ * const client = new Redis(process.env.REDIS_URL)
+ * app.use(sessionTokens({ …, grants: redisGrantStore(client) }))
+ */
+export function redisGrantStore(client: RedisClient, options: RedisGrantStoreOptions = {}): RedisGrantStore {
+  return new RedisGrants(redisConnection(client), checkedOptions(options))
+}
+
+type Reply = readonly (string | number)[]
+
+class RedisGrants implements RedisGrantStore {
+  readonly #connection: RedisConnection
+  readonly #options: Required<RedisGrantStoreOptions>
+  readonly #changes: GrantChanges
+
+  constructor(connection: RedisConnection, options: Required<RedisGrantStoreOptions>) {
+    this.#connection = connection
+    this.#options = options
+    this.#changes = new GrantChanges(`${options.prefix}changes`, connection.subscribe)
+  }
+
+  async lease(grantId: string, request: LeaseRequest): Promise<GrantState & { granted: boolean }> {
+    const watch = this.#changes.watch(grantId)
+    try {
+      return await this.#lease(grantId, request, watch)
+    } finally {
+      watch.end()
+    }
+  }
+
+  async #lease(grantId: string, request: LeaseRequest, watch: Watch) {
+    const deadline = performance.now() + request.waitMs
+    for (;;) {
+      const listening = this.#changes.listening
+      const news = watch.next()
+      const { what, retryMs, state } = await this.#tryLease(grantId, request)
+      const left = deadline - performance.now()
+      if (what !== 'held' || left <= 0) return { ...state, granted: what === 'granted' }
+      // What happened before it listened is found out by asking once more.
+      if (!listening && (await this.#changes.listen())) continue
+      await timeout(Math.min(left, retryMs, this.#changes.listening ? SAFETY_MS : POLL_MS), news)
+    }
+  }
+
+  async #tryLease(grantId: string, { owner, ttlMs, revision }: LeaseRequest) {
+    const args = [owner, String(Math.ceil(ttlMs)), String(revision)]
+    const abandoned = (reply: Reply) => {
+      if (reply[0] === 'granted') this.release(grantId, owner).catch(ignore)
+    }
+    const reply = await this.#run(LEASE, grantId, args, abandoned)
+    const [what, retryMs, heldRevision, tokens, ended] = reply
+    return { what: String(what), retryMs: Number(retryMs), state: stateOf(ended, heldRevision, tokens) }
+  }
+
+  async renew(grantId: string, owner: string, ttlMs: number): Promise<boolean> {
+    const renewed = await this.#run(RENEW, grantId, [owner, String(Math.ceil(ttlMs))])
+    return Number(renewed) === 1
+  }
+
+  async commit(grantId: string, owner: string, record: GrantRecord): Promise<GrantState> {
+    const { grantTtlMs } = this.#options
+    const { revision, tokens } = record
+    const args = [owner, String(revision), tokens, String(grantTtlMs), this.#changes.channel, grantId]
+    const [ended, newerRevision, newerTokens] = await this.#run(COMMIT, grantId, args)
+    const state = stateOf(ended, newerRevision, newerTokens)
+    return state.ended || state.record ? state : { record }
+  }
+
+  async release(grantId: string, owner: string): Promise<void> {
+    await this.#run(RELEASE, grantId, [owner, this.#changes.channel, grantId])
+  }
+
+  async read(grantId: string): Promise<GrantState> {
+    const [ended, revision, tokens] = await this.#run(READ, grantId, [])
+    return stateOf(ended, revision, tokens)
+  }
+
+  async end(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined> {
+    const args = [why, String(this.#options.grantTtlMs), this.#changes.channel, grantId]
+    const [revision, tokens] = await this.#run(END, grantId, args)
+    return stateOf('', revision, tokens).record
+  }
+
+  async close(): Promise<void> {
+    await this.#changes.close()
+  }
+
+  /** Runs a script. `abandoned` gets the reply if it comes after the time is over. */
+  async #run(
+    script: RedisScript,
+    grantId: string,
+    args: readonly string[],
+    abandoned: (reply: Reply) => void = ignore,
+  ): Promise<Reply> {
+    const { prefix, commandTimeoutMs } = this.#options
+    const reply = this.#connection.run(script, `${prefix}${grantId}`, args) as Promise<Reply>
+    let late = false
+    reply.then((answer) => late && abandoned(answer), ignore)
+    return within(commandTimeoutMs, reply, () => {
+      late = true
+      return new Error(`Redis did not answer within ${commandTimeoutMs} ms`)
+    })
+  }
+}
+
+type Field = string | number | undefined
+
+function stateOf(ended: Field, revision: Field, tokens: Field): GrantState {
+  // A client may be set up to hand over buffers.
+  const why = String(ended ?? '')
+  if (why !== '') return { ended: why as GrantEnd }
+  const number = Number(revision ?? '')
+  return number > 0 ? { record: { revision: number, tokens: String(tokens) } } : {}
+}
+
+/** Resolves after a time, or with the promise if that is sooner. */
+async function timeout(ms: number, promise: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  // One millisecond more, as a timer may fire a little early.
+  const time = new Promise<void>((resolve) => (timer = setTimeout(resolve, Math.max(0, ms) + 1)))
+  await Promise.race([promise, time])
+  clearTimeout(timer)
+}
+
+function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantStoreOptions> {
+  for (const name of Object.keys(options)) {
+    if (name in DEFAULTS) continue
+    const closest = closestTo(name, Object.keys(DEFAULTS))
+    const cure = closest ? `Did you mean \`${closest}\`?` : `Known are ${Object.keys(DEFAULTS).join(', ')}.`
+    throw new ConfigurationError(`redisGrantStore() has no option \`${name}\`. ${cure}`)
+  }
+  const checked = { ...DEFAULTS, ...options }
+  if (typeof checked.prefix !== 'string' || checked.prefix === '') {
+    throw new ConfigurationError("`prefix` must be a text, e.g. prefix: 'my-app:tokens:'.")
+  }
+  for (const name of ['grantTtlMs', 'commandTimeoutMs'] as const) {
+    if (Number.isSafeInteger(checked[name]) && checked[name] >= 1) continue
+    throw new ConfigurationError(
+      `\`${name}\` must be a whole number of milliseconds from 1, e.g. ${name}: ${DEFAULTS[name]}.`,
+    )
+  }
+  return checked
+}
+
+function ignore(): void {}

@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto'
+
+/** A Lua script that Redis runs as one step. It works on one key, the grant's, so it fits Redis Cluster. */
+export interface RedisScript {
+  readonly source: string
+  readonly sha1: string
+}
+
+/*
+ * A grant is one hash:
+ *   revision, tokens   the newest record
+ *   owner, until       who has the lease, and until when by Redis' clock, in milliseconds
+ *   waiting            set when somebody was told to wait, so that a change is published only if it is news to anyone
+ *   ended              why the grant has ended; then there is nothing else
+ * Redis' own clock decides about leases: the clocks of processes differ.
+ */
+
+const NOW = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+`
+
+/** The key goes away by itself some time after whatever was asked last. */
+const KEEP_FOR = `
+local function keep_for(ms)
+  if redis.call('PTTL', KEYS[1]) < tonumber(ms) then redis.call('PEXPIRE', KEYS[1], ms) end
+end
+`
+
+const TELL = `
+local function tell(channel, grant)
+  if redis.call('HDEL', KEYS[1], 'waiting') == 1 then redis.call('PUBLISH', channel, grant) end
+end
+`
+
+/** By then every holder of a lease has tried to renew it. */
+const LONGEST_HOLD_OFF_MS = 5_000
+
+/**
+ * A server that has just started may have forgotten leases. Until their holders have renewed them, it grants none for
+ * grants that it knows nothing of.
+ */
+const HOLD_OFF = `
+local function hold_off(ms)
+  local info = redis.pcall('INFO', 'server')
+  local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
+  return uptime and math.max(0, math.min(ms, ${LONGEST_HOLD_OFF_MS}) - uptime * 1000) or 0
+end
+`
+
+function script(...parts: string[]): RedisScript {
+  const source = parts.join('').trim()
+  return { source, sha1: createHash('sha1').update(source).digest('hex') }
+}
+
+/** ARGV: owner, ttlMs, revision. Answers what became of it, for how long to wait, revision, tokens, why ended. */
+export const LEASE = script(
+  NOW,
+  KEEP_FOR,
+  HOLD_OFF,
+  `
+local owner, ttl, revision = ARGV[1], ARGV[2], ARGV[3]
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended')
+local function answer(what, wait) return { what, wait, known[1] or '', known[2] or '', known[5] or '' } end
+
+if known[5] then return answer('ended', 0) end
+if tonumber(known[1] or 0) > tonumber(revision) then return answer('newer', 0) end
+local wait = 0
+if known[3] and known[3] ~= owner then wait = tonumber(known[4]) - now end
+if not known[1] and not known[3] then wait = hold_off(ttl) end
+if wait > 0 then
+  redis.call('HSET', KEYS[1], 'waiting', 1)
+  keep_for(2 * ttl)
+  return answer('held', wait)
+end
+redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl))
+keep_for(2 * ttl)
+return answer('granted', 0)
+`,
+)
+
+/** ARGV: owner, ttlMs. Answers 1, or 0 if the lease is not the owner's. A lease that Redis has forgotten is taken again. */
+export const RENEW = script(
+  NOW,
+  KEEP_FOR,
+  `
+local owner, ttl = ARGV[1], ARGV[2]
+local known = redis.call('HMGET', KEYS[1], 'owner', 'until', 'revision', 'ended')
+local held = known[1] == owner and tonumber(known[2]) > now
+local forgotten = not (known[1] or known[3] or known[4])
+if not (held or forgotten) then return 0 end
+redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl))
+keep_for(2 * ttl)
+return 1
+`,
+)
+
+/** ARGV: owner, revision, tokens, grantTtlMs, channel, grantId. Answers why ended, and a newer record if there is one. */
+export const COMMIT = script(
+  KEEP_FOR,
+  TELL,
+  `
+local owner, revision, tokens, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'ended')
+if known[4] then return { known[4], '', '' } end
+local newer = tonumber(revision) > tonumber(known[1] or 0)
+if newer then
+  redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens)
+  keep_for(ttl)
+end
+if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until') end
+if newer or known[3] == owner then tell(channel, grant) end
+if newer then return { '', '', '' } end
+return { '', known[1], known[2] }
+`,
+)
+
+/** ARGV: owner, channel, grantId. */
+export const RELEASE = script(
+  TELL,
+  `
+local owner, channel, grant = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HGET', KEYS[1], 'owner') ~= owner then return 0 end
+redis.call('HDEL', KEYS[1], 'owner', 'until')
+-- What was released is not what was forgotten.
+redis.call('HSETNX', KEYS[1], 'revision', 0)
+tell(channel, grant)
+return 1
+`,
+)
+
+/** Answers why ended, revision, tokens. */
+export const READ = script(`
+local known = redis.call('HMGET', KEYS[1], 'ended', 'revision', 'tokens')
+return { known[1] or '', known[2] or '', known[3] or '' }
+`)
+
+/** ARGV: why, grantTtlMs, channel, grantId. Answers revision and tokens of the record that it forgot. */
+export const END = script(
+  `
+local why, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'ended', 'waiting')
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'ended', known[3] or why)
+redis.call('PEXPIRE', KEYS[1], ttl)
+if known[4] then redis.call('PUBLISH', channel, grant) end
+return { known[1] or '', known[2] or '' }
+`,
+)
