@@ -1,7 +1,10 @@
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
 import { redact } from '../lib/errors.js'
 import { ConfigurationError, TokenError, type TokenErrorCode } from '../lib/index.js'
+import { nodesOf, type SyntaxNode, syntaxOf } from './package/syntax.js'
 
 const SECRET = 'a secret + token/='
 const QUOTED = 'a "quoted" \\ token/ä'
@@ -169,3 +172,35 @@ describe('redact(text, secrets)', () => {
     expect(redact('x $& (a+b)* y', ['$& (a+b)*'])).toBe('x [redacted] y')
   })
 })
+
+describe('the messages in lib/', () => {
+  const lib = join(import.meta.dirname, '../lib')
+  const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+  const ends = files.flatMap((file) =>
+    [...nodesOf(syntaxOf(join(lib, file)))].flatMap((node) => endOfMessage(node)),
+  )
+
+  it('are found', () => {
+    expect(ends.length).toBeGreaterThan(40)
+  })
+
+  it('end as sentences do', () => {
+    expect(ends.filter((end) => !/[.?]$/.test(end))).toEqual([])
+  })
+})
+
+/** How the message of a new error of ours ends, unless a variable decides it. */
+function endOfMessage(node: SyntaxNode): string[] {
+  if (node.type !== 'NewExpression') return []
+  const position = { TokenError: 1, ConfigurationError: 0 }[(node.callee as { value?: string }).value ?? '']
+  if (position === undefined) return []
+  const [argument] = (node.arguments as { expression: SyntaxNode }[]).slice(position)
+  const end = argument ? endOfText(argument.expression) : ''
+  return end === '' ? [] : [end]
+}
+
+function endOfText(text: SyntaxNode): string {
+  if (text.type === 'BinaryExpression') return endOfText(text.right as SyntaxNode)
+  if (text.type === 'TemplateLiteral') return (text.quasis as { raw: string }[]).at(-1)?.raw ?? ''
+  return text.type === 'StringLiteral' ? String(text.value) : ''
+}
