@@ -1,66 +1,30 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import type { Request } from 'express'
 import session from 'express-session'
-import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { TokenSet } from '../../lib/token-set.js'
-import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
-import { createGate, type Gate } from '../helpers/gate.js'
-import { tokensIn as copyIn, type Site, type SiteOptions, startSite } from '../helpers/site.js'
+import { createGate } from '../helpers/gate.js'
+import { nextCommit } from '../helpers/next-commit.js'
+import { destroyed, destroyedByStore, regenerated, saved } from '../helpers/session-deeds.js'
+import { tokensIn as copyIn, type Site, type SiteOptions } from '../helpers/site.js'
 import { readSession, sameSessions } from '../helpers/stores.js'
+import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
-declare module 'express-session' {
-  interface SessionData {
-    views?: number
-    user?: string
-  }
-}
-
-const HOUR_MS = 3_600_000
 const ok = { status: 200 }
 const loggedOut = { status: 401, json: { code: 'ERR_NO_TOKENS' } }
 
-let server: AuthorizationServer
+const { server, start, held, loggedIn } = await testSites()
+
 /** Every refresh token that the authorization server gave out in a test, in order. */
 let issued: string[] = []
-const running: Site[] = []
-const gates: Gate[] = []
 
-beforeAll(async () => {
-  server = await startAuthorizationServer()
-  server.provider.on('refresh_token.saved', (token) => {
-    if (!issued.includes(token.jti)) issued.push(token.jti)
-  })
+server.provider.on('refresh_token.saved', (token) => {
+  if (!issued.includes(token.jti)) issued.push(token.jti)
 })
 beforeEach(() => {
   issued = []
 })
-afterEach(async () => {
-  for (const gate of gates.splice(0)) gate.release()
-  await Promise.all(running.splice(0).map((site) => site.close()))
-  expect(server.reuses()).toBe(0)
-})
-afterAll(() => server.close())
-
-async function start(options?: SiteOptions): Promise<Site> {
-  const site = await startSite(server, options)
-  running.push(site)
-  return site
-}
-
-/** A gate that is open at the latest when the test is over. */
-function held(gate: Gate): Gate {
-  gates.push(gate)
-  return gate
-}
-
-/** A browser whose user has logged in. */
-async function loggedIn(site: Site, account = 'alice'): Promise<Browser> {
-  const tab = site.browser()
-  await site.login(tab, account)
-  return tab
-}
 
 /** The tokens of a session whose user is logged in. */
 async function tokensIn(site: Site, tab: Browser): Promise<TokenSet & { refreshToken: string }> {
@@ -108,47 +72,7 @@ async function startTwo(): Promise<[Site, Site]> {
   ]
 }
 
-/** Resolves when the next commit is done and what follows it at once has happened, a look at the session included. */
-function nextCommit(grants: GrantStore): Promise<void> {
-  const { commit } = grants
-  return new Promise((resolve) => {
-    grants.commit = async (...args) => {
-      const state = await commit.apply(grants, args)
-      void someTurnsOfTheLoop().then(resolve)
-      return state
-    }
-  })
-}
-
-async function someTurnsOfTheLoop(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await new Promise((next) => setImmediate(next))
-}
-
 type Deed = (request: Request) => unknown
-
-function destroyed(request: Request): Promise<void> {
-  return new Promise((resolve, reject) =>
-    request.session.destroy((error) => (error ? reject(error) : resolve())),
-  )
-}
-
-function destroyedByStore(request: Request): Promise<void> {
-  return new Promise((resolve, reject) =>
-    request.sessionStore.destroy(request.sessionID, (error) => (error ? reject(error) : resolve())),
-  )
-}
-
-function saved(request: Request): Promise<void> {
-  return new Promise((resolve, reject) =>
-    request.session.save((error) => (error ? reject(error) : resolve())),
-  )
-}
-
-function regenerated(request: Request): Promise<void> {
-  return new Promise((resolve, reject) =>
-    request.session.regenerate((error) => (error ? reject(error) : resolve())),
-  )
-}
 
 describe('S35 revoke() during a refresh: the session stays logged out', () => {
   it('S35 before the authorization server has the refresh token: it refuses it', async () => {

@@ -1,107 +1,20 @@
 import { createHash } from 'node:crypto'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
+import { describe, expect, it } from '@jest/globals'
 import express, { type Request } from 'express'
 import session, { type Store } from 'express-session'
-import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
-import { type RunningApp, startApp } from '../helpers/app.js'
-import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
+import { startApp } from '../helpers/app.js'
 import { type Browser, browser } from '../helpers/browser.js'
-import { createGate, type Gate } from '../helpers/gate.js'
-import { type Site, type SiteOptions, startSite } from '../helpers/site.js'
+import { createGate } from '../helpers/gate.js'
+import { nextCommit } from '../helpers/next-commit.js'
+import { regeneratedWithData, reloaded, saved } from '../helpers/session-deeds.js'
+import type { Site } from '../helpers/site.js'
 import { fileStore, recordingStore, sameSessions } from '../helpers/stores.js'
+import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
-declare module 'express-session' {
-  interface SessionData {
-    views?: number
-    cart?: string[]
-  }
-}
-
-const HOUR_MS = 3_600_000
 const ok = { status: 200 }
 
-let server: AuthorizationServer
-const running: (Site | RunningApp)[] = []
-const gates: Gate[] = []
-
-beforeAll(async () => {
-  server = await startAuthorizationServer()
-})
-afterEach(async () => {
-  for (const gate of gates.splice(0)) gate.release()
-  await Promise.all(running.splice(0).map((app) => app.close()))
-  expect(server.reuses()).toBe(0)
-})
-afterAll(() => server.close())
-
-async function start(options?: SiteOptions): Promise<Site> {
-  const site = await startSite(server, options)
-  running.push(site)
-  return site
-}
-
-/** A gate that is open at the latest when the test is over. */
-function held(gate: Gate): Gate {
-  gates.push(gate)
-  return gate
-}
-
-/** A browser whose user has logged in. */
-async function loggedIn(site: Site): Promise<Browser> {
-  const tab = site.browser()
-  await site.login(tab)
-  return tab
-}
-
-/** Refreshes, since the access token is too old. */
-async function refresh(site: Site, tab: Browser): Promise<void> {
-  const before = server.refreshes()
-  site.clock.advance(HOUR_MS)
-  expect(await tab.get('/token')).toMatchObject(ok)
-  expect(server.refreshes() - before).toBe(1)
-}
-
-/** The stored session holds the one refresh token that the authorization server takes, and works with it. */
-async function expectNewest(site: Site, tab: Browser): Promise<void> {
-  const tokens = await site.storedTokens(tab)
-  expect(await server.isActive(tokens?.refreshToken ?? 'none')).toBe(true)
-  expect(await server.isActive(tokens?.accessTokens[0]?.token ?? 'none')).toBe(true)
-}
-
-/** A site's session data, saved with a callback. */
-function saved(request: Request): Promise<void> {
-  return new Promise((resolve, reject) =>
-    request.session.save((error) => (error ? reject(error) : resolve())),
-  )
-}
-
-function reloaded(request: Request): Promise<void> {
-  return new Promise((resolve, reject) =>
-    request.session.reload((error) => (error ? reject(error) : resolve())),
-  )
-}
-
-/** Gives the session a new id and carries its data over, as an app does after a change of rights. */
-async function regenerated(request: Request): Promise<void> {
-  const { cookie: _, ...data } = request.session
-  await new Promise<void>((resolve, reject) =>
-    request.session.regenerate((error) => (error ? reject(error) : resolve())),
-  )
-  Object.assign(request.session, data)
-}
-
-/** Resolves when the next commit is done and what follows it at once has happened. */
-function nextCommit(grants: GrantStore): Promise<void> {
-  const { commit } = grants
-  return new Promise((resolve) => {
-    grants.commit = async (...args) => {
-      const state = await commit.apply(grants, args)
-      setImmediate(resolve)
-      return state
-    }
-  })
-}
+const { server, start, closing, held, loggedIn, refresh, expectNewest } = await testSites()
 
 describe('S20 resave: true, a slow read-only request overlaps a refresh: the newest refresh token stays', () => {
   it('S20 when it ends after the refresh', async () => {
@@ -389,17 +302,18 @@ describe('S23 a request that only refreshed does not save the session at its end
   /** The same app without tokens: what express-session asks of the store by itself. */
   async function callsWithoutTokens(resave: boolean): Promise<string[]> {
     const recording = recordingStore()
-    const app = await startApp(() => {
-      const app = express()
-      app.use(session({ secret: 'test', resave, saveUninitialized: false, store: recording.store }))
-      app.get('/login', (request, response) => {
-        request.session.views = 1
-        response.json(null)
-      })
-      app.get('/token', (_, response) => void response.json(null))
-      return app
-    })
-    running.push(app)
+    const app = closing(
+      await startApp(() => {
+        const app = express()
+        app.use(session({ secret: 'test', resave, saveUninitialized: false, store: recording.store }))
+        app.get('/login', (request, response) => {
+          request.session.views = 1
+          response.json(null)
+        })
+        app.get('/token', (_, response) => void response.json(null))
+        return app
+      }),
+    )
     const tab = browser(app.url)
     await tab.get('/login')
     recording.forget()
@@ -452,7 +366,7 @@ describe('S24 what an app does with its session leaves the newest refresh token'
   const deeds: [string, Deed][] = [
     ['reload()', reloaded],
     ['save()', saved],
-    ['regenerate() with the data carried over', regenerated],
+    ['regenerate() with the data carried over', regeneratedWithData],
     [
       'reload() and save()',
       async (request) => {
@@ -463,7 +377,7 @@ describe('S24 what an app does with its session leaves the newest refresh token'
     [
       'regenerate() with the data carried over and save()',
       async (request) => {
-        await regenerated(request)
+        await regeneratedWithData(request)
         await saved(request)
       },
     ],

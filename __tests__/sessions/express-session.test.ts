@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
+import { describe, expect, it } from '@jest/globals'
 import type { Request } from 'express'
 import session, { type SessionData, type Store } from 'express-session'
 import { middlewareOf } from '../../lib/frameworks/express.js'
@@ -7,59 +7,19 @@ import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { clientSecretBasic, type SessionTokens } from '../../lib/index.js'
 import { mount } from '../../lib/mount.js'
 import { expressVersions } from '../helpers/app.js'
-import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
-import type { Browser } from '../helpers/browser.js'
 import { testClock } from '../helpers/clock.js'
 import { createGate } from '../helpers/gate.js'
-import { type Site, type SiteOptions, startSite, tokensIn } from '../helpers/site.js'
-import { sessionIdOf } from '../helpers/stores.js'
+import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
+import { regenerated, regeneratedWithData } from '../helpers/session-deeds.js'
+import { type Site, type SiteOptions, tokensIn } from '../helpers/site.js'
+import { readSession, sameSessions, sessionIdOf } from '../helpers/stores.js'
+import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
-declare module 'express-session' {
-  interface SessionData {
-    views?: number
-    user?: string
-  }
-}
-
-const HOUR_MS = 3_600_000
 const ok = { status: 200 }
 const loggedOut = { status: 401, json: { code: 'ERR_NO_TOKENS' } }
 type Callback = (error?: unknown, result?: unknown) => void
 
-let server: AuthorizationServer
-const running: Site[] = []
-
-beforeAll(async () => {
-  server = await startAuthorizationServer()
-})
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((site) => site.close()))
-  expect(server.reuses()).toBe(0)
-})
-afterAll(() => server.close())
-
-async function start(options?: SiteOptions): Promise<Site> {
-  const site = await startSite(server, options)
-  running.push(site)
-  return site
-}
-
-async function loggedIn(site: Site, account?: string): Promise<Browser> {
-  const tab = site.browser()
-  await site.login(tab, account)
-  return tab
-}
-
-async function refresh(site: Site, tab: Browser): Promise<void> {
-  const before = server.refreshes()
-  site.clock.advance(HOUR_MS)
-  expect(await tab.get('/token')).toMatchObject(ok)
-  expect(server.refreshes() - before).toBe(1)
-}
-
-async function expectNewest(site: Site, tab: Browser): Promise<void> {
-  expect(await server.isActive((await site.storedTokens(tab))?.refreshToken ?? 'none')).toBe(true)
-}
+const { server, start, held, loggedIn, refresh, expectNewest } = await testSites()
 
 /** A slow request that changes the session, and a refresh meanwhile: what every store must come through. */
 async function expectToServe(site: Site): Promise<void> {
@@ -115,6 +75,34 @@ describe("tokens.set(tokenResponse) in a store's session", () => {
       status: 503,
       json: { code: 'ERR_SESSION_STORE' },
     })
+  })
+
+  it('that the store has refused is not stored when the request ends and saves its session', async () => {
+    const site = await start()
+    const tab = site.browser()
+    site.handle('/login', async (request) => {
+      request.session.views = 7
+      await request.tokens.set(request.body)
+    })
+    site.store.failNext('set')
+    expect(await tab.post('/login', await server.login('alice'))).toMatchObject({ status: 503 })
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
+    expect(await site.storedTokens(tab)).toBeUndefined()
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+  })
+
+  it('that the store has refused leaves the login from before as it was', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.handle('/login', async (request) => {
+      request.session.views = 7
+      await request.tokens.set(request.body)
+    })
+    site.store.failNext('set')
+    expect(await tab.post('/login', await server.login('bob'))).toMatchObject({ status: 503 })
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
+    await refresh(site, tab)
+    await expectNewest(site, tab)
   })
 
   it.each(['getAccessToken', 'hasTokens', 'revoke', 'clear'] as const)(
@@ -205,21 +193,46 @@ describe('a store of another kind', () => {
     await expectToServe(await start({ store: new TouchingStore() }))
   })
 
-  it('whose touch() writes the whole session that it is given', async () => {
+  describe.each([
+    ['by its own set()', 'set'],
+    ['by itself', 'write'],
+  ] as const)('whose touch() writes the whole session that it is given, %s', (_, way) => {
     class WritingStore extends session.MemoryStore {
+      write(sid: string, data: SessionData, callback?: Callback): void {
+        super.set(sid, data, callback)
+      }
       override touch(sid: string, data: SessionData, callback?: Callback): void {
-        this.set(sid, data, callback)
+        this[way](sid, data, callback)
       }
     }
-    const site = await start({ store: new WritingStore() })
-    const tab = await loggedIn(site)
-    const slow = site.slow('/slow')
-    const answer = tab.get('/slow')
-    await slow.reached
-    await refresh(site, tab)
-    slow.release()
-    await answer
-    await expectNewest(site, tab)
+
+    it('keeps the newest tokens, though a request from before a refresh touches the session', async () => {
+      const site = await start({ store: new WritingStore() })
+      const tab = await loggedIn(site)
+      const slow = held(site.slow('/slow'))
+      const answer = tab.get('/slow')
+      await slow.reached
+      await refresh(site, tab)
+      slow.release()
+      await answer
+      await expectNewest(site, tab)
+    })
+
+    it('keeps a login, though a request from before it touches the session', async () => {
+      const site = await start({ store: new WritingStore() })
+      const tab = site.browser()
+      site.handle('/visit', (request) => {
+        request.session.views = 7
+      })
+      await tab.get('/visit')
+      const slow = held(site.slow('/slow'))
+      const answer = tab.get('/slow')
+      await slow.reached
+      await site.login(tab, 'alice')
+      slow.release()
+      await answer
+      await expectNewest(site, tab)
+    })
   })
 
   it('without touch()', async () => {
@@ -323,11 +336,6 @@ describe('a store of another kind', () => {
 })
 
 describe('an app that names its sessions itself', () => {
-  function regenerated(request: Request): Promise<void> {
-    return new Promise((resolve, reject) =>
-      request.session.regenerate((error) => (error ? reject(error) : resolve())),
-    )
-  }
   const byDevice: SiteOptions = { session: { genid: (request) => String(request.headers['user-agent']) } }
 
   it.each(['hold', 'holdAnswer'] as const)(
@@ -405,6 +413,225 @@ describe('an app that names its sessions itself', () => {
     await answer
     expect((await site.storedTokens(tab))?.grantId).not.toBe(alice?.grantId)
     expect(await tab.get('/token')).toMatchObject(ok)
+  })
+})
+
+describe('a session that moves to a new id, with its data, while requests from before are under way', () => {
+  /** A browser whose session has moved, and requests that came before: each goes on when it is called. */
+  async function moved(site: Site, ...handlers: ((request: Request) => unknown)[]) {
+    site.handle('/move', async (request) => {
+      await regeneratedWithData(request)
+      request.session.views = 7
+    })
+    const tab = await loggedIn(site)
+    const old = tab.clone()
+    const requests = handlers.map((handler, index) => {
+      const gate = held(site.slow(`/${index}`, handler))
+      const answer = old.get(`/${index}`)
+      const goOn = () => {
+        gate.release()
+        return answer
+      }
+      return { reached: gate.reached, goOn }
+    })
+    await Promise.all(requests.map(({ reached }) => reached))
+    expect(await tab.get('/move')).toMatchObject(ok)
+    return { tab, old, goOn: requests.map(({ goOn }) => goOn) }
+  }
+
+  it('has the tokens of a refresh by one of them, though another has touched the session that is gone', async () => {
+    const site = await start()
+    const { tab, goOn } = await moved(
+      site,
+      () => {},
+      (request) => request.tokens.getAccessToken(),
+    )
+    site.store.forget()
+    await goOn[0]!()
+    expect(site.store.calls.map(({ method }) => method)).toEqual(['touch'])
+    site.clock.advance(HOUR_MS)
+    expect(await goOn[1]!()).toMatchObject(ok)
+    await expectNewest(site, tab)
+  })
+
+  it('loses its tokens to a login by one of them, which resolves when the store has it so', async () => {
+    const sessions = new session.MemoryStore()
+    const site = await start({ store: sessions })
+    const bob = await server.login('bob')
+    let resolved = false
+    const { tab, old, goOn } = await moved(site, async (request) => {
+      await request.tokens.set(bob)
+      resolved = true
+    })
+    const write = held(site.store.holdAnswer('set'))
+    const login = goOn[0]!()
+    await write.reached
+    const look = held(site.store.hold('get'))
+    write.release()
+    await look.reached
+    await someTurnsOfTheLoop()
+    expect(resolved).toBe(false)
+    look.release()
+    expect(await login).toMatchObject(ok)
+    expect(await site.storedTokens(tab)).toBeUndefined()
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
+    expect(await site.storedTokens(old)).toMatchObject({ refreshToken: bob.refresh_token })
+    const restarted = await start({ store: sameSessions(sessions) })
+    expect(await restarted.visitorOf(tab).get('/token')).toMatchObject(loggedOut)
+    expect(await restarted.visitorOf(old).get('/token')).toMatchObject(ok)
+  })
+
+  it('keeps the tokens of a further login when one of them logs in', async () => {
+    const site = await start()
+    const bob = await server.login('bob')
+    const { tab, goOn } = await moved(site, (request) => request.tokens.set(bob))
+    await site.login(tab, 'carol')
+    const carol = await site.storedTokens(tab)
+    expect(await goOn[0]!()).toMatchObject(ok)
+    expect(await site.storedTokens(tab)).toEqual(carol)
+    expect(await tab.get('/token')).toMatchObject(ok)
+  })
+
+  it('does not keep one of them from logging in when the store cannot read it', async () => {
+    const site = await start()
+    const bob = await server.login('bob')
+    const { tab, old, goOn } = await moved(site, (request) => request.tokens.set(bob))
+    const write = held(site.store.holdAnswer('set'))
+    const login = goOn[0]!()
+    await write.reached
+    site.store.failNext('get')
+    write.release()
+    expect(await login).toMatchObject(ok)
+    expect(await old.get('/token')).toMatchObject(ok)
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+  })
+})
+
+describe('a save of the app', () => {
+  it('keeps the newest tokens when the store cannot be read', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    await refresh(site, tab)
+    site.handle('/count', (request) => {
+      request.session.views = 7
+      site.store.failNext('get')
+    })
+    expect(await tab.get('/count')).toMatchObject(ok)
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
+    await expectNewest(site, tab)
+  })
+
+  it('for no request keeps the newest tokens, though another process has refreshed them since it read', async () => {
+    const sessions = new session.MemoryStore()
+    const site = await start({ store: sessions })
+    const tab = await loggedIn(site)
+    const { store } = (await start({ store: sameSessions(sessions) })).store
+    const other = await start({ store })
+    const tabThere = other.visitorOf(tab)
+    expect(await tabThere.get('/session')).toMatchObject(ok)
+    const sid = sessionIdOf(tab.cookie('connect.sid'))
+    const data = (await readSession(store, sid))!
+    await refresh(site, tab)
+    await new Promise((resolve) => store.set(sid, { ...data, views: 7 }, resolve))
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
+    await expectNewest(site, tab)
+  })
+
+  it('that takes out the tokens leaves those of a login in another process', async () => {
+    const sessions = new session.MemoryStore()
+    const [one, other] = [await start({ store: sessions }), await start({ store: sameSessions(sessions) })]
+    const tab = await loggedIn(one)
+    const tabThere = other.visitorOf(tab)
+    const slow = held(
+      other.slow('/out', (request) => {
+        delete request.session.tokens
+      }),
+    )
+    const out = tabThere.get('/out')
+    await slow.reached
+    await one.login(tab, 'bob')
+    const bob = await one.storedTokens(tab)
+    slow.release()
+    expect(await out).toMatchObject(ok)
+    expect(await one.storedTokens(tab)).toEqual(bob)
+    expect(await tab.get('/token')).toMatchObject(ok)
+  })
+})
+
+describe('a login takes the place of one that the request has not seen', () => {
+  it('in its own process: that one is over', async () => {
+    const site = await start()
+    const tab = site.browser()
+    site.handle('/visit', (request) => {
+      request.session.views = 7
+    })
+    await tab.get('/visit')
+    const bob = await server.login('bob')
+    const slow = held(site.slow('/slow', (request) => request.tokens.set(bob)))
+    const login = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'alice')
+    const alice = (await site.storedTokens(tab))!
+    slow.release()
+    expect(await login).toMatchObject(ok)
+    expect(site.mounted.manager.isEnded(alice.grantId)).toBe(true)
+    expect(await site.storedTokens(tab)).toMatchObject({ refreshToken: bob.refresh_token })
+  })
+
+  it('in another process: that one is over, for all', async () => {
+    const grants = memoryGrantStore()
+    const sessions = new session.MemoryStore()
+    const one = await start({ store: sessions, surroundings: { grants } })
+    const other = await start({ store: sameSessions(sessions), surroundings: { grants } })
+    const tab = one.browser()
+    one.handle('/visit', (request) => {
+      request.session.views = 7
+    })
+    await tab.get('/visit')
+    const bob = await server.login('bob')
+    const slow = held(one.slow('/slow', (request) => request.tokens.set(bob)))
+    const login = tab.get('/slow')
+    await slow.reached
+    const tabThere = other.visitorOf(tab)
+    await other.login(tabThere, 'alice')
+    const alice = (await other.storedTokens(tabThere))!
+    slow.release()
+    expect(await login).toMatchObject(ok)
+    expect((await grants.read(alice.grantId)).ended).toBeDefined()
+    expect(await one.storedTokens(tab)).toMatchObject({ refreshToken: bob.refresh_token })
+  })
+})
+
+describe('in one request', () => {
+  it('a login and delete req.session.tokens: it is a logout', async () => {
+    const site = await start()
+    const tab = site.browser()
+    site.handle('/login', async (request) => {
+      request.session.user = 'alice'
+      await request.tokens.set(request.body)
+      delete request.session.tokens
+    })
+    await site.login(tab, 'alice')
+    expect(await site.stored(tab)).toMatchObject({ user: 'alice' })
+    expect(await site.storedTokens(tab)).toBeUndefined()
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+  })
+
+  it('a login, a new session id and another login: the first one is over', async () => {
+    const site = await start()
+    const tab = site.browser()
+    const bob = await server.login('bob')
+    let alice: string | undefined
+    site.handle('/login', async (request) => {
+      await request.tokens.set(request.body)
+      alice = tokensIn(request.session)?.grantId
+      await regenerated(request)
+      await request.tokens.set(bob)
+    })
+    await site.login(tab, 'alice')
+    expect(site.mounted.manager.isEnded(alice!)).toBe(true)
+    expect(await site.storedTokens(tab)).toMatchObject({ refreshToken: bob.refresh_token })
+    await expectNewest(site, tab)
   })
 })
 

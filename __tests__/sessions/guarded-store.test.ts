@@ -9,6 +9,7 @@ import {
   type StoreObserver,
 } from '../../lib/sessions/guarded-store.js'
 import { createGate } from '../helpers/gate.js'
+import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
 import { readSession, recordingStore } from '../helpers/stores.js'
 
 type Callback = (error?: unknown, result?: unknown) => void
@@ -193,6 +194,13 @@ describe('guard.update(sid, change)', () => {
     expect(await guard.update('two', mark(1))).toBe(false)
     expect(recording.count('set')).toBe(0)
     expect(await readSession(store, 'two')).toBeUndefined()
+  })
+
+  it('changes a session without a cookie too', async () => {
+    const { store, guard } = guarded()
+    await set(store, 'one', { views: 1 } as never)
+    expect(await guard.update('one', mark('new'))).toBe(true)
+    expect(await readSession(store, 'one')).toEqual({ views: 1, mark: 'new' })
   })
 
   it('does not ask the observers', async () => {
@@ -401,11 +409,24 @@ describe('destroying a session', () => {
     await destroying.reached
     const writing = recording.hold('set')
     const update = guard.update('one', mark(1))
-    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+    await someTurnsOfTheLoop()
     destroying.release()
     await gone
     writing.release()
     await update
+    expect(await readSession(store, 'one')).toBeUndefined()
+  })
+
+  it('waits for a save that is on its way: the session does not come back', async () => {
+    const { recording, store } = guarded()
+    const gate = recording.hold('set')
+    const save = set(store, 'one', data({ views: 7 }))
+    await gate.reached
+    const gone = destroy(store, 'one')
+    await someTurnsOfTheLoop()
+    expect(recording.count('destroy')).toBe(0)
+    gate.release()
+    await Promise.all([save, gone])
     expect(await readSession(store, 'one')).toBeUndefined()
   })
 
@@ -491,7 +512,7 @@ describe('a call whose outcome nobody waits for', () => {
         breakNow()
         await update
         expect(await heard).toMatchObject({ message: 'broken' })
-        for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+        await someTurnsOfTheLoop()
         expect(unhandled).toEqual([])
       } finally {
         stop()
