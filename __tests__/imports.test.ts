@@ -41,7 +41,18 @@ const topLevel: Record<string, string> = {
 
 /** Each layer, and the layers that its files may import, types included. Every file may import its own layer. */
 const layers: Record<string, readonly string[]> = {
-  entries: ['frameworks', 'assembly', 'outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
+  entries: [
+    'testing',
+    'frameworks',
+    'assembly',
+    'outbound',
+    'core',
+    'sessions',
+    'grants',
+    'oauth',
+    'foundations',
+  ],
+  testing: ['grants', 'foundations'],
   frameworks: ['assembly', 'core', 'sessions', 'foundations'],
   assembly: ['outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
   outbound: ['foundations'],

@@ -1,0 +1,7 @@
+export type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from './grants/grant-store.js'
+export {
+  type GrantStoreCase,
+  type GrantStoreContractOptions,
+  grantStoreContract,
+  type OpenGrantStore,
+} from './testing/grant-store-contract.js'

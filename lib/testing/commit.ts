@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import { type Case, record, type Scene, same } from './scene.js'
+
+/** A revision that no record of these cases reaches. */
+const NEWEST = 99
+
+type Holder = readonly [who: string, given: (scene: Scene) => Promise<unknown>, leaseAfter: 'free' | 'held']
+
+const holders: Holder[] = [
+  ['the owner', ({ lease }) => lease('a', { revision: NEWEST }), 'free'],
+  ['somebody without a lease', async () => {}, 'free'],
+  ['somebody else than the owner', ({ lease }) => lease('b', { revision: NEWEST }), 'held'],
+  [
+    'somebody whose lease expired',
+    async ({ lease, shortMs, shortLeasesAreOver }) => {
+      await lease('a', { revision: NEWEST, ttlMs: shortMs })
+      await shortLeasesAreOver()
+    },
+    'free',
+  ],
+  [
+    'somebody who lost the lease to another',
+    async ({ lease, shortMs }) => {
+      await lease('a', { revision: NEWEST, ttlMs: shortMs })
+      await lease('b', { revision: NEWEST })
+    },
+    'held',
+  ],
+]
+
+const revisions = [
+  { what: 'the first record', held: undefined, committed: 1, kept: 'committed' },
+  { what: 'a newer record', held: 2, committed: 3, kept: 'committed' },
+  { what: 'a record many revisions newer', held: 2, committed: 10, kept: 'committed' },
+  { what: 'a record of the same revision', held: 2, committed: 2, kept: 'held' },
+  { what: 'an older record', held: 10, committed: 9, kept: 'held' },
+] as const
+
+export const commitCases: Case[] = [
+  ...holders.flatMap((holder) => [
+    ...revisions.map((revision) => keepsTheNewer(holder, revision)),
+    leavesTheLease(holder),
+  ]),
+  ['to a grant that has ended keeps nothing', keepsNothing],
+  [
+    'keeps the text as it is',
+    async ({ store, grant }) => {
+      const text = '{"a":"\\"\n ü 🔑 \u2028","n":1e400} \' ; -- $1 %s'
+      await store.commit(grant, 'a', { revision: 1, tokens: text })
+      same(await store.read(grant), { record: { revision: 1, tokens: text } })
+    },
+  ],
+  [
+    'keeps the newest of many at once',
+    async ({ store, grant }) => {
+      const mixed = [7, 3, 20, 1, 12, 19, 5, 2, 18, 4]
+      await Promise.all(mixed.map((revision) => store.commit(grant, `${revision}`, record(revision))))
+      same(await store.read(grant), { record: record(20) })
+    },
+  ],
+]
+
+function keepsTheNewer(
+  [who, given]: Holder,
+  { what, held, committed, kept }: (typeof revisions)[number],
+): Case {
+  return [
+    `by ${who} of ${what} keeps the one ${kept}`,
+    async (scene) => {
+      const { store, grant } = scene
+      if (held) await store.commit(grant, 'somebody before', record(held, 'held'))
+      await given(scene)
+      const expected = kept === 'held' ? record(held, 'held') : record(committed, 'committed')
+      same(await store.commit(grant, 'a', record(committed, 'committed')), { record: expected })
+      same(await store.read(grant), { record: expected })
+    },
+  ]
+}
+
+function leavesTheLease([who, given, leaseAfter]: Holder): Case {
+  return [
+    `by ${who} leaves the lease ${leaseAfter}`,
+    async (scene) => {
+      const { store, grant, isFree, longMs } = scene
+      await given(scene)
+      await store.commit(grant, 'a', record(1))
+      assert.equal(await isFree(), leaseAfter === 'free')
+      assert.equal(await store.renew(grant, 'b', longMs), leaseAfter === 'held')
+    },
+  ]
+}
+
+async function keepsNothing({ store, grant, lease }: Scene): Promise<void> {
+  await lease('a')
+  await store.end(grant, 'logged_out')
+  same(await store.commit(grant, 'a', record(5)), { ended: 'logged_out' })
+  same(await store.read(grant), { ended: 'logged_out' })
+  assert.equal(await store.end(grant, 'logged_out'), undefined)
+}

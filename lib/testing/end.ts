@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict'
+import type { GrantEnd } from '../grants/grant-store.js'
+import { type Case, record, type Scene, same } from './scene.js'
+
+const reasons: GrantEnd[] = ['logged_out', 'replaced']
+
+export const endCases: Case[] = [
+  ...reasons.flatMap((why) => [forgetsTheRecord(why), ofAGrantWithoutARecord(why)]),
+  keepsTheFirstReason('logged_out', 'replaced'),
+  keepsTheFirstReason('replaced', 'logged_out'),
+  ['wakes everybody who waits', wakesEverybody],
+  [
+    'leaves no lease to be had',
+    async ({ store, grant, lease }) => {
+      await store.end(grant, 'replaced')
+      same(await lease('a'), { granted: false, ended: 'replaced' })
+    },
+  ],
+  [
+    'leaves the holder of the lease to release it',
+    async ({ store, grant, lease }) => {
+      await lease('a')
+      await store.end(grant, 'logged_out')
+      await store.release(grant, 'a')
+      same(await lease('b'), { granted: false, ended: 'logged_out' })
+    },
+  ],
+]
+
+function forgetsTheRecord(why: GrantEnd): Case {
+  return [
+    `forgets the record, hands it back once and remembers why: ${why}`,
+    async ({ store, grant }) => {
+      await store.commit(grant, 'a', record(4))
+      same(await store.end(grant, why), record(4))
+      same(await store.read(grant), { ended: why })
+      assert.equal(await store.end(grant, why), undefined)
+    },
+  ]
+}
+
+function ofAGrantWithoutARecord(why: GrantEnd): Case {
+  return [
+    `of a grant without a record remembers why: ${why}`,
+    async ({ store, grant }) => {
+      assert.equal(await store.end(grant, why), undefined)
+      same(await store.read(grant), { ended: why })
+    },
+  ]
+}
+
+function keepsTheFirstReason(first: GrantEnd, second: GrantEnd): Case {
+  return [
+    `keeps the first reason: ${first}, then ${second}`,
+    async ({ store, grant }) => {
+      await store.end(grant, first)
+      await store.end(grant, second)
+      same(await store.read(grant), { ended: first })
+    },
+  ]
+}
+
+async function wakesEverybody({ store, grant, lease, stillWaiting }: Scene): Promise<void> {
+  await store.commit(grant, 'a', record(1))
+  await lease('a', { revision: 1 })
+  const waiting = ['b', 'c', 'd'].map((owner) => lease(owner, { revision: 1 }))
+  await Promise.all(waiting.map(stillWaiting))
+  await store.end(grant, 'logged_out')
+  for (const answer of await Promise.all(waiting)) same(answer, { granted: false, ended: 'logged_out' })
+}

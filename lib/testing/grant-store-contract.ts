@@ -1,0 +1,91 @@
+import { within } from '../deadline.js'
+import type { GrantStore } from '../grants/grant-store.js'
+import { commitCases } from './commit.js'
+import { endCases } from './end.js'
+import { leaseCases } from './lease.js'
+import { otherGrantCases } from './other-grants.js'
+import { readCases } from './read.js'
+import { releaseCases } from './release.js'
+import { renewCases } from './renew.js'
+import { type Case, sceneOn } from './scene.js'
+
+/** A grant store as one case of the contract gets it. */
+export interface OpenGrantStore {
+  readonly store: GrantStore
+  /** Called when the case is over, also after a failure. */
+  close(): Promise<void>
+}
+
+/** One thing that every grant store must do, in the form that test frameworks take. */
+export interface GrantStoreCase {
+  /** What is done, beginning with the method: `'lease of another owner is waited for until it is released'`. */
+  readonly title: string
+  /** Opens a store, does it, and closes the store. Rejects with an `AssertionError` if the store does otherwise. */
+  readonly run: () => Promise<void>
+}
+
+export interface GrantStoreContractOptions {
+  /**
+   * How long the leases hold that the cases wait to expire, in milliseconds: at least ten times a round trip to the
+   * storage. A case fails that takes eighty times as long. Default: 50, which suits a storage on the same machine.
+   */
+  shortMs?: number
+}
+
+/** How much longer than a short lease a case may take. */
+const CASE_LIMIT = 80
+
+/**
+ * What every {@link GrantStore} must do, for those who write their own: one list of cases, for any test framework.
+ *
+ * Every case opens a store of its own and works on new grants with random ids, so they may run at the same time, and on
+ * a storage that is in use.
+ *
+ * @param open opens a store; called once for each case
+ *
+ * @example
+ * import { describe, it } from 'node:test'
+ * import { memoryGrantStore } from 'session-token-manager'
+ * import { grantStoreContract } from 'session-token-manager/testing'
+ *
+ * const open = async () => ({ store: memoryGrantStore(), close: async () => {} })
+ *
+ * describe('my grant store', () => {
+ *   for (const { title, run } of grantStoreContract(open)) it(title, run)
+ * })
+ */
+export function grantStoreContract(
+  open: () => OpenGrantStore | Promise<OpenGrantStore>,
+  { shortMs = 50 }: GrantStoreContractOptions = {},
+): GrantStoreCase[] {
+  const cases: Record<string, readonly Case[]> = {
+    lease: leaseCases(shortMs),
+    renew: renewCases,
+    commit: commitCases,
+    release: releaseCases,
+    end: endCases,
+    read: readCases,
+    'another grant': otherGrantCases,
+  }
+  return Object.entries(cases).flatMap(([subject, list]) =>
+    list.map(([title, play]) => ({
+      title: `${subject} ${title}`,
+      run: () => playCase(open, play, shortMs),
+    })),
+  )
+}
+
+async function playCase(
+  open: () => OpenGrantStore | Promise<OpenGrantStore>,
+  play: Case[1],
+  shortMs: number,
+): Promise<void> {
+  const limitMs = CASE_LIMIT * shortMs
+  const opened = await open()
+  try {
+    const late = () => new Error(`The grant store kept the case waiting for more than ${limitMs} ms.`)
+    await within(limitMs, play(sceneOn(opened.store, shortMs)), late)
+  } finally {
+    await opened.close()
+  }
+}

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict'
+import { type Case, record, type Scene, same } from './scene.js'
+
+export const leaseCases = (shortMs: number): Case[] => [
+  ...granted,
+  ...waitedFor,
+  ...(['free', 'held'] as const).map(notGrantedToTheOutdated),
+  ...[0, shortMs].map(notGrantedWhenTimeIsOver),
+  ...expiring,
+  ['goes to each of twenty waiters, one at a time', oneAtATime],
+  ['is granted to one of twenty, the others getting what that one commits', oneOfTwenty],
+]
+
+const granted: Case[] = [
+  [
+    'is granted at once if nobody holds it',
+    async ({ lease }) => same(await lease('a', { waitMs: 0 }), { granted: true }),
+  ],
+  [
+    'comes with the newest record',
+    async ({ store, grant, lease }) => {
+      await store.commit(grant, 'a', record(3))
+      same(await lease('b', { revision: 3 }), { granted: true, record: record(3) })
+    },
+  ],
+  [
+    'is granted with a record older than the revision of the caller',
+    async ({ store, grant, lease }) => {
+      await store.commit(grant, 'a', record(3))
+      same(await lease('b', { revision: 4 }), { granted: true, record: record(3) })
+    },
+  ],
+]
+
+const waitedFor: Case[] = [
+  [
+    'of another owner is waited for until it is released',
+    async ({ store, grant, lease, stillWaiting, longMs }) => {
+      await lease('a')
+      const second = lease('b')
+      await stillWaiting(second)
+      await store.release(grant, 'a')
+      same(await second, { granted: true })
+      assert.equal(await store.renew(grant, 'b', longMs), true)
+    },
+  ],
+  [
+    'of another owner is waited for until a newer record is committed, and is then not granted',
+    async ({ store, grant, lease, stillWaiting, isFree }) => {
+      await lease('a')
+      const second = lease('b')
+      await stillWaiting(second)
+      await store.commit(grant, 'a', record(1))
+      same(await second, { granted: false, record: record(1) })
+      assert.equal(await isFree(), true)
+    },
+  ],
+  [
+    'of another owner is waited for until anyone commits a newer record',
+    async ({ store, grant, lease, stillWaiting, isFree }) => {
+      await lease('a')
+      const second = lease('b')
+      await stillWaiting(second)
+      await store.commit(grant, 'c', record(1))
+      same(await second, { granted: false, record: record(1) })
+      assert.equal(await isFree(), false)
+    },
+  ],
+  [
+    'is granted after a commit of what the waiter has already',
+    async ({ store, grant, lease, stillWaiting }) => {
+      await lease('a', { revision: 2 })
+      const second = lease('b', { revision: 2 })
+      await stillWaiting(second)
+      await store.commit(grant, 'a', record(2))
+      same(await second, { granted: true, record: record(2) })
+    },
+  ],
+]
+
+function notGrantedToTheOutdated(state: 'free' | 'held'): Case {
+  return [
+    `is not granted, and not waited for, if there is a newer record: ${state}`,
+    async ({ store, grant, lease, isFree }) => {
+      await store.commit(grant, 'a', record(2))
+      if (state === 'held') await lease('a', { revision: 2 })
+      same(await lease('b', { revision: 1 }), { granted: false, record: record(2) })
+      assert.equal(await isFree(), state === 'free')
+    },
+  ]
+}
+
+function notGrantedWhenTimeIsOver(waitMs: number): Case {
+  return [
+    `is not granted when ${waitMs} ms of waiting are over`,
+    async ({ store, grant, lease, isFree }) => {
+      await store.commit(grant, 'a', record(1))
+      await lease('a', { revision: 1 })
+      same(await lease('b', { revision: 1, waitMs }), { granted: false, record: record(1) })
+      await store.release(grant, 'a')
+      assert.equal(await isFree(), true)
+    },
+  ]
+}
+
+const expiring: Case[] = [
+  [
+    'passes on when its holder lets it expire, and not before',
+    async ({ lease, isFree, shortMs }) => {
+      const start = performance.now()
+      await lease('a', { ttlMs: shortMs })
+      assert.equal(await isFree(), false)
+      same(await lease('b'), { granted: true })
+      const tookMs = performance.now() - start
+      // Clocks count whole milliseconds in some stores.
+      assert(tookMs >= shortMs - 2, `a lease of ${shortMs} ms passed on after ${tookMs} ms`)
+    },
+  ],
+  [
+    'holds from when it was granted, not from when it was asked for',
+    async ({ store, grant, lease, shortMs, longMs }) => {
+      await lease('a', { ttlMs: shortMs })
+      await lease('b', { ttlMs: shortMs })
+      assert.equal(await store.renew(grant, 'b', longMs), true)
+    },
+  ],
+]
+
+const twenty = Array.from({ length: 20 }, (_, i) => `waiter ${i}`)
+
+async function oneAtATime({ store, grant, lease }: Scene): Promise<void> {
+  let holders = 0
+  await lease('first')
+  const turns = twenty.map(async (owner) => {
+    const { granted } = await lease(owner)
+    holders++
+    assert.equal(holders, 1, 'one holder at a time')
+    await new Promise(setImmediate)
+    holders--
+    await store.release(grant, owner)
+    return granted
+  })
+  await store.release(grant, 'first')
+  assert.deepEqual(await Promise.all(turns), Array(twenty.length).fill(true))
+}
+
+async function oneOfTwenty({ store, grant, lease }: Scene): Promise<void> {
+  const refreshers = twenty.map(async (owner) => {
+    const answer = await lease(owner)
+    if (answer.granted) await store.commit(grant, owner, record(1))
+    else same(answer, { granted: false, record: record(1) })
+    return answer.granted
+  })
+  const answers = await Promise.all(refreshers)
+  assert.equal(answers.filter((granted) => granted).length, 1, 'one lease is granted')
+}

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { type Case, record, same } from './scene.js'
+
+/** What happens to one grant is nothing to another. */
+export const otherGrantCases: Case[] = [
+  [
+    'has its own lease',
+    async ({ store, grant, lease, longMs }) => {
+      const other = randomUUID()
+      await lease('a')
+      same(await lease('a', { waitMs: 0 }, other), { granted: true })
+      await store.release(other, 'a')
+      assert.equal(await store.renew(other, 'a', longMs), false)
+      assert.equal(await store.renew(grant, 'a', longMs), true)
+    },
+  ],
+  [
+    'has its own record',
+    async ({ store, grant }) => {
+      const other = randomUUID()
+      await store.commit(grant, 'a', record(2, 'one'))
+      await store.commit(other, 'a', record(1, 'other'))
+      same(await store.read(grant), { record: record(2, 'one') })
+      same(await store.read(other), { record: record(1, 'other') })
+    },
+  ],
+  [
+    'ends by itself',
+    async ({ store, grant, lease }) => {
+      const other = randomUUID()
+      await store.commit(other, 'a', record(1))
+      await store.end(grant, 'logged_out')
+      same(await store.read(other), { record: record(1) })
+      same(await lease('a', { revision: 1 }, other), { granted: true, record: record(1) })
+    },
+  ],
+  [
+    'wakes nobody',
+    async ({ store, grant, lease, stillWaiting }) => {
+      const other = randomUUID()
+      await lease('a')
+      const waiting = lease('b')
+      await lease('a', {}, other)
+      await store.commit(other, 'a', record(1))
+      await store.end(other, 'logged_out')
+      await stillWaiting(waiting)
+      await store.release(grant, 'a')
+      same(await waiting, { granted: true })
+    },
+  ],
+]

@@ -1,0 +1,16 @@
+import assert from 'node:assert/strict'
+import { type Case, record, same } from './scene.js'
+
+export const readCases: Case[] = [
+  ['of a grant nobody knows is empty', async ({ store, grant }) => same(await store.read(grant), {})],
+  [
+    'does not wait for the lease, nor take it',
+    async ({ store, grant, lease, longMs }) => {
+      await store.commit(grant, 'a', record(1))
+      await store.read(grant)
+      same(await lease('a', { revision: 1, waitMs: 0 }), { granted: true, record: record(1) })
+      same(await store.read(grant), { record: record(1) })
+      assert.equal(await store.renew(grant, 'a', longMs), true)
+    },
+  ],
+]

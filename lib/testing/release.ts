@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { type Case, record, same } from './scene.js'
+
+export const releaseCases: Case[] = [
+  [
+    'frees the lease for its owner',
+    async ({ store, grant, lease, isFree }) => {
+      await lease('a')
+      await store.release(grant, 'a')
+      assert.equal(await isFree(), true)
+    },
+  ],
+  [
+    'does nothing for anybody else',
+    async ({ store, grant, lease, stillWaiting, longMs }) => {
+      await lease('a')
+      const third = lease('c')
+      await store.release(grant, 'b')
+      await stillWaiting(third)
+      assert.equal(await store.renew(grant, 'a', longMs), true)
+      await store.release(grant, 'a')
+      same(await third, { granted: true })
+    },
+  ],
+  [
+    'does nothing for somebody whose lease has passed on',
+    async ({ store, grant, lease, shortMs, longMs }) => {
+      await lease('a', { ttlMs: shortMs })
+      await lease('b')
+      await store.release(grant, 'a')
+      assert.equal(await store.renew(grant, 'b', longMs), true)
+    },
+  ],
+  [
+    'may come twice, or for a grant nobody knows',
+    async ({ store, grant, lease, isFree }) => {
+      await lease('a')
+      await store.release(grant, 'a')
+      await store.release(grant, 'a')
+      await store.release(randomUUID(), 'a')
+      assert.equal(await isFree(), true)
+    },
+  ],
+  [
+    'keeps the record',
+    async ({ store, grant, lease }) => {
+      await store.commit(grant, 'a', record(1))
+      await lease('a', { revision: 1 })
+      await store.release(grant, 'a')
+      same(await store.read(grant), { record: record(1) })
+    },
+  ],
+]

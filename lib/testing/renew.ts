@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict'
+import { type Case, record, type Scene, same } from './scene.js'
+
+type Given = readonly [what: string, given: (scene: Scene) => Promise<unknown>, leaseAfter: 'free' | 'held']
+
+const others: Given[] = [
+  ['another owner has', ({ lease }) => lease('b'), 'held'],
+  [
+    'was released',
+    async ({ store, grant, lease }) => {
+      await lease('a')
+      await store.release(grant, 'a')
+    },
+    'free',
+  ],
+  [
+    'was released by a commit',
+    async ({ store, grant, lease }) => {
+      await lease('a')
+      await store.commit(grant, 'a', record(1))
+    },
+    'free',
+  ],
+  [
+    'has expired',
+    async ({ lease, shortMs, shortLeasesAreOver }) => {
+      await lease('a', { ttlMs: shortMs })
+      await shortLeasesAreOver()
+    },
+    'free',
+  ],
+  [
+    'has passed on',
+    async ({ lease, shortMs }) => {
+      await lease('a', { ttlMs: shortMs })
+      await lease('b')
+    },
+    'held',
+  ],
+]
+
+export const renewCases: Case[] = [
+  [
+    'prolongs the lease of its owner',
+    async ({ store, grant, lease, isFree, shortLeasesAreOver, shortMs, longMs }) => {
+      await lease('a', { ttlMs: shortMs })
+      assert.equal(await store.renew(grant, 'a', longMs), true)
+      await shortLeasesAreOver()
+      assert.equal(await isFree(), false)
+      assert.equal(await store.renew(grant, 'a', longMs), true)
+    },
+  ],
+  [
+    'keeps those waiting who came before',
+    async ({ store, grant, lease, stillWaiting, shortLeasesAreOver, shortMs, longMs }) => {
+      await lease('a', { ttlMs: shortMs })
+      const second = lease('b')
+      await store.renew(grant, 'a', longMs)
+      await shortLeasesAreOver()
+      await stillWaiting(second)
+      await store.release(grant, 'a')
+      same(await second, { granted: true })
+    },
+  ],
+  [
+    'prolongs it by the time given',
+    async ({ store, grant, lease, shortMs }) => {
+      await lease('a', { ttlMs: shortMs })
+      await store.renew(grant, 'a', shortMs)
+      same(await lease('b'), { granted: true })
+    },
+  ],
+  ...others.map(notTheOwners),
+  [
+    'of a grant nobody knows takes the lease again, or says that there is none',
+    async ({ store, grant, isFree, longMs }) => {
+      const renewed = await store.renew(grant, 'a', longMs)
+      assert.equal(await isFree(), !renewed)
+      assert.equal(await store.renew(grant, 'a', longMs), renewed)
+    },
+  ],
+]
+
+function notTheOwners([what, given, leaseAfter]: Given): Case {
+  return [
+    `does not take a lease that ${what}`,
+    async (scene) => {
+      await given(scene)
+      assert.equal(await scene.store.renew(scene.grant, 'a', scene.longMs), false)
+      assert.equal(await scene.isFree(), leaseAfter === 'free')
+    },
+  ]
+}
