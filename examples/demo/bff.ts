@@ -1,8 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto'
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express'
-import session from 'express-session'
+import session, { type SessionOptions } from 'express-session'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
-import { clientSecretBasic, requireTokens, sessionTokens, TokenError } from 'session-token-manager'
+import {
+  clientSecretBasic,
+  requireTokens,
+  type SessionTokensOptions,
+  sessionTokens,
+  TokenError,
+} from 'session-token-manager'
 
 declare module 'express-session' {
   interface SessionData {
@@ -27,10 +33,19 @@ export interface BffOptions {
   readonly api: string
 }
 
+/** Where it keeps things. By default in this process's memory, which is all that a single process needs. */
+export interface BffStores {
+  readonly session?: Pick<SessionOptions, 'store'>
+  readonly tokens?: Pick<SessionTokensOptions, 'grants' | 'http'>
+}
+
 const SCOPE = 'openid offline_access orders.read orders.write'
 
 /** A backend for a frontend: the browser has a session cookie, the session has the tokens, and the API gets them. */
-export function bff(options: BffOptions): { readonly app: Express; close(): Promise<void> } {
+export function bff(
+  options: BffOptions,
+  stores: BffStores = {},
+): { readonly app: Express; close(): Promise<void> } {
   const { clientId, clientSecret, issuer } = options
   const redirectUri = `${options.url}/callback`
   const keys = createRemoteJWKSet(new URL(options.jwksUri))
@@ -43,9 +58,11 @@ export function bff(options: BffOptions): { readonly app: Express; close(): Prom
       resave: false,
       saveUninitialized: false,
       cookie: { httpOnly: true, sameSite: 'lax', secure: 'auto' },
+      ...stores.session,
     }),
   )
-  const tokens = sessionTokens({ issuer, clientId, clientAuthentication: clientSecretBasic(clientSecret) })
+  const clientAuthentication = clientSecretBasic(clientSecret)
+  const tokens = sessionTokens({ issuer, clientId, clientAuthentication, ...stores.tokens })
   app.use(tokens)
 
   app.get('/login', (req, res) => {

@@ -2,6 +2,7 @@
 export interface Visit {
   readonly url: string
   readonly status: number
+  readonly headers: Headers
   readonly text: string
 }
 
@@ -10,14 +11,14 @@ export interface Visitor {
   get(url: string): Promise<Visit>
   /** Posts as the page's script does. */
   post(url: string): Promise<Visit>
+  /** Another one with the cookies of this moment: what this one gets or loses from now on, it does not. */
+  twin(): Visitor
 }
 
 const MAX_REDIRECTS = 10
 
 /** A visitor for sites of one host. Cookies know no ports, and no two here have the same name. */
-export function visitor(home: string): Visitor {
-  const cookies = new Map<string, string>()
-
+export function visitor(home: string, cookies = new Map<string, string>()): Visitor {
   async function visit(path: string, method: string): Promise<Visit> {
     let url = new URL(path, home)
     let answer = await ask(url, method)
@@ -27,7 +28,8 @@ export function visitor(home: string): Visitor {
       await answer.body?.cancel()
       answer = await ask(url, 'GET')
     }
-    return { url: url.href, status: answer.status, text: await answer.text() }
+    const { status, headers } = answer
+    return { url: url.href, status, headers, text: await answer.text() }
   }
 
   async function ask(url: URL, method: string): Promise<Response> {
@@ -42,5 +44,9 @@ export function visitor(home: string): Visitor {
     return answer
   }
 
-  return { get: (url) => visit(url, 'GET'), post: (url) => visit(url, 'POST') }
+  return {
+    get: (url) => visit(url, 'GET'),
+    post: (url) => visit(url, 'POST'),
+    twin: () => visitor(home, new Map(cookies)),
+  }
 }

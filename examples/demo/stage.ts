@@ -1,0 +1,64 @@
+import { randomBytes } from 'node:crypto'
+import type { RequestListener } from 'node:http'
+import type { Provider } from 'oidc-provider'
+import { authorizationServer } from './authorization-server.js'
+import type { BffOptions } from './bff.js'
+import { ordersApi } from './orders-api.js'
+import { listen } from './server.js'
+import { type Timeline, timeline } from './timeline.js'
+
+export interface StageOptions {
+  /** Where browsers reach the app. */
+  readonly siteUrl: string
+  readonly accessTokenSeconds: number
+  /** Resolves when the warehouse has confirmed an order. Default: at once. */
+  readonly warehouse?: () => Promise<void>
+  /** Stands between the network and the authorization server. Default: nothing does. */
+  readonly door?: (authorizationServer: RequestListener) => RequestListener
+}
+
+/** What an app is made for: the authorization server and the API, and the time line of what they see. */
+export interface Stage {
+  readonly timeline: Timeline
+  readonly provider: Provider
+  readonly client: { readonly id: string; readonly secret: string }
+  /** What the app has to know. */
+  readonly bff: BffOptions
+  close(): Promise<void>
+}
+
+export async function setStage(options: StageOptions): Promise<Stage> {
+  const { siteUrl, accessTokenSeconds } = options
+  const [idp, api] = [await listen(0), await listen(0)]
+  const events = timeline()
+  const client = { id: 'demo', secret: randomBytes(32).toString('hex') }
+
+  const { provider, listener } = authorizationServer({
+    issuer: idp.url,
+    client: { ...client, redirectUri: `${siteUrl}/callback` },
+    audience: api.url,
+    accessTokenSeconds,
+    timeline: events,
+  })
+  idp.use(options.door?.(listener) ?? listener)
+
+  const warehouse = options.warehouse ?? (async () => {})
+  api.use(ordersApi({ issuer: idp.url, audience: api.url, onCall: events.call, warehouse }))
+
+  return {
+    timeline: events,
+    provider,
+    client,
+    bff: {
+      url: siteUrl,
+      issuer: idp.url,
+      authorizationEndpoint: `${idp.url}/auth`,
+      jwksUri: `${idp.url}/jwks`,
+      clientId: client.id,
+      clientSecret: client.secret,
+      sessionSecret: randomBytes(32).toString('hex'),
+      api: api.url,
+    },
+    close: async () => void (await Promise.all([api.close(), idp.close()])),
+  }
+}

@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import type { Demo } from './demo.js'
+import type { ApiRow, Row, TokenRow } from './timeline.js'
+import { type Visitor, visitor } from './visitor.js'
+
+/** What the steps of a tour share. */
+export interface Trip {
+  readonly demo: Demo
+  readonly visitor: Visitor
+  /** The newest refresh token, as the authorization server issued it. */
+  refreshToken(): string
+  /** A step begins. */
+  begin(): void
+  /** The rows of the time line since the step began. */
+  news(): Row[]
+}
+
+/** What is printed of a step: what the authorization server saw, and what became of it. */
+export type Outcome = readonly [authorizationServer: string, outcome: string]
+export type Step<T extends Trip> = readonly [name: string, run: (trip: T) => Promise<Outcome>]
+
+/** A trip through a demo without a browser. */
+export function tripThrough(demo: Demo): Trip {
+  let refreshToken = ''
+  demo.provider.on('grant.success', (ctx) => {
+    refreshToken = (ctx.body as { refresh_token: string }).refresh_token
+  })
+  let first = 0
+  return {
+    demo,
+    visitor: visitor(demo.url),
+    refreshToken: () => refreshToken,
+    begin: () => {
+      first = demo.timeline.rows.length
+    },
+    news: () => demo.timeline.rows.slice(first),
+  }
+}
+
+/** Takes one step after the other and prints what happens. Resolves with whether all went as it should. */
+export async function take<T extends Trip>(steps: readonly Step<T>[], trip: T): Promise<boolean> {
+  for (const [name, run] of steps) {
+    trip.begin()
+    try {
+      print(name, ...(await run(trip)))
+    } catch (error) {
+      const [what = ''] = (error as Error).message.split('\n')
+      print(name, 'WENT WRONG', what)
+      return false
+    }
+  }
+  return true
+}
+
+function print(step: string, ...[authorizationServer, outcome]: Outcome): void {
+  // Since the process began.
+  const seconds = (performance.now() / 1000).toFixed(2)
+  console.log(
+    [`${seconds.padStart(5)} s`, step.padEnd(17), authorizationServer.padEnd(29), outcome].join('  '),
+  )
+}
+
+/** What the authorization server saw of a step. */
+export function seen(rows: readonly Row[]): string {
+  const requests = tokenRows(rows).map(({ request, status }) => `${request} → ${status}`)
+  return requests.join(', ') || 'nothing'
+}
+
+export function tokenRows(rows: readonly Row[]): TokenRow[] {
+  return rows.filter((row) => row.kind === 'token')
+}
+
+export function apiRows(rows: readonly Row[]): ApiRow[] {
+  return rows.filter((row) => row.kind === 'api')
+}
+
+export function only<T>(rows: readonly T[]): T {
+  assert.equal(rows.length, 1, `the time line should have 1 row of this kind, not ${rows.length}`)
+  return rows[0] as T
+}
