@@ -29,7 +29,7 @@ export interface Scene {
 export type Case = readonly [title: string, play: (scene: Scene) => Promise<unknown>]
 
 /** How much longer than `shortMs` a long lease is. */
-const LONG = 1_000
+const LONG = 200
 
 export function sceneOn(store: GrantStore, shortMs: number): Scene {
   const grant = randomUUID()
