@@ -403,7 +403,12 @@ describe('S36 the session is gone, then a slow request saves its old session: no
     const site = await start()
     const tab = await loggedIn(site)
     const old = tab.clone()
-    const slow = held(site.slow('/slow', saved))
+    const slow = held(
+      site.slow('/slow', async (request) => {
+        await saved(request)
+        return request.tokens.getAccessToken()
+      }),
+    )
     const answer = old.get('/slow')
     await slow.reached
     site.handle('/end', async (request) => {
@@ -412,7 +417,7 @@ describe('S36 the session is gone, then a slow request saves its old session: no
     })
     expect(await tab.get('/end')).toMatchObject(ok)
     slow.release()
-    await answer
+    expect(await answer).toMatchObject(loggedOut)
     await expectLoggedOut(site, old)
   })
 

@@ -7,12 +7,13 @@ import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { clientSecretBasic, type SessionTokens } from '../../lib/index.js'
 import { mount } from '../../lib/mount.js'
 import { expressVersions } from '../helpers/app.js'
+import type { Browser } from '../helpers/browser.js'
 import { testClock } from '../helpers/clock.js'
 import { createGate } from '../helpers/gate.js'
 import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
-import { regenerated, regeneratedWithData } from '../helpers/session-deeds.js'
-import { type Site, type SiteOptions, tokensIn } from '../helpers/site.js'
-import { readSession, sameSessions, sessionIdOf } from '../helpers/stores.js'
+import { destroyed, regenerated, regeneratedWithData, reloaded, saved } from '../helpers/session-deeds.js'
+import { recordingGrants, type Site, type SiteOptions, tokensIn } from '../helpers/site.js'
+import { readSession, recordingStore, sameSessions, sessionIdOf } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
 const ok = { status: 200 }
@@ -20,6 +21,9 @@ const loggedOut = { status: 401, json: { code: 'ERR_NO_TOKENS' } }
 type Callback = (error?: unknown, result?: unknown) => void
 
 const { server, start, held, loggedIn, refresh, expectNewest } = await testSites()
+
+/** Sessions that get the same id again when they are regenerated. */
+const byDevice: SiteOptions = { session: { genid: (request) => String(request.headers['user-agent']) } }
 
 /** A slow request that changes the session, and a refresh meanwhile: what every store must come through. */
 async function expectToServe(site: Site): Promise<void> {
@@ -336,8 +340,6 @@ describe('a store of another kind', () => {
 })
 
 describe('an app that names its sessions itself', () => {
-  const byDevice: SiteOptions = { session: { genid: (request) => String(request.headers['user-agent']) } }
-
   it.each(['hold', 'holdAnswer'] as const)(
     'carries the data over by regenerate(), during %s() too, and keeps the newest tokens',
     async (point) => {
@@ -413,6 +415,71 @@ describe('an app that names its sessions itself', () => {
     await answer
     expect((await site.storedTokens(tab))?.grantId).not.toBe(alice?.grantId)
     expect(await tab.get('/token')).toMatchObject(ok)
+  })
+})
+
+describe('regenerate() in a request from before, with the data carried over', () => {
+  /** A browser that moves its session to a new id, after something else has happened to it. */
+  async function movedAfter(site: Site, tab: Browser, happens: () => Promise<unknown>): Promise<Browser> {
+    const mover = tab.clone()
+    const slow = held(site.slow('/move', regeneratedWithData))
+    const move = mover.get('/move')
+    await slow.reached
+    await happens()
+    slow.release()
+    expect(await move).toMatchObject(ok)
+    return mover
+  }
+
+  it('stores the newest tokens after a refresh', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const mover = await movedAfter(site, tab, () => refresh(site, tab))
+    await expectNewest(site, mover)
+  })
+
+  it('stores no tokens after a logout', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const mover = await movedAfter(site, tab, () => tab.post('/logout'))
+    expect(await site.storedTokens(mover)).toBeUndefined()
+  })
+})
+
+describe('a further session() over a store that is in use already', () => {
+  it('regenerate() with the data carried over keeps the tokens', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    session({ secret: 'test', resave: false, saveUninitialized: false, store: site.store.store })
+    site.handle('/move', regeneratedWithData)
+    expect(await tab.get('/move')).toMatchObject(ok)
+    await expectNewest(site, tab)
+    expect(await tab.get('/token')).toMatchObject(ok)
+  })
+
+  it('a session that it has made anew keeps a login that came meanwhile under the same id', async () => {
+    const site = await start(byDevice)
+    const tab = await loggedIn(site, 'alice')
+    const regenerating = held(createGate())
+    session({
+      secret: 'test',
+      resave: false,
+      saveUninitialized: false,
+      ...byDevice.session,
+      store: site.store.store,
+    })
+    site.handle('/again', async (request) => {
+      await regenerated(request)
+      request.session.user = 'nobody'
+      await regenerating.pass()
+    })
+    const again = tab.get('/again')
+    await regenerating.reached
+    await site.login(tab, 'bob')
+    const bob = await site.storedTokens(tab)
+    regenerating.release()
+    expect(await again).toMatchObject(ok)
+    expect(await site.storedTokens(tab)).toEqual(bob)
   })
 })
 
@@ -521,6 +588,60 @@ describe('a save of the app', () => {
     await expectNewest(site, tab)
   })
 
+  it("leaves the request's own session alone", async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const slow = held(
+      site.slow('/slow', async (request) => {
+        const before = request.session.tokens
+        await saved(request)
+        return { same: request.session.tokens === before }
+      }),
+    )
+    const answer = tab.get('/slow')
+    await slow.reached
+    await refresh(site, tab)
+    slow.release()
+    expect((await answer).json).toEqual({ same: true })
+    await expectNewest(site, tab)
+  })
+
+  it('keeps the newest tokens, though another process has stored older ones meanwhile', async () => {
+    const sessions = new session.MemoryStore()
+    const [one, other] = [await start({ store: sessions }), await start({ store: sameSessions(sessions) })]
+    const tab = await loggedIn(one)
+    const { store } = recordingStore(sameSessions(sessions))
+    const sid = sessionIdOf(tab.cookie('connect.sid'))
+    const older = (await readSession(store, sid))!
+    await refresh(one, tab)
+    const slow = held(
+      other.slow('/count', (request) => {
+        request.session.views = 7
+      }),
+    )
+    const count = other.visitorOf(tab).get('/count')
+    await slow.reached
+    await new Promise((resolve) => store.set(sid, older, resolve))
+    slow.release()
+    expect(await count).toMatchObject(ok)
+    expect(await one.stored(tab)).toMatchObject({ views: 7 })
+    await expectNewest(one, tab)
+  })
+
+  it.each([{ some: 'value' }, 'a text', 7])('keeps %j, which the app has under the key', async (value) => {
+    const site = await start()
+    const tab = site.browser()
+    site.handle('/own', (request) => {
+      Object.assign(request.session, { tokens: value })
+    })
+    site.handle('/count', (request) => {
+      request.session.views = 7
+    })
+    await tab.get('/own')
+    await tab.get('/count')
+    expect(await site.stored(tab)).toMatchObject({ views: 7, tokens: value })
+  })
+
   it('for no request keeps the newest tokens, though another process has refreshed them since it read', async () => {
     const sessions = new session.MemoryStore()
     const site = await start({ store: sessions })
@@ -602,6 +723,19 @@ describe('a login takes the place of one that the request has not seen', () => {
   })
 })
 
+describe('a request that only reads its session', () => {
+  it('costs what express-session asks of the store, after a logout too', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    for (const prepare of [() => tab.get('/session'), () => tab.post('/logout')]) {
+      await prepare()
+      site.store.forget()
+      await tab.get('/session')
+      expect(site.store.calls.map(({ method }) => method)).toEqual(['get', 'touch'])
+    }
+  })
+})
+
 describe('in one request', () => {
   it('a login and delete req.session.tokens: it is a logout', async () => {
     const site = await start()
@@ -632,6 +766,72 @@ describe('in one request', () => {
     expect(site.mounted.manager.isEnded(alice!)).toBe(true)
     expect(await site.storedTokens(tab)).toMatchObject({ refreshToken: bob.refresh_token })
     await expectNewest(site, tab)
+  })
+
+  it('a new session id and a login: the login from before is over', async () => {
+    const site = await start()
+    const tab = await loggedIn(site, 'alice')
+    const alice = (await site.storedTokens(tab))!
+    site.handle('/login', async (request) => {
+      await regenerated(request)
+      await request.tokens.set(request.body)
+    })
+    await site.login(tab, 'bob')
+    expect(site.mounted.manager.isEnded(alice.grantId)).toBe(true)
+    await expectNewest(site, tab)
+  })
+
+  it('a look at the login of another request, a new session id and a login: the one it saw is over', async () => {
+    const site = await start()
+    const tab = site.browser()
+    site.handle('/visit', (request) => {
+      request.session.views = 7
+    })
+    await tab.get('/visit')
+    const bob = await server.login('bob')
+    const slow = held(
+      site.slow('/slow', async (request) => {
+        await reloaded(request)
+        const has = request.tokens.hasTokens()
+        await regenerated(request)
+        await request.tokens.set(bob)
+        return { has }
+      }),
+    )
+    const login = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'alice')
+    const alice = (await site.storedTokens(tab))!
+    slow.release()
+    expect((await login).json).toEqual({ has: true })
+    expect(site.mounted.manager.isEnded(alice.grantId)).toBe(true)
+  })
+
+  it('a logout and a save: the grant store is told once', async () => {
+    const grants = recordingGrants()
+    const site = await start({ surroundings: { grants } })
+    const tab = await loggedIn(site)
+    site.handle('/logout', async (request) => {
+      await request.tokens.clear()
+      request.session.views = 7
+    })
+    expect(await tab.post('/logout')).toMatchObject(ok)
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
+    expect(grants.calls).toEqual(['end'])
+  })
+})
+
+describe('req.session.destroy()', () => {
+  it('in a process that has not seen the session before ends the grant that it holds', async () => {
+    const grants = memoryGrantStore()
+    const sessions = new session.MemoryStore()
+    const one = await start({ store: sessions, surroundings: { grants } })
+    const other = await start({ store: sameSessions(sessions), surroundings: { grants } })
+    const tab = await loggedIn(one)
+    const { grantId } = (await one.storedTokens(tab))!
+    other.handle('/end', destroyed)
+    expect(await other.visitorOf(tab).get('/end')).toMatchObject(ok)
+    expect((await grants.read(grantId)).ended).toBe('logged_out')
   })
 })
 
@@ -677,6 +877,19 @@ describe('two sessionTokens() over the same session', () => {
     expect(await tab.get('/other/token')).toMatchObject(loggedOut)
     expect(await tab.get('/token')).toMatchObject(ok)
     expect(Object.keys((await site.stored(tab))!)).toEqual(['cookie', 'tokens'])
+  })
+
+  it('with keys of their own: a session that the app stores without the tokens of one keeps those of the other', async () => {
+    const { site } = await startWithSecond({ property: 'other', sessionKey: 'otherTokens' })
+    site.handle('/other/login', (request) => other(request).set(request.body))
+    const tab = await loggedIn(site, 'alice')
+    await tab.post('/other/login', await server.login('bob'))
+    const { store } = site.store
+    const sid = sessionIdOf(tab.cookie('connect.sid'))
+    const { tokens: _, ...rest } = (await readSession(store, sid))!
+    await new Promise((resolve) => store.set(sid, rest as SessionData, resolve))
+    expect(Object.keys((await site.stored(tab))!)).toEqual(['cookie', 'otherTokens'])
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
   })
 
   it('with one key: they share the tokens, and refresh once', async () => {

@@ -465,6 +465,65 @@ describe('destroying a session', () => {
       ['one', false],
     ])
   })
+
+  it('by regenerate() is told apart, though another request regenerates it at the same time', async () => {
+    const { recording, store, guard } = guarded()
+    Object.assign(store, { generate: () => {} })
+    await set(store, 'one', data())
+    const seen: unknown[] = []
+    observe(guard, {
+      onDestroy: async (sid, _, regenerated) => void seen.push([sid, regenerated]),
+    })
+    const gate = recording.hold('destroy')
+    const requests = [1, 2].map(
+      () => new Promise((resolve) => store.regenerate({ sessionID: 'one' } as never, resolve)),
+    )
+    await gate.reached
+    gate.release()
+    await Promise.all(requests)
+    expect(seen).toEqual([
+      ['one', true],
+      ['one', true],
+    ])
+  })
+})
+
+describe('a store that answers with promises alone', () => {
+  /** A store without callbacks, which fails with the error if there is one. */
+  function promising(fail?: Error) {
+    const deed = async () => {
+      if (fail) throw fail
+    }
+    const store = {
+      get: (_sid: string, callback: Callback) => callback(null, data()),
+      set: (_sid: string, _value: object, _callback?: Callback): unknown => deed(),
+      destroy: (_sid: string, _callback?: Callback): unknown => deed(),
+    }
+    return { store, guard: guardedStore(store as unknown as SessionStore) }
+  }
+
+  it.each(['set', 'destroy'] as const)(
+    '%s() is over when its promise is',
+    async (method) => {
+      const { store, guard } = promising()
+      await (method === 'set' ? store.set('one', data()) : store.destroy('one'))
+      expect(await guard.update('one', () => false)).toBe(false)
+    },
+    3_000,
+  )
+
+  it.each(['set', 'destroy'] as const)(
+    '%s() that fails tells the promise and the callback',
+    async (method) => {
+      const failure = new Error('no')
+      const { store } = promising(failure)
+      const callback = jest.fn()
+      const returned = method === 'set' ? store.set('one', data(), callback) : store.destroy('one', callback)
+      await expect(returned).rejects.toBe(failure)
+      await someTurnsOfTheLoop()
+      expect(callback.mock.calls).toEqual([[failure]])
+    },
+  )
 })
 
 describe('a call whose outcome nobody waits for', () => {
@@ -521,9 +580,10 @@ describe('a call whose outcome nobody waits for', () => {
   )
 
   it('set() without a callback that throws still throws', async () => {
-    const { store, break: breakNow, stop } = breakable()
+    const { store, guard, break: breakNow, stop } = breakable()
     stop()
     breakNow()
     expect(() => store.set('one', data())).toThrow('broken')
-  })
+    expect(await guard.update('one', () => false)).toBe(false)
+  }, 3_000)
 })
