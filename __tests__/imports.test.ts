@@ -31,6 +31,7 @@ const topLevel: Record<string, string> = {
   'mount.ts': 'assembly',
   'session-tokens.ts': 'assembly',
   'clock.ts': 'foundations',
+  'crossing.ts': 'foundations',
   'deadline.ts': 'foundations',
   'errors.ts': 'foundations',
   'events.ts': 'foundations',

@@ -38,14 +38,15 @@ export function mount(options: SessionTokensOptions, surroundings: Surroundings 
   const { clock, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
   const manager = new TokenManager({
-    server,
-    clientId,
-    ...(issuer !== undefined && { issuer }),
     grants: checked.grants ?? surroundings.grants,
+    onGrantStoreError: checked.onGrantStoreError,
     known,
     copies: new SessionCopies(`${clientId} ${issuer ?? checked.tokenEndpoint}`),
     clock,
     emit: emitterOf(onEvent),
+    server,
+    clientId,
+    ...(issuer !== undefined && { issuer }),
     leewayMs: checked.leewayMs,
     timeoutMs: checked.timeoutMs,
     refreshTimeoutMs: checked.refreshTimeoutMs,

@@ -40,6 +40,11 @@ export interface SessionTokensOptions {
    * is right for an app in a single process.
    */
   grants?: GrantStore
+  /**
+   * What a refresh does when the grant store fails: `'fail'` rejects with `ERR_GRANT_STORE` and spends no refresh token;
+   * `'local'` goes on in this process alone, so two processes may spend the same refresh token. Default: `'fail'`.
+   */
+  onGrantStoreError?: 'fail' | 'local'
   /** Under which key the session holds the tokens. Default: `'tokens'`. */
   sessionKey?: string
   /** Under which name the request has the token manager. Default: `'tokens'`, for `req.tokens`. */
@@ -72,6 +77,7 @@ const OPTIONS = [
   'clientId',
   'clientAuthentication',
   'grants',
+  'onGrantStoreError',
   'sessionKey',
   'property',
   'leewayMs',
@@ -147,7 +153,7 @@ export function checkedOptions(options: SessionTokensOptions) {
   refuseUnknown(options, OPTIONS, 'sessionTokens()')
   checkServer(options)
   checkClient(options)
-  checkGrantStore(options.grants)
+  checkGrantStore(options)
   if (options.http !== undefined) checkHttp(options.http)
   if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
     throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
@@ -156,6 +162,7 @@ export function checkedOptions(options: SessionTokensOptions) {
     ...options,
     sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
     property: checkedProperty(options.property),
+    onGrantStoreError: options.onGrantStoreError ?? 'fail',
     leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0),
     timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1),
     refreshTimeoutMs: checkedDuration(options.refreshTimeoutMs, 'refreshTimeoutMs', 30_000, 1),
@@ -208,14 +215,16 @@ function checkClient(options: SessionTokensOptions): void {
   }
 }
 
-function checkGrantStore(grants: unknown): void {
+function checkGrantStore({ grants, onGrantStoreError = 'fail' }: SessionTokensOptions): void {
+  if (!['fail', 'local'].includes(onGrantStoreError)) {
+    throw new ConfigurationError("`onGrantStoreError` must be 'fail' or 'local'.")
+  }
   if (grants === undefined) return
-  const missing = GRANT_STORE_METHODS.find(
-    (name) => typeof (grants as Record<string, unknown> | null)?.[name] !== 'function',
-  )
+  const missing = GRANT_STORE_METHODS.find((name) => typeof grants?.[name] !== 'function')
   if (missing) {
     throw new ConfigurationError(
-      `\`grants\` is not a grant store: it has no method ${missing}(). Use memoryGrantStore().`,
+      `\`grants\` is not a grant store: it has no method ${missing}(). ` +
+        'Use memoryGrantStore(), or redisGrantStore(client) from session-token-manager/redis.',
     )
   }
 }

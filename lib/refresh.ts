@@ -7,6 +7,7 @@ import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import type { AuthorizationServer, RefreshAnswer } from './oauth/authorization-server.js'
 import { checkRefreshedIdToken } from './oauth/id-token.js'
+import { GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
 import {
@@ -29,8 +30,11 @@ export interface RefreshContext {
   readonly grants: GrantStore
   readonly known: KnownGrants
   readonly copies: SessionCopies
+  readonly writes: SessionWrites
   readonly clock: Clock
   readonly emit: TokenEventListener
+  /** Whether a refresh goes on without the grant store when that fails. */
+  readonly onGrantStoreError?: 'fail' | 'local'
   readonly leewayMs: number
   readonly refreshTimeoutMs: number
   readonly defaultLifetimeMs: number
@@ -42,8 +46,8 @@ export interface RefreshOutcome {
   readonly fresh: boolean
 }
 
-/** How long an operation of the grant store may take, beyond the time it is asked to wait. */
-const GRANT_STORE_TIMEOUT_MS = 5_000
+/** How long a commit holds up the write to the session. The lease holds for longer. */
+const COMMIT_PATIENCE_MS = 1_000
 
 /**
  * One refresh of one grant, from taking the lease to storing what came of it: lease, read again, decide.
@@ -84,16 +88,21 @@ export class Refresh {
     }
   }
 
-  /** Waits for the lease. Resolves with a token instead when another process committed one that serves the need. */
+  /**
+   * Waits for the lease. Resolves with a token instead when another process committed one that serves the need. With
+   * `onGrantStoreError: 'local'` it goes without where the grant store fails.
+   */
   async #takeLease(): Promise<AccessToken | undefined> {
     const { clock, refreshTimeoutMs } = this.#context
     const deadline = clock.monotonic() + 2 * refreshTimeoutMs
     for (;;) {
       const waitMs = Math.max(0, deadline - clock.monotonic())
-      const answer = await this.#askGrantStore(
+      const asked = this.#askGrantStore(
         this.#lease.take(this.#tokens.revision, waitMs),
         waitMs + GRANT_STORE_TIMEOUT_MS,
       )
+      const answer = await this.#orWithout(asked)
+      if (!answer) return undefined
       this.#adopt(answer)
       const usable = this.#usable()
       if (usable || answer.granted) return usable
@@ -144,7 +153,9 @@ export class Refresh {
   /** After `invalid_grant`: whether there is a newer refresh token than the one that was refused. */
   async #findNewer(refused: string): Promise<boolean> {
     const { grants, known } = this.#context
-    this.#adopt(await this.#askGrantStore(grants.read(this.#tokens.grantId), GRANT_STORE_TIMEOUT_MS))
+    const { grantId } = this.#tokens
+    const state = await this.#orWithout(this.#askGrantStore(grants.read(grantId), GRANT_STORE_TIMEOUT_MS))
+    if (state) this.#adopt(state)
     this.#tokens = newest(this.#tokens, known.get(this.#tokens.grantId))
     await this.#rereadSession()
     return this.#tokens.refreshToken !== undefined && this.#tokens.refreshToken !== refused
@@ -168,21 +179,34 @@ export class Refresh {
 
   /** Keeps a new token set: in this process at once, then in the grant store, then in the session. */
   async #store(tokens: TokenSet): Promise<void> {
-    const { known, copies, emit } = this.#context
-    const { grantId, revision } = tokens
+    const { known, writes } = this.#context
+    const { grantId } = tokens
     this.#tokens = tokens
     this.#secrets.push(...secretsOf(tokens))
     known.learn(tokens)
     if (known.ended(grantId)) return this.#tooLate()
+    const committed = this.#commit(tokens)
+    // Without an answer the lease ends before long, and by then the session must have what others will look for there.
+    const aliveAt = await within(COMMIT_PATIENCE_MS, committed, noAnswer).catch(() => undefined)
+    if (!known.ended(grantId)) await writes.store(this.#session, tokens, aliveAt, this.#secrets)
+    await committed
+    if (known.ended(grantId)) await this.#tooLate()
+  }
+
+  /** Commits to the grant store. Resolves with when it was asked, if it answered that the grant is alive. Never rejects. */
+  async #commit(tokens: TokenSet): Promise<number | undefined> {
+    const { clock, copies, emit, known } = this.#context
+    const { grantId, revision } = tokens
+    const askedAt = clock.monotonic()
     try {
       const record = { revision, tokens: copies.write(tokens) }
       const state = await this.#askGrantStore(this.#lease.commit(record), GRANT_STORE_TIMEOUT_MS)
-      if (state.ended) known.end(grantId, state.ended)
+      if (!state.ended) return askedAt
+      known.end(grantId, state.ended)
     } catch (error) {
       emit({ type: 'grant_store_failed', grantId, error: error as TokenError })
     }
-    if (!known.ended(grantId)) await storeInSession(this.#context, this.#session, tokens, this.#secrets)
-    if (known.ended(grantId)) await this.#tooLate()
+    return undefined
   }
 
   /** The grant has ended meanwhile: nothing brings it back, and what arrived late is of no use to anyone. */
@@ -238,10 +262,21 @@ export class Refresh {
     return usableToken(this.#tokens, this.#need, known.now(this.#tokens.grantId), leewayMs)
   }
 
-  async #askGrantStore<T>(operation: Promise<T>, timeoutMs: number): Promise<T> {
-    const late = () => new Error('The grant store did not answer in time.')
+  /** The grant store's answer; `undefined` where it failed and this process goes on by itself. */
+  async #orWithout<T>(answer: Promise<T>): Promise<T | undefined> {
+    const { emit, onGrantStoreError } = this.#context
     try {
-      return await within(timeoutMs, operation, late)
+      return await answer
+    } catch (error) {
+      if (onGrantStoreError !== 'local') throw error
+      emit({ type: 'grant_store_failed', grantId: this.#tokens.grantId, error: error as TokenError })
+      return undefined
+    }
+  }
+
+  async #askGrantStore<T>(operation: Promise<T>, timeoutMs: number): Promise<T> {
+    try {
+      return await within(timeoutMs, operation, noAnswer)
     } catch (error) {
       throw new TokenError(
         'ERR_GRANT_STORE',
@@ -252,41 +287,7 @@ export class Refresh {
   }
 }
 
-/**
- * Writes a token set into the session's storage if it is newer than what is there; once more if that fails. Resolves
- * with `false` on a failure for good, which is told and does no harm: the next request finds the tokens in this process
- * or in the grant store.
- */
-export async function storeInSession(
-  context: Pick<RefreshContext, 'known' | 'copies' | 'emit'>,
-  session: SessionAdapter,
-  tokens: TokenSet,
-  secrets: readonly string[] = secretsOf(tokens),
-): Promise<boolean> {
-  const { known, copies, emit } = context
-  const { grantId, revision } = tokens
-  const replaces = (copy: unknown): boolean => {
-    const stored = copies.read(copy)
-    return !known.ended(grantId) && stored?.grantId === grantId && stored.revision < revision
-  }
-  const copy = copies.write(tokens)
-  const replace = () => session.replace(copy, replaces)
-  try {
-    await replace().catch(replace)
-    return true
-  } catch (error) {
-    emit({ type: 'session_write_failed', grantId, error: sessionStoreFailed(error, secrets) })
-    return false
-  }
-}
-
-export function sessionStoreFailed(cause: unknown, secrets: readonly string[]): TokenError {
-  if (cause instanceof TokenError) return cause
-  return new TokenError('ERR_SESSION_STORE', 'The session store failed. Check it, then try again.', {
-    cause,
-    secrets,
-  })
-}
+const noAnswer = () => new Error('The grant store did not answer in time.')
 
 export function nothingToRefreshWith(): TokenError {
   return new TokenError(

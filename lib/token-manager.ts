@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
-import type { GrantEnd, GrantRecord } from './grants/grant-store.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
 import { differentSubjects } from './oauth/subject.js'
 import {
@@ -11,9 +10,8 @@ import {
   Refresh,
   type RefreshContext,
   type RefreshOutcome,
-  sessionStoreFailed,
-  storeInSession,
 } from './refresh.js'
+import { crossingIsOver, type Ending, SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { CopyKeeper } from './sessions/copy-keeper.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import {
@@ -29,12 +27,11 @@ import {
   usableToken,
 } from './token-set.js'
 
-export interface TokenManagerContext extends RefreshContext {
+export interface TokenManagerContext extends Omit<RefreshContext, 'writes'> {
   /** For how long a caller waits for a token, in milliseconds. The refresh itself goes on. */
   readonly timeoutMs: number
 }
 
-const GRANT_STORE_TIMEOUT_MS = 5_000
 const MAX_PAUSES = 10_000
 
 interface Flight {
@@ -47,7 +44,7 @@ interface Flight {
  * it is not.
  */
 export class TokenManager implements CopyKeeper {
-  readonly #context: TokenManagerContext
+  readonly #context: TokenManagerContext & RefreshContext
   readonly #flights = new Map<string, Flight>()
   /** When a grant may be refreshed again, on the monotonic clock: the authorization server asked for a pause. */
   readonly #pauses = new LRUCache<string, number>({ max: MAX_PAUSES })
@@ -57,7 +54,7 @@ export class TokenManager implements CopyKeeper {
   readonly #pending = new Map<string, Promise<unknown>>()
 
   constructor(context: TokenManagerContext) {
-    this.#context = context
+    this.#context = { ...context, writes: new SessionWrites(context) }
   }
 
   /** The newest tokens of a session as far as this process knows; `undefined` when nobody is logged in. No I/O. */
@@ -94,21 +91,26 @@ export class TokenManager implements CopyKeeper {
 
   /** Starts a grant: the tokens of a login, stored in the session when this resolves. What the session held is given up. */
   async set(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
-    const { clock, copies, defaultLifetimeMs, known } = this.#context
+    const { clock, copies, defaultLifetimeMs, known, writes } = this.#context
     // A session that was regenerated for the login does not hold the earlier tokens any more.
     const previous = copies.read(session.read() ?? session.seen)
     const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
     known.learn(tokens)
-    const displaced = await session.save(copies.write(tokens)).catch((error) => {
+    const copy = copies.write(tokens)
+    const displaced = await session.save(copy).catch((error) => {
       throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
     })
     const ends = [...new Set([...displaced, ...(previous ? [previous.grantId] : [])])]
-    await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
+    const endings = await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
+    if (!endings.some(({ crossed }) => crossed)) return
+    await crossingIsOver()
+    await writes.takeOut(session, ends, copy)
   }
 
-  async #giveUp(grantId: string, previous: TokenSet | undefined, tokens: TokenSet): Promise<void> {
-    const known = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
-    await this.#end(grantId, differentSubjects(known?.idToken, tokens.idToken) ? 'logged_out' : 'replaced')
+  #giveUp(grantId: string, previous: TokenSet | undefined, tokens: TokenSet): Promise<Ending> {
+    const seen = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
+    const why = differentSubjects(seen?.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
+    return this.#context.writes.end(grantId, why, seen)
   }
 
   /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */
@@ -164,16 +166,13 @@ export class TokenManager implements CopyKeeper {
     return tokens && tokens.revision > revisionOf(newest) ? format.write(tokens) : newest
   }
 
-  async end(grantId: string): Promise<void> {
-    await this.#end(grantId, 'logged_out')
+  async end(grantId: string, copy: unknown): Promise<boolean> {
+    const { copies, writes } = this.#context
+    return (await writes.end(grantId, 'logged_out', copies.read(copy))).crossed
   }
 
-  async #end(grantId: string, why: GrantEnd): Promise<void> {
-    const { known } = this.#context
-    const tokens = known.get(grantId)
-    known.end(grantId, why)
-    // A failure was told as an event.
-    await this.#endInGrantStore(grantId, why, tokens && secretsOf(tokens)).catch(() => {})
+  isOutdated(copy: unknown): Promise<boolean> {
+    return this.#context.writes.isOutdated(copy)
   }
 
   #tokensOrThrow(session: SessionAdapter): TokenSet {
@@ -254,51 +253,48 @@ export class TokenManager implements CopyKeeper {
     if (!held || held.revision >= tokens.revision || this.#flights.has(tokens.grantId)) return
     if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
     this.#inBackground(`heal ${tokens.grantId}`, async () => {
-      if (await storeInSession(this.#context, session, tokens)) this.#healed.set(session, tokens.revision)
+      if (await this.#context.writes.store(session, tokens)) this.#healed.set(session, tokens.revision)
     })
   }
 
   /** Ends the grant in every place that could bring it back. Tries them all before it reports the first failure. */
   async #clear(session: SessionAdapter): Promise<{ tokens?: TokenSet; failure?: TokenError }> {
-    const { copies, known } = this.#context
+    const { copies, known, writes } = this.#context
     const held = copies.read(session.read())
-    const tokens = held && newest(held, known.get(held.grantId))
-    const secrets = [held, tokens].flatMap((set) => (set ? secretsOf(set) : []))
-    if (held) known.end(held.grantId, 'logged_out')
+    if (!held) return this.#clearWithoutTokens(session)
+    const { grantId } = held
+    const tokens = newest(held, known.get(grantId))
+    let over = false
+    const ending = writes.end(grantId, 'logged_out', tokens).finally(() => (over = true))
+    let told = false
     const ends = (copy: unknown): boolean => {
-      const grantId = this.grantOf(copy)
-      return copy !== undefined && (grantId === undefined || known.ended(grantId) !== undefined)
+      told = over
+      return this.#isNobodys(copy)
     }
-    const [cleared, ended] = await Promise.allSettled([
-      session.clear(ends),
-      held ? this.#endInGrantStore(held.grantId, 'logged_out', secrets) : undefined,
-    ])
+    const cleared = await settled(session.clear(ends))
+    const { record, crossed, failure } = await ending
+    if (crossed) await crossingIsOver()
+    // Whoever saved the session before the grant store was told has put the copy back without a doubt.
+    const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [grantId])) : undefined
+    const failed = cleared ?? clearedAgain
     return {
-      ...(tokens && {
-        tokens: newest(tokens, ended.status === 'fulfilled' ? copies.read(ended.value?.tokens) : undefined),
+      tokens: newest(tokens, copies.read(record?.tokens)),
+      ...(failure && { failure }),
+      ...(failed && {
+        failure: sessionStoreFailed(failed.error, [...secretsOf(held), ...secretsOf(tokens)]),
       }),
-      ...(ended.status === 'rejected' && { failure: ended.reason as TokenError }),
-      ...(cleared.status === 'rejected' && { failure: sessionStoreFailed(cleared.reason, secrets) }),
     }
   }
 
-  async #endInGrantStore(
-    grantId: string,
-    why: GrantEnd,
-    secrets: readonly string[] = [],
-  ): Promise<GrantRecord | undefined> {
-    const { grants, emit } = this.#context
-    try {
-      return await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
-    } catch (cause) {
-      const error = new TokenError(
-        'ERR_GRANT_STORE',
-        'The grant store could not be told that a grant has ended. In this process it has; others may not know. Check its connection.',
-        { cause, secrets },
-      )
-      emit({ type: 'grant_store_failed', grantId, error })
-      throw error
-    }
+  async #clearWithoutTokens(session: SessionAdapter): Promise<{ failure?: TokenError }> {
+    const failed = await settled(session.clear((copy) => this.#isNobodys(copy)))
+    return failed ? { failure: sessionStoreFailed(failed.error, []) } : {}
+  }
+
+  /** Whether a stored copy is of a grant that has ended, or no copy of ours at all. */
+  #isNobodys(copy: unknown): boolean {
+    const grantId = this.grantOf(copy)
+    return copy !== undefined && (grantId === undefined || this.isEnded(grantId))
   }
 
   /** Does something that never rejects, once at a time, while nobody waits for it but `close()`. */
@@ -316,7 +312,15 @@ function giveUpIfRetryable(error: TokenError): void {
   if (error.retryable) throw error
 }
 
-const noAnswer = () => new Error('The grant store did not answer in time.')
+/** The failure of a promise, if it fails. */
+async function settled(promise: Promise<unknown>): Promise<{ error: unknown } | undefined> {
+  try {
+    await promise
+    return undefined
+  } catch (error) {
+    return { error }
+  }
+}
 
 function tooSlow(): TokenError {
   return new TokenError(

@@ -45,10 +45,12 @@ const mark = (value: unknown) => (stored: SessionData) => {
 /** An observer that changes nothing, with what a test wants of it. */
 function observe(guard: GuardedStore, observer: Partial<StoreObserver>): void {
   guard.observers.add({
+    key: 'mark',
     wantsStored: () => false,
-    isOutdated: () => false,
+    isSuperseded: () => false,
+    isOutdated: async () => false,
     onSave: (_, data) => data,
-    onDestroy: async () => {},
+    onDestroy: async () => false,
     ...observer,
   })
 }
@@ -141,6 +143,7 @@ describe('guardedStore(store)', () => {
     observe(guard, {
       async onDestroy(sid, stored, regenerated) {
         seen.push([sid, stored?.user, regenerated, (await readSession(store, sid)) !== undefined])
+        return false
       },
     })
     await destroy(store, 'one')
@@ -440,7 +443,7 @@ describe('destroying a session', () => {
     const { recording, store, guard } = guarded()
     await set(store, 'one', data())
     const seen: unknown[] = []
-    observe(guard, { onDestroy: async (...args) => void seen.push(args) })
+    observe(guard, { onDestroy: async (...args) => seen.push(args) === 0 })
     recording.failNext('get')
     await destroy(store, 'one')
     expect(seen).toEqual([['one', undefined, false]])
@@ -453,7 +456,7 @@ describe('destroying a session', () => {
     await set(store, 'one', data())
     const seen: unknown[] = []
     observe(guard, {
-      onDestroy: async (sid, _, regenerated) => void seen.push([sid, regenerated]),
+      onDestroy: async (sid, _, regenerated) => seen.push([sid, regenerated]) === 0,
     })
     const request = { sessionID: 'one' } as never
     await new Promise((resolve) => store.regenerate(request, resolve))
@@ -472,7 +475,7 @@ describe('destroying a session', () => {
     await set(store, 'one', data())
     const seen: unknown[] = []
     observe(guard, {
-      onDestroy: async (sid, _, regenerated) => void seen.push([sid, regenerated]),
+      onDestroy: async (sid, _, regenerated) => seen.push([sid, regenerated]) === 0,
     })
     const gate = recording.hold('destroy')
     const requests = [1, 2].map(

@@ -33,8 +33,8 @@ export class Lease {
 
   /** Stores a record and releases the lease. Also after the lease was lost: what is newer is worth keeping. */
   async commit(record: GrantRecord): Promise<GrantState> {
-    this.#stopRenewing()
     const state = await this.#grants.commit(this.#grantId, this.#owner, record)
+    this.#stopRenewing()
     this.#held = false
     return state
   }

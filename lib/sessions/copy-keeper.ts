@@ -6,6 +6,14 @@ export interface CopyKeeper {
   isEnded(grantId: string): boolean
   /** The newest copy of the grant, those given and what is known considered; `undefined` when the grant has ended. */
   newestOf(grantId: string, ...copies: unknown[]): unknown
-  /** The session that held the grant was destroyed by the app. Never rejects. */
-  end(grantId: string): Promise<void>
+  /**
+   * The app took a copy out, or destroyed the session that held it. Resolves with whether another process may be about to
+   * write a newer one. Never rejects.
+   */
+  end(grantId: string, copy: unknown): Promise<boolean>
+  /**
+   * Whether another process has refreshed or ended the grant of a copy that was just stored, so that what is stored must
+   * be looked at again. Never rejects.
+   */
+  isOutdated(copy: unknown): Promise<boolean>
 }

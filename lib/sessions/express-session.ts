@@ -33,7 +33,7 @@ const MAX_HOMES = 4
  * logout. Only login, refresh and logout change the copy, and they change nothing else.
  */
 export class ExpressSessions implements StoreObserver {
-  readonly #key: string
+  readonly key: string
   readonly #keeper: CopyKeeper
   /** The copies of logins that are being stored: they take the place of whatever is stored. */
   readonly #logins = new Set<unknown>()
@@ -45,14 +45,14 @@ export class ExpressSessions implements StoreObserver {
   #lastStore: unknown
 
   constructor(key: string, keeper: CopyKeeper) {
-    this.#key = key
+    this.key = key
     this.#keeper = keeper
   }
 
   /** The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two. */
   of(request: SessionRequest): SessionAdapter {
     if (request.sessionStore !== this.#lastStore) this.#watch(request)
-    return new ExpressSessionAdapter(this, request, this.#key)
+    return new ExpressSessionAdapter(this, request, this.key)
   }
 
   /** Stops watching the stores. */
@@ -78,7 +78,7 @@ export class ExpressSessions implements StoreObserver {
 
   /** Stores a session with the copy of a login. Resolves with the grants whose place it takes. */
   async login(guard: GuardedStore, sid: string, session: SessionData, seen: unknown): Promise<string[]> {
-    const copy = session[this.#key]
+    const copy = session[this.key]
     const before = this.#grants.get(sid)
     this.#logins.add(copy)
     try {
@@ -86,7 +86,7 @@ export class ExpressSessions implements StoreObserver {
       const replaced = this.#keeper.grantOf(seen)
       // Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces.
       if (replaced !== undefined) await this.takeOut(replaced, sid)
-      const displaced = [before, this.#keeper.grantOf(stored?.[this.#key])]
+      const displaced = [before, this.#keeper.grantOf(stored?.[this.key])]
       return displaced.filter((id) => id !== undefined)
     } finally {
       this.#logins.delete(copy)
@@ -102,8 +102,8 @@ export class ExpressSessions implements StoreObserver {
   /** Takes the copies of a grant out of the sessions it was saved in, but for the one named. Never rejects. */
   async takeOut(grantId: string, except: string): Promise<void> {
     const takeOut = (stored: SessionData) => {
-      if (this.#keeper.grantOf(stored[this.#key]) !== grantId) return false
-      delete stored[this.#key]
+      if (this.#keeper.grantOf(stored[this.key]) !== grantId) return false
+      delete stored[this.key]
       return true
     }
     const homes = [...(this.#homes.get(grantId) ?? [])].filter((sid) => sid !== except)
@@ -122,14 +122,14 @@ export class ExpressSessions implements StoreObserver {
 
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean {
     const holdsOne = [session, loaded?.data].some(
-      (data) => this.#keeper.grantOf(data?.[this.#key]) !== undefined,
+      (data) => this.#keeper.grantOf(data?.[this.key]) !== undefined,
     )
     return holdsOne || (loaded !== undefined && this.#grants.has(sid))
   }
 
-  isOutdated(sid: string, session: SessionData): boolean {
+  isSuperseded(sid: string, session: SessionData): boolean {
     const stored = this.#grants.get(sid)
-    if (stored === undefined || stored === this.#keeper.grantOf(session[this.#key])) return false
+    if (stored === undefined || stored === this.#keeper.grantOf(session[this.key])) return false
     if (!this.#keeper.isEnded(stored)) return true
     this.#grants.delete(sid)
     return false
@@ -141,7 +141,7 @@ export class ExpressSessions implements StoreObserver {
     loaded: LoadedSession | undefined,
     stored: SessionData | undefined,
   ): SessionData {
-    const copy = session[this.#key]
+    const copy = session[this.key]
     const current = this.#logins.has(copy) ? copy : this.#currentCopy(copy, loaded, stored)
     const grantId = this.#keeper.grantOf(current)
     if (grantId !== undefined) {
@@ -150,19 +150,19 @@ export class ExpressSessions implements StoreObserver {
     }
     if (current === copy) return session
     const changed = cloneSession(session)
-    if (current === undefined) delete changed[this.#key]
-    else changed[this.#key] = current
+    if (current === undefined) delete changed[this.key]
+    else changed[this.key] = current
     return changed
   }
 
   /** The copy that belongs into a session which is about to be stored with `copy` in it. */
   #currentCopy(copy: unknown, loaded: LoadedSession | undefined, stored: SessionData | undefined): unknown {
-    const key = this.#key
+    const key = this.key
     const kept = this.#newestOf(stored?.[key])
     const before = this.#keeper.grantOf(loaded?.data[key])
     if (copy === undefined && before !== undefined) {
       // The app has deleted it from a session that had it: a logout by hand, unless somebody has logged in since.
-      void this.#keeper.end(before)
+      void this.#keeper.end(before, loaded?.data[key])
       return this.#keeper.grantOf(kept) === before ? undefined : kept
     }
     // A session that was written for no request is written on purpose as it is.
@@ -179,14 +179,20 @@ export class ExpressSessions implements StoreObserver {
     return grantId === undefined ? copy : this.#keeper.newestOf(grantId, copy, other)
   }
 
-  async onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<void> {
-    const grantId = session ? this.#keeper.grantOf(session[this.#key]) : this.#grants.get(sid)
-    if (grantId === undefined) return
+  async onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<boolean> {
+    const copy = session?.[this.key]
+    const grantId = session ? this.#keeper.grantOf(copy) : this.#grants.get(sid)
+    if (grantId === undefined) return false
     this.#homes.get(grantId)?.delete(sid)
-    if (regenerated) return
-    await this.#keeper.end(grantId)
+    if (regenerated) return false
+    const crossed = await this.#keeper.end(grantId, copy)
     // Another request may have carried it into another session. Nobody waits: this process knows that it has ended.
     void this.takeOut(grantId, sid)
+    return crossed
+  }
+
+  isOutdated(session: SessionData): Promise<boolean> {
+    return this.#keeper.isOutdated(session[this.key])
   }
 }
 
@@ -247,10 +253,11 @@ class ExpressSessionAdapter implements SessionAdapter {
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
     const change = (session: SessionData) => {
       if (!replaces(session[this.#key])) return false
-      session[this.#key] = copy
+      if (copy === undefined) delete session[this.#key]
+      else session[this.#key] = copy
       return true
     }
-    return this.#updateAll(copy, change)
+    return this.#updateAll(copy ?? this.#seen, change)
   }
 
   async clear(clears: (stored: unknown) => boolean): Promise<void> {

@@ -1,7 +1,7 @@
-import { within } from '../deadline.js'
+import { setTimeout as delay } from 'node:timers/promises'
+import { CROSSING_MS, PROMPT_MS } from '../crossing.js'
 import { SessionTurns } from './session-turns.js'
-
-type Callback = (error?: unknown, result?: unknown) => void
+import { type Callback, called, finishing, over, replaceMethod, reporting } from './store-calls.js'
 
 /** A session's data as it comes out of a store, or as express-session's `Session` object. */
 export type SessionData = Record<string, unknown>
@@ -27,12 +27,20 @@ export interface LoadedSession {
 /** Under which name a request has its {@link LoadedSession}. */
 export const LOADED = Symbol('session as loaded')
 
+/** A session that was saved, and what was stored in its place before. */
+interface Saved {
+  readonly before: SessionData | undefined
+  readonly written: SessionData
+}
+
 /** Who wants a say when the app saves or destroys a session. */
 export interface StoreObserver {
+  /** Under which key of a session it keeps its value. */
+  readonly key: string
   /** Whether it must see what is stored to tell what to store. */
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean
   /** Whether a session that is about to be touched holds another login than the one that is known to be stored. */
-  isOutdated(sid: string, session: SessionData): boolean
+  isSuperseded(sid: string, session: SessionData): boolean
   /**
    * What to store instead of the session that is about to be stored; the same object if it is fine as it is. `stored` is
    * given to those that want it; it is `undefined` also when nothing is stored.
@@ -43,12 +51,17 @@ export interface StoreObserver {
     loaded: LoadedSession | undefined,
     stored: SessionData | undefined,
   ): SessionData
-  /** The session is about to be destroyed; `regenerated` when another id is about to take its place. */
-  onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<void>
+  /** Whether another process has changed what this session should hold, which was just stored. Never rejects. */
+  isOutdated(session: SessionData): Promise<boolean>
+  /**
+   * The session is about to be destroyed; `regenerated` when another id is about to take its place. Resolves with whether
+   * another process may be about to write it.
+   */
+  onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<boolean>
 }
 
-/** How long a store may take for one operation of ours. */
-const STORE_TIMEOUT_MS = 10_000
+/** How often a session that was read too long ago to be written back is read again. */
+const MAX_READS = 3
 
 interface LoadingRequest {
   sessionID?: string
@@ -128,12 +141,17 @@ export class GuardedStore {
    */
   update(sid: string, change: (session: SessionData) => boolean): Promise<boolean> {
     return this.#exclusively(sid, async () => {
-      const data = await this.read(sid)
-      if (!data) return false
-      const session = this.#inflate(sid, data)
-      if (!change(session)) return false
-      await called((callback) => this.#set(sid, session, callback))
-      return true
+      for (let reads = 1; ; reads++) {
+        const startedAt = performance.now()
+        const data = await this.read(sid)
+        if (!data) return false
+        const session = this.#inflate(sid, data)
+        if (!change(session)) return false
+        // Another process may have saved it since.
+        if (performance.now() - startedAt > PROMPT_MS && reads < MAX_READS) continue
+        await called((callback) => this.#set(sid, session, callback))
+        return true
+      }
     })
   }
 
@@ -173,38 +191,81 @@ export class GuardedStore {
       if (this.#replacing.has(session)) {
         return this.#set(sid, this.#observed(sid, session, this.#replacing.get(session)), callback)
       }
-      return this.#inTurn('shared', sid, callback, (done) => {
-        if (!this.#wantsStored(sid, session)) return this.#set(sid, this.#observed(sid, session), done)
-        return this.#storeOver(this.#set, sid, session, done)
-      })
+      const asItIs = () => (this.#wantsStored(sid, session) ? undefined : this.#observed(sid, session))
+      return this.#save(this.#set, sid, session, asItIs, callback)
     })
   }
 
-  async #storeOver(
+  /**
+   * Saves a session as `asItIs` says, or over what is stored if it does not. Then it sees to it that the save did not cross
+   * with another process.
+   */
+  #save(
     operation: SessionStore['set'],
     sid: string,
     session: SessionData,
-    done: Callback,
-  ): Promise<void> {
-    // Where the store cannot be read, what the request has loaded is the best that is known.
-    const stored = await this.read(sid).catch(() => loadedSession(session)?.data ?? session)
-    await over((callback) => operation(sid, this.#observed(sid, session, stored), callback), done)
+    asItIs: () => SessionData | undefined,
+    callback: Callback | undefined,
+  ): unknown {
+    let saved: Saved | undefined
+    const confirmed: Callback = (...results) => {
+      if (!saved || results[0]) return callback?.(...results)
+      const confirmation = this.#confirm(sid, saved).catch(ignore)
+      void confirmation.then(() => callback?.(...results))
+    }
+    const saveOver = async () => {
+      // Where the store cannot be read, what the request has loaded is the best that is known.
+      const before = await this.read(sid).catch(() => loadedSession(session)?.data ?? session)
+      const written = this.#observed(sid, session, before)
+      saved = { before, written }
+      await over((callback) => operation(sid, written, callback))
+      if (!callback) void this.#confirm(sid, saved).catch(ignore)
+    }
+    return this.#inTurn('shared', sid, callback && confirmed, (done) => {
+      const simple = asItIs()
+      return simple ? operation(sid, simple, done) : reporting(done, saveOver)
+    })
+  }
+
+  /**
+   * A refresh in another process may have read the session before this save and written it back after, or the other way
+   * round. Then what was saved is stored again, unless somebody else has changed it since; with the newest tokens.
+   */
+  async #confirm(sid: string, { before, written }: Saved): Promise<void> {
+    const outdated = await Promise.all([...this.observers].map((observer) => observer.isOutdated(written)))
+    if (!outdated.includes(true)) return
+    await delay(CROSSING_MS)
+    await this.#exclusively(sid, async () => {
+      const data = await this.read(sid)
+      if (!data) return
+      const undone =
+        before !== undefined && this.#sameContent(data, before) && !this.#sameContent(data, written)
+      const session = undone ? written : this.#inflate(sid, data)
+      const observed = this.#observed(sid, session, data)
+      if (undone || observed !== session) await called((callback) => this.#set(sid, observed, callback))
+    })
+  }
+
+  /** Whether two sessions hold the same, but for what observers keep in them. */
+  #sameContent(a: SessionData, b: SessionData): boolean {
+    const ours = new Set(['cookie', ...[...this.observers].map(({ key }) => key)])
+    const content = (data: SessionData) =>
+      JSON.stringify(data, (name, value) => (ours.has(name) ? undefined : value))
+    return content(a) === content(b)
   }
 
   /** A store may well write the whole session when it is touched. */
   #guardTouch(): void {
     const original = this.#store.touch?.bind(this.#store)
     if (!original) return
-    replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) =>
-      this.#inTurn('shared', sid, callback, (done) => {
-        if ([...this.observers].some((observer) => observer.isOutdated(sid, session))) {
-          return this.#storeOver(original, sid, session, done)
-        }
+    replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) => {
+      const asItIs = () => {
+        if ([...this.observers].some((observer) => observer.isSuperseded(sid, session))) return undefined
         // A touched session is as it was loaded: what was stored then, and what is known, will do.
-        const stored = loadedSession(session)?.data ?? session
-        return original(sid, this.#observed(sid, session, stored), done)
-      }),
-    )
+        return this.#observed(sid, session, loadedSession(session)?.data ?? session)
+      }
+      return this.#save(original, sid, session, asItIs, callback)
+    })
   }
 
   #wantsStored(sid: string, session: SessionData): boolean {
@@ -223,16 +284,22 @@ export class GuardedStore {
     const original = this.#store.destroy.bind(this.#store)
     replaceMethod(this.#store, 'destroy', (sid: string, callback?: Callback) => {
       const regenerated = this.#regenerating.has(sid)
-      return this.#inTurn('exclusive', sid, callback, async (done) => {
-        await this.#tellDestroyed(sid, regenerated)
-        await over((callback) => original(sid, callback), done)
-      })
+      const destroy = async () => {
+        const crossed = await this.#tellDestroyed(sid, regenerated)
+        await over((callback) => original(sid, callback))
+        if (!crossed) return
+        await delay(CROSSING_MS)
+        await over((callback) => original(sid, callback))
+      }
+      return this.#inTurn('exclusive', sid, callback, (done) => reporting(done, destroy))
     })
   }
 
-  async #tellDestroyed(sid: string, regenerated: boolean): Promise<void> {
+  /** Resolves with whether another process may be about to write the session. */
+  async #tellDestroyed(sid: string, regenerated: boolean): Promise<boolean> {
     const session = await this.read(sid).catch(() => undefined)
-    await Promise.all([...this.observers].map((observer) => observer.onDestroy(sid, session, regenerated)))
+    const told = [...this.observers].map((observer) => observer.onDestroy(sid, session, regenerated))
+    return (await Promise.all(told)).includes(true)
   }
 
   #guardRegenerate(): void {
@@ -279,61 +346,6 @@ function loadedSession(session: SessionData): LoadedSession | undefined {
   const loaded = req[LOADED]
   // A further session() over the same store makes its new sessions past the guard.
   return loaded && (id === undefined || loaded.sid === id) ? loaded : { sid: id, data: {}, isNew: true }
-}
-
-/** Starts an operation; whichever way it ends, `done` is called, and the callback once. */
-function finishing(
-  operation: (done: Callback) => unknown,
-  callback: Callback | undefined,
-  done: () => void,
-): unknown {
-  let settled = false
-  const settle: Callback = (...results) => {
-    if (settled) return
-    settled = true
-    done()
-    callback?.(...results)
-  }
-  try {
-    const returned = operation(settle)
-    if (returned instanceof Promise) returned.then(done, settle)
-    return returned
-  } catch (error) {
-    if (!callback) {
-      done()
-      throw error
-    }
-    settle(error)
-    return undefined
-  }
-}
-
-/** Waits until a store operation is over, which is when it has called back or the promise it returned has settled. */
-async function over(operation: (callback: Callback) => unknown, done: Callback): Promise<void> {
-  try {
-    await new Promise((resolve, reject) => {
-      const returned = operation((error, result) => (error ? reject(error) : resolve(result)))
-      if (returned instanceof Promise) returned.then(resolve, reject)
-    })
-  } catch (error) {
-    done(error)
-    throw error
-  }
-  done()
-}
-
-/** Calls a store's method and waits for its callback, for as long as is reasonable. */
-function called<T>(operation: (callback: Callback) => unknown): Promise<T> {
-  const answer = new Promise<T>((resolve, reject) => {
-    const returned = operation((error, result) => (error ? reject(error) : resolve(result as T)))
-    // A store may report a failure through its promise alone.
-    if (returned instanceof Promise) returned.catch(reject)
-  })
-  return within(STORE_TIMEOUT_MS, answer, () => new Error('The session store did not answer in time'))
-}
-
-function replaceMethod(store: SessionStore, name: string, method: (...args: never[]) => unknown): void {
-  Object.defineProperty(store, name, { value: method, configurable: true, writable: true, enumerable: false })
 }
 
 function ignore(): void {}

@@ -17,7 +17,8 @@ export interface SessionAdapter {
    */
   save(copy: unknown): Promise<readonly string[]>
   /**
-   * Replaces the copy in the session's storage and touches nothing else, neither there nor in the request's session.
+   * Replaces the copy in the session's storage and touches nothing else, neither there nor in the request's session;
+   * takes it out if the new one is `undefined`.
    * `replaces` is asked with the copy that is stored at that moment; nobody in this process writes in between.
    * Resolves with `false` when it declined or when the session is gone.
    */

@@ -1,0 +1,155 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from './clock.js'
+import { CROSSING_MS, PROMPT_MS } from './crossing.js'
+import { within } from './deadline.js'
+import { TokenError } from './errors.js'
+import type { TokenEventListener } from './events.js'
+import type { GrantEnd, GrantRecord, GrantStore } from './grants/grant-store.js'
+import type { KnownGrants } from './grants/known-grants.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { SessionCopies } from './sessions/session-copy.js'
+import { newest, secretsOf, type TokenSet } from './token-set.js'
+
+export interface SessionWritesContext {
+  readonly grants: GrantStore
+  readonly known: KnownGrants
+  readonly copies: SessionCopies
+  readonly clock: Clock
+  readonly emit: TokenEventListener
+}
+
+/** How a grant was ended. */
+export interface Ending {
+  /** What the grant store had of it. */
+  readonly record?: GrantRecord
+  /** Another process has refreshed it without our knowing, and may be about to write the result to the session. */
+  readonly crossed: boolean
+  /** The grant store could not be told. */
+  readonly failure?: TokenError
+}
+
+/** How long an operation of the grant store may take, beyond the time it is asked to wait. */
+export const GRANT_STORE_TIMEOUT_MS = 5_000
+/** How long the save of a session is held up by a question to the grant store. */
+const QUESTION_TIMEOUT_MS = 1_000
+/** After a question without an answer none is asked for so long. */
+const SILENCE_MS = 5_000
+
+/**
+ * The library's own writes to sessions, and what keeps them right when another process writes at the same moment (see
+ * crossing.ts). In a single process nothing crosses, and none of it costs anything.
+ */
+export class SessionWrites {
+  readonly #context: SessionWritesContext
+  /** Until when the grant store is not asked, on the monotonic clock, since it did not answer. */
+  #silentUntil = Number.NEGATIVE_INFINITY
+
+  constructor(context: SessionWritesContext) {
+    this.#context = context
+  }
+
+  /**
+   * Writes a token set into the session's storage if it is newer than what is there; once more if that fails. Resolves
+   * with `false` on a failure for good, which is told and does no harm: the next request finds the tokens in this process
+   * or in the grant store.
+   *
+   * `aliveAt` says when the grant store was heard last of the grant, on the monotonic clock.
+   */
+  async store(
+    session: SessionAdapter,
+    tokens: TokenSet,
+    aliveAt = Number.NEGATIVE_INFINITY,
+    secrets: readonly string[] = secretsOf(tokens),
+  ): Promise<boolean> {
+    const { clock, copies, emit, known } = this.#context
+    const { grantId, revision } = tokens
+    const replaces = (copy: unknown): boolean => {
+      const stored = copies.read(copy)
+      return !known.ended(grantId) && stored?.grantId === grantId && stored.revision < revision
+    }
+    const copy = copies.write(tokens)
+    const replace = () => session.replace(copy, replaces)
+    try {
+      const written = await replace().catch(replace)
+      if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.#ask(grantId)
+      if (written && known.ended(grantId)) await this.takeOut(session, [grantId])
+      return true
+    } catch (error) {
+      emit({ type: 'session_write_failed', grantId, error: sessionStoreFailed(error, secrets) })
+      return false
+    }
+  }
+
+  /** Takes the copies of grants out of the session's storage, or puts another one in their place. */
+  async takeOut(session: SessionAdapter, grantIds: readonly string[], instead?: unknown): Promise<void> {
+    const { copies } = this.#context
+    await session.replace(instead, (copy) => grantIds.includes(copies.read(copy)?.grantId ?? ''))
+  }
+
+  /**
+   * Whether another process has refreshed or ended the grant of a copy that was just stored, without this process
+   * knowing before: then what is stored must be looked at again. Never rejects.
+   */
+  async isOutdated(copy: unknown): Promise<boolean> {
+    const { copies, known } = this.#context
+    const held = copies.read(copy)
+    if (!held || known.ended(held.grantId)) return false
+    const before = Math.max(held.revision, known.get(held.grantId)?.revision ?? 0)
+    await this.#ask(held.grantId)
+    return known.ended(held.grantId) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
+  }
+
+  /** Learns what the grant store knows of a grant, if it answers soon. */
+  async #ask(grantId: string): Promise<void> {
+    const { clock, copies, grants, known } = this.#context
+    if (clock.monotonic() < this.#silentUntil) return
+    try {
+      const state = await within(QUESTION_TIMEOUT_MS, grants.read(grantId), noAnswer)
+      if (state.ended) known.end(grantId, state.ended)
+      const tokens = copies.read(state.record?.tokens)
+      if (tokens) known.learn(tokens)
+    } catch {
+      // Whoever needs a refresh will be told.
+      this.#silentUntil = clock.monotonic() + SILENCE_MS
+    }
+  }
+
+  /**
+   * Ends a grant in this process at once, and in the grant store. `seen` is the newest of it that the caller has seen.
+   * Never rejects; a failure is told as an event, too.
+   */
+  async end(grantId: string, why: GrantEnd, seen?: TokenSet): Promise<Ending> {
+    const { emit, grants, known } = this.#context
+    const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
+    const endedBefore = known.ended(grantId) !== undefined
+    known.end(grantId, why)
+    try {
+      const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
+      const crossed = !endedBefore && (record?.revision ?? 0) > (tokens?.revision ?? 0)
+      return { ...(record && { record }), crossed }
+    } catch (cause) {
+      const failure = new TokenError(
+        'ERR_GRANT_STORE',
+        'The grant store could not be told that a grant has ended. In this process it has; others may not know. Check its connection.',
+        { cause, secrets: tokens ? secretsOf(tokens) : [] },
+      )
+      emit({ type: 'grant_store_failed', grantId, error: failure })
+      return { crossed: false, failure }
+    }
+  }
+}
+
+/** Resolves when a process that was about to write to a session has done so. */
+export async function crossingIsOver(): Promise<void> {
+  await delay(CROSSING_MS)
+}
+
+export function sessionStoreFailed(cause: unknown, secrets: readonly string[]): TokenError {
+  if (cause instanceof TokenError) return cause
+  return new TokenError('ERR_SESSION_STORE', 'The session store failed. Check it, then try again.', {
+    cause,
+    secrets,
+  })
+}
+
+const noAnswer = () => new Error('The grant store did not answer in time.')
