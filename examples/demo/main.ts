@@ -1,7 +1,8 @@
 import { startDemo } from './demo.js'
 import { tour } from './tour.js'
 
-if (process.argv.includes('--tour')) process.exitCode = (await tour()) ? 0 : 1
+if (process.argv.includes('--cluster')) await import('../cluster/main.js')
+else if (process.argv.includes('--tour')) process.exitCode = (await tour()) ? 0 : 1
 else await serve()
 
 async function serve(): Promise<void> {

@@ -15,8 +15,8 @@ export interface Trip {
   news(): Row[]
 }
 
-/** What is printed of a step: what the authorization server saw, and what became of it. */
-export type Outcome = readonly [authorizationServer: string, outcome: string]
+/** What is printed of a step: what the authorization server saw, and what became of it, in a line or several. */
+export type Outcome = readonly [authorizationServer: string, ...outcome: string[]]
 export type Step<T extends Trip> = readonly [name: string, run: (trip: T) => Promise<Outcome>]
 
 /** A trip through a demo without a browser. */
@@ -52,12 +52,11 @@ export async function take<T extends Trip>(steps: readonly Step<T>[], trip: T): 
   return true
 }
 
-function print(step: string, ...[authorizationServer, outcome]: Outcome): void {
+function print(step: string, ...[authorizationServer, ...outcome]: Outcome): void {
   // Since the process began.
   const seconds = (performance.now() / 1000).toFixed(2)
-  console.log(
-    [`${seconds.padStart(5)} s`, step.padEnd(17), authorizationServer.padEnd(29), outcome].join('  '),
-  )
+  const columns = `${seconds.padStart(5)} s  ${step.padEnd(17)}  ${authorizationServer.padEnd(29)}  `
+  console.log(columns + outcome.join(`\n${' '.repeat(columns.length)}`))
 }
 
 /** What the authorization server saw of a step. */

@@ -1,0 +1,76 @@
+import cluster, { type Worker } from 'node:cluster'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import type { WorkerOptions } from './worker.js'
+
+/** The workers. Whoever dies is replaced. */
+export interface Team {
+  /** The names of those who serve. */
+  names(): string[]
+  pids(): number[]
+  /** Ends a worker at once (SIGKILL), and resolves when it is gone. Another takes its place as soon as it is ready. */
+  kill(name: string): Promise<void>
+  /** Replaces all workers in turn: a new one serves before an old one goes. */
+  restart(): Promise<void>
+  /** Resolves when as many serve as should. */
+  complete(): Promise<void>
+  close(): Promise<void>
+}
+
+export async function startTeam(size: number, options: WorkerOptions): Promise<Team> {
+  cluster.setupPrimary({ exec: join(import.meta.dirname, 'worker.ts') })
+  const serving = new Map<string, Worker>()
+  const replacements = new Set<Promise<void>>()
+
+  async function start(): Promise<void> {
+    const worker = cluster.fork({ WORKER_OPTIONS: JSON.stringify(options) })
+    const ended = once(worker, 'exit').then(() =>
+      Promise.reject(new Error(`${nameOf(worker)} ended too soon`)),
+    )
+    await Promise.race([once(worker, 'listening'), ended])
+    ended.catch(() => {})
+    serving.set(nameOf(worker), worker)
+    worker.once('exit', () => {
+      // Whoever was told to stop serves no more.
+      if (serving.delete(nameOf(worker))) replace()
+    })
+  }
+
+  function replace(): void {
+    const replacement = start().catch((error) => console.error(error.message))
+    replacements.add(replacement)
+    void replacement.finally(() => replacements.delete(replacement))
+  }
+
+  async function stop(worker: Worker): Promise<void> {
+    if (!serving.delete(nameOf(worker))) return
+    worker.send('stop')
+    await once(worker, 'exit')
+  }
+
+  await Promise.all(Array.from({ length: size }, start))
+  return {
+    names: () => [...serving.keys()],
+    pids: () => [...serving.values()].map(({ process }) => process.pid!),
+    async kill(name) {
+      const worker = serving.get(name)
+      worker?.process.kill('SIGKILL')
+      if (worker) await once(worker, 'exit')
+    },
+    async restart() {
+      for (const worker of [...serving.values()]) {
+        await start()
+        await stop(worker)
+      }
+    },
+    complete: async () => void (await Promise.all(replacements)),
+    async close() {
+      await Promise.all(replacements)
+      await Promise.all([...serving.values()].map(stop))
+    },
+  }
+}
+
+function nameOf({ id }: Worker): string {
+  return `worker ${id}`
+}

@@ -1,0 +1,76 @@
+import cluster from 'node:cluster'
+import { get } from 'node:http'
+import { RedisStore } from 'connect-redis'
+import express, { type NextFunction, type Request, type RequestHandler, type Response } from 'express'
+import { createClient } from 'redis'
+import { redisGrantStore } from 'session-token-manager/redis'
+import { type BffOptions, bff } from '../demo/bff.js'
+import { listen } from '../demo/server.js'
+import { site } from '../demo/site.js'
+import type { RedisAddress } from './redis.js'
+
+/** What a worker gets to know from the primary process. */
+export interface WorkerOptions {
+  readonly bff: BffOptions
+  readonly redis: RedisAddress
+  /** What the keys in Redis begin with. */
+  readonly prefix: string
+  /** Where the time line comes from. */
+  readonly timeline: string
+}
+
+const HOUR_SECONDS = 3_600
+
+const name = `worker ${cluster.worker?.id}`
+// A terminal's Ctrl-C reaches every process; the primary says when it is time.
+process.on('SIGINT', () => {})
+await serve(JSON.parse(process.env.WORKER_OPTIONS ?? '{}'))
+
+async function serve(options: WorkerOptions): Promise<void> {
+  const { prefix, redis } = options
+  const client = createClient({ ...redis })
+  client.on('error', (error) => console.error(`${name}: Redis: ${error.message}`))
+  await client.connect()
+
+  const grants = redisGrantStore(client, {
+    prefix: `${prefix}grants:`,
+    grantTtlMs: 1000 * HOUR_SECONDS,
+  })
+  const store = new RedisStore({ client, prefix: `${prefix}sessions:`, ttl: HOUR_SECONDS })
+  const backend = bff(options.bff, {
+    session: { store },
+    tokens: { grants, http: { headers: { 'User-Agent': name } } },
+  })
+
+  const app = express()
+  app.use(sign)
+  app.use(site({ bff: backend.app, timeline: forwarded(options.timeline) }))
+  const server = await listen(Number(new URL(options.bff.url).port))
+  server.use(app)
+
+  process.once('message', async () => {
+    await server.close()
+    // Refreshes under way end, and their tokens are stored.
+    await backend.close()
+    await grants.close()
+    await client.close()
+    process.disconnect()
+  })
+}
+
+/** Says who answers; and a connection has one request, so that the next one goes to the next worker. */
+function sign(_req: Request, res: Response, next: NextFunction): void {
+  res.set({ 'X-Answered-By': name, Connection: 'close' })
+  next()
+}
+
+function forwarded(url: string): RequestHandler {
+  return (_req, res) => {
+    const request = get(url, (answer) => {
+      res.writeHead(answer.statusCode ?? 502, answer.headers)
+      answer.pipe(res)
+    })
+    request.on('error', () => res.destroy())
+    res.on('close', () => request.destroy())
+  }
+}
