@@ -18,15 +18,18 @@ try {
 
   const esm = install('esm', tarball)
   run(esm, 'node', 'main.js')
+  run(esm, 'node', '--test')
 
   const cjs = install('cjs', tarball)
   run(cjs, 'node', 'main.js')
+  run(cjs, 'node', '--test')
 
   const typescript = install('typescript', tarball)
   // Its own TypeScript is an older one than ours.
   run(typescript, join(typescript, 'node_modules/.bin/tsc'))
   run(typescript, bin('tsc'))
   run(typescript, 'node', 'dist/main.js')
+  run(typescript, 'node', '--test', 'dist/grant-store.js')
 } finally {
   rmSync(scratch, { recursive: true })
 }
@@ -55,7 +58,8 @@ function checkContent(tarball: string): void {
   ]) {
     assert(files.includes(needed), `${needed} is missing in the tarball`)
   }
-  const meant = /^(CHANGELOG\.md|LICENSE|README\.md|package\.json|dist\/(?!.*test).+\.(js|js\.map|d\.ts))$/
+  const meant =
+    /^(CHANGELOG\.md|LICENSE|README\.md|package\.json|dist\/(?!.*\.test\.).+\.(js|js\.map|d\.ts))$/
   assert.deepEqual(
     files.filter((file) => !meant.test(file)),
     [],
