@@ -23,13 +23,13 @@ interface Command {
 
 const command: fc.Arbitrary<Command> = fc.record({
   operation: fc.oneof(
-    { weight: 4, arbitrary: fc.constantFrom<Command['operation'][]>('lease', 'commit') },
-    { weight: 2, arbitrary: fc.constantFrom<Command['operation'][]>('renew', 'release') },
-    { weight: 1, arbitrary: fc.constantFrom<Command['operation'][]>('read', 'end') },
+    { weight: 8, arbitrary: fc.constant('lease') },
+    { weight: 12, arbitrary: fc.constantFrom('renew', 'commit', 'release') },
+    { weight: 3, arbitrary: fc.constantFrom('read', 'end') },
   ),
   grant: fc.integer({ min: 0, max: 1 }),
   owner: fc.constantFrom('a', 'b', 'c'),
-  revision: fc.integer({ min: 1, max: 12 }),
+  revision: fc.integer({ min: 1, max: 20 }),
   why: fc.constantFrom<GrantEnd[]>('logged_out', 'replaced'),
 })
 
@@ -56,16 +56,30 @@ export function describeConformance(name: string, openStore: () => Promise<OpenG
 async function compare(store: GrantStore, commands: readonly Command[]): Promise<void> {
   const ids = [randomUUID(), randomUUID()]
   const grants: StoredGrant<GrantRecord>[] = [{}, {}]
+  const leased = new Set<string>()
   const answers: unknown[] = []
   const expected: unknown[] = []
   for (const [index, command] of commands.entries()) {
+    const grant = grants[command.grant]!
+    const name = `${command.grant} ${command.owner}`
+    if (isOpen(command, grant, leased.has(name))) continue
     const record = { revision: command.revision, tokens: `command ${index}` }
-    const [left, answer] = modelled(grants[command.grant]!, command, record)
+    const [left, answer] = modelled(grant, command, record)
     grants[command.grant] = left
+    if (left.lease?.owner === command.owner) leased.add(name)
     expected.push(answer)
     answers.push(await told(store, ids[command.grant]!, command, record))
   }
   expect(answers).toEqual(expected)
+}
+
+/**
+ * What a store answers then is its own affair: no owner asks for a lease that it holds, renews one that it never had, or
+ * minds whether it has the lease of a grant that has ended.
+ */
+function isOpen({ operation, owner }: Command, grant: StoredGrant<GrantRecord>, hasLeased: boolean): boolean {
+  if (operation === 'lease') return grant.lease?.owner === owner
+  return operation === 'renew' && (!hasLeased || grant.ended !== undefined)
 }
 
 function modelled(
@@ -75,7 +89,7 @@ function modelled(
 ): readonly [StoredGrant<GrantRecord>, unknown] {
   switch (operation) {
     case 'lease':
-      return lease(grant, { owner, ttlMs: TTL_MS, revision }, NOW)
+      return lease(grant, { owner, ttlMs: TTL_MS, revision: 2 * revision }, NOW)
     case 'renew':
       return renew(grant, owner, TTL_MS, NOW)
     case 'commit':
@@ -97,7 +111,7 @@ function told(
 ): Promise<unknown> {
   switch (operation) {
     case 'lease':
-      return store.lease(grantId, { owner, ttlMs: TTL_MS, waitMs: 0, revision })
+      return store.lease(grantId, { owner, ttlMs: TTL_MS, waitMs: 0, revision: 2 * revision })
     case 'renew':
       return store.renew(grantId, owner, TTL_MS)
     case 'commit':
