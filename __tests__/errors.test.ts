@@ -120,6 +120,17 @@ describe('the cause', () => {
     expect({ ...kept, message: kept.message }).toEqual({ name, message })
   })
 
+  it('may do without its message, which may hold the secrets of others', () => {
+    const cause = Object.assign(new TypeError('no room for {"tokens":"of another"}'), { code: 'E_ROOM' })
+    const error = new TokenError('ERR_SESSION_STORE', 'message', { cause, causeMessage: false })
+    expect(inspect(error, { depth: 20, showHidden: true })).not.toContain('another')
+    expect(error.cause).toMatchObject({
+      name: 'TypeError',
+      code: 'E_ROOM',
+      message: expect.stringMatching(/left out/),
+    })
+  })
+
   it('is kept as it is when it is one of ours', () => {
     const cause = new ConfigurationError('wrong')
     expect(causeOf(cause)).toBe(cause)

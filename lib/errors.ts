@@ -29,6 +29,11 @@ export interface TokenErrorDetails {
   /** The failure underneath. Only its name, code and message are kept, see {@link TokenError.cause}. */
   cause?: unknown
   /**
+   * `false` leaves the message of the cause out. For those who may put anything into it: the secrets of others, which
+   * nobody here knows, so that no list of `secrets` takes them out. Default: `true`.
+   */
+  causeMessage?: boolean
+  /**
    * Strings that must not appear in what others said: in `cause`, `error` and `errorDescription` they are replaced by
    * `[redacted]`. The message is kept as it is, so it must hold nothing of what others said.
    */
@@ -66,7 +71,8 @@ export class TokenError extends Error {
 
   constructor(code: TokenErrorCode, message: string, details: TokenErrorDetails = {}) {
     const secrets = details.secrets ?? []
-    const cause = details.cause === undefined ? undefined : bareError(details.cause, secrets)
+    const { causeMessage = true } = details
+    const cause = details.cause === undefined ? undefined : bareError(details.cause, secrets, causeMessage)
     super(message, cause && { cause })
     this.name = 'TokenError'
     this.code = code
@@ -88,19 +94,21 @@ export class ConfigurationError extends TokenError {
   }
 }
 
+const NO_MESSAGE = '(message left out, as it may hold tokens)'
+
 /**
  * A copy of an error that is safe to keep: name, code and message, nothing else.
  *
  * The errors of HTTP clients and stores carry requests, headers and rows, and those carry tokens.
  */
-function bareError(error: unknown, secrets: readonly string[]): Error {
+function bareError(error: unknown, secrets: readonly string[], withMessage: boolean): Error {
   if (error instanceof TokenError) return error
   const source = (typeof error === 'object' && error !== null ? error : { message: String(error) }) as {
     name?: unknown
     code?: unknown
     message?: unknown
   }
-  const bare = new Error(redact(String(source.message ?? ''), secrets))
+  const bare = new Error(withMessage ? redact(String(source.message ?? ''), secrets) : NO_MESSAGE)
   bare.name = redact(String(source.name ?? 'Error'), secrets)
   // The stack of the copy would only show this function.
   bare.stack = `${bare.name}: ${bare.message}`

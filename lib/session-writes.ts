@@ -146,8 +146,10 @@ export async function crossingIsOver(): Promise<void> {
 
 export function sessionStoreFailed(cause: unknown, secrets: readonly string[]): TokenError {
   if (cause instanceof TokenError) return cause
+  // Stores put whole sessions into their messages: the tokens of every mount, and session ids.
   return new TokenError('ERR_SESSION_STORE', 'The session store failed. Check it, then try again.', {
     cause,
+    causeMessage: false,
     secrets,
   })
 }

@@ -42,6 +42,13 @@ const NEXT = {
   refresh_token: 'second-refresh-token & + % / of the refresh',
   id_token: idToken('user', 2),
 }
+/** Of another middleware over the same sessions. */
+const OTHER = {
+  ...LOGIN,
+  access_token: 'access-token-of-another',
+  refresh_token: 'refresh-token-of-another',
+  id_token: idToken('of another', 1),
+}
 const ASSERTION = new UnsecuredJWT({ sub: 'assertion of the platform' }).encode()
 const CODE = 'code-of-the-authorization & more'
 const VERIFIER = 'verifier-of-the-authorization'
@@ -57,6 +64,7 @@ const tokensIn = ({ access_token, refresh_token, id_token }: typeof LOGIN) => [
 const SECRETS = [
   ...tokensIn(LOGIN),
   ...tokensIn(NEXT),
+  ...tokensIn(OTHER),
   QUOTED,
   clientSecret,
   ASSERTION,
@@ -272,6 +280,10 @@ const situations: [name: string, situation: Situation][] = [
   [
     'a session store that takes no tokens',
     { prepare: ({ site }) => site.store.failNext('set', 2, talkative(NEXT)) },
+  ],
+  [
+    'a session store that takes no tokens, and shows the whole session',
+    { prepare: ({ site }) => site.store.failNext('set', 2, talkative(NEXT, OTHER)) },
   ],
   [
     'a session store that takes no login',
