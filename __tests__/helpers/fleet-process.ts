@@ -208,6 +208,8 @@ app.use(((error, _request, response, _next) => {
 }) as ErrorRequestHandler)
 
 const server = createServer(app)
+// Clients take this as a hint not to keep connections, which would hold up the end of the process.
+server.keepAliveTimeout = 1_000
 server.listen(options.port, '127.0.0.1')
 await once(server, 'listening')
 

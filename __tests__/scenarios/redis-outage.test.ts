@@ -1,0 +1,266 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { Redis } from 'ioredis'
+import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
+import type { BrowserAnswer } from '../helpers/browser.js'
+import { type Fleet, type FleetProcess, startFleet, type Visitor } from '../helpers/fleet.js'
+import type { Gate } from '../helpers/gate.js'
+import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
+
+const START_MS = 60_000
+const TEST_MS = 30_000
+/** How soon somebody must be told that there is no token to be had. */
+const BOUND_MS = 5_000
+
+const unavailable = { status: 503, json: { code: 'ERR_GRANT_STORE', retryable: true } }
+
+let server: AuthorizationServer
+let sessions: RedisServer
+let grants: RedisServer
+let fleet: Fleet
+let one: FleetProcess
+let two: FleetProcess
+
+describeWithRedisServer('S47 the Redis of the grants fails', () => {
+  beforeAll(async () => {
+    ;[server, sessions, grants] = await Promise.all([
+      startAuthorizationServer(),
+      startRedis({ fresh: true }),
+      startRedis({ fresh: true }),
+    ])
+    // Who has asked before an outage may still wait after it.
+    const tokens = { timeoutMs: 2 * TEST_MS }
+    fleet = await startFleet({ processes: 2, server, redis: grants, sessions, tokens })
+    ;[one, two] = fleet.processes as [FleetProcess, FleetProcess]
+    await grants.settled()
+  }, START_MS)
+  afterAll(async () => {
+    await fleet?.close()
+    await Promise.all([sessions?.close(), grants?.close()])
+    await server?.close()
+  })
+
+  describe('killed in the middle of refreshes', () => {
+    let valid: Visitor
+    let expired: Expired
+    let answeredMeanwhile: UnderWay
+    let answeredLater: UnderWay
+
+    beforeAll(async () => {
+      valid = await fleet.login('valid')
+      expired = await expiredSession()
+      answeredMeanwhile = await refreshUnderWay()
+      answeredLater = await refreshUnderWay()
+      await grants.kill()
+    })
+
+    it('S47 valid tokens go on being served', () => expectServedByAll(valid))
+
+    it('S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays', () =>
+      expectRefusedByAll(expired))
+
+    it(
+      'S47 a refresh under way ends, and both processes have its result',
+      () => expectKept(answeredMeanwhile),
+      TEST_MS,
+    )
+
+    describe('and restarted, empty', () => {
+      beforeAll(() => grants.restart({ fresh: true }))
+
+      it(
+        'S47 what was under way all the time is not refreshed by another process',
+        async () => {
+          const waiting = tokenOf(answeredLater.visitor.at(two).get('/token'))
+          waiting.catch(() => {})
+          // By now it leases grants that it does not know, to those who ask; and they do.
+          await grants.settled()
+          await expectLeaseAnswered()
+          answeredLater.answer.release()
+          expect(await waiting).toBe(await tokenOf(answeredLater.request))
+          expect(timesPresented(answeredLater.used)).toBe(1)
+          await expectNewest(answeredLater.visitor)
+        },
+        TEST_MS,
+      )
+
+      it('S47 what could not be refreshed is, once', () => expectRefreshedOnce(expired), TEST_MS)
+    })
+  })
+
+  describe('does not answer for a while', () => {
+    let valid: Visitor
+    let expired: Expired
+    let answeredMeanwhile: UnderWay
+
+    beforeAll(async () => {
+      valid = await fleet.login('valid')
+      expired = await expiredSession()
+      answeredMeanwhile = await refreshUnderWay()
+      grants.pause()
+    })
+    afterAll(() => grants.resume())
+
+    it('S47 valid tokens go on being served', () => expectServedByAll(valid))
+
+    it(
+      'S47 a refresh under way ends, and both processes have its result',
+      () => expectKept(answeredMeanwhile),
+      TEST_MS,
+    )
+
+    it('S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays', () =>
+      expectRefusedByAll(expired))
+
+    it(
+      'S47 once it answers again what could not be refreshed is, once',
+      async () => {
+        grants.resume()
+        await expectRefreshedOnce(expired)
+      },
+      TEST_MS,
+    )
+  })
+
+  describe.each([
+    ['a grant is evicted', (client: Redis, grantId: string) => client.del(keyOf(grantId))],
+    ['everything is flushed', (client: Redis) => client.flushall()],
+  ])('%s', (_, forget) => {
+    let client: Redis
+
+    beforeAll(() => {
+      client = new Redis(grants.url)
+    })
+    afterAll(() => client.disconnect())
+
+    it('S47 between two refreshes: the next one goes on from the session', async () => {
+      const { visitor } = await expiredSession()
+      const first = await tokenOf(visitor.at(one).get('/token'))
+      const { grantId, refreshToken } = (await visitor.storedTokens())!
+      await forget(client, grantId)
+      expect(await tokenOf(visitor.at(two).get('/token'))).toBe(first)
+      const next = await tokenOf(visitor.at(two).get(`/token?rejected=${first}`))
+      expect(next).not.toBe(first)
+      expect(await tokenOf(visitor.at(one).get(`/token?rejected=${first}`))).toBe(next)
+      expect(timesPresented(refreshToken!)).toBe(1)
+      await expectNewest(visitor)
+    })
+
+    it(
+      'S47 in the middle of a refresh: its lease is taken again, and others wait for it',
+      async () => {
+        const { visitor, used, request, answer } = await refreshUnderWay()
+        const { grantId } = (await visitor.storedTokens())!
+        await forget(client, grantId)
+        await eventually(async () => expect(await client.exists(keyOf(grantId))).toBe(1))
+        const waiting = tokenOf(visitor.at(two).get('/token'))
+        await eventually(async () => expect(await client.hget(keyOf(grantId), 'waiting')).toBe('1'))
+        answer.release()
+        expect(await waiting).toBe(await tokenOf(request))
+        expect(timesPresented(used)).toBe(1)
+        await expectNewest(visitor)
+      },
+      TEST_MS,
+    )
+  })
+})
+
+interface Expired {
+  readonly visitor: Visitor
+  /** The refresh token that is to be used. */
+  readonly used: string
+}
+
+interface UnderWay extends Expired {
+  readonly request: Promise<BrowserAnswer>
+  /** Where the authorization server's answer waits. */
+  readonly answer: Gate
+}
+
+/** A session whose access token has expired. */
+async function expiredSession(): Promise<Expired> {
+  const visitor = await fleet.login('expired', { expired: true })
+  return { visitor, used: (await visitor.storedTokens())!.refreshToken! }
+}
+
+/** A refresh of the first process whose answer the authorization server holds back. */
+async function refreshUnderWay(): Promise<UnderWay> {
+  const { visitor, used } = await expiredSession()
+  const answer = server.holdAnswer(({ refreshToken }) => refreshToken === used)
+  const request = visitor.at(one).get('/token')
+  await answer.reached
+  return { visitor, used, request, answer }
+}
+
+async function expectServedByAll(visitor: Visitor): Promise<void> {
+  const { accessTokens } = (await visitor.storedTokens())!
+  for (const process of [one, two]) {
+    expect(await tokenOf(visitor.at(process).get('/token'))).toBe(accessTokens[0]!.token)
+  }
+}
+
+async function expectRefusedByAll({ visitor, used }: Expired): Promise<void> {
+  const stored = await visitor.stored()
+  const askedAt = Date.now()
+  const answers = await Promise.all([one, two].map((process) => visitor.at(process).get('/token')))
+  expect(answers).toMatchObject([unavailable, unavailable])
+  expect(Date.now() - askedAt).toBeLessThan(BOUND_MS)
+  expect(timesPresented(used)).toBe(0)
+  expect(await visitor.stored()).toEqual(stored)
+}
+
+async function expectKept({ visitor, used, request, answer }: UnderWay): Promise<void> {
+  const failed = one.told('grant_store_failed')
+  answer.release()
+  const token = await tokenOf(request)
+  await failed
+  await expectNewest(visitor)
+  expect(await tokenOf(visitor.at(two).get('/token'))).toBe(token)
+  expect(timesPresented(used)).toBe(1)
+}
+
+async function expectRefreshedOnce({ visitor, used }: Expired): Promise<void> {
+  const answers = [one, two, one, two].map((process) => visitor.at(process).get('/token'))
+  const tokens = await Promise.all(answers.map(tokenOf))
+  expect(new Set(tokens).size).toBe(1)
+  expect(timesPresented(used)).toBe(1)
+  await expectNewest(visitor)
+}
+
+/** Both processes have asked the Redis that was restarted, and have been answered: another grant is leased. */
+async function expectLeaseAnswered(): Promise<void> {
+  const { visitor } = await expiredSession()
+  await tokenOf(visitor.at(two).get('/token'))
+}
+
+function timesPresented(refreshToken: string): number {
+  return server.tokenRequests.filter((request) => request.refreshToken === refreshToken).length
+}
+
+async function tokenOf(request: BrowserAnswer | Promise<BrowserAnswer>): Promise<string> {
+  const { status, json } = await request
+  expect([status, json.code]).toEqual([200, undefined])
+  return json.token
+}
+
+/** The stored session has the refresh token that the authorization server accepts. */
+async function expectNewest(visitor: Visitor): Promise<void> {
+  expect(await server.isActive((await visitor.storedTokens())?.refreshToken ?? 'none')).toBe(true)
+}
+
+function keyOf(grantId: string): string {
+  return `session-tokens:${grantId}`
+}
+
+/** Tries again until it is so. */
+async function eventually(isSo: () => Promise<void>): Promise<void> {
+  const until = Date.now() + 5_000
+  for (;;) {
+    try {
+      return await isSo()
+    } catch (error) {
+      if (Date.now() > until) throw error
+      await delay(20)
+    }
+  }
+}
