@@ -21,6 +21,11 @@ export interface RedisOptions {
   readonly fresh?: boolean
 }
 
+export interface NewRedisOptions extends RedisOptions {
+  /** Settings of `redis.conf`, e.g. `{ 'cluster-enabled': 'yes' }`. */
+  readonly settings?: Readonly<Record<string, string>>
+}
+
 /** A throw-away Redis that keeps nothing on disk. */
 export interface RedisServer {
   readonly port: number
@@ -42,11 +47,19 @@ export interface RedisServer {
 }
 
 /** Starts the `redis-server` that is on PATH, on a free port of 127.0.0.1. */
-export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
+export async function startRedis(options: NewRedisOptions = {}): Promise<RedisServer> {
   const directory = await mkdtemp(join(tmpdir(), 'redis-'))
   const port = await freePort()
   const url = `redis://127.0.0.1:${port}`
-  let child = await launch(port, directory)
+  const settings = {
+    port,
+    bind: '127.0.0.1',
+    dir: directory,
+    save: '',
+    appendonly: 'no',
+    ...options.settings,
+  }
+  let child = await launch(settings)
 
   const end = async (signal: NodeJS.Signals) => {
     child.kill(signal)
@@ -64,7 +77,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     kill: () => end('SIGKILL'),
     async restart({ fresh = false } = {}) {
       await end('SIGKILL')
-      child = await launch(port, directory)
+      child = await launch(settings)
       if (!fresh) await settled()
     },
     settled,
@@ -86,8 +99,7 @@ async function freePort(): Promise<number> {
 }
 
 /** Resolves when the server accepts connections. */
-async function launch(port: number, directory: string): Promise<ChildProcess> {
-  const settings = { port, bind: '127.0.0.1', dir: directory, save: '', appendonly: 'no' }
+async function launch(settings: Record<string, string | number>): Promise<ChildProcess> {
   const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)])
   const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   dieTogether(child)

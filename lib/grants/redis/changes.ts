@@ -77,7 +77,8 @@ export class GrantChanges {
   async close(): Promise<void> {
     this.#closed = true
     await this.#opening
-    await this.#unsubscribe?.()
+    const unsubscribe = this.#unsubscribe
     this.#unsubscribe = undefined
+    await unsubscribe?.()
   }
 }

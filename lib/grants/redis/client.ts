@@ -1,3 +1,4 @@
+import { within } from '../../deadline.js'
 import { ConfigurationError } from '../../errors.js'
 import type { RedisScript } from './scripts.js'
 
@@ -25,7 +26,7 @@ export interface RedisCommands {
   send(command: readonly string[], key: string): Promise<unknown>
   /**
    * Listens to a channel on a connection of its own, over reconnections. Resolves when it does, with a function that
-   * ends it. Without it processes that wait for one another ask Redis twenty times a second.
+   * ends it, and rejects when it can't. Without it processes that wait for one another ask Redis twenty times a second.
    */
   subscribe?(channel: string, listener: (message: string) => void): Promise<() => unknown>
 }
@@ -54,6 +55,7 @@ export function redisConnection(client: RedisClient): RedisConnection {
 
 interface IoredisMethods extends IoredisClient {
   readonly isCluster?: boolean
+  readonly options?: { readonly redisOptions?: object }
   evalsha(sha1: string, keys: number, ...args: string[]): Promise<unknown>
   eval(source: string, keys: number, ...args: string[]): Promise<unknown>
   duplicate(...overrides: unknown[]): IoredisMethods
@@ -70,21 +72,29 @@ function ioredisConnection(client: IoredisMethods): RedisConnection {
         () => client.eval(script.source, 1, key, ...args),
       ),
     async subscribe(channel, listener) {
-      // A key prefix would be put before the channel as well, but not before the one that a script publishes to.
-      const overrides = { keyPrefix: '' }
-      const subscriber = client.isCluster ? client.duplicate([], overrides) : client.duplicate(overrides)
-      // It reconnects by itself, and then subscribes again.
+      const subscriber = client.isCluster ? duplicateOfCluster(client) : client.duplicate(IOREDIS_OVERRIDES)
       subscriber.on('error', ignore)
       subscriber.on('message', (_channel, message) => listener(message!))
-      try {
-        await subscriber.subscribe(channel)
-      } catch (error) {
-        subscriber.disconnect()
-        throw error
-      }
-      return () => subscriber.disconnect()
+      return subscribed(
+        () => subscriber.subscribe(channel),
+        () => subscriber.disconnect(),
+      )
     },
   }
+}
+
+const IOREDIS_OVERRIDES = {
+  // It would be put before the channel as well, but not before the one that a script publishes to.
+  keyPrefix: '',
+  // It subscribes before it is connected, reconnects by itself, and then subscribes again.
+  enableOfflineQueue: true,
+  autoResubscribe: true,
+}
+
+function duplicateOfCluster(client: IoredisMethods): IoredisMethods {
+  // ioredis takes a cluster's key prefix from either place.
+  const redisOptions = { ...client.options?.redisOptions, keyPrefix: '' }
+  return client.duplicate([], { ...IOREDIS_OVERRIDES, redisOptions })
 }
 
 interface ScriptArguments {
@@ -117,16 +127,34 @@ function nodeRedisConnection(client: NodeRedisMethods): RedisConnection {
   }
 }
 
+/** A client may try for ever to connect. One that has not subscribed by then is given up, and replaced later. */
+const SUBSCRIBE_TIMEOUT_MS = 2_000
+
+/** Resolves with how to end the subscription when the attempt has succeeded; ends it when that failed. */
+async function subscribed(attempt: () => Promise<unknown>, end: () => unknown): Promise<() => unknown> {
+  const late = () => new Error(`Redis took no subscription within ${SUBSCRIBE_TIMEOUT_MS} ms.`)
+  // What the app or the client itself has ended already needs no further end.
+  const ended = async () => void (await Promise.resolve().then(end).catch(ignore))
+  try {
+    await within(SUBSCRIBE_TIMEOUT_MS, attempt(), late)
+    return ended
+  } catch (error) {
+    await ended()
+    throw error
+  }
+}
+
 /** Clusters and sentinels keep connections for subscriptions beside the others; a pool has none. */
 function subscribesByItself(client: object): boolean {
   return 'slots' in client || 'acquire' in client
 }
 
 function viaClient(client: NodeRedisMethods): RedisCommands['subscribe'] {
-  return async (channel, listener) => {
-    await client.subscribe!(channel, listener)
-    return () => client.unsubscribe(channel, listener)
-  }
+  return (channel, listener) =>
+    subscribed(
+      () => client.subscribe!(channel, listener),
+      () => client.unsubscribe(channel, listener),
+    )
 }
 
 function viaDuplicate(client: NodeRedisMethods): RedisCommands['subscribe'] {
@@ -135,15 +163,10 @@ function viaDuplicate(client: NodeRedisMethods): RedisCommands['subscribe'] {
     const subscriber = client.duplicate()
     // It reconnects by itself, and then subscribes again.
     subscriber.on('error', ignore)
-    const end = () => (subscriber.destroy ? subscriber.destroy() : subscriber.disconnect?.())
-    try {
-      await subscriber.connect()
-      await subscriber.subscribe!(channel, listener)
-    } catch (error) {
-      end()
-      throw error
-    }
-    return end
+    return subscribed(
+      () => subscriber.connect().then(() => subscriber.subscribe!(channel, listener)),
+      () => (subscriber.destroy ? subscriber.destroy() : subscriber.disconnect?.()),
+    )
   }
 }
 

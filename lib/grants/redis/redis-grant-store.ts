@@ -77,18 +77,21 @@ class RedisGrants implements RedisGrantStore {
       const listening = this.#changes.listening
       const news = watch.next()
       const { what, retryMs, state } = await this.#tryLease(grantId, request)
-      const left = deadline - performance.now()
-      if (what !== 'held' || left <= 0) return { ...state, granted: what === 'granted' }
-      // What happened before it listened is found out by asking once more.
-      if (!listening && (await this.#changes.listen())) continue
-      await timeout(Math.min(left, retryMs, this.#changes.listening ? SAFETY_MS : POLL_MS), news)
+      const left = () => deadline - performance.now()
+      if (what !== 'held' || left() <= 0) return { ...state, granted: what === 'granted' }
+      if (!listening) {
+        await timeout(Math.min(left(), retryMs, SAFETY_MS), this.#changes.listen())
+        // What happened before it listened is found out by asking once more.
+        if (this.#changes.listening) continue
+      }
+      await timeout(Math.min(left(), retryMs, listening ? SAFETY_MS : POLL_MS), news)
     }
   }
 
   async #tryLease(grantId: string, { owner, ttlMs, revision }: LeaseRequest) {
     const args = [owner, String(Math.ceil(ttlMs)), String(revision)]
     const abandoned = (reply: Reply) => {
-      if (reply[0] === 'granted') this.release(grantId, owner).catch(ignore)
+      if (String(reply[0]) === 'granted') this.release(grantId, owner).catch(ignore)
     }
     const reply = await this.#run(LEASE, grantId, args, abandoned)
     const [what, retryMs, heldRevision, tokens, ended] = reply
@@ -141,7 +144,7 @@ class RedisGrants implements RedisGrantStore {
     reply.then((answer) => late && abandoned(answer), ignore)
     return within(commandTimeoutMs, reply, () => {
       late = true
-      return new Error(`Redis did not answer within ${commandTimeoutMs} ms`)
+      return new Error(`Redis did not answer within ${commandTimeoutMs} ms.`)
     })
   }
 }
@@ -157,7 +160,7 @@ function stateOf(ended: Field, revision: Field, tokens: Field): GrantState {
 }
 
 /** Resolves after a time, or with the promise if that is sooner. */
-async function timeout(ms: number, promise: Promise<void>): Promise<void> {
+async function timeout(ms: number, promise: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined
   // One millisecond more, as a timer may fire a little early.
   const time = new Promise<void>((resolve) => (timer = setTimeout(resolve, Math.max(0, ms) + 1)))
