@@ -25,14 +25,12 @@ export type TokenEvent =
 
 export type TokenEventListener = (event: TokenEvent) => void
 
-/** Calls a listener such that its failure does no harm: an event is news, not a step. */
+/** Calls a listener such that its failure, now or later, does no harm: an event is news, not a step. */
 export function emitterOf(listener: TokenEventListener | undefined): TokenEventListener {
   if (!listener) return () => {}
   return (event) => {
-    try {
-      listener(event)
-    } catch {
+    new Promise((resolve) => resolve(listener(event))).catch(() => {
       // The listener's own affair.
-    }
+    })
   }
 }
