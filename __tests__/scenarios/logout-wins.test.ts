@@ -594,6 +594,21 @@ describe('S37 login as another user during a refresh: the old result is not writ
     await expectLoggedIn(site, tab, bob)
   })
 
+  it("S37 the old user's slow request saves last, with tokens that were refreshed more often", async () => {
+    const site = await start()
+    const tab = await loggedIn(site, 'alice')
+    site.clock.advance(HOUR_MS)
+    expect(await tab.get('/token')).toMatchObject(ok)
+    const slow = held(site.slow('/slow', saved))
+    const answer = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'bob')
+    const bob = await tokensIn(site, tab)
+    slow.release()
+    expect(await answer).toMatchObject(ok)
+    await expectLoggedIn(site, tab, bob)
+  })
+
   it.each(['hold', 'holdAnswer'] as const)(
     'S37 in the request that refreshes, under a new session id, during %s()',
     async (point) => {

@@ -559,6 +559,15 @@ describe('a session that moves to a new id, with its data, while requests from b
     expect(await tab.get('/token')).toMatchObject(ok)
   })
 
+  it('loses its tokens, and nothing else, when one of them destroys the session that is gone', async () => {
+    const site = await start()
+    const { tab, goOn } = await moved(site, destroyed)
+    expect(await goOn[0]!()).toMatchObject(ok)
+    await someTurnsOfTheLoop()
+    expect(await site.storedTokens(tab)).toBeUndefined()
+    expect(await site.stored(tab)).toMatchObject({ views: 7 })
+  })
+
   it('does not keep one of them from logging in when the store cannot read it', async () => {
     const site = await start()
     const bob = await server.login('bob')
@@ -679,9 +688,42 @@ describe('a save of the app', () => {
   })
 })
 
-describe('a login takes the place of one that the request has not seen', () => {
-  it('in its own process: that one is over', async () => {
-    const site = await start()
+describe('a refresh, while another process that knows nothing of it', () => {
+  /** Two processes with a grant store each, and a refresh in the first while `happens` in the second. */
+  async function refreshedWhile(happens: (other: Site, tab: Browser) => Promise<unknown>) {
+    const sessions = new session.MemoryStore()
+    const [one, other] = [await start({ store: sessions }), await start({ store: sameSessions(sessions) })]
+    const tab = await loggedIn(one, 'alice')
+    one.clock.advance(HOUR_MS)
+    const gate = held(server.holdAnswer(({ grantType }) => grantType === 'refresh_token'))
+    const token = tab.get('/token')
+    await gate.reached
+    await happens(other, other.visitorOf(tab))
+    const before = await one.storedTokens(tab)
+    gate.release()
+    expect(await token).toMatchObject(ok)
+    return { before, after: await one.storedTokens(tab) }
+  }
+
+  it('logs another user in, leaves that login alone', async () => {
+    const { before, after } = await refreshedWhile((other, tab) => other.login(tab, 'bob'))
+    expect(before).toBeDefined()
+    expect(after).toEqual(before)
+  })
+
+  it('logs out, brings no tokens back', async () => {
+    const { after } = await refreshedWhile((other, tab) => {
+      other.handle('/clear', (request) => request.tokens.clear())
+      return tab.post('/clear')
+    })
+    expect(after).toBeUndefined()
+  })
+})
+
+describe('a login takes the place of one', () => {
+  it('that the request has not seen, in its own process: that one is over', async () => {
+    const grants = memoryGrantStore()
+    const site = await start({ surroundings: { grants } })
     const tab = site.browser()
     site.handle('/visit', (request) => {
       request.session.views = 7
@@ -695,11 +737,22 @@ describe('a login takes the place of one that the request has not seen', () => {
     const alice = (await site.storedTokens(tab))!
     slow.release()
     expect(await login).toMatchObject(ok)
-    expect(site.mounted.manager.isEnded(alice.grantId)).toBe(true)
+    expect((await grants.read(alice.grantId)).ended).toBe('logged_out')
     expect(await site.storedTokens(tab)).toMatchObject({ refreshToken: bob.refresh_token })
   })
 
-  it('in another process: that one is over, for all', async () => {
+  it('that its process has not seen before: another user has logged out the first one', async () => {
+    const grants = memoryGrantStore()
+    const sessions = new session.MemoryStore()
+    const one = await start({ store: sessions, surroundings: { grants } })
+    const other = await start({ store: sameSessions(sessions), surroundings: { grants } })
+    const tab = await loggedIn(one, 'alice')
+    const { grantId } = (await one.storedTokens(tab))!
+    await other.login(other.visitorOf(tab), 'bob')
+    expect((await grants.read(grantId)).ended).toBe('logged_out')
+  })
+
+  it('that the request has not seen, in another process: that one is over, for all', async () => {
     const grants = memoryGrantStore()
     const sessions = new session.MemoryStore()
     const one = await start({ store: sessions, surroundings: { grants } })
@@ -877,6 +930,22 @@ describe('two sessionTokens() over the same session', () => {
     expect(await tab.get('/other/token')).toMatchObject(loggedOut)
     expect(await tab.get('/token')).toMatchObject(ok)
     expect(Object.keys((await site.stored(tab))!)).toEqual(['cookie', 'tokens'])
+  })
+
+  it('with keys of their own: a login of one and a logout by hand of the other, in one request', async () => {
+    const { site } = await startWithSecond({ property: 'other', sessionKey: 'otherTokens' })
+    site.handle('/other/login', (request) => other(request).set(request.body))
+    site.handle('/other/token', (request) => other(request).getAccessToken())
+    site.handle('/login', async (request) => {
+      await request.tokens.set(request.body)
+      Reflect.deleteProperty(request.session, 'otherTokens')
+    })
+    const tab = site.browser()
+    await tab.post('/other/login', await server.login('bob'))
+    await site.login(tab, 'alice')
+    expect(Object.keys((await site.stored(tab))!)).toEqual(['cookie', 'tokens'])
+    expect(await tab.get('/other/token')).toMatchObject(loggedOut)
+    expect(await tab.get('/token')).toMatchObject(ok)
   })
 
   it('with keys of their own: a session that the app stores without the tokens of one keeps those of the other', async () => {
