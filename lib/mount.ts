@@ -6,6 +6,7 @@ import { memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
 import { checkedOptions, type SessionTokensOptions } from './options.js'
 import { ExpressSessions } from './sessions/express-session.js'
+import { seal } from './sessions/sealing.js'
 import { SessionCopies } from './sessions/session-copy.js'
 import { TokenManager } from './token-manager.js'
 
@@ -41,7 +42,7 @@ export function mount(options: SessionTokensOptions, surroundings: Surroundings 
     grants: checked.grants ?? surroundings.grants,
     onGrantStoreError: checked.onGrantStoreError,
     known,
-    copies: new SessionCopies(`${clientId} ${issuer ?? checked.tokenEndpoint}`),
+    copies: sessionCopies(checked),
     clock,
     emit: emitterOf(onEvent),
     server,
@@ -53,4 +54,11 @@ export function mount(options: SessionTokensOptions, surroundings: Surroundings 
     defaultLifetimeMs: checked.defaultLifetimeMs,
   })
   return { property, clock, server, sessions: new ExpressSessions(sessionKey, manager), manager }
+}
+
+/** Copies are of one client at one authorization server, and sealed ones of one session key as well. */
+function sessionCopies(options: ReturnType<typeof checkedOptions>): SessionCopies {
+  const { clientId, encryptionKeys, issuer, sessionKey, tokenEndpoint } = options
+  const audience = `${clientId} ${issuer ?? tokenEndpoint}`
+  return new SessionCopies(audience, encryptionKeys && seal(encryptionKeys, `${audience} ${sessionKey}`))
 }

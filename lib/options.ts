@@ -13,6 +13,7 @@ import {
   publicClient,
 } from './oauth/client-authentication.js'
 import type { HttpOptions } from './oauth/http.js'
+import { checkEncryptionKeys, type EncryptionKey } from './sessions/sealing.js'
 import { closestTo } from './spelling.js'
 
 /** What `sessionTokens()` takes. Name the authorization server by `issuer`, or by its endpoints. */
@@ -40,6 +41,13 @@ export interface SessionTokensOptions {
    * is right for an app in a single process.
    */
   grants?: GrantStore
+  /**
+   * Keys to seal the tokens with, in the session and in the grant store: as JWE, so that nobody who sees them there can
+   * read or change them. Texts with the entropy of a key (`openssl rand -base64 32`), at least 32 bytes, or secret
+   * `KeyObject`s. The first seals, all open, so a new key is put in front and the old one kept for as long as sessions
+   * live. A copy that is not sealed, or not by one of them, is treated as none. Default: not sealed.
+   */
+  encryptionKeys?: readonly EncryptionKey[]
   /**
    * What a refresh does when the grant store fails: `'fail'` rejects with `ERR_GRANT_STORE` and spends no refresh token;
    * `'local'` goes on in this process alone, so two processes may spend the same refresh token. Default: `'fail'`.
@@ -76,6 +84,7 @@ const OPTIONS = [
   'revocationEndpoint',
   'clientId',
   'clientAuthentication',
+  'encryptionKeys',
   'grants',
   'onGrantStoreError',
   'sessionKey',
@@ -154,6 +163,7 @@ export function checkedOptions(options: SessionTokensOptions) {
   checkServer(options)
   checkClient(options)
   checkGrantStore(options)
+  if (options.encryptionKeys !== undefined) checkEncryptionKeys(options.encryptionKeys)
   if (options.http !== undefined) checkHttp(options.http)
   if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
     throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')

@@ -1,4 +1,6 @@
+import { LRUCache } from 'lru-cache'
 import type { AccessToken, TokenSet } from '../token-set.js'
+import type { Seal } from './sealing.js'
 
 /** The version of the format below. A copy of another version counts as none. */
 const VERSION = 1
@@ -9,30 +11,54 @@ const VERSION = 1
  */
 export type SessionCopy = string
 
+/** How many copies are held opened, so that a request with a valid token opens none. */
+const MAX_OPENED = 1_000
+
 /**
  * Turns token sets into session copies of one client and back. Reading never throws: what is not a copy of ours is
  * `undefined`.
  *
- * A copy is a text, since session layers go through a session value by value, several times for each request.
+ * A copy is a text, since session layers go through a session value by value, several times for each request. With a
+ * seal it is unreadable to others, and those that are not sealed are refused.
  */
 export class SessionCopies {
   readonly #audience: string
+  readonly #seal: Seal | undefined
+  readonly #written = new WeakMap<TokenSet, SessionCopy>()
+  readonly #opened = new LRUCache<SessionCopy, TokenSet>({ max: MAX_OPENED })
   /** The copy that was read last: one request asks about the same one several times in a row. */
-  #last: { readonly copy: string; readonly tokens: TokenSet | undefined } | undefined
+  #last: { readonly copy: SessionCopy; readonly tokens: TokenSet | undefined } | undefined
 
   /** @param audience names the client and its authorization server; copies of another audience are refused */
-  constructor(audience: string) {
+  constructor(audience: string, seal?: Seal) {
     this.#audience = audience
+    this.#seal = seal
   }
 
   write(tokens: TokenSet): SessionCopy {
-    return JSON.stringify({ version: VERSION, audience: this.#audience, ...tokens })
+    const written = this.#written.get(tokens)
+    if (written !== undefined) return written
+    const text = JSON.stringify({ version: VERSION, audience: this.#audience, ...tokens })
+    const copy = this.#seal ? this.#seal.seal(text) : text
+    this.#written.set(tokens, copy)
+    if (this.#seal) this.#opened.set(copy, tokens)
+    return copy
   }
 
   read(copy: unknown): TokenSet | undefined {
     if (typeof copy !== 'string') return undefined
-    if (this.#last?.copy !== copy) this.#last = { copy, tokens: this.#parse(copy) }
+    if (this.#last?.copy !== copy) this.#last = { copy, tokens: this.#read(copy) }
     return this.#last.tokens
+  }
+
+  #read(copy: SessionCopy): TokenSet | undefined {
+    if (!this.#seal) return this.#parse(copy)
+    const opened = this.#opened.get(copy)
+    if (opened) return opened
+    const text = this.#seal.open(copy)
+    const tokens = text === undefined ? undefined : this.#parse(text)
+    if (tokens) this.#opened.set(copy, tokens)
+    return tokens
   }
 
   #parse(copy: string): TokenSet | undefined {

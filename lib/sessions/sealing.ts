@@ -1,0 +1,112 @@
+import { createCipheriv, createDecipheriv, createHash, hkdfSync, KeyObject, randomBytes } from 'node:crypto'
+import { ConfigurationError } from '../errors.js'
+
+/** A text with the entropy of a key, the bytes of one, or a secret `KeyObject`. */
+export type EncryptionKey = string | Uint8Array | KeyObject
+
+/** Makes texts unreadable and unforgeable, and readable again. */
+export interface Seal {
+  seal(text: string): string
+  /** The text; `undefined` for what was not sealed with one of the keys, or for somebody else, or was tampered with. */
+  open(sealed: string): string | undefined
+}
+
+interface DerivedKey {
+  readonly key: Uint8Array
+  /** The encoded protected header of what is sealed with it (RFC 7516 §2). */
+  readonly header: string
+}
+
+const KEY_BYTES = 32
+const IV_BYTES = 12
+const TAG_BYTES = 16
+/** A text of 32 hexadecimal digits has about 115. */
+const MIN_ENTROPY_BITS = 100
+
+/**
+ * Seals texts as JWE, direct encryption with A256GCM in the compact serialization (RFC 7516, RFC 7518 §4.5 and §5.3). The
+ * first key seals, all open.
+ *
+ * Each key is derived (HKDF, RFC 5869) from the one given and `audience`, so what was sealed for one audience cannot be
+ * opened for another. It works in one step, without a promise, as a session has to be read in one step.
+ */
+export function seal(keys: readonly EncryptionKey[], audience: string): Seal {
+  const derived = keys.map((key) => derivedKey(key, audience))
+  return {
+    seal: (text) => sealed(text, derived[0]!),
+    open(text) {
+      const key = derived.find(({ header }) => text.startsWith(`${header}.`))
+      return key && opened(text, key)
+    },
+  }
+}
+
+function derivedKey(secret: EncryptionKey, audience: string): DerivedKey {
+  const info = `session-token-manager ${audience}`
+  const key = new Uint8Array(hkdfSync('sha256', bytesOf(secret), new Uint8Array(), info, KEY_BYTES))
+  const kid = createHash('sha256').update(key).digest('base64url').slice(0, 11)
+  return { key, header: base64url(JSON.stringify({ alg: 'dir', enc: 'A256GCM', kid })) }
+}
+
+function bytesOf(secret: EncryptionKey): Uint8Array {
+  if (typeof secret === 'string') return Buffer.from(secret)
+  return secret instanceof KeyObject ? secret.export() : secret
+}
+
+function sealed(text: string, { key, header }: DerivedKey): string {
+  const iv = randomBytes(IV_BYTES)
+  const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(header))
+  const ciphertext = Buffer.concat([cipher.update(text, 'utf8'), cipher.final()])
+  return [header, '', ...[iv, ciphertext, cipher.getAuthTag()].map(base64url)].join('.')
+}
+
+function opened(text: string, { key, header }: DerivedKey): string | undefined {
+  const [, encryptedKey, ...parts] = text.split('.')
+  const [iv, ciphertext, tag] = parts.map((part) => Buffer.from(part, 'base64url'))
+  if (encryptedKey !== '' || parts.length !== 3 || iv?.length !== IV_BYTES || tag?.length !== TAG_BYTES)
+    return undefined
+  try {
+    const decipher = createDecipheriv('aes-256-gcm', key, iv, { authTagLength: TAG_BYTES })
+    decipher.setAAD(Buffer.from(header)).setAuthTag(tag)
+    return Buffer.concat([decipher.update(ciphertext!), decipher.final()]).toString('utf8')
+  } catch {
+    return undefined
+  }
+}
+
+function base64url(data: string | Uint8Array): string {
+  return Buffer.from(data).toString('base64url')
+}
+
+/** Throws a {@link ConfigurationError} unless every key is one, and says how to make one. */
+export function checkEncryptionKeys(keys: unknown): void {
+  if (!Array.isArray(keys) || keys.length === 0) {
+    throw new ConfigurationError(
+      '`encryptionKeys` must be a list of keys, the newest first: encryptionKeys: [process.env.SESSION_KEY].',
+    )
+  }
+  for (const [index, key] of keys.entries()) {
+    const problem = problemOf(key)
+    if (!problem) continue
+    throw new ConfigurationError(
+      `\`encryptionKeys[${index}]\` ${problem}. Make a key with: openssl rand -base64 32.`,
+    )
+  }
+}
+
+function problemOf(key: unknown): string | undefined {
+  if (typeof key === 'string') {
+    return entropyBits(key) < MIN_ENTROPY_BITS ? 'is too easily guessed' : undefined
+  }
+  if (key instanceof KeyObject && key.type !== 'secret') return 'is no secret key'
+  const length = key instanceof KeyObject ? key.symmetricKeySize : key instanceof Uint8Array && key.length
+  if (typeof length !== 'number') return 'is missing, or neither a text nor bytes nor a KeyObject'
+  return length < KEY_BYTES ? `has ${length} bytes; it must have at least ${KEY_BYTES}` : undefined
+}
+
+/** What a text holds at most by how often each of its characters comes (Shannon). */
+function entropyBits(text: string): number {
+  const counts = new Map<string, number>()
+  for (const character of text) counts.set(character, (counts.get(character) ?? 0) + 1)
+  return [...counts.values()].reduce((bits, count) => bits - count * Math.log2(count / text.length), 0)
+}
