@@ -1,29 +1,21 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { text } from 'node:stream/consumers'
+import type { Readable } from 'node:stream'
 import { afterEach, describe, expect, it } from '@jest/globals'
 import { listen } from '../../examples/demo/server.js'
+import { killCommands, printedBy, run } from './commands.js'
 
-const cwd = join(import.meta.dirname, '../..')
 const TIMEOUT_MS = 50_000
-const children: ChildProcess[] = []
 
-afterEach(() => {
-  for (const { pid, exitCode } of children.splice(0)) {
-    if (pid !== undefined && exitCode === null) process.kill(-pid, 'SIGKILL')
-  }
-})
+afterEach(killCommands)
 
 describe('npm start -- --tour', () => {
   it(
     'goes through the demo, prints each step, and exits with 0',
     async () => {
-      const child = run('npm', 'start', '--', '--tour')
-      const [printed, [exitCode]] = await Promise.all([text(child.stdout!), once(child, 'exit')])
-      expect(printed).not.toContain('WENT WRONG')
-      const steps = printed.split('\n').filter((line) => /^ *\d+\.\d\d s /.test(line))
+      const { stdout, exitCode } = await printedBy(run('npm', ['start', '--', '--tour']))
+      expect(stdout).not.toContain('WENT WRONG')
+      const steps = stdout.split('\n').filter((line) => /^ *\d+\.\d\d s /.test(line))
       const fingerprint = '[0-9a-f]{6}'
       const expected = [
         `log in +authorization_code → 200 +access token ${fingerprint}, good for 4 s`,
@@ -51,8 +43,8 @@ describe('npm start', () => {
     async (signal) => {
       // Either this listens on the port, or somebody else does.
       const occupant = await listen(3000)
-      const child = run('npm', 'start')
-      const url = await firstUrl(child)
+      const child = run('npm', ['start'])
+      const url = await firstUrl(child.stdout)
       expect(new URL(url).port).not.toBe('3000')
       const page = await fetch(url)
       expect(await page.text()).toContain('<title>session-token-manager')
@@ -68,15 +60,8 @@ describe('npm start', () => {
   )
 })
 
-/** Starts a command, in a process group of its own so that nothing of it is left over. */
-function run(command: string, ...parameters: string[]): ChildProcess {
-  const child = spawn(command, parameters, { cwd, detached: true, stdio: ['ignore', 'pipe', 'inherit'] })
-  children.push(child)
-  return child
-}
-
-async function firstUrl(child: ChildProcess): Promise<string> {
-  for await (const line of createInterface(child.stdout!)) {
+async function firstUrl(printed: Readable): Promise<string> {
+  for await (const line of createInterface(printed)) {
     const [url] = /http:\S+/.exec(line) ?? []
     if (url) return url
   }

@@ -22,9 +22,9 @@ export interface Redis {
 /** There is no Redis; the message says what to do about it. */
 export class RedisMissing extends Error {}
 
+const NOT_FOUND = 127
 const PAUSE_MS = 20
 const STARTS_WITHIN_MS = 10_000
-const NOT_FOUND = 127
 
 /** The Redis that REDIS_URL names, or else one of our own. */
 export function openRedis(): Promise<Redis> {
@@ -33,76 +33,72 @@ export function openRedis(): Promise<Redis> {
 }
 
 async function redisAt(url: string): Promise<Redis> {
-  const client = await connected({ url }, 0).catch((error) => {
+  const client = createClient({ url, socket: { reconnectStrategy: false } }).on('error', () => {})
+  await client.connect().catch((error) => {
     // The URL may have a password in it.
-    throw new RedisMissing(`No Redis answers at REDIS_URL: ${error.message || error.code}`)
+    throw new RedisMissing(`No Redis answers at REDIS_URL (${error.code ?? error.message}).`)
   })
-  return { name: 'the Redis at REDIS_URL', address: { url }, ...talk(client), close: () => client.close() }
+  return {
+    name: 'the Redis at REDIS_URL',
+    address: { url },
+    uptimeSeconds: async () => uptimeIn(await client.info('server')),
+    close: () => client.close(),
+  }
 }
 
 /** A redis-server that keeps nothing, and that nobody else on this machine can reach. */
 async function throwAwayRedis(): Promise<Redis> {
   const directory = await mkdtemp(join(tmpdir(), 'demo-redis-'))
   const path = join(directory, 'socket')
-  const server = start(['--port', '0', '--unixsocket', path, '--dir', directory, '--save', ''])
-  const end = async () => {
+  const server = startServer('--port', '0', '--unixsocket', path, '--dir', directory, '--save', '')
+  const exit = once(server, 'exit')
+  const reconnectStrategy = (retries: number, cause: Error) =>
+    retries < STARTS_WITHIN_MS / PAUSE_MS ? PAUSE_MS : cause
+  const client = createClient({ socket: { path, tls: false, reconnectStrategy } }).on('error', () => {})
+
+  async function close(): Promise<void> {
+    if (client.isOpen) client.destroy()
     server.stdin.end()
-    if (server.exitCode === null) await once(server, 'exit')
+    await exit
     await rm(directory, { recursive: true, force: true })
   }
-  const address = { socket: { path, tls: false } } as const
-  const failed = once(server, 'exit').then(([code]) => {
-    throw new RedisMissing(
-      code === NOT_FOUND
-        ? 'There is no redis-server on PATH. Install Redis (apt install redis-server, brew install redis), or set REDIS_URL.'
-        : 'redis-server ended before it answered.',
-    )
-  })
-  try {
-    const client = await Promise.race([connected(address, STARTS_WITHIN_MS / PAUSE_MS), failed])
-    failed.catch(() => {})
-    const close = async () => {
-      await client.close()
-      await end()
-    }
-    return { name: 'a redis-server of its own', address, ...talk(client), close }
-  } catch (error) {
-    await end()
+  const connected = client.connect().catch(() => Promise.reject(notStarted()))
+  const ended = exit.then(([code]) => Promise.reject(notStarted(code)))
+  await Promise.race([connected, ended]).catch(async (error) => {
+    await close()
     throw error
+  })
+  return {
+    name: 'a redis-server of its own',
+    address: { socket: { path, tls: false } },
+    uptimeSeconds: async () => uptimeIn(await client.info('server')),
+    close,
   }
 }
 
 /**
- * Starts redis-server. It ends when the pipe to it is closed, which happens however this process ends, and not by the
- * Ctrl-C that ends this process: workers still need it then.
+ * Starts redis-server. It ends when the pipe to it is closed, so with this process, however that ends. A terminal's
+ * Ctrl-C does not reach it: the workers need it until they have stopped.
  */
-function start(options: readonly string[]) {
+function startServer(...options: string[]) {
   const script = `command -v redis-server >/dev/null || exit ${NOT_FOUND}
-    redis-server "$@" <&- & read -r _; kill $!; wait`
+    redis-server "$@" & read -r _; kill $!; wait`
   return spawn('/bin/sh', ['-c', script, 'sh', ...options], {
     detached: true,
-    stdio: ['pipe', 'ignore', 'inherit'],
+    stdio: ['pipe', 'ignore', 'ignore'],
   })
 }
 
-async function connected(address: RedisAddress, retries: number) {
-  const reconnectStrategy = (tried: number, cause: Error) => (tried < retries ? PAUSE_MS : cause)
-  const client = createClient(
-    'url' in address
-      ? { ...address, socket: { reconnectStrategy } }
-      : { socket: { ...address.socket, reconnectStrategy } },
-  )
-  client.on('error', () => {})
-  return await client.connect()
+function notStarted(code?: number): RedisMissing {
+  if (code !== NOT_FOUND)
+    return new RedisMissing('redis-server did not start. Try it by hand, or name a Redis in REDIS_URL.')
+  const cure = 'Install Redis (apt install redis-server, brew install redis), or name one in REDIS_URL.'
+  return new RedisMissing(`There is no redis-server on PATH. ${cure}`)
 }
 
-function talk(client: Awaited<ReturnType<typeof connected>>): Pick<Redis, 'uptimeSeconds'> {
-  return {
-    async uptimeSeconds() {
-      const [, seconds] = /uptime_in_seconds:(\d+)/.exec(await client.info('server')) ?? []
-      return Number(seconds)
-    },
-  }
+function uptimeIn(info: string): number {
+  const [, seconds] = /uptime_in_seconds:(\d+)/.exec(info) ?? []
+  return Number(seconds)
 }
 
 /** Resolves when a Redis has been running for so long. */

@@ -28,7 +28,6 @@ export async function startTeam(size: number, options: WorkerOptions): Promise<T
       Promise.reject(new Error(`${nameOf(worker)} ended too soon`)),
     )
     await Promise.race([once(worker, 'listening'), ended])
-    ended.catch(() => {})
     serving.set(nameOf(worker), worker)
     worker.once('exit', () => {
       // Whoever was told to stop serves no more.
@@ -42,23 +41,26 @@ export async function startTeam(size: number, options: WorkerOptions): Promise<T
     void replacement.finally(() => replacements.delete(replacement))
   }
 
+  const byAge = () => [...serving.values()].sort((a, b) => a.id - b.id)
+
   async function stop(worker: Worker): Promise<void> {
     if (!serving.delete(nameOf(worker))) return
-    worker.send('stop')
+    // It may have died just now.
+    worker.send('stop', () => {})
     await once(worker, 'exit')
   }
 
   await Promise.all(Array.from({ length: size }, start))
   return {
-    names: () => [...serving.keys()],
-    pids: () => [...serving.values()].map(({ process }) => process.pid!),
+    names: () => byAge().map(nameOf),
+    pids: () => byAge().map(({ process }) => process.pid!),
     async kill(name) {
       const worker = serving.get(name)
       worker?.process.kill('SIGKILL')
       if (worker) await once(worker, 'exit')
     },
     async restart() {
-      for (const worker of [...serving.values()]) {
+      for (const worker of byAge()) {
         await start()
         await stop(worker)
       }

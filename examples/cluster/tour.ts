@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   CALLS,
   callAtOnce,
@@ -26,6 +27,8 @@ import { type Cluster, startCluster } from './cluster.js'
 import { untilUp } from './redis.js'
 
 const ACCESS_TOKEN_SECONDS = 4
+/** Between the calls during the rolling restart. */
+const PAUSE_MS = 20
 /** A Redis that is younger may have forgotten leases in a restart: it grants none for grants that it does not know. */
 const REDIS_SECONDS = 5
 
@@ -74,10 +77,11 @@ async function callEachWorker({ demo, visitor, news }: ClusterTrip): Promise<Out
 async function waitForRedis({ demo }: ClusterTrip): Promise<Outcome> {
   const seconds = await demo.redis.uptimeSeconds()
   await untilUp(demo.redis, REDIS_SECONDS)
+  const waited = seconds < REDIS_SECONDS ? `: the tour waited until it was ${REDIS_SECONDS}` : ''
   return [
     '',
-    `has been up for ${seconds} s${seconds < REDIS_SECONDS ? `, wait for ${REDIS_SECONDS} s` : ''}: a younger one may`,
-    'have forgotten leases in a restart, so it grants none for grants that it does not know',
+    `${seconds} s old${waited}`,
+    `A Redis younger than ${REDIS_SECONDS} s may have forgotten leases, so it grants none for grants that it does not know.`,
   ]
 }
 
@@ -92,18 +96,19 @@ async function killRefresher({ demo, visitor, news }: ClusterTrip): Promise<Outc
   const { door, team } = demo
   door.shut()
   const arrival = door.arrival()
-  const lost = visitor.get('/api/orders').then(
-    ({ status }) => status,
+  const call = visitor.get('/api/orders').then(
+    ({ status }) => `answered ${status}`,
     () => 'lost',
   )
-  const holder = await arrival
+  const holder = await Promise.race([arrival, call])
   // The next calls go to the other workers, which wait for the lease.
   const others = team.names().filter((name) => name !== holder)
+  assert.equal(others.length, team.names().length - 1, 'a worker should come to the token endpoint')
   const calls = Promise.all(others.map(() => statusOf(visitor.get('/api/orders'), 200)))
   const killedAt = performance.now()
   await Promise.all([door.departure(), team.kill(holder)])
   door.open()
-  assert.equal(await lost, 'lost', `the call that ${holder} had should die with it`)
+  assert.equal(await call, 'lost', `the call that ${holder} had should die with it`)
   const visits = await calls
   const seconds = ((performance.now() - killedAt) / 1000).toFixed(1)
   assertAllOf(others, visits)
@@ -127,7 +132,10 @@ async function restartInTurn({ demo, visitor, news }: ClusterTrip): Promise<Outc
   const restarted = team.restart().finally(() => {
     done = true
   })
-  while (!done) visits.push(await statusOf(visitor.get('/api/orders'), 200))
+  while (!done) {
+    visits.push(await statusOf(visitor.get('/api/orders'), 200))
+    await sleep(PAUSE_MS)
+  }
   await restarted
   const after = await Promise.all(team.names().map(() => statusOf(visitor.get('/api/orders'), 200)))
   assertAllOf(team.names(), after)
@@ -167,7 +175,8 @@ function assertAllOf(names: readonly string[], visits: readonly Visit[]): void {
 /** Which worker answered how many calls. */
 function spread(visits: readonly Visit[]): string {
   const counts = new Map<string, number>()
-  for (const name of visits.map(answeredBy).sort()) counts.set(name, (counts.get(name) ?? 0) + 1)
+  const byNumber = (a: string, b: string) => a.localeCompare(b, 'en', { numeric: true })
+  for (const name of visits.map(answeredBy).sort(byNumber)) counts.set(name, (counts.get(name) ?? 0) + 1)
   return `answered by ${[...counts].map(([name, count]) => `${name} (${count})`).join(', ')}`
 }
 

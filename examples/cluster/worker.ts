@@ -67,7 +67,7 @@ function sign(_req: Request, res: Response, next: NextFunction): void {
 function forwarded(url: string): RequestHandler {
   return (_req, res) => {
     const request = get(url, (answer) => {
-      res.writeHead(answer.statusCode ?? 502, answer.headers)
+      res.set({ 'Content-Type': answer.headers['content-type'], 'Cache-Control': 'no-store' })
       answer.pipe(res)
     })
     request.on('error', () => res.destroy())

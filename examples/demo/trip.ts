@@ -62,7 +62,11 @@ function print(step: string, ...[authorizationServer, ...outcome]: Outcome): voi
 /** What the authorization server saw of a step. */
 export function seen(rows: readonly Row[]): string {
   const requests = tokenRows(rows).map(({ request, status }) => `${request} → ${status}`)
-  return requests.join(', ') || 'nothing'
+  const counted = [...new Set(requests)].map((request) => {
+    const count = requests.filter((other) => other === request).length
+    return count === 1 ? request : `${count} × ${request}`
+  })
+  return counted.join(', ') || 'nothing'
 }
 
 export function tokenRows(rows: readonly Row[]): TokenRow[] {
