@@ -1,0 +1,69 @@
+import { now, type Violation } from './records.js'
+
+/** One thing that happened, to a session or (without one) to everybody. */
+export interface Entry {
+  readonly at: number
+  readonly session?: number
+  readonly text: string
+}
+
+/** Writes down what happens, for the traces of violations. */
+export class Chronicle {
+  readonly startedAt = now()
+  readonly violations: Violation[] = []
+  slowestAnswer = { ms: 0, what: '' }
+  readonly #ofAll: Entry[] = []
+  readonly #ofSession = new Map<number, Entry[]>()
+  readonly #counts = new Map<string, number>()
+
+  note(text: string, session?: number): void {
+    this.noteAt(now(), text, session)
+  }
+
+  noteAt(at: number, text: string, session?: number): void {
+    if (session === undefined) this.#ofAll.push({ at, text })
+    else this.#entriesOf(session).push({ at, session, text })
+  }
+
+  #entriesOf(session: number): Entry[] {
+    const entries = this.#ofSession.get(session) ?? []
+    this.#ofSession.set(session, entries)
+    return entries
+  }
+
+  count(what: string, by = 1): void {
+    this.#counts.set(what, (this.#counts.get(what) ?? 0) + by)
+  }
+
+  /** Keeps what took longest. */
+  slowest(ms: number, what: string): void {
+    if (ms > this.slowestAnswer.ms) this.slowestAnswer = { ms, what }
+  }
+
+  /** How often things happened whose names start so, the name's rest as the key. */
+  counts(prefix: string): ReadonlyMap<string, number> {
+    const counted = [...this.#counts].filter(([what]) => what.startsWith(prefix))
+    return new Map(counted.sort().map(([what, count]) => [what.slice(prefix.length), count]))
+  }
+
+  violation(invariant: Violation['invariant'], session: number, what: string, at = now()): void {
+    this.violations.push({ invariant, at, session, what })
+    this.noteAt(at, `VIOLATION of ${invariant}: ${what}`, session)
+  }
+
+  /** Everything that concerns a session, in order of time, as lines of text. */
+  trace(session: number): string[] {
+    const own = this.#ofSession.get(session) ?? []
+    const times = own.map(({ at }) => at)
+    const [from, to] = [Math.min(...times) - 1_000, Math.max(...times)]
+    const around = this.#ofAll.filter(({ at }) => at >= from && at <= to)
+    return [...own, ...around]
+      .sort((a, b) => a.at - b.at)
+      .map((entry) => `${this.time(entry.at)} ${entry.session === undefined ? '* ' : ''}${entry.text}`)
+  }
+
+  /** Seconds since the start. */
+  time(at: number): string {
+    return ((at - this.startedAt) / 1000).toFixed(4).padStart(9)
+  }
+}

@@ -1,0 +1,166 @@
+import type { Grant, Incarnation, Issue, LibraryEvent, Pause, Presentation, RedisRestart } from './records.js'
+
+/** Why the library could not know what had become of a refresh token when it presented it once more. */
+export type Excuse =
+  /** The authorization server did not look at it: it may be presented again. */
+  | 'it had not been used'
+  | 'the answer was lost with its connection'
+  | 'the answer was lost with its process, which was killed'
+  | 'outcome unknown: the holder was paused longer than its lease'
+
+/** A lease of 5 s that was renewed 1.7 s before its holder was paused lapses after this. */
+const LEASE_MAY_LAPSE_AFTER_MS = 3_200
+/** From opening a connection to the request on it there is nothing that the library could still decide. */
+const ON_ITS_WAY_MS = 100
+
+/** A refresh token that came to the authorization server once more. */
+export interface Repetition {
+  readonly grant: Grant
+  readonly earlier: Presentation
+  readonly later: Presentation
+  /** Absent when there is none: then I1 is violated. */
+  readonly excuse?: Excuse
+}
+
+/** Every presentation of a refresh token after its first, with what excuses it least. */
+export function repetitionsOf(grant: Grant): Repetition[] {
+  return grant.presentations.flatMap((later, index) => {
+    const earlier = grant.presentations.slice(0, index).filter(({ serial }) => serial === later.serial)
+    if (earlier.length === 0) return []
+    const judged = earlier.map((one) => ({ earlier: one, excuse: excuseOf(grant, one, later) }))
+    const worst = judged.find(({ excuse }) => !excuse) ?? judged.find(({ excuse }) => excuse !== NOT_USED)
+    const { earlier: first, excuse } = worst ?? judged[0]!
+    return [{ grant, earlier: first, later, ...(excuse && { excuse }) }]
+  })
+}
+
+const NOT_USED = 'it had not been used'
+
+function excuseOf(grant: Grant, earlier: Presentation, later: Presentation): Excuse | undefined {
+  const lost = earlier.lostAt !== undefined && earlier.lostAt <= later.at
+  const over = lost || earlier.status !== undefined
+  if (earlier.verdict === 'other' || (over && earlier.verdict === undefined)) return NOT_USED
+  // Whoever presents the next one knows it.
+  if (isKnown(grant, earlier, later.at)) return undefined
+  if (lost) return 'the answer was lost with its connection'
+  if (wasKilled(grant, earlier, later.at)) return 'the answer was lost with its process, which was killed'
+  if (wasPaused(grant, earlier, later.at) || waitedForItsConnection(later)) {
+    return 'outcome unknown: the holder was paused longer than its lease'
+  }
+  return undefined
+}
+
+/** Whether the tokens that a presentation brought have been presented themselves. */
+function isKnown(grant: Grant, presentation: Presentation, at: number): boolean {
+  const issue = grant.issues.find(({ answers }) => answers === presentation)
+  return (
+    issue !== undefined && grant.presentations.some((next) => next.serial === issue.serial && next.at < at)
+  )
+}
+
+function wasKilled(grant: Grant, { by, at }: Presentation, until: number): boolean {
+  if (by.killedAt === undefined || by.killedAt > until) return false
+  return by.killedAt < (storedAt(grant, by, at) ?? Number.POSITIVE_INFINITY)
+}
+
+function wasPaused(grant: Grant, { by, at }: Presentation, until: number): boolean {
+  const stored = storedAt(grant, by, at) ?? Number.POSITIVE_INFINITY
+  return by.pauses.some(
+    (pause) => isLong(pause, until) && pause.from < stored && (pause.to ?? Number.POSITIVE_INFINITY) > at,
+  )
+}
+
+function isLong({ from, to }: Pause, until: number): boolean {
+  return Math.min(to ?? until, until) - from >= LEASE_MAY_LAPSE_AFTER_MS
+}
+
+/** It was sent off before a pause, and its connection was only then opened by the kernel. */
+function waitedForItsConnection({ by, connectedAt, at }: Presentation): boolean {
+  return by.pauses.some(
+    ({ from, to }) =>
+      connectedAt < from + ON_ITS_WAY_MS && to !== undefined && at > from + ON_ITS_WAY_MS && at >= to - 1,
+  )
+}
+
+/** When the process had stored what a presentation brought, in one of the stores at least. */
+function storedAt(grant: Grant, by: Incarnation, since: number): number | undefined {
+  const events = by.events.filter(({ grantId, at }) => grantId === grant.libraryId && at >= since)
+  const refreshed = events.findIndex(({ type }) => type === 'refreshed')
+  if (refreshed === -1) return undefined
+  const failed = (type: LibraryEvent['type']) =>
+    events.slice(0, refreshed).some((event) => event.type === type)
+  const inNoStore = failed('grant_store_failed') && failed('session_write_failed')
+  return inNoStore ? undefined : events[refreshed]!.at
+}
+
+/** Why a login was lost, from the authorization server's records. */
+export interface Loss {
+  readonly grant: Grant
+  /** Absent when the login should not have been lost: then I6 is violated. */
+  readonly reason?: Excuse
+  readonly explanation: string
+}
+
+export function lossOf(grant: Grant): Loss {
+  const refusal = grant.presentations
+    .filter(({ verdict }) => verdict === 'invalid_grant')
+    .sort((a, b) => a.judgedAt! - b.judgedAt!)[0]
+  if (!refusal) return { grant, explanation: 'the authorization server had never refused it' }
+  const used = grant.presentations.find(
+    ({ serial, verdict, judgedAt }) =>
+      serial === refusal.serial && verdict === 'succeeded' && judgedAt! <= refusal.judgedAt!,
+  )
+  if (!used) return { grant, explanation: 'the authorization server refused a token that had not been used' }
+  const [first, second] = used.at < refusal.at ? [used, refusal] : [refusal, used]
+  const reason = excuseOf(grant, first, second)
+  const name = `${grant.login}/${used.serial}`
+  const explanation = `${name} was used by ${used.by.name} and presented again by ${refusal.by.name}`
+  return { grant, explanation, ...(reason && reason !== NOT_USED && { reason }) }
+}
+
+/** Why tokens that came after a logout need not have been revoked. */
+export type LateExcuse =
+  | 'its process was killed'
+  | 'its answer was lost with its connection'
+  | 'the revocation failed'
+  | 'Redis was out of reach, or had forgotten the logout'
+
+/** Tokens that arrived when their login had been logged out, so that the library had to revoke them. */
+export function lateIssuesOf(
+  grant: Grant,
+  redisRestarts: readonly RedisRestart[],
+): { issue: Issue; excuse?: LateExcuse }[] {
+  const { logout } = grant
+  if (logout?.ended === undefined) return []
+  const late = grant.issues.filter(({ answers }) => answers && (answers.answeredAt ?? 0) > logout.ended!)
+  return late.map((issue) => {
+    const excuse = lateExcuse(grant, issue, redisRestarts)
+    return { issue, ...(excuse && { excuse }) }
+  })
+}
+
+function lateExcuse(
+  grant: Grant,
+  { serial, answers }: Issue,
+  redisRestarts: readonly RedisRestart[],
+): LateExcuse | undefined {
+  const { by, lostAt } = answers!
+  if (by.killedAt !== undefined) return 'its process was killed'
+  if (lostAt !== undefined) return 'its answer was lost with its connection'
+  if (grant.revocations.some((revocation) => revocation.serial === serial && !revocation.processed)) {
+    return 'the revocation failed'
+  }
+  const { began, failures } = grant.logout!
+  const forgotten = redisRestarts.some(({ upAt = began }) => upAt >= began)
+  return forgotten || failures.length > 0 ? 'Redis was out of reach, or had forgotten the logout' : undefined
+}
+
+/** Tokens that were issued, whose fate the library must have known for all that happened. */
+export function newestKnownSerial(grant: Grant): number {
+  const known = grant.issues.findLast(({ answers }) => {
+    if (!answers) return true
+    if (answers.answeredAt === undefined || answers.lostAt !== undefined) return false
+    return storedAt(grant, answers.by, answers.at) !== undefined
+  })
+  return known?.serial ?? 1
+}

@@ -1,0 +1,86 @@
+/*
+ * npm run chaos -- --sessions 2000 --processes 4 --seed 1
+ *
+ * Runs a site of several real processes over real Redis in front of a real authorization server, with many sessions at a
+ * time. Processes are killed and paused, for longer than a lease too; Redis is restarted empty and frozen; the authorization
+ * server is slow, fails, and loses answers. All along, and of every session once more at the end, it checks:
+ *
+ * I1  No refresh token is presented twice, but where the library could not know what became of the first time.
+ * I2  No answer brings an older token than one before did; in the end every session has the newest and can be refreshed.
+ * I3  What the app wrote to a session is there.
+ * I4  After a logout nothing gives its tokens, nor holds them; those that arrive late are revoked.
+ * I6  Only the authorization server's own word ends a login. Every lost login has its reason.
+ *
+ * The seed decides the sessions, their requests and all faults. Real processes take their own time, though: the same seed
+ * gives the same plan, not the same interleavings.
+ */
+import { parseArgs } from 'node:util'
+import { progressLine, reportOf, violationsOf, writeTraces } from './report.js'
+import { type ChaosOptions, runChaos } from './run.js'
+
+const USAGE = `Usage: npm run chaos -- [options]
+
+  --sessions <n>    how many sessions there are in all (default: 2000)
+  --processes <n>   how many processes serve them (default: 4)
+  --parallel <n>    how many sessions there are at a time (default: 60)
+  --seed <text>     what decides sessions, requests and faults (default: the time)
+  --minutes <n>     no session begins later than this
+  --pace <n>        how much sooner faults from outside come than every 3 seconds (default: 1)
+  --one-redis       sessions and grants in one Redis, which keeps its data over restarts
+  --traces <dir>    writes the trace of each session with a violation into a directory
+  --help
+
+Exits with 1 if an invariant was violated.
+`
+
+const { values } = parseArgs({
+  options: {
+    sessions: { type: 'string', default: '2000' },
+    processes: { type: 'string', default: '4' },
+    parallel: { type: 'string', default: '60' },
+    seed: { type: 'string', default: String(Date.now()) },
+    minutes: { type: 'string' },
+    pace: { type: 'string', default: '1' },
+    'one-redis': { type: 'boolean', default: false },
+    traces: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+})
+
+let shown = 0
+
+if (values.help) process.stdout.write(USAGE)
+else await main()
+
+async function main(): Promise<void> {
+  const options: ChaosOptions = {
+    seed: values.seed,
+    sessions: positive('sessions'),
+    processes: positive('processes'),
+    parallel: positive('parallel'),
+    pace: positive('pace'),
+    oneRedis: values['one-redis'],
+    ...(values.minutes !== undefined && { maxMs: positive('minutes') * 60_000 }),
+    onProgress: (progress) => showProgress(progressLine(options, progress)),
+  }
+  const result = await runChaos(options)
+  process.stderr.write('\n')
+  process.stdout.write(`${reportOf(options, result)}\n`)
+  if (values.traces !== undefined) await writeTraces(values.traces, result)
+  if (result.chronicle.violations.length === 0) return
+  process.stdout.write(`\n${violationsOf(result)}\n`)
+  process.exitCode = 1
+}
+
+function positive(name: 'sessions' | 'processes' | 'parallel' | 'pace' | 'minutes'): number {
+  const value = Number(values[name])
+  if (value > 0) return value
+  process.stderr.write(`--${name} must be a number above 0.\n\n${USAGE}`)
+  return process.exit(2)
+}
+
+/** A terminal shows one line that changes; a file gets one now and then. */
+function showProgress(line: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r${line}\u001b[K`)
+  else if (shown++ % 10 === 0) process.stderr.write(`${line}\n`)
+}

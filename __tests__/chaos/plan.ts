@@ -1,0 +1,184 @@
+import type { Fault } from '../helpers/faults.js'
+import { type Random, randomFrom } from './random.js'
+
+/** A request for a token. */
+export interface PlannedTokenRequest {
+  readonly process: number
+  readonly delayMs: number
+  /** For how long the handler does something else before it asks for the token. */
+  readonly handlerMs: number
+  /** The API has refused the token that the browser got last. */
+  readonly rejects: boolean
+  /** When the browser's tab is closed. */
+  readonly abortAfterMs?: number
+}
+
+/** A request that writes to the session. */
+export interface PlannedWrite {
+  readonly process: number
+  /** From reading the session to saving it. */
+  readonly handlerMs: number
+  readonly asksForToken: boolean
+}
+
+export type LogoutKind = 'revoke' | 'clear' | 'destroy'
+
+export interface PlannedLogout {
+  readonly process: number
+  readonly delayMs: number
+  readonly kind: LogoutKind
+}
+
+/** What a browser does at a time: everything in parallel. */
+export interface Step {
+  readonly thinkMs: number
+  readonly tokens: readonly PlannedTokenRequest[]
+  readonly write?: PlannedWrite
+  readonly logout?: PlannedLogout
+}
+
+export interface SessionPlan {
+  readonly steps: readonly Step[]
+  /** Where the logins go, one after another. */
+  loginProcess(login: number): number
+}
+
+/** At which moment of a refresh something happens to those who take part in it. */
+export type RefreshMoment = 'asked' | 'processed' | 'answered'
+
+/** What happens when a refresh token is presented. */
+export type RefreshFault =
+  | { readonly kind: 'slow'; readonly beforeMs: number; readonly afterMs: number }
+  /** The authorization server does not look at it. */
+  | { readonly kind: 'refused'; readonly fault: Fault }
+  /** The authorization server does its work, and the answer does not arrive. */
+  | { readonly kind: 'answer lost'; readonly fault: Fault }
+  | { readonly kind: 'killed' | 'paused'; readonly moment: RefreshMoment; readonly forMs: number }
+  | { readonly kind: 'Redis restarted'; readonly moment: RefreshMoment; readonly forMs: number }
+
+/** What happens at some time to whoever is there. */
+export interface OutsideFault {
+  readonly kind: 'kill' | 'pause' | 'restart Redis' | 'freeze Redis' | 'authorization server down'
+  readonly process: number
+  readonly forMs: number
+}
+
+export interface Plan {
+  session(index: number): SessionPlan
+  /** What happens to a session's refresh, by how many its session has had. */
+  refreshFault(session: number, presentation: number): RefreshFault | undefined
+  revocationFault(session: number, revocation: number): Fault | undefined
+  /** Faults without end, each some time after the one before. */
+  outsideFaults(): Iterable<{ readonly afterMs: number; readonly fault: OutsideFault }>
+}
+
+export interface PlanOptions {
+  readonly seed: string
+  readonly processes: number
+  /** How long a session's browser goes on. Default: 8 to 16 steps. */
+  readonly steps?: readonly [from: number, to: number]
+  /** How much sooner outside faults come than every 3 seconds. Default: 1. */
+  readonly pace?: number
+}
+
+/** Longer than a lease holds. */
+export const LONG_PAUSE_MS = 6_000
+
+/** Everything that is decided beforehand. The seed decides all of it; what it cannot decide is how long things take. */
+export function plan({ seed, processes, steps = [8, 16], pace = 1 }: PlanOptions): Plan {
+  const random = randomFrom(seed)
+  return {
+    session: (index) => sessionPlan(random.fork(`session ${index}`), processes, steps),
+    refreshFault: (session, presentation) => refreshFault(random.fork(`refresh ${session} ${presentation}`)),
+    revocationFault(session, revocation) {
+      const draw = random.fork(`revocation ${session} ${revocation}`)
+      return draw.chance(0.08) ? draw.pick<Fault>([503, 'reset', 'reset-after']) : undefined
+    },
+    outsideFaults: () => outsideFaults(random.fork('outside'), processes, pace),
+  }
+}
+
+function sessionPlan(random: Random, processes: number, [from, to]: readonly [number, number]): SessionPlan {
+  const count = random.int(from, to)
+  const login = random.fork('login')
+  return {
+    steps: Array.from({ length: count }, () => step(random, processes)),
+    loginProcess: (index) => login.fork(index).int(0, processes - 1),
+  }
+}
+
+function step(random: Random, processes: number): Step {
+  const process = () => random.int(0, processes - 1)
+  const thinkMs = random.weighted([
+    [3, random.int(0, 200)],
+    [5, random.int(200, 1_500)],
+    [2, random.int(1_500, 3_000)],
+  ])
+  const requests = random.weighted([
+    [4, random.int(1, 2)],
+    [4, random.int(2, 5)],
+    [1, random.int(6, 10)],
+  ])
+  const tokens = Array.from({ length: requests }, () => tokenRequest(random, process()))
+  const write = random.chance(0.35) && {
+    process: process(),
+    handlerMs: random.weighted([
+      [2, 0],
+      [3, random.int(1, 50)],
+      [2, random.int(50, 1_200)],
+    ]),
+    asksForToken: random.chance(0.5),
+  }
+  const logout = random.chance(0.07) && {
+    process: process(),
+    delayMs: random.int(0, 120),
+    kind: random.pick<LogoutKind>(['revoke', 'revoke', 'clear', 'destroy']),
+  }
+  return { thinkMs, tokens, ...(write && { write }), ...(logout && { logout }) }
+}
+
+function tokenRequest(random: Random, process: number): PlannedTokenRequest {
+  const delayMs = random.chance(0.6) ? random.int(0, 5) : random.int(0, 150)
+  const handlerMs = random.chance(0.8) ? 0 : random.int(1, 600)
+  const rejects = random.chance(0.15)
+  const abort = random.chance(0.04) && { abortAfterMs: random.int(1, 300) }
+  return { process, delayMs, handlerMs, rejects, ...abort }
+}
+
+function refreshFault(random: Random): RefreshFault | undefined {
+  const moment = random.pick<RefreshMoment>(['asked', 'processed', 'answered'])
+  return random.weighted<() => RefreshFault | undefined>([
+    [70, () => undefined],
+    [12, () => ({ kind: 'slow', beforeMs: random.int(0, 400), afterMs: random.int(0, 400) })],
+    [2, () => ({ kind: 'slow', beforeMs: random.int(0, 1_500), afterMs: random.int(0, 1_500) })],
+    [0.3, () => ({ kind: 'slow', beforeMs: random.int(0, 6_500), afterMs: 1_000 })],
+    [5, () => ({ kind: 'refused', fault: random.pick<Fault>([500, 503, 429, 'html-502', 'garbage']) })],
+    [
+      3,
+      () => ({ kind: 'refused', fault: random.pick<Fault>(['reset', 'hangup', 'cut-connection', 'empty']) }),
+    ],
+    [0.2, () => ({ kind: 'refused', fault: 'silence' })],
+    [0.6, () => ({ kind: 'answer lost', fault: 'reset-after' })],
+    [0.1, () => ({ kind: 'answer lost', fault: 'silence-after' })],
+    [1.6, () => ({ kind: 'killed', moment, forMs: random.int(0, 2_000) })],
+    [0.8, () => ({ kind: 'paused', moment, forMs: random.int(100, 1_500) })],
+    [0.4, () => ({ kind: 'paused', moment, forMs: LONG_PAUSE_MS + random.int(0, 2_000) })],
+    [0.4, () => ({ kind: 'Redis restarted', moment, forMs: random.int(0, 1_500) })],
+  ])()
+}
+
+function* outsideFaults(random: Random, processes: number, pace: number) {
+  for (;;) {
+    const afterMs = random.int(1_500, 4_500) / pace
+    const process = random.int(0, processes - 1)
+    const fault = random.weighted<OutsideFault>([
+      [4, { kind: 'kill', process, forMs: random.int(0, 2_000) }],
+      [1, { kind: 'pause', process, forMs: random.int(100, 1_500) }],
+      [1, { kind: 'pause', process, forMs: LONG_PAUSE_MS + random.int(0, 3_000) }],
+      [1, { kind: 'restart Redis', process, forMs: random.int(0, 3_000) }],
+      [1, { kind: 'freeze Redis', process, forMs: random.int(100, 2_800) }],
+      [1, { kind: 'authorization server down', process, forMs: random.int(100, 2_000) }],
+    ])
+    yield { afterMs, fault }
+  }
+}

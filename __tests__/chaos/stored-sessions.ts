@@ -1,0 +1,43 @@
+import { createClient } from 'redis'
+
+/** A session as the store has it. */
+export interface StoredSession {
+  readonly written: number | undefined
+  readonly grantId: string | undefined
+  readonly refreshToken: string | undefined
+}
+
+/** Reads the site's sessions where they are stored, past the site. */
+export class StoredSessions {
+  readonly #client: ReturnType<typeof createClient>
+
+  constructor(url: string) {
+    this.#client = createClient({ url })
+    this.#client.on('error', () => {})
+  }
+
+  async open(): Promise<void> {
+    await this.#client.connect()
+  }
+
+  /** The session that a cookie names; `undefined` if there is none. */
+  async read(cookie: string): Promise<StoredSession | undefined> {
+    const text = await this.#client.get(`sess:${sessionIdOf(cookie)}`)
+    if (text === null) return undefined
+    const session = JSON.parse(text) as { written?: number; tokens?: unknown }
+    const copy = copyOf(session.tokens)
+    return { written: session.written, grantId: copy?.grantId, refreshToken: copy?.refreshToken }
+  }
+
+  close(): void {
+    this.#client.destroy()
+  }
+}
+
+function copyOf(tokens: unknown): { grantId?: string; refreshToken?: string } | undefined {
+  return tokens === undefined ? undefined : JSON.parse(String(tokens))
+}
+
+function sessionIdOf(cookie: string): string {
+  return /^connect\.sid=s:(.+)\.[^.]+$/.exec(decodeURIComponent(cookie))?.[1] ?? ''
+}

@@ -1,0 +1,280 @@
+import { once } from 'node:events'
+import {
+  Agent,
+  createServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { AuthorizationServer, TokenResponse } from '../helpers/authorization-server.js'
+import { fail } from '../helpers/faults.js'
+import { readBody, send } from '../helpers/http-server.js'
+import type { Chronicle } from './chronicle.js'
+import type { Plan, RefreshFault, RefreshMoment } from './plan.js'
+import { type Grant, type Incarnation, type Issue, now, type Presentation } from './records.js'
+
+/** Whose a token is. */
+export interface Owner {
+  readonly grant: Grant
+  readonly issue: Issue
+}
+
+/** Does what is planned for a moment of a refresh. */
+export type AtMoment = (fault: RefreshFault, moment: RefreshMoment, presentation: Presentation) => void
+
+interface DeskContext {
+  readonly server: AuthorizationServer
+  readonly plan: Plan
+  readonly chronicle: Chronicle
+  readonly incarnations: ReadonlyMap<string, Incarnation>
+  readonly atMoment: AtMoment
+}
+
+interface Reply {
+  readonly status: number
+  readonly type: string
+  readonly body: string
+}
+
+/**
+ * Stands in front of the authorization server: keeps a record of every refresh token that comes and of what becomes of
+ * it, and lets things go wrong as planned.
+ */
+export class TokenDesk {
+  readonly grants: Grant[] = []
+  /** Nothing goes wrong any more. */
+  calm = false
+  readonly #context: DeskContext
+  readonly #byRefreshToken = new Map<string, Owner>()
+  readonly #byAccessToken = new Map<string, Owner>()
+  readonly #connectedAt = new WeakMap<object, number>()
+  /** Every request has a connection of its own: none is lost on one that is about to be closed. */
+  readonly #agent = new Agent()
+  readonly #presentations = new Map<number, number>()
+  readonly #revocations = new Map<number, number>()
+  readonly #http = createServer((message, response) => void this.#answer(message, response))
+  #port = 0
+
+  constructor(context: DeskContext) {
+    this.#context = context
+  }
+
+  async open(): Promise<void> {
+    this.#http.on('connection', (socket) => void this.#connectedAt.set(socket, now()))
+    await this.#up()
+    this.#port = (this.#http.address() as AddressInfo).port
+  }
+
+  async #up(): Promise<void> {
+    this.#http.listen(this.#port, '127.0.0.1')
+    await once(this.#http, 'listening')
+  }
+
+  async #down(): Promise<void> {
+    const closed = once(this.#http, 'close')
+    this.#http.close()
+    this.#http.closeAllConnections()
+    await closed
+  }
+
+  get tokenEndpoint(): string {
+    return `http://127.0.0.1:${this.#port}/token`
+  }
+
+  get revocationEndpoint(): string {
+    return `${this.tokenEndpoint}/revocation`
+  }
+
+  ownerOf(accessToken: string): Owner | undefined {
+    return this.#byAccessToken.get(accessToken)
+  }
+
+  ownerOfRefreshToken(refreshToken: string): Owner | undefined {
+    return this.#byRefreshToken.get(refreshToken)
+  }
+
+  get refreshes(): number {
+    return this.grants.reduce((sum, { issues }) => sum + issues.length - 1, 0)
+  }
+
+  async login(session: number, login: number): Promise<{ grant: Grant; answer: TokenResponse }> {
+    const answer = await this.#context.server.login(`user ${session}`)
+    const grant: Grant = { session, login, issues: [], presentations: [], revocations: [] }
+    this.grants.push(grant)
+    this.#issue(grant, answer)
+    return { grant, answer }
+  }
+
+  /** Nobody answers for a time; every connection is reset. */
+  async down(ms: number): Promise<void> {
+    this.#context.chronicle.note(`the authorization server is down, for ${ms} ms`)
+    await this.#down()
+    await delay(ms)
+    await this.#up()
+    this.#context.chronicle.note('the authorization server is up')
+  }
+
+  async close(): Promise<void> {
+    await this.#down()
+    this.#agent.destroy()
+  }
+
+  #issue(grant: Grant, answer: TokenResponse, answers?: Presentation): Issue {
+    const issue: Issue = {
+      serial: grant.issues.length + 1,
+      refreshToken: answer.refresh_token,
+      accessToken: answer.access_token,
+      at: now(),
+      ...(answers && { answers }),
+    }
+    grant.issues.push(issue)
+    this.#byRefreshToken.set(issue.refreshToken, { grant, issue })
+    this.#byAccessToken.set(issue.accessToken, { grant, issue })
+    return issue
+  }
+
+  async #answer(message: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await readBody(message).catch(() => undefined)
+    if (body === undefined) return
+    const parameters = new URLSearchParams(body)
+    const token = parameters.get(message.url === '/token' ? 'refresh_token' : 'token')
+    const owner = this.#byRefreshToken.get(token ?? '') ?? this.#byAccessToken.get(token ?? '')
+    const by = this.#context.incarnations.get(String(message.headers['x-chaos-process']))
+    if (!owner || !by) return void response.writeHead(500).end()
+    if (message.url === '/token') await this.#present(owner, by, message, body, response)
+    else await this.#revoke(owner, by, message, body, response)
+  }
+
+  async #present(
+    { grant, issue: { serial } }: Owner,
+    by: Incarnation,
+    message: IncomingMessage,
+    body: string,
+    response: ServerResponse,
+  ): Promise<void> {
+    const { chronicle, atMoment } = this.#context
+    const connectedAt = this.#connectedAt.get(message.socket)!
+    const presentation: Presentation = { at: now(), connectedAt, serial, by }
+    grant.presentations.push(presentation)
+    const name = `refresh token ${grant.login}/${serial}`
+    const say = (text: string) => chronicle.note(`AS: ${name} of ${by.name} ${text}`, grant.session)
+    say('was presented')
+    response.once('close', () => {
+      if (response.writableFinished) return
+      presentation.lostAt = now()
+      say('lost its connection')
+    })
+    const fault = this.#refreshFault(grant.session)
+    if (fault) {
+      presentation.fault = nameOf(fault)
+      say(`has the fault: ${presentation.fault}`)
+    }
+    const moment = (at: RefreshMoment) => fault && atMoment(fault, at, presentation)
+
+    moment('asked')
+    if (fault?.kind === 'slow') await delay(fault.beforeMs)
+    if (fault?.kind === 'refused') {
+      const status = fail(response, fault.fault)
+      if (status !== undefined) presentation.status = status
+      return
+    }
+    const reply = await this.#forward(message, body)
+    this.#judge(grant, presentation, reply, say)
+    moment('processed')
+    if (fault?.kind === 'slow') await delay(fault.afterMs)
+    if (fault?.kind === 'answer lost') {
+      presentation.lostAt = now()
+      return void fail(response, fault.fault)
+    }
+    if (response.destroyed) return
+    presentation.answeredAt = now()
+    send(response, { status: reply.status, headers: { 'content-type': reply.type }, body: reply.body })
+    say('was answered')
+    moment('answered')
+  }
+
+  #refreshFault(session: number): RefreshFault | undefined {
+    const count = this.#presentations.get(session) ?? 0
+    this.#presentations.set(session, count + 1)
+    return this.calm ? undefined : this.#context.plan.refreshFault(session, count)
+  }
+
+  #judge(grant: Grant, presentation: Presentation, reply: Reply, say: (text: string) => void): void {
+    presentation.judgedAt = now()
+    presentation.status = reply.status
+    const answer = JSON.parse(reply.body) as TokenResponse
+    if (reply.status === 200) {
+      presentation.verdict = 'succeeded'
+      const { serial } = this.#issue(grant, answer, presentation)
+      say(`gave ${grant.login}/${serial}`)
+    } else {
+      presentation.verdict = answer.error === 'invalid_grant' ? 'invalid_grant' : 'other'
+      say(`was refused: ${String(answer.error)} (${String(answer.error_description)})`)
+    }
+  }
+
+  async #revoke(
+    { grant, issue: { serial } }: Owner,
+    by: Incarnation,
+    message: IncomingMessage,
+    body: string,
+    response: ServerResponse,
+  ): Promise<void> {
+    const { chronicle, plan } = this.#context
+    const revocation = { at: now(), serial, by, processed: false }
+    grant.revocations.push(revocation)
+    const count = this.#revocations.get(grant.session) ?? 0
+    this.#revocations.set(grant.session, count + 1)
+    const fault = this.calm ? undefined : plan.revocationFault(grant.session, count)
+    const say = (text: string) =>
+      chronicle.note(`AS: revocation of ${grant.login}/${serial} by ${by.name} ${text}`, grant.session)
+    say(fault === undefined ? 'came' : `came, and has the fault: ${String(fault)}`)
+    if (fault !== undefined) chronicle.count(`fault: revocation ${String(fault)}`)
+    if (fault !== undefined && fault !== 'reset-after') return void fail(response, fault)
+    const reply = await this.#forward(message, body)
+    revocation.processed = reply.status === 200
+    say(`was answered with ${reply.status}`)
+    if (fault !== undefined) return void fail(response, fault)
+    send(response, { status: reply.status, headers: { 'content-type': reply.type }, body: reply.body })
+  }
+
+  /** Hands a request on to the authorization server itself, whoever may have gone meanwhile. */
+  #forward({ url, headers }: IncomingMessage, body: string): Promise<Reply> {
+    const { server } = this.#context
+    const { authorization, 'content-type': type } = headers
+    const sent = { authorization, 'content-type': type, 'content-length': Buffer.byteLength(body) }
+    return new Promise((resolve, reject) => {
+      const forwarded = httpRequest(
+        new URL(url ?? '/', server.issuer),
+        { method: 'POST', headers: sent, agent: this.#agent },
+        (answer) => {
+          const type = answer.headers['content-type'] ?? 'text/plain'
+          readBody(answer).then(
+            (text) => resolve({ status: answer.statusCode ?? 0, type, body: text }),
+            reject,
+          )
+        },
+      )
+      forwarded.once('error', reject)
+      forwarded.end(body)
+    })
+  }
+}
+
+export function nameOf(fault: RefreshFault): string {
+  switch (fault.kind) {
+    case 'slow':
+      return 'slow'
+    case 'refused':
+    case 'answer lost':
+      return `${fault.kind} (${String(fault.fault)})`
+    case 'paused':
+      return `asker paused ${fault.forMs} ms when ${fault.moment}`
+    case 'killed':
+      return `asker killed when ${fault.moment}`
+    case 'Redis restarted':
+      return `Redis restarted when ${fault.moment}`
+  }
+}

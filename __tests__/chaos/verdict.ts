@@ -1,0 +1,73 @@
+import type { AuthorizationServer } from '../helpers/authorization-server.js'
+import type { Chronicle } from './chronicle.js'
+import { type Excuse, lateIssuesOf, lossOf, repetitionsOf } from './judge.js'
+import { type Grant, now, type RedisRestart } from './records.js'
+
+export interface Verdict {
+  /** Refresh tokens that were presented once more, by what excuses it. */
+  readonly repetitions: ReadonlyMap<Excuse, number>
+  readonly losses: ReadonlyMap<Excuse | 'unexplained', number>
+  /** Tokens that came after a logout, by what became of them. */
+  readonly late: ReadonlyMap<string, number>
+}
+
+/** Judges by the authorization server's records what had not been seen while it happened. */
+export async function judge(
+  grants: readonly Grant[],
+  server: AuthorizationServer,
+  redisRestarts: readonly RedisRestart[],
+  chronicle: Chronicle,
+): Promise<Verdict> {
+  const repetitions = new Tally<Excuse>()
+  const losses = new Tally<Excuse | 'unexplained'>()
+  const late = new Tally<string>()
+  for (const grant of grants) {
+    judgeRepetitions(grant, chronicle, repetitions)
+    if (grant.lost) judgeLoss(grant, chronicle, losses)
+    if (grant.logout) await judgeLogout(grant, server, redisRestarts, chronicle, late)
+  }
+  return { repetitions, losses, late }
+}
+
+class Tally<K> extends Map<K, number> {
+  add(key: K): void {
+    this.set(key, (this.get(key) ?? 0) + 1)
+  }
+}
+
+function judgeRepetitions(grant: Grant, chronicle: Chronicle, repetitions: Tally<Excuse>): void {
+  for (const { earlier, later, excuse } of repetitionsOf(grant)) {
+    if (excuse) {
+      repetitions.add(excuse)
+      continue
+    }
+    const token = `${grant.login}/${later.serial}`
+    const first = `${earlier.by.name} at ${chronicle.time(earlier.at).trim()}`
+    const what = `${token} was presented by ${later.by.name}, and had been by ${first}`
+    chronicle.violation('I1', grant.session, what, later.at)
+  }
+}
+
+function judgeLoss(grant: Grant, chronicle: Chronicle, losses: Tally<Excuse | 'unexplained'>): void {
+  const { reason, explanation } = lossOf(grant)
+  losses.add(reason ?? 'unexplained')
+  const { at, what } = grant.lost!
+  chronicle.noteAt(at, `login ${grant.login}: ${reason ?? 'UNEXPLAINED'} (${explanation})`, grant.session)
+  if (!reason) chronicle.violation('I6', grant.session, `login lost (${what}): ${explanation}`, at)
+}
+
+async function judgeLogout(
+  grant: Grant,
+  server: AuthorizationServer,
+  redisRestarts: readonly RedisRestart[],
+  chronicle: Chronicle,
+  late: Tally<string>,
+): Promise<void> {
+  for (const { issue, excuse } of lateIssuesOf(grant, redisRestarts)) {
+    const alive = await server.isActive(issue.refreshToken)
+    late.add(alive ? (excuse ?? 'still valid') : 'not valid any more')
+    if (!alive || excuse) continue
+    const what = `${grant.login}/${issue.serial} came after the logout and was not revoked`
+    chronicle.violation('I4', grant.session, what, now())
+  }
+}
