@@ -6,7 +6,7 @@ import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { startApp } from '../helpers/app.js'
 import { type Browser, browser } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
-import { nextCommit } from '../helpers/next-commit.js'
+import { nextCommit, someTurnsOfTheLoop } from '../helpers/next-commit.js'
 import { regeneratedWithData, reloaded, saved } from '../helpers/session-deeds.js'
 import type { Site } from '../helpers/site.js'
 import { fileStore, recordingStore, sameSessions } from '../helpers/stores.js'
@@ -543,6 +543,26 @@ describe('S25 the session store fails to take a refresh', () => {
     site.store.forget()
     await tab.get('/token')
     expect(site.store.count('set')).toBe(0)
+  })
+
+  it('S25 a request from before the refresh looks after the stored tokens once, however often it asks', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const slow = held(
+      site.slow('/slow', async (request) => {
+        for (let n = 0; n < 3; n++) {
+          await request.tokens.getAccessToken()
+          await someTurnsOfTheLoop()
+        }
+      }),
+    )
+    const answer = tab.get('/slow')
+    await slow.reached
+    await refresh(site, tab)
+    site.store.forget()
+    slow.release()
+    expect(await answer).toMatchObject(ok)
+    expect(site.store.calls.map(({ method }) => method)).toEqual(['get', 'touch'])
   })
 
   it('S25 for good, and goes on failing: every request is answered, one refresh, healed in the end', async () => {
