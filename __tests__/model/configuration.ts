@@ -6,7 +6,7 @@ export type Limit =
   | 'the outcome of a use is lost'
   /** I1: others take over, and cannot know whether the refresh token has been used. */
   | 'a process stands still for longer than its lease holds'
-  /** I1: the lease is not renewed while a commit fails and the session is still to be written. */
+  /** I1: the grant store cannot be reached, and the session store is so slow that the lease is over before the write. */
   | 'the lease runs out while a commit fails'
   /** I1, I2: both stores fail, one after the other. */
   | 'what can be stored nowhere is known to one process alone'
@@ -18,7 +18,7 @@ export type Limit =
   | 'a refresh token comes again for a grant that is over'
   /** I4: if a commit failed, that may be the newest refresh token. */
   | 'a logout does not revoke what only the session holds'
-  /** I4: another process wrote it back. */
+  /** I4: another process wrote it back, and crashed; or its tokens were known to the one that cleared it. */
   | 'a session that is being written while it is cleared has its tokens back'
 
 /** Mistakes that the algorithm does not make. */
@@ -34,6 +34,8 @@ export type Flaw =
   | 'the session is overwritten whatever its revision'
   | 'the session is written even if it holds no tokens'
   | 'invalid_grant is believed at once'
+  | 'nobody asks after a slow write'
+  | 'a logout clears the session once'
   | 'a logout leaves no tombstone'
   | 'a logout revokes what it knows itself'
   | 'late tokens are not revoked'

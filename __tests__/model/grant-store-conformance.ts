@@ -49,7 +49,7 @@ export function describeConformance(name: string, openStore: () => Promise<OpenG
       } finally {
         await close()
       }
-    })
+    }, 60_000)
   })
 }
 

@@ -46,10 +46,15 @@ function foundByAll(state: State, allows: Allows): string | undefined {
   return `I2: one process knows rt${newest}, and no other will find it`
 }
 
-/** I4: after a logout that has succeeded there are no tokens in either store. */
-function logoutWins({ grant, history, session }: State, allows: Allows): string | undefined {
+/** I4: after a logout that has succeeded there are no tokens in either store, or somebody is about to take them out. */
+function logoutWins({ grant, history, session, processes }: State, allows: Allows): string | undefined {
   if (!history.loggedOut) return undefined
-  if (session && !allows('a session that is being written while it is cleared has its tokens back')) {
+  const isChecked = processes.some(({ request }) => request.at.startsWith('checking'))
+  if (
+    session &&
+    !isChecked &&
+    !allows('a session that is being written while it is cleared has its tokens back')
+  ) {
     return 'I4: the session has tokens again after the logout'
   }
   if (history.storeLost && allows('a grant store that loses everything forgets a logout')) return undefined

@@ -11,7 +11,10 @@ export function logoutSteps(configuration: Configuration, state: State, index: n
   const { logout } = process
   const name = nameOf(index)
   const go = (next: Partial<Logout>, rest: Partial<State> = {}, own: Partial<Process> = {}): State =>
-    withProcess({ ...state, ...rest }, index, { ...own, logout: settled({ ...logout, ...next }) })
+    withProcess({ ...state, ...rest }, index, {
+      ...own,
+      logout: settled(configuration, { ...logout, ...next }),
+    })
   const step = (what: string, next: State): Step<State> => ({ what: `${name} ${what}`, state: next })
   const { left } = state
 
@@ -25,16 +28,25 @@ export function logoutSteps(configuration: Configuration, state: State, index: n
     const { ended: _, ...forgotten } = ended
     const grant = flaw === 'a logout leaves no tombstone' ? forgotten : ended
     const found = flaw === 'a logout revokes what it knows itself' ? undefined : record
-    return step(
-      'ends the grant in the grant store',
-      go({ end: 'done', tokens: newest(logout.tokens, found) }, { grant }),
-    )
+    const crossed = (record?.revision ?? 0) > (logout.tokens?.revision ?? 0)
+    const tokens = newest(logout.tokens, found)
+    return step('ends the grant in the grant store', go({ end: 'done', tokens, crossed }, { grant }))
   }
   const clear = (): Step<State>[] => {
     if (process.request.at.startsWith('writing')) return []
     const atOnce = configuration.sessions === 'compare and set' || !state.session
-    const next = atOnce ? go({ clear: 'done' }, { session: undefined }) : go({ clear: 'read' })
+    const clearedLast = logout.end === 'done'
+    const next = atOnce
+      ? go({ clear: 'done', clearedLast }, { session: undefined })
+      : go({ clear: 'read', clearedLast })
     return [step(atOnce ? 'clears the session' : 'reads the session, clearing', next)]
+  }
+  /** Who was told before the end that the grant is alive has written by then, or will ask. */
+  const clearAgain = (): Step<State>[] => {
+    const isTurnTaken = process.request.at.startsWith('writing')
+    const isWritten = !logout.crossed || !state.processes.some(({ request }) => request.isPrompt)
+    if (isTurnTaken || !isWritten) return []
+    return [step('clears the session again', go({ at: 'revoking' }, { session: undefined }))]
   }
   const storeIsSilent = (): Step<State>[] => {
     if (left.outages === 0) return []
@@ -59,6 +71,8 @@ export function logoutSteps(configuration: Configuration, state: State, index: n
       return []
     case 'arrived':
       return [call()]
+    case 'clearing again':
+      return clearAgain()
     case 'revoking':
       return [revokeTokens()]
     case 'ending':
@@ -72,7 +86,9 @@ export function logoutSteps(configuration: Configuration, state: State, index: n
   }
 }
 
-function settled(logout: Logout): Logout {
+function settled({ flaw }: Configuration, logout: Logout): Logout {
   const isOver = logout.at === 'ending' && logout.clear === 'done' && logout.end === 'done'
-  return isOver ? { ...logout, at: 'revoking' } : logout
+  if (!isOver) return logout
+  const isAgain = (logout.crossed || !logout.clearedLast) && flaw !== 'a logout clears the session once'
+  return { ...logout, at: isAgain ? 'clearing again' : 'revoking' }
 }

@@ -33,6 +33,9 @@ export type Place =
   | 'writing stored'
   | 'writing healed'
   | 'writing saved'
+  | 'checking stored'
+  | 'checking healed'
+  | 'checking saved'
   | 'revoking'
   | 'releasing'
 
@@ -48,13 +51,19 @@ export interface Request {
   /** What happened: its lease went to nobody or to somebody else while it was not looking. */
   readonly lostLease: boolean
   readonly commitFailed: boolean
+  /** It writes the session at once after it was told that the grant is alive; or else it asks once more. */
+  readonly isPrompt: boolean
 }
 
 export interface Logout {
-  readonly at: 'none' | 'arrived' | 'ending' | 'revoking'
+  readonly at: 'none' | 'arrived' | 'ending' | 'clearing again' | 'revoking'
   readonly tokens: TokenSet | undefined
   readonly clear: 'to do' | 'read' | 'done'
   readonly end: 'to do' | 'done'
+  /** The session was cleared after the grant had ended. */
+  readonly clearedLast: boolean
+  /** The grant store had something newer than this process knew. */
+  readonly crossed: boolean
   readonly failed: boolean
 }
 
@@ -125,6 +134,7 @@ export const atRest: Request = {
   holdsLease: false,
   lostLease: false,
   commitFailed: false,
+  isPrompt: false,
 }
 
 export const noLogout: Logout = {
@@ -132,6 +142,8 @@ export const noLogout: Logout = {
   tokens: undefined,
   clear: 'to do',
   end: 'to do',
+  clearedLast: false,
+  crossed: false,
   failed: false,
 }
 
@@ -171,11 +183,15 @@ export function keyOf({ server, grant, afloat, session, processes, expired, left
 }
 
 function keyOfProcess({ known, ended, request, logout }: Process): string {
-  const { at, copy, tokens, presented, answer, holdsLease, lostLease, commitFailed } = request
+  const { at, copy, tokens, presented, answer, holdsLease, lostLease, commitFailed, isPrompt } = request
   const sets = keyOfSet(known) + keyOfSet(copy) + keyOfSet(tokens) + keyOfSet(logout.tokens)
-  const facts = flags(ended, holdsLease, lostLease, commitFailed, logout.failed)
-  const logoutAt = logout.at === 'none' ? '' : logout.at + logout.clear + logout.end
+  const facts = flags(ended, holdsLease, lostLease, commitFailed, isPrompt)
+  const logoutAt = logout.at === 'none' ? '' : keyOfLogout(logout)
   return `;${placeKeys[at]}${sets}${presented}${answer}${facts}${logoutAt}`
+}
+
+function keyOfLogout({ at, clear, end, clearedLast, crossed, failed }: Logout): string {
+  return at + clear + end + flags(clearedLast, crossed, failed, false)
 }
 
 const placeKeys: Readonly<Record<Place, string>> = {
@@ -194,6 +210,9 @@ const placeKeys: Readonly<Record<Place, string>> = {
   'writing stored': 'l',
   'writing healed': 'm',
   'writing saved': 'n',
+  'checking stored': 'q',
+  'checking healed': 'r',
+  'checking saved': 's',
   revoking: 'o',
   releasing: 'p',
 }

@@ -17,7 +17,7 @@ export const NOW = 0
 const TTL = 1
 
 /**
- * What a request does next, as lib/refresh.ts and lib/token-manager.ts have it.
+ * What a request does next, as lib/refresh.ts, lib/session-writes.ts and lib/token-manager.ts have it.
  *
  * An operation and its answer are one step: while an answer is on its way nobody else can see whether it has arrived.
  * The token endpoint's is a step of its own, since it can be lost, and so is the write that follows a read.
@@ -54,7 +54,7 @@ export class RequestSteps {
       case 'looking again':
         return [this.#lookAgain(), ...this.#sessionFails(() => this.#finish())]
       case 'committing':
-        return [this.#commit(), ...this.#commitFails()]
+        return [...this.#commit(), ...this.#commitFails()]
       case 'storing':
       case 'healing':
       case 'saving':
@@ -63,6 +63,10 @@ export class RequestSteps {
       case 'writing healed':
       case 'writing saved':
         return [this.#write(this.#request.tokens)]
+      case 'checking stored':
+      case 'checking healed':
+      case 'checking saved':
+        return [this.#check(), ...this.#storeIsSilent(() => this.#written())]
       case 'revoking':
         return [this.#revokeLate()]
       case 'releasing':
@@ -221,15 +225,17 @@ export class RequestSteps {
     return this.#step(what, next.#keep({ revision: found.revision + 1, token: 0 }))
   }
 
-  #commit(): Step<State> {
+  #commit(): Step<State>[] {
     const tokens = this.#request.tokens!
     const [grant, answer] = committed(this.#configuration, this.#before.grant, this.#name, tokens)
     const next = this.#with({ grant }, { holdsLease: false })
     const what = `commits revision ${tokens.revision}`
     if (answer.ended || this.#process.ended) {
-      return this.#step(what, next.#knowing({ ended: true, known: undefined }).#tooLate())
+      return [this.#step(what, next.#knowing({ ended: true, known: undefined }).#tooLate())]
     }
-    return this.#step(what, next.#go('storing', {}))
+    const prompt = this.#step(what, next.#go('storing', { isPrompt: true }))
+    if (this.#configuration.sessions === 'compare and set') return [prompt]
+    return [prompt, this.#step(`${what}, and is slow then`, next.#go('storing', {}))]
   }
 
   /** It never arrives, it arrives and its answer does not, or it arrives later. */
@@ -284,7 +290,30 @@ export class RequestSteps {
     const what = tokens
       ? `writes revision ${tokens.revision} into the session`
       : 'saves the session without tokens'
-    return this.#step(what, this.#with({ session: tokens }).#written())
+    const next = this.#with({ session: tokens })
+    const { at, isPrompt } = this.#request
+    const isTrusting = this.#configuration.flaw === 'nobody asks after a slow write'
+    if (isPrompt || isTrusting || !tokens) return this.#step(what, next.#written())
+    if (at === 'storing' || at === 'writing stored') return this.#step(what, next.#go('checking stored', {}))
+    if (at === 'healing' || at === 'writing healed') return this.#step(what, next.#go('checking healed', {}))
+    return this.#step(what, next.#go('checking saved', { tokens }))
+  }
+
+  /** Whether the grant has ended, or another process has refreshed it, while the session was written. */
+  #check(): Step<State> {
+    const { grant, session } = this.#before
+    const { at } = this.#request
+    const { record, ended } = read(grant)
+    const what = 'asks the grant store after the write'
+    if (ended || this.#process.ended) {
+      return this.#step(
+        `${what}, and takes the tokens out again`,
+        this.#with({ session: undefined }).#knowing({ ended: true, known: undefined }).#written(),
+      )
+    }
+    const next = record ? this.#taking(record) : this
+    const mended = at === 'checking saved' && session ? newest(session, next.#process.known) : session
+    return this.#step(what, next.#with({ session: mended }).#written())
   }
 
   #writeFails(): Step<State>[] {
@@ -303,8 +332,9 @@ export class RequestSteps {
   /** After the session's turn, whatever came of it. */
   #written(): State {
     const { at } = this.#request
-    if (at === 'saving' || at === 'writing saved') return this.#go('at rest', atRest)
-    if (at === 'healing' || at === 'writing healed') return this.#done()
+    if (at === 'saving' || at === 'writing saved' || at === 'checking saved')
+      return this.#go('at rest', atRest)
+    if (at === 'healing' || at === 'writing healed' || at === 'checking healed') return this.#done()
     if (this.#process.ended) return this.#tooLate()
     return this.#finish()
   }
