@@ -28,8 +28,9 @@ if (!Number.isInteger(workers) || workers < 2) {
 }
 
 try {
-  if (values.tour) process.exitCode = (await tour(workers)) ? 0 : 1
-  else await serve()
+  // A step that went wrong may leave calls behind that nobody answers.
+  if (values.tour) process.exit((await tour(workers)) ? 0 : 1)
+  await serve()
 } catch (error) {
   if (!(error instanceof RedisMissing)) throw error
   console.error(error.message)
