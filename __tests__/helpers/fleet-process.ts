@@ -16,7 +16,6 @@ import { createGate, type Gate } from './gate.js'
 
 /** What a process is told at its start. */
 export interface FleetProcessOptions {
-  readonly port: number
   readonly sessionsUrl: string
   readonly grantsUrl: string
   readonly tokenEndpoint: string
@@ -65,7 +64,7 @@ export interface FleetEvent {
 
 /** What a process tells its parent. */
 export type News =
-  | { readonly ready: { readonly url: string; readonly port: number } }
+  | { readonly ready: string }
   | { readonly done: number }
   | { readonly reached: HoldPoint }
   | { readonly asked: 'token' }
@@ -210,7 +209,7 @@ app.use(((error, _request, response, _next) => {
 const server = createServer(app)
 // Clients take this as a hint not to keep connections, which would hold up the end of the process.
 server.keepAliveTimeout = 1_000
-server.listen(options.port, '127.0.0.1')
+server.listen(0, '127.0.0.1')
 await once(server, 'listening')
 
 // Nothing ends the process but that there is nothing left to do.
@@ -225,4 +224,4 @@ process.on('SIGTERM', () => {
 })
 
 const { port } = server.address() as { port: number }
-tell({ ready: { url: `http://127.0.0.1:${port}`, port } })
+tell({ ready: `http://127.0.0.1:${port}` })

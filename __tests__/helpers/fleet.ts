@@ -39,6 +39,7 @@ export interface ProcessHold {
 
 /** A process that serves the app. Paths: `/token`, `/login`, `/logout`, `/session`, `/write?key=…&value=…`. */
 export interface FleetProcess {
+  /** Where it listens; somewhere else after a restart. */
   readonly url: string
   readonly pid: number
   /** Whether it has ended. */
@@ -49,7 +50,7 @@ export interface FleetProcess {
   terminate(): Promise<number | null>
   pause(): void
   resume(): void
-  /** Starts it again, at the same address. Ends it first if it runs. */
+  /** Starts it again. Ends it first if it runs. */
   restart(): Promise<void>
   /** What `onEvent` was told since the process started. */
   events(): Promise<readonly FleetEvent[]>
@@ -84,7 +85,6 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const { clientId, clientSecret } = options.server.clients.client_secret_basic
   const sessionsUrl = (options.sessions ?? options.redis).url
   const settings = {
-    port: 0,
     sessionsUrl,
     grantsUrl: options.redis.url,
     tokenEndpoint: options.server.tokenEndpoint,
@@ -135,13 +135,14 @@ function visitor(cookie: string, sessions: Redis): Visitor {
 
 async function startProcess(settings: FleetProcessOptions): Promise<FleetProcess> {
   let run = await launch(settings)
-  const { url, port } = run
   const kill = async () => {
     run.child.kill('SIGKILL')
     await gone(run.child)
   }
   return {
-    url,
+    get url() {
+      return run.url
+    },
     get pid() {
       return run.child.pid!
     },
@@ -158,7 +159,7 @@ async function startProcess(settings: FleetProcessOptions): Promise<FleetProcess
     resume: () => void run.child.kill('SIGCONT'),
     async restart() {
       await kill()
-      run = await launch({ ...settings, port })
+      run = await launch(settings)
     },
     async events() {
       await run.order({ say: 'hello' })
@@ -193,7 +194,6 @@ type Task = Order extends infer O ? (O extends Order ? Omit<O, 'id'> : never) : 
 interface Run {
   readonly child: ChildProcess
   readonly url: string
-  readonly port: number
   readonly events: readonly FleetEvent[]
   readonly steps: readonly GrantStoreStep[]
   readonly asked: number
@@ -245,12 +245,11 @@ async function launch(settings: FleetProcessOptions): Promise<Run> {
     const { exitCode } = child
     if (exitCode) process.stderr.write(`a process of the fleet ended with ${exitCode}\n${said()}\n`)
   })
-  const [{ url, port }] = all('ready') as [{ url: string; port: number }]
+  const [url] = all('ready') as [string]
 
   return {
     child,
     url,
-    port,
     get events() {
       return all('event') as FleetEvent[]
     },

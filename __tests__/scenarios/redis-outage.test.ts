@@ -1,9 +1,16 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { BrowserAnswer } from '../helpers/browser.js'
 import { type Fleet, type FleetProcess, startFleet, type Visitor } from '../helpers/fleet.js'
+import {
+  type Expired,
+  eventually,
+  expectNewest,
+  expiredSession,
+  timesPresented,
+  tokenOf,
+} from '../helpers/fleet-expectations.js'
 import type { Gate } from '../helpers/gate.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
 
@@ -48,7 +55,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
 
     beforeAll(async () => {
       valid = await fleet.login('valid')
-      expired = await expiredSession()
+      expired = await expiredSession(fleet)
       answeredMeanwhile = await refreshUnderWay()
       answeredLater = await refreshUnderWay()
       await grants.kill()
@@ -78,8 +85,8 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
           await expectLeaseAnswered()
           answeredLater.answer.release()
           expect(await waiting).toBe(await tokenOf(answeredLater.request))
-          expect(timesPresented(answeredLater.used)).toBe(1)
-          await expectNewest(answeredLater.visitor)
+          expect(timesPresented(server, answeredLater.used)).toBe(1)
+          await expectNewest(server, answeredLater.visitor)
         },
         TEST_MS,
       )
@@ -95,7 +102,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
 
     beforeAll(async () => {
       valid = await fleet.login('valid')
-      expired = await expiredSession()
+      expired = await expiredSession(fleet)
       answeredMeanwhile = await refreshUnderWay()
       grants.pause()
     })
@@ -134,7 +141,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     afterAll(() => client.disconnect())
 
     it('S47 between two refreshes: the next one goes on from the session', async () => {
-      const { visitor } = await expiredSession()
+      const { visitor } = await expiredSession(fleet)
       const first = await tokenOf(visitor.at(one).get('/token'))
       const { grantId, refreshToken } = (await visitor.storedTokens())!
       await forget(client, grantId)
@@ -142,8 +149,8 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
       const next = await tokenOf(visitor.at(two).get(`/token?rejected=${first}`))
       expect(next).not.toBe(first)
       expect(await tokenOf(visitor.at(one).get(`/token?rejected=${first}`))).toBe(next)
-      expect(timesPresented(refreshToken!)).toBe(1)
-      await expectNewest(visitor)
+      expect(timesPresented(server, refreshToken!)).toBe(1)
+      await expectNewest(server, visitor)
     })
 
     it(
@@ -157,19 +164,13 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
         await eventually(async () => expect(await client.hget(keyOf(grantId), 'waiting')).toBe('1'))
         answer.release()
         expect(await waiting).toBe(await tokenOf(request))
-        expect(timesPresented(used)).toBe(1)
-        await expectNewest(visitor)
+        expect(timesPresented(server, used)).toBe(1)
+        await expectNewest(server, visitor)
       },
       TEST_MS,
     )
   })
 })
-
-interface Expired {
-  readonly visitor: Visitor
-  /** The refresh token that is to be used. */
-  readonly used: string
-}
 
 interface UnderWay extends Expired {
   readonly request: Promise<BrowserAnswer>
@@ -177,15 +178,9 @@ interface UnderWay extends Expired {
   readonly answer: Gate
 }
 
-/** A session whose access token has expired. */
-async function expiredSession(): Promise<Expired> {
-  const visitor = await fleet.login('expired', { expired: true })
-  return { visitor, used: (await visitor.storedTokens())!.refreshToken! }
-}
-
 /** A refresh of the first process whose answer the authorization server holds back. */
 async function refreshUnderWay(): Promise<UnderWay> {
-  const { visitor, used } = await expiredSession()
+  const { visitor, used } = await expiredSession(fleet)
   const answer = server.holdAnswer(({ refreshToken }) => refreshToken === used)
   const request = visitor.at(one).get('/token')
   await answer.reached
@@ -205,7 +200,7 @@ async function expectRefusedByAll({ visitor, used }: Expired): Promise<void> {
   const answers = await Promise.all([one, two].map((process) => visitor.at(process).get('/token')))
   expect(answers).toMatchObject([unavailable, unavailable])
   expect(Date.now() - askedAt).toBeLessThan(BOUND_MS)
-  expect(timesPresented(used)).toBe(0)
+  expect(timesPresented(server, used)).toBe(0)
   expect(await visitor.stored()).toEqual(stored)
 }
 
@@ -214,53 +209,25 @@ async function expectKept({ visitor, used, request, answer }: UnderWay): Promise
   answer.release()
   const token = await tokenOf(request)
   await failed
-  await expectNewest(visitor)
+  await expectNewest(server, visitor)
   expect(await tokenOf(visitor.at(two).get('/token'))).toBe(token)
-  expect(timesPresented(used)).toBe(1)
+  expect(timesPresented(server, used)).toBe(1)
 }
 
 async function expectRefreshedOnce({ visitor, used }: Expired): Promise<void> {
   const answers = [one, two, one, two].map((process) => visitor.at(process).get('/token'))
   const tokens = await Promise.all(answers.map(tokenOf))
   expect(new Set(tokens).size).toBe(1)
-  expect(timesPresented(used)).toBe(1)
-  await expectNewest(visitor)
+  expect(timesPresented(server, used)).toBe(1)
+  await expectNewest(server, visitor)
 }
 
 /** Both processes have asked the Redis that was restarted, and have been answered: another grant is leased. */
 async function expectLeaseAnswered(): Promise<void> {
-  const { visitor } = await expiredSession()
+  const { visitor } = await expiredSession(fleet)
   await tokenOf(visitor.at(two).get('/token'))
-}
-
-function timesPresented(refreshToken: string): number {
-  return server.tokenRequests.filter((request) => request.refreshToken === refreshToken).length
-}
-
-async function tokenOf(request: BrowserAnswer | Promise<BrowserAnswer>): Promise<string> {
-  const { status, json } = await request
-  expect([status, json.code]).toEqual([200, undefined])
-  return json.token
-}
-
-/** The stored session has the refresh token that the authorization server accepts. */
-async function expectNewest(visitor: Visitor): Promise<void> {
-  expect(await server.isActive((await visitor.storedTokens())?.refreshToken ?? 'none')).toBe(true)
 }
 
 function keyOf(grantId: string): string {
   return `session-tokens:${grantId}`
-}
-
-/** Tries again until it is so. */
-async function eventually(isSo: () => Promise<void>): Promise<void> {
-  const until = Date.now() + 5_000
-  for (;;) {
-    try {
-      return await isSo()
-    } catch (error) {
-      if (Date.now() > until) throw error
-      await delay(20)
-    }
-  }
 }

@@ -1,10 +1,16 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { LEASE_MS } from '../../lib/grants/lease.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { BrowserAnswer } from '../helpers/browser.js'
-import { type Fleet, type FleetProcess, startFleet, type Visitor } from '../helpers/fleet.js'
+import { type Fleet, type FleetProcess, startFleet } from '../helpers/fleet.js'
+import {
+  eventually,
+  expectNewest,
+  expiredSession,
+  timesPresented,
+  tokenOf,
+} from '../helpers/fleet-expectations.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
 
 const START_MS = 60_000
@@ -34,7 +40,7 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
     const waited = together({
       async 'S16 the authorization server takes longer than the lease: 1 refresh'() {
         const [refresher, other] = fleet.processes as [FleetProcess, FleetProcess]
-        const { visitor, used } = await expiredSession()
+        const { visitor, used } = await expiredSession(fleet)
         const answer = server.holdAnswer(presenting(used))
         const first = visitor.at(refresher).get('/token')
         await answer.reached
@@ -43,38 +49,38 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
         await untilLeaseHasRunOut()
         answer.release()
         expect(await tokenOf(second)).toBe(await tokenOf(first))
-        expect(timesPresented(used)).toBe(1)
-        await expectNewest(visitor)
+        expect(timesPresented(server, used)).toBe(1)
+        await expectNewest(server, visitor)
       },
 
       async 'S17 killed before the authorization server was asked: another process refreshes'() {
         const [, other, victim] = fleet.processes as [FleetProcess, FleetProcess, FleetProcess]
-        const { visitor, used } = await expiredSession()
+        const { visitor, used } = await expiredSession(fleet)
         const leased = await victim.hold('leased')
         const lost = expectNoAnswer(visitor.at(victim).get('/token'))
         await leased.reached
         await tokenAfterKill(victim, visitor.at(other).get('/token'))
         await lost
-        expect(timesPresented(used)).toBe(1)
-        await expectNewest(visitor)
+        expect(timesPresented(server, used)).toBe(1)
+        await expectNewest(server, visitor)
       },
 
       async 'S17 killed before the authorization server has used the refresh token: another process refreshes'() {
         const [, other, , victim] = fleet.processes as FleetProcess[]
-        const { visitor, used } = await expiredSession()
+        const { visitor, used } = await expiredSession(fleet)
         const request = server.hold(firstOf(presenting(used)))
         const lost = expectNoAnswer(visitor.at(victim!).get('/token'))
         await request.reached
         await tokenAfterKill(victim!, visitor.at(other!).get('/token'))
         await lost
         // The first one is still waiting there.
-        expect(timesPresented(used)).toBe(2)
-        await expectNewest(visitor)
+        expect(timesPresented(server, used)).toBe(2)
+        await expectNewest(server, visitor)
       },
 
       async 'S17 killed with the only answer: the others are told that the user must log in, and do not ask again'() {
         const [, other, , , victim] = fleet.processes as FleetProcess[]
-        const { visitor, used } = await expiredSession()
+        const { visitor, used } = await expiredSession(fleet)
         const commit = await victim!.hold('commit')
         const lost = expectNoAnswer(visitor.at(victim!).get('/token'))
         await commit.reached
@@ -86,13 +92,13 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
         await lost
         expect(await visitor.at(other!).get('/token')).toMatchObject(dead)
         expect(await visitor.at(fleet.processes[0]!).get('/token')).toMatchObject(dead)
-        expect(timesPresented(used)).toBe(2)
+        expect(timesPresented(server, used)).toBe(2)
         await fleet.login('alice', { at: other! }).then((again) => tokenOf(again.at(other!).get('/token')))
       },
 
       async 'S17 killed between the grant store and the session store: the others have the result at once'() {
         const [idle, other, , , , victim] = fleet.processes as FleetProcess[]
-        const { visitor, used } = await expiredSession()
+        const { visitor, used } = await expiredSession(fleet)
         const answer = server.holdAnswer(presenting(used))
         const committed = await victim!.hold('committed')
         const lost = expectNoAnswer(visitor.at(victim!).get('/token'))
@@ -104,9 +110,9 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
         await lost
         expect(await tokenOf(visitor.at(idle!).get('/token'))).toBe(token)
         expect(await tokenOf(visitor.at(other!).get('/token'))).toBe(token)
-        expect(timesPresented(used)).toBe(1)
+        expect(timesPresented(server, used)).toBe(1)
         // Whoever is asked next heals the session.
-        await eventually(() => expectNewest(visitor))
+        await eventually(() => expectNewest(server, visitor))
       },
     })
     for (const name of Object.keys(waited.tests)) it(name, () => waited.outcome(name), TEST_MS)
@@ -116,7 +122,7 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
     'S30 all processes restart: the tokens are the newest, even where the grant store has forgotten them',
     async () => {
       const [one, two] = fleet.processes as [FleetProcess, FleetProcess]
-      const sessions = [await expiredSession(), await expiredSession()] as const
+      const sessions = [await expiredSession(fleet), await expiredSession(fleet)] as const
       const tokens = await Promise.all(sessions.map(({ visitor }) => tokenOf(visitor.at(one).get('/token'))))
       await forget((await sessions[1].visitor.storedTokens())!.grantId)
       await Promise.all(fleet.processes.map((process) => process.kill()))
@@ -125,13 +131,13 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
       for (const [index, { visitor, used }] of sessions.entries()) {
         expect(await tokenOf(visitor.at(one).get('/token'))).toBe(tokens[index])
         expect(await tokenOf(visitor.at(two).get('/token'))).toBe(tokens[index])
-        expect(timesPresented(used)).toBe(1)
+        expect(timesPresented(server, used)).toBe(1)
         const next = (await visitor.storedTokens())!.refreshToken!
         const fresh = await tokenOf(visitor.at(two).get(`/token?rejected=${tokens[index]}`))
         expect(fresh).not.toBe(tokens[index])
         expect(await tokenOf(visitor.at(one).get(`/token?rejected=${tokens[index]}`))).toBe(fresh)
-        expect(timesPresented(next)).toBe(1)
-        await expectNewest(visitor)
+        expect(timesPresented(server, next)).toBe(1)
+        await expectNewest(server, visitor)
       }
     },
     TEST_MS,
@@ -142,7 +148,7 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
       'S51 who waits is answered, in this process and in another, and the process ends by itself',
       async () => {
         const [ending, other] = fleet.processes as [FleetProcess, FleetProcess]
-        const { visitor, used } = await expiredSession(other)
+        const { visitor, used } = await expiredSession(fleet, other)
         const answer = server.holdAnswer(presenting(used))
         const here = visitor.at(ending).get('/token')
         await answer.reached
@@ -153,8 +159,8 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
         answer.release()
         expect(await tokenOf(here)).toBe(await tokenOf(there))
         expect(await exit).toBe(0)
-        expect(timesPresented(used)).toBe(1)
-        await expectNewest(visitor)
+        expect(timesPresented(server, used)).toBe(1)
+        await expectNewest(server, visitor)
       },
       TEST_MS,
     )
@@ -163,7 +169,7 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
       'S51 nobody waits any more: the result is kept before the process ends',
       async () => {
         const [, ending] = fleet.processes as [FleetProcess, FleetProcess]
-        const { visitor, used } = await expiredSession(ending)
+        const { visitor, used } = await expiredSession(fleet, ending)
         const answer = server.holdAnswer(presenting(used))
         const client = new AbortController()
         const lost = expectNoAnswer(visitor.at(ending).get('/token', { signal: client.signal }))
@@ -175,8 +181,8 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
         expect(ending.exited).toBe(false)
         answer.release()
         expect(await exit).toBe(0)
-        expect(timesPresented(used)).toBe(1)
-        await expectNewest(visitor)
+        expect(timesPresented(server, used)).toBe(1)
+        await expectNewest(server, visitor)
       },
       TEST_MS,
     )
@@ -196,12 +202,6 @@ function together(tests: Record<string, () => Promise<void>>) {
   return { tests, outcome: (name: string) => outcomes.get(name) }
 }
 
-/** A session whose access token has expired, and the refresh token that is to be used. */
-async function expiredSession(at = fleet.processes[0]!): Promise<{ visitor: Visitor; used: string }> {
-  const visitor = await fleet.login('alice', { at, expired: true })
-  return { visitor, used: (await visitor.storedTokens())!.refreshToken! }
-}
-
 type TokenRequestMatcher = NonNullable<Parameters<AuthorizationServer['hold']>[0]>
 
 function presenting(refreshToken: string): TokenRequestMatcher {
@@ -217,10 +217,6 @@ function firstOf(matches: TokenRequestMatcher): TokenRequestMatcher {
   }
 }
 
-function timesPresented(refreshToken: string): number {
-  return server.tokenRequests.filter(presenting(refreshToken)).length
-}
-
 /** Kills the process that holds the lease. Resolves with the token that another process gives out within bounded time. */
 async function tokenAfterKill(victim: FleetProcess, waiting: Promise<BrowserAnswer>): Promise<string> {
   const killedAt = Date.now()
@@ -232,17 +228,6 @@ async function tokenAfterKill(victim: FleetProcess, waiting: Promise<BrowserAnsw
 
 async function expectNoAnswer(request: Promise<unknown>): Promise<void> {
   await expect(request).rejects.toThrow()
-}
-
-async function tokenOf(request: BrowserAnswer | Promise<BrowserAnswer>): Promise<string> {
-  const { status, json } = await request
-  expect([status, json.code]).toEqual([200, undefined])
-  return json.token
-}
-
-/** The stored session has the refresh token that the authorization server accepts. */
-async function expectNewest(visitor: Visitor): Promise<void> {
-  expect(await server.isActive((await visitor.storedTokens())?.refreshToken ?? 'none')).toBe(true)
 }
 
 /** Resolves when a lease that begins now and is not renewed has run out, by the clock of Redis. */
@@ -265,17 +250,4 @@ async function withRedis(work: (client: Redis) => Promise<void>): Promise<void> 
 
 async function untilNobodyListens(process: FleetProcess): Promise<void> {
   await eventually(() => expect(fetch(process.url)).rejects.toThrow())
-}
-
-/** Tries again until it is so. */
-async function eventually(isSo: () => Promise<void>, withinMs = 5_000): Promise<void> {
-  const until = Date.now() + withinMs
-  for (;;) {
-    try {
-      return await isSo()
-    } catch (error) {
-      if (Date.now() > until) throw error
-      await delay(20)
-    }
-  }
 }

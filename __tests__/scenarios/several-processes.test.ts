@@ -1,8 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
-import type { BrowserAnswer } from '../helpers/browser.js'
 import { type Fleet, type FleetProcess, startFleet, type Visitor } from '../helpers/fleet.js'
+import { eventually, expectNewest, tokenOf } from '../helpers/fleet-expectations.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
 
 const REQUESTS = 200
@@ -58,7 +57,7 @@ describeWithRedisServer('several processes on one Redis', () => {
       await slow.release()
       expect((await write).status).toBe(200)
       expect(await visitor.stored()).toMatchObject({ views: '1' })
-      await expectNewest(visitor)
+      await expectNewest(server, visitor)
       await expectServedEverywhere(visitor, token)
     })
 
@@ -72,7 +71,7 @@ describeWithRedisServer('several processes on one Redis', () => {
       answer.release()
       const token = await tokenOf(request)
       expect(await visitor.stored()).toMatchObject({ views: '1' })
-      await expectNewest(visitor)
+      await expectNewest(server, visitor)
       await expectServedEverywhere(visitor, token)
     })
 
@@ -89,8 +88,29 @@ describeWithRedisServer('several processes on one Redis', () => {
       await expectServedEverywhere(visitor, token)
       await eventually(async () => {
         expect(await visitor.stored()).toMatchObject({ views: '1' })
-        await expectNewest(visitor)
+        await expectNewest(server, visitor)
       })
+    })
+
+    it('S21 the slow request is stored while the refresh is just about to write what it has read', async () => {
+      const [refresher, writer] = twoProcesses()
+      let views: unknown
+      // What crosses is mended unless a process is held up for long, as a busy machine may, but not each time.
+      for (let round = 1; round <= 3 && views !== '1'; round++) {
+        const visitor = await fleet.login('alice', { expired: true })
+        const set = await refresher.hold('session set')
+        const refresh = visitor.at(refresher).get('/token')
+        await set.reached
+        const write = visitor.at(writer).post('/write?key=views&value=1')
+        await eventually(async () => expect(await visitor.stored()).toMatchObject({ views: '1' }))
+        await set.release()
+        const token = await tokenOf(refresh)
+        expect((await write).status).toBe(200)
+        await expectNewest(server, visitor)
+        await expectServedEverywhere(visitor, token)
+        views = (await visitor.stored())?.views
+      }
+      expect(views).toBe('1')
     })
   })
 
@@ -105,7 +125,7 @@ describeWithRedisServer('several processes on one Redis', () => {
     answer.release()
     await tokenOf(slow)
     expect(await visitor.stored()).toMatchObject({ cart: 'pear' })
-    await expectNewest(visitor)
+    await expectNewest(server, visitor)
   })
 
   describe('S26 clients disconnect during the refresh', () => {
@@ -135,7 +155,7 @@ describeWithRedisServer('several processes on one Redis', () => {
       if (!everywhere) await Promise.all(others.map(tokenOf))
       await refreshed
       expect(server.refreshes() - refreshes).toBe(1)
-      await expectNewest(visitor)
+      await expectNewest(server, visitor)
       const [token] = (await visitor.storedTokens())!.accessTokens
       await expectServedEverywhere(visitor, token!.token)
       expect(server.refreshes() - refreshes).toBe(1)
@@ -150,12 +170,6 @@ function now(): number {
 
 function twoProcesses(): [FleetProcess, FleetProcess] {
   return [fleet.processes[0]!, fleet.processes[1]!]
-}
-
-async function tokenOf(request: BrowserAnswer | Promise<BrowserAnswer>): Promise<string> {
-  const { status, json } = await request
-  expect([status, json.code]).toEqual([200, undefined])
-  return json.token
 }
 
 /**
@@ -180,7 +194,7 @@ async function delaysOfOneRefresh(processes: readonly FleetProcess[]): Promise<n
   const tokens = await Promise.all(requests.map(tokenOf))
   expect(new Set(tokens).size).toBe(1)
   expect(server.refreshes() - refreshes).toBe(1)
-  await expectNewest(visitor)
+  await expectNewest(server, visitor)
   return delaysAfterCommit(processes, startedAt)
 }
 
@@ -195,27 +209,9 @@ async function delaysAfterCommit(processes: readonly FleetProcess[], since: numb
     .map(({ to }) => to - commit!.from)
 }
 
-/** The stored session has the refresh token that the authorization server accepts. */
-async function expectNewest(visitor: Visitor): Promise<void> {
-  expect(await server.isActive((await visitor.storedTokens())?.refreshToken ?? 'none')).toBe(true)
-}
-
 async function expectServedEverywhere(visitor: Visitor, token: string): Promise<void> {
   const refreshes = server.refreshes()
   const answers = fleet.processes.map((process) => visitor.at(process).get('/token'))
   expect(new Set(await Promise.all(answers.map(tokenOf)))).toEqual(new Set([token]))
   expect(server.refreshes()).toBe(refreshes)
-}
-
-/** Tries again until it is so. */
-async function eventually(isSo: () => Promise<void>): Promise<void> {
-  const until = Date.now() + 5_000
-  for (;;) {
-    try {
-      return await isSo()
-    } catch (error) {
-      if (Date.now() > until) throw error
-      await delay(20)
-    }
-  }
 }
