@@ -2,13 +2,10 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
-import { redact } from '../lib/errors.js'
 import { ConfigurationError, TokenError, type TokenErrorCode } from '../lib/index.js'
 import { nodesOf, type SyntaxNode, syntaxOf } from './package/syntax.js'
 
 const SECRET = 'a secret + token/='
-const QUOTED = 'a "quoted" \\ token/ä'
-const RECORD = JSON.stringify({ refreshToken: QUOTED, expiresAt: 1 })
 
 describe('new TokenError(code, message, details)', () => {
   it.each<[TokenErrorCode, number, boolean]>([
@@ -142,45 +139,6 @@ describe('new ConfigurationError(message)', () => {
     const error = new ConfigurationError('wrong')
     expect(error).toBeInstanceOf(TokenError)
     expect(error).toMatchObject({ name: 'ConfigurationError', code: 'ERR_CONFIGURATION', status: 500 })
-  })
-})
-
-describe('redact(text, secrets)', () => {
-  it.each<[string, string, string]>([
-    ['as it is', `x ${SECRET} y ${SECRET}`, 'x [redacted] y [redacted]'],
-    ['as a URL component', `x=${encodeURIComponent(SECRET)}`, 'x=[redacted]'],
-    ['as a form', `${new URLSearchParams({ x: SECRET })}`, 'x=[redacted]'],
-    ['with + for a space', `x ${SECRET.replaceAll(' ', '+')} y`, 'x [redacted] y'],
-    ['in lower-case percent-encoding', 'x=a%20secret%20%2b%20token%2f%3d', 'x=[redacted]'],
-    ['as a form in lower-case percent-encoding', 'x=a+secret+%2b+token%2f%3d&y', 'x=[redacted]&y'],
-    ['not at all', 'x', 'x'],
-  ])('a secret that is there %s', (_, text, redacted) => {
-    expect(redact(text, [SECRET])).toBe(redacted)
-  })
-
-  it.each<[string, string, string]>([
-    ['as it is', `x ${QUOTED} y`, 'x [redacted] y'],
-    ['in a JSON record', `no room for ${RECORD}`, 'no room for {"refreshToken":"[redacted]","expiresAt":1}'],
-    [
-      'in a JSON record within JSON',
-      JSON.stringify({ record: RECORD }),
-      JSON.stringify({ record: '{"refreshToken":"[redacted]","expiresAt":1}' }),
-    ],
-  ])('a secret with quotes that is there %s', (_, text, redacted) => {
-    expect(redact(text, [QUOTED])).toBe(redacted)
-  })
-
-  it('a secret that is part of a form of another leaves nothing of the other', () => {
-    expect(redact('x=a%2Bb%2Bc', ['%2Bb', 'a+b+c'])).toBe('x=[redacted]')
-    expect(redact('x=a%2Bb%2Bc', ['a%2Bb', 'a+b+c'])).toBe('x=[redacted]')
-  })
-
-  it('an empty secret is none, and one that is no text to a URL does no harm', () => {
-    expect(redact('text', ['', '\ud800'])).toBe('text')
-  })
-
-  it('a secret with signs that mean something in a pattern', () => {
-    expect(redact('x $& (a+b)* y', ['$& (a+b)*'])).toBe('x [redacted] y')
   })
 })
 

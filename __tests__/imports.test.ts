@@ -35,6 +35,7 @@ const topLevel: Record<string, string> = {
   'deadline.ts': 'foundations',
   'errors.ts': 'foundations',
   'events.ts': 'foundations',
+  'redact.ts': 'foundations',
   'spelling.ts': 'foundations',
   'token-set.ts': 'foundations',
   'token-source.ts': 'foundations',

@@ -1,3 +1,5 @@
+import { redact } from './redact.js'
+
 /** Every kind of {@link TokenError}. The codes are stable; branch on them rather than on messages. */
 export type TokenErrorCode =
   | 'ERR_CONFIGURATION'
@@ -114,33 +116,4 @@ function bareError(error: unknown, secrets: readonly string[], withMessage: bool
   bare.stack = `${bare.name}: ${bare.message}`
   if (typeof source.code === 'string') Object.assign(bare, { code: redact(source.code, secrets) })
   return bare
-}
-
-/**
- * Replaces every occurrence of a secret, in each form that {@link echoesOf} knows, by `[redacted]`. For texts from
- * outside, before they go into a message: our own words hold no secret, and may hold the letters of a short one.
- */
-export function redact(text: string, secrets: readonly string[]): string {
-  const forms = new Set(secrets.filter((secret) => secret !== '').flatMap(echoesOf))
-  // The longest first: a secret, or a form of one, may be part of another one.
-  return [...forms]
-    .sort((a, b) => b.length - a.length)
-    .reduce((clean, form) => clean.replaceAll(form, '[redacted]'), text)
-}
-
-/** How a secret that is quoted may be written: as it is, URL-encoded, half decoded, or in JSON (within JSON). */
-function echoesOf(secret: string): string[] {
-  const component = encodeURIComponent(secret.toWellFormed())
-  const field = new URLSearchParams([['', secret]]).toString().slice(1)
-  const json = inJson(secret)
-  const encoded = [component, field].flatMap((form) => [form, lowerCaseOctets(form)])
-  return [secret, secret.replaceAll(' ', '+'), json, inJson(json), ...encoded]
-}
-
-function inJson(text: string): string {
-  return JSON.stringify(text).slice(1, -1)
-}
-
-function lowerCaseOctets(encoded: string): string {
-  return encoded.replace(/%../g, (octet) => octet.toLowerCase())
 }

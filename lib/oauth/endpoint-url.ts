@@ -1,4 +1,5 @@
-import { ConfigurationError, redact } from '../errors.js'
+import { ConfigurationError } from '../errors.js'
+import { redact } from '../redact.js'
 import { shownText } from './foreign-text.js'
 
 const EXAMPLES: Readonly<Record<string, string>> = {

@@ -1,4 +1,4 @@
-import { redact } from '../errors.js'
+import { redact } from '../redact.js'
 
 /** A text of the server's as messages may show it: without secrets, printable, bounded. */
 export function shownText(text: string, secrets: readonly string[], maxLength: number): string {

@@ -1,5 +1,6 @@
 import { decodeJwt } from 'jose'
-import { redact, TokenError } from '../errors.js'
+import { TokenError } from '../errors.js'
+import { redact } from '../redact.js'
 import type { TokenAnswer } from '../token-set.js'
 
 /** A JSON object, nothing of it checked. */
