@@ -90,10 +90,11 @@ function startServer(...options: string[]) {
 }
 
 function notStarted(code?: number): RedisMissing {
-  if (code !== NOT_FOUND)
-    return new RedisMissing('redis-server did not start. Try it by hand, or name a Redis in REDIS_URL.')
-  const cure = 'Install Redis (apt install redis-server, brew install redis), or name one in REDIS_URL.'
-  return new RedisMissing(`There is no redis-server on PATH. ${cure}`)
+  return new RedisMissing(
+    code === NOT_FOUND
+      ? 'There is no redis-server on PATH. Install Redis (apt install redis-server, brew install redis), or name one in REDIS_URL.'
+      : 'redis-server did not start. Try it by hand, or name a Redis in REDIS_URL.',
+  )
 }
 
 function uptimeIn(info: string): number {

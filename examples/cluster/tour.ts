@@ -112,11 +112,13 @@ async function killRefresher({ demo, visitor, news }: ClusterTrip): Promise<Outc
   const visits = await calls
   const seconds = ((performance.now() - killedAt) / 1000).toFixed(1)
   assertAllOf(others, visits)
+  await team.complete()
   return [
     seen(news()),
     `${holder} had the lease, and died at the door of the token endpoint; its call died with it`,
     `${spread(visits)}, after ${seconds} s, when the lease had run out`,
     `1 refresh, by ${door.guests.at(-1)}, ${rotated(news)}`,
+    `${team.names().at(-1)} has taken its place`,
     'The refresh token had not been used. Had its answer died with the worker, the user would have to log in again.',
   ]
 }
@@ -124,8 +126,6 @@ async function killRefresher({ demo, visitor, news }: ClusterTrip): Promise<Outc
 /** The user goes on calling the API meanwhile. */
 async function restartInTurn({ demo, visitor, news }: ClusterTrip): Promise<Outcome> {
   const { team } = demo
-  // The one that was killed has been replaced.
-  await team.complete()
   const before = team.names()
   const visits: Visit[] = []
   let done = false

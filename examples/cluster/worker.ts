@@ -46,6 +46,7 @@ async function serve(options: WorkerOptions): Promise<void> {
   app.use(sign)
   app.use(site({ bff: backend.app, timeline: forwarded(options.timeline) }))
   const server = await listen(Number(new URL(options.bff.url).port))
+  if (server.url !== options.bff.url) throw new Error(`${options.bff.url} was taken meanwhile. Try again.`)
   server.use(app)
 
   process.once('message', async () => {
