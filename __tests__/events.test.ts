@@ -12,7 +12,9 @@ describe('emitterOf(listener)', () => {
     unhandled.length = 0
     process.on('unhandledRejection', onUnhandled)
   })
-  afterEach(() => process.off('unhandledRejection', onUnhandled))
+  afterEach(() => {
+    process.off('unhandledRejection', onUnhandled)
+  })
 
   it('tells the listener at once', () => {
     const told: TokenEvent[] = []

@@ -2,14 +2,19 @@ import { Agent } from 'node:http'
 import { afterEach, describe, expect, it } from '@jest/globals'
 import axios from 'axios'
 import { systemClock } from '../../lib/clock.js'
-import { ConfigurationError } from '../../lib/errors.js'
+import { ConfigurationError, TokenError, type TokenErrorCode } from '../../lib/errors.js'
 import {
   type AcquireParameters,
   type AuthorizationServer,
   type AuthorizationServerOptions,
   authorizationServer,
 } from '../../lib/oauth/authorization-server.js'
-import { clientSecretBasic, clientSecretPost, publicClient } from '../../lib/oauth/client-authentication.js'
+import {
+  type ClientAuthentication,
+  clientSecretBasic,
+  clientSecretPost,
+  publicClient,
+} from '../../lib/oauth/client-authentication.js'
 import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
 
 let wire: WireServer
@@ -249,6 +254,84 @@ describe('server.refresh(refreshToken, request)', () => {
       cause: { message: 'the vault is sealed' },
     })
     expect(wire.requests).toEqual([])
+  })
+
+  it.each<[string, () => unknown, RegExp]>([
+    ['nothing', () => undefined, /must answer with an object, e\.g\. \{ parameters/],
+    ['null', async () => null, /must answer with an object/],
+    ['text', () => 'secret-one', /must answer with an object/],
+    ['an array', () => [{ headers: {} }], /must answer with an object/],
+    [
+      'headers at the top',
+      () => ({ Authorization: 'secret-one' }),
+      /headers, parameters, secrets and nothing else/,
+    ],
+    [
+      'a header that is undefined',
+      () => ({ headers: { 'X-Key': undefined } }),
+      /X-Key is undefined\. Is the environ/,
+    ],
+    ['a header that is a number', () => ({ headers: { 'X-Key': 8712364 } }), /X-Key is a number\. Leave out/],
+    ['headers that are text', () => ({ headers: 'secret-one' }), /headers .* plain object .*'X-Api-Key'/],
+    ['headers of fetch', () => ({ headers: new Headers({ a: 'secret-one' }) }), /headers .* plain object/],
+    [
+      'a form of parameters',
+      () => ({ parameters: new URLSearchParams('a=secret-one') }),
+      /parameters .* plain object/,
+    ],
+    [
+      'a parameter that is null',
+      () => ({ parameters: { client_secret: null } }),
+      /client_secret is null\. Is the env/,
+    ],
+    ['secrets that are text', () => ({ secrets: 'secret-one' }), /secrets in an array of strings/],
+    ['secrets that are undefined', () => ({ secrets: [undefined] }), /secrets in an array of strings/],
+  ])('refuses a client authentication that answers with %s', async (_, answer, cure) => {
+    const oracle = await server({ clientAuthentication: answer as ClientAuthentication })
+    const error = await oracle.refresh('rt', { signal: signal() }).catch((error: unknown) => error)
+    expect(error).toBeInstanceOf(ConfigurationError)
+    expect((error as Error).message).toMatch(cure)
+    expect((error as Error).message).not.toMatch(/secret-one|8712364/)
+    expect(wire.requests).toEqual([])
+  })
+
+  it('takes a client authentication that adds nothing', async () => {
+    const oracle = await server({ clientAuthentication: () => ({}) })
+    await oracle.refresh('rt', { signal: signal() })
+    expect(wire.requests[0]?.body).toBe('grant_type=refresh_token&refresh_token=rt')
+  })
+
+  it.each<TokenErrorCode>(['ERR_REAUTHENTICATION_REQUIRED', 'ERR_NO_TOKENS', 'ERR_CLIENT_REJECTED'])(
+    'a client authentication that fails with a %s of its own says nothing about the user',
+    async (code) => {
+      const cause = new TokenError(code, 'The machine has no tokens.')
+      const oracle = await server({ clientAuthentication: () => Promise.reject(cause) })
+      await expect(oracle.refresh('rt', { signal: signal() })).rejects.toMatchObject({
+        code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+        cause,
+      })
+      expect(wire.requests).toEqual([])
+    },
+  )
+
+  it('a client authentication that finds itself wrongly configured says so', async () => {
+    const wrong = new ConfigurationError('The key is missing.')
+    const oracle = await server({ clientAuthentication: () => Promise.reject(wrong) })
+    await expect(oracle.refresh('rt', { signal: signal() })).rejects.toBe(wrong)
+  })
+
+  it('a client authentication that fails because the signal is aborted: the abort is told', async () => {
+    const controller = new AbortController()
+    const oracle = await server({
+      clientAuthentication: () => {
+        controller.abort()
+        throw new TypeError('aborted')
+      },
+    })
+    await expect(oracle.refresh('rt', { signal: controller.signal })).rejects.toMatchObject({
+      code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+      message: expect.stringContaining('its signal was aborted'),
+    })
   })
 
   it('stops waiting for the client authentication when the signal is aborted', async () => {

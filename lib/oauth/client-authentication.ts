@@ -40,7 +40,8 @@ export interface ClientCredentials {
  * })
  * ```
  *
- * When the function fails, nothing is sent, and the caller gets `ERR_TOKEN_ENDPOINT_UNAVAILABLE`.
+ * When the function fails, nothing is sent, and the caller gets `ERR_TOKEN_ENDPOINT_UNAVAILABLE`, whatever it failed with:
+ * nobody is logged out by it. A `ConfigurationError` is passed on.
  */
 export type ClientAuthentication = (
   request: ClientAuthenticationRequest,

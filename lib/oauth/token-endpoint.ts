@@ -1,16 +1,11 @@
-import { TokenError } from '../errors.js'
 import type { RefreshAnswer } from './authorization-server.js'
-import type {
-  ClientAuthentication,
-  ClientAuthenticationRequest,
-  ClientCredentials,
-} from './client-authentication.js'
+import type { ClientAuthentication, ClientAuthenticationRequest } from './client-authentication.js'
+import { clientCredentials } from './client-credentials.js'
 import { shownUrl } from './endpoint-url.js'
 import { type AnswerContext, errorOfAnswer, fieldsOfAnswer } from './error-answer.js'
 import { encodedForm, type FormParameters, orderedForm, secretsOfRequest } from './form.js'
 import type { HttpAnswer, SendHttp } from './http.js'
 import { tokenResponse } from './token-response.js'
-import { untilAborted } from './until-aborted.js'
 
 /** A form to be sent to an endpoint of the authorization server, with the client's authentication added. */
 export interface FormRequest {
@@ -48,9 +43,9 @@ async function sendForm(
   send: SendHttp,
   request: FormRequest,
 ): Promise<{ answer: HttpAnswer; context: AnswerContext }> {
-  const { parameters, own, client, signal } = request
+  const { parameters, own, client, clientAuthentication, signal } = request
   const { endpoint, now } = client
-  const credentials = await clientCredentials(request)
+  const credentials = await clientCredentials(clientAuthentication, client, request.secrets, signal)
   const form = orderedForm(parameters, own, credentials)
   const secrets = [...secretsOfRequest(form, credentials), ...request.secrets]
   const what = `${request.what} ${shownUrl(endpoint, secrets)}`
@@ -67,20 +62,4 @@ async function sendForm(
   const context = { what, secrets, now }
   if (answer.status < 200 || answer.status >= 300) throw errorOfAnswer(answer, context)
   return { answer, context }
-}
-
-async function clientCredentials({
-  client,
-  clientAuthentication,
-  secrets,
-  signal,
-}: FormRequest): Promise<ClientCredentials> {
-  const failed = 'The client authentication could not be made, so nothing was sent. The cause says why.'
-  try {
-    const made = Promise.resolve().then(() => clientAuthentication(client))
-    return await untilAborted(made, signal, 'The client authentication')
-  } catch (error) {
-    if (error instanceof TokenError) throw error
-    throw new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', failed, { cause: error, secrets })
-  }
 }
