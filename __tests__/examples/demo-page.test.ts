@@ -1,9 +1,8 @@
-import { accessSync, constants } from 'node:fs'
-import { delimiter, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import { type Demo, startDemo } from '../../examples/demo/demo.js'
 import { fingerprint, isRefresh } from '../../examples/demo/timeline.js'
+import { onPath } from '../helpers/child-process.js'
 
 const ARGUMENTS = [
   '--no-sandbox',
@@ -185,18 +184,4 @@ async function lookAround(): Promise<void> {
 
 function shows(text: string, secret: string): boolean {
   return [secret, encodeURIComponent(secret), btoa(secret)].some((form) => text.includes(form))
-}
-
-function onPath(...names: string[]): string | undefined {
-  const folders = (process.env.PATH ?? '').split(delimiter)
-  return names.flatMap((name) => folders.map((folder) => join(folder, name))).find(isExecutable)
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
 }
