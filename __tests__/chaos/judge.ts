@@ -7,6 +7,8 @@ export type Excuse =
   | 'the answer was lost with its connection'
   | 'the answer was lost with its process, which was killed'
   | 'outcome unknown: the holder was paused longer than its lease'
+  /** The login was dead by then, and nobody could be told. */
+  | 'it had been refused, and Redis was out of reach'
 
 /** A lease of 5 s that was renewed 1.7 s before its holder was paused lapses after this. */
 const LEASE_MAY_LAPSE_AFTER_MS = 3_200
@@ -23,11 +25,14 @@ export interface Repetition {
 }
 
 /** Every presentation of a refresh token after its first, with what excuses it least. */
-export function repetitionsOf(grant: Grant): Repetition[] {
+export function repetitionsOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []): Repetition[] {
   return grant.presentations.flatMap((later, index) => {
     const earlier = grant.presentations.slice(0, index).filter(({ serial }) => serial === later.serial)
     if (earlier.length === 0) return []
-    const judged = earlier.map((one) => ({ earlier: one, excuse: excuseOf(grant, one, later) }))
+    const judged = earlier.map((one) => ({
+      earlier: one,
+      excuse: excuseOf(grant, one, later) ?? excuseOfRefused(one, later, redisRestarts),
+    }))
     const worst = judged.find(({ excuse }) => !excuse) ?? judged.find(({ excuse }) => excuse !== NOT_USED)
     const { earlier: first, excuse } = worst ?? judged[0]!
     return [{ grant, earlier: first, later, ...(excuse && { excuse }) }]
@@ -48,6 +53,16 @@ function excuseOf(grant: Grant, earlier: Presentation, later: Presentation): Exc
     return 'outcome unknown: the holder was paused longer than its lease'
   }
   return undefined
+}
+
+function excuseOfRefused(
+  { verdict, at }: Presentation,
+  later: Presentation,
+  redisRestarts: readonly RedisRestart[],
+): Excuse | undefined {
+  if (verdict !== 'invalid_grant') return undefined
+  const meanwhile = redisRestarts.some(({ downAt, upAt = later.at }) => downAt <= later.at && upAt >= at)
+  return meanwhile ? 'it had been refused, and Redis was out of reach' : undefined
 }
 
 /** Whether the tokens that a presentation brought have been presented themselves. */

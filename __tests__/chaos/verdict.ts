@@ -1,6 +1,6 @@
 import type { AuthorizationServer } from '../helpers/authorization-server.js'
 import type { Chronicle } from './chronicle.js'
-import { type Excuse, lateIssuesOf, lossOf, repetitionsOf } from './judge.js'
+import { type Excuse, lateIssuesOf, lossOf, type Repetition, repetitionsOf } from './judge.js'
 import { type Grant, now, type RedisRestart } from './records.js'
 
 export interface Verdict {
@@ -22,7 +22,7 @@ export async function judge(
   const losses = new Tally<Excuse | 'unexplained'>()
   const late = new Tally<string>()
   for (const grant of grants) {
-    judgeRepetitions(grant, chronicle, repetitions)
+    judgeRepetitions(repetitionsOf(grant, redisRestarts), chronicle, repetitions)
     if (grant.lost) judgeLoss(grant, chronicle, losses)
     if (grant.logout) await judgeLogout(grant, server, redisRestarts, chronicle, late)
   }
@@ -35,8 +35,12 @@ class Tally<K> extends Map<K, number> {
   }
 }
 
-function judgeRepetitions(grant: Grant, chronicle: Chronicle, repetitions: Tally<Excuse>): void {
-  for (const { earlier, later, excuse } of repetitionsOf(grant)) {
+function judgeRepetitions(
+  found: readonly Repetition[],
+  chronicle: Chronicle,
+  repetitions: Tally<Excuse>,
+): void {
+  for (const { grant, earlier, later, excuse } of found) {
     if (excuse) {
       repetitions.add(excuse)
       continue

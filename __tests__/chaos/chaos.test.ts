@@ -1,0 +1,25 @@
+import { expect, it } from '@jest/globals'
+import { describeWithRedisServer } from '../helpers/redis.js'
+import { reportOf, violationsOf } from './report.js'
+import { type ChaosOptions, runChaos } from './run.js'
+
+const SHORT = { sessions: 24, parallel: 24, processes: 3, steps: [2, 4], pace: 2 } as const
+
+describeWithRedisServer('npm run chaos', () => {
+  it.each([
+    { seed: 'one', oneRedis: false },
+    { seed: 'two', oneRedis: true },
+  ])(
+    '$seed: nobody is logged out without a reason',
+    async (variant) => {
+      const options: ChaosOptions = { ...SHORT, ...variant }
+      const result = await runChaos(options)
+      if (result.chronicle.violations.length > 0) {
+        throw new Error(`${reportOf(options, result)}\n\n${violationsOf(result)}`)
+      }
+      // Otherwise nothing was tried.
+      expect(result.refreshes).toBeGreaterThan(20)
+    },
+    120_000,
+  )
+})

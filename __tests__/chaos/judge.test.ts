@@ -1,0 +1,158 @@
+import { describe, expect, it } from '@jest/globals'
+import { lateIssuesOf, lossOf, newestKnownSerial, repetitionsOf } from './judge.js'
+import type { Grant, Incarnation, Issue, Presentation } from './records.js'
+
+function process(details: Partial<Incarnation> = {}): Incarnation {
+  return { name: 'p0.1', slot: 0, pauses: [], events: [], ...details }
+}
+
+function stored(at: number) {
+  return { at, type: 'refreshed', grantId: 'g' }
+}
+
+/** A refresh token that came at a time, and was answered ten milliseconds later. */
+function presented(at: number, details: Partial<Presentation> = {}): Presentation {
+  const answered = { verdict: 'succeeded', judgedAt: at + 5, answeredAt: at + 10, status: 200 } as const
+  return { at, connectedAt: at - 1, serial: 1, by: process(), ...answered, ...details }
+}
+
+function refused(at: number, details: Partial<Presentation> = {}): Presentation {
+  return presented(at, { verdict: 'invalid_grant', status: 400, ...details })
+}
+
+function grant(presentations: Presentation[], details: Partial<Grant> = {}): Grant {
+  const issues: Issue[] = [{ serial: 1, refreshToken: 'r1', accessToken: 'a1', at: 0 }]
+  for (const answers of presentations.filter(({ verdict }) => verdict === 'succeeded')) {
+    const serial = issues.length + 1
+    issues.push({
+      serial,
+      refreshToken: `r${serial}`,
+      accessToken: `a${serial}`,
+      at: answers.judgedAt!,
+      answers,
+    })
+  }
+  return { session: 0, login: 1, libraryId: 'g', issues, presentations, revocations: [], ...details }
+}
+
+const KILLED = 'the answer was lost with its process, which was killed'
+const PAUSED = 'outcome unknown: the holder was paused longer than its lease'
+const LOST = 'the answer was lost with its connection'
+
+describe('repetitionsOf(grant)', () => {
+  const excuses = (presentations: Presentation[]) =>
+    repetitionsOf(grant(presentations)).map(({ excuse }) => excuse ?? 'none')
+
+  it('finds none where each refresh token came once', () => {
+    expect(excuses([presented(100), presented(200, { serial: 2 })])).toEqual([])
+  })
+
+  it.each<[string, Presentation, string]>([
+    ['was answered', presented(100), 'none'],
+    ['is under way', { at: 100, connectedAt: 99, serial: 1, by: process() }, 'none'],
+    [
+      'was answered with 503, unseen',
+      { ...presented(100), verdict: undefined!, status: 503 },
+      'it had not been used',
+    ],
+    ['lost its answer', presented(100, { lostAt: 150 }), LOST],
+    ['lost its answer later', presented(100, { lostAt: 5_000 }), 'none'],
+    ['is of a process that was killed', presented(100, { by: process({ killedAt: 120 }) }), KILLED],
+    ['is of a process that was killed later', presented(100, { by: process({ killedAt: 5_000 }) }), 'none'],
+    [
+      'is of a process that was killed when it had stored the answer',
+      presented(100, { by: process({ killedAt: 200, events: [stored(190)] }) }),
+      'none',
+    ],
+    [
+      'is of a process that was killed when no store had taken the answer',
+      presented(100, {
+        by: process({
+          killedAt: 200,
+          events: [
+            { at: 150, type: 'grant_store_failed', grantId: 'g' },
+            { at: 160, type: 'session_write_failed', grantId: 'g' },
+            stored(190),
+          ],
+        }),
+      }),
+      KILLED,
+    ],
+    [
+      'is of a process that was paused longer than its lease',
+      presented(100, { by: process({ pauses: [{ from: 105, to: 6_105 }] }) }),
+      PAUSED,
+    ],
+    [
+      'is of a process that was paused shortly',
+      presented(100, { by: process({ pauses: [{ from: 105, to: 1_105 }] }) }),
+      'none',
+    ],
+    [
+      'is of a process that was paused when it had stored the answer',
+      presented(100, { by: process({ pauses: [{ from: 105, to: 6_105 }], events: [stored(104)] }) }),
+      'none',
+    ],
+  ])('judges one that %s', (_, earlier, excuse) => {
+    expect(excuses([earlier, refused(4_000)])).toEqual([excuse])
+  })
+
+  it('has no excuse for a token whose successor was presented', () => {
+    const first = presented(100, { lostAt: 150 })
+    expect(excuses([first, presented(200, { serial: 2 }), refused(300)])).toEqual(['none'])
+  })
+
+  it('has no excuse for a process that goes on after a pause without asking again', () => {
+    const late = refused(9_000, { by: process({ pauses: [{ from: 1_000, to: 8_990 }] }) })
+    expect(excuses([presented(7_000), late])).toEqual(['none'])
+  })
+})
+
+describe('lossOf(grant)', () => {
+  it('names the reason', () => {
+    const { reason } = lossOf(grant([presented(100, { lostAt: 110 }), refused(4_000)]))
+    expect(reason).toBe(LOST)
+  })
+
+  it.each<[string, Presentation[]]>([
+    ['the authorization server had never refused it', [presented(100)]],
+    ['the authorization server refused a token that had not been used', [refused(100)]],
+    ['1/1 was used by p0.1 and presented again by p0.1', [presented(100), refused(200)]],
+  ])('has none when %s', (explanation, presentations) => {
+    expect(lossOf(grant(presentations))).toEqual({ grant: expect.anything(), explanation })
+  })
+})
+
+describe('lateIssuesOf(grant, redisRestarts)', () => {
+  const logout = { kind: 'clear', began: 50, ended: 60, failures: [] }
+  const excuses = (
+    answers: Presentation,
+    details: Partial<Grant> = {},
+    restarts: { downAt: number; upAt: number }[] = [],
+  ) => lateIssuesOf(grant([answers], { logout, ...details }), restarts).map(({ excuse }) => excuse ?? 'none')
+
+  it('takes only those that came after the logout', () => {
+    expect(excuses(presented(20))).toEqual([])
+    expect(excuses(presented(55))).toEqual(['none'])
+  })
+
+  it('excuses those that could not be revoked', () => {
+    expect(excuses(presented(55, { by: process({ killedAt: 70 }) }))).toEqual(['its process was killed'])
+    expect(excuses(presented(55, { lostAt: 70 }))).toEqual(['its answer was lost with its connection'])
+    const revocation = { at: 80, serial: 2, by: process(), processed: false }
+    expect(excuses(presented(55), { revocations: [revocation] })).toEqual(['the revocation failed'])
+    const forgotten = 'Redis was out of reach, or had forgotten the logout'
+    expect(excuses(presented(55), {}, [{ downAt: 55, upAt: 62 }])).toEqual([forgotten])
+    expect(excuses(presented(55), {}, [{ downAt: 10, upAt: 12 }])).toEqual(['none'])
+  })
+})
+
+describe('newestKnownSerial(grant)', () => {
+  it('counts what was stored', () => {
+    const first = presented(100, { by: process({ events: [stored(120)] }) })
+    const second = presented(200, { serial: 2, lostAt: 205 })
+    expect(newestKnownSerial(grant([]))).toBe(1)
+    expect(newestKnownSerial(grant([first]))).toBe(2)
+    expect(newestKnownSerial(grant([first, second]))).toBe(2)
+  })
+})
