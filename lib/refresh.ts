@@ -189,7 +189,8 @@ export class Refresh {
     // Without an answer the lease ends before long, and by then the session must have what others will look for there.
     const aliveAt = await within(COMMIT_PATIENCE_MS, committed, noAnswer).catch(() => undefined)
     if (!known.ended(grantId)) await writes.store(this.#session, tokens, aliveAt, this.#secrets)
-    await committed
+    // Without an answer to the commit nobody has said whether the grant has ended meanwhile.
+    if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(grantId)
     if (known.ended(grantId)) await this.#tooLate()
   }
 
@@ -252,7 +253,7 @@ export class Refresh {
 
   #take(found: TokenSet | undefined): void {
     const tokens = newest(this.#tokens, found)
-    if (tokens !== this.#tokens) this.#context.known.learn(tokens)
+    if (tokens !== this.#tokens) this.#context.known.learn(tokens, true)
     this.#secrets.push(...secretsOf(tokens))
     this.#tokens = tokens
   }

@@ -22,7 +22,7 @@ export interface SessionWritesContext {
 export interface Ending {
   /** What the grant store had of it. */
   readonly record?: GrantRecord
-  /** Another process has refreshed it without our knowing, and may be about to write the result to the session. */
+  /** It was refreshed without our knowing, or just now: another process may be about to write the result to the session. */
   readonly crossed: boolean
   /** The grant store could not be told. */
   readonly failure?: TokenError
@@ -71,7 +71,7 @@ export class SessionWrites {
     const replace = () => session.replace(copy, replaces)
     try {
       const written = await replace().catch(replace)
-      if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.#ask(grantId)
+      if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.ask(grantId)
       if (written && known.ended(grantId)) await this.takeOut(session, [grantId])
       return true
     } catch (error) {
@@ -95,19 +95,19 @@ export class SessionWrites {
     const held = copies.read(copy)
     if (!held || known.ended(held.grantId)) return false
     const before = Math.max(held.revision, known.get(held.grantId)?.revision ?? 0)
-    await this.#ask(held.grantId)
+    await this.ask(held.grantId)
     return known.ended(held.grantId) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
   }
 
-  /** Learns what the grant store knows of a grant, if it answers soon. */
-  async #ask(grantId: string): Promise<void> {
+  /** Learns what the grant store knows of a grant, if it answers soon. Never rejects. */
+  async ask(grantId: string): Promise<void> {
     const { clock, copies, grants, known } = this.#context
     if (clock.monotonic() < this.#silentUntil) return
     try {
       const state = await within(QUESTION_TIMEOUT_MS, grants.read(grantId), noAnswer)
       if (state.ended) known.end(grantId, state.ended)
       const tokens = copies.read(state.record?.tokens)
-      if (tokens) known.learn(tokens)
+      if (tokens) known.learn(tokens, true)
     } catch {
       // Whoever needs a refresh will be told.
       this.#silentUntil = clock.monotonic() + SILENCE_MS
@@ -122,10 +122,12 @@ export class SessionWrites {
     const { emit, grants, known } = this.#context
     const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
     const endedBefore = known.ended(grantId) !== undefined
+    const heardJustNow = known.heardWithin(CROSSING_MS, grantId)
     known.end(grantId, why)
     try {
       const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
-      const crossed = !endedBefore && (record?.revision ?? 0) > (tokens?.revision ?? 0)
+      const unheard = (record?.revision ?? 0) > (tokens?.revision ?? 0)
+      const crossed = !endedBefore && record !== undefined && (unheard || heardJustNow)
       return { ...(record && { record }), crossed }
     } catch (cause) {
       const failure = new TokenError(

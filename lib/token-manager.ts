@@ -267,8 +267,10 @@ export class TokenManager implements CopyKeeper {
     let over = false
     const ending = writes.end(grantId, 'logged_out', tokens).finally(() => (over = true))
     let told = false
+    let stored = tokens
     const ends = (copy: unknown): boolean => {
       told = over
+      stored = newest(stored, copies.read(copy))
       return this.#isNobodys(copy)
     }
     const cleared = await settled(session.clear(ends))
@@ -278,7 +280,7 @@ export class TokenManager implements CopyKeeper {
     const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [grantId])) : undefined
     const failed = cleared ?? clearedAgain
     return {
-      tokens: newest(tokens, copies.read(record?.tokens)),
+      tokens: newest(stored, copies.read(record?.tokens)),
       ...(failure && { failure }),
       ...(failed && {
         failure: sessionStoreFailed(failed.error, [...secretsOf(held), ...secretsOf(tokens)]),

@@ -5,6 +5,8 @@ import type { GrantEnd } from './grant-store.js'
 
 interface Known {
   readonly tokens: TokenSet
+  /** Whether another process has got the tokens. */
+  readonly elsewhere: boolean
   /** When this process learned of the tokens, on both clocks. */
   readonly learnedAt: { readonly now: number; readonly monotonic: number }
 }
@@ -31,14 +33,21 @@ export class KnownGrants {
     return this.#known.get(grantId)?.tokens
   }
 
-  /** Keeps a token set if it is newer than the one known. */
-  learn(tokens: TokenSet): void {
+  /** Keeps a token set if it is newer than the one known. `elsewhere` says that another process has got it. */
+  learn(tokens: TokenSet, elsewhere = false): void {
     const known = this.#known.get(tokens.grantId)
     if (this.#ended.has(tokens.grantId) || (known && known.tokens.revision >= tokens.revision)) return
     this.#known.set(tokens.grantId, {
       tokens,
+      elsewhere,
       learnedAt: { now: this.#clock.now(), monotonic: this.#clock.monotonic() },
     })
+  }
+
+  /** Whether the newest token set was heard of from another process less than so many milliseconds ago. */
+  heardWithin(ms: number, grantId: string): boolean {
+    const known = this.#known.get(grantId)
+    return known !== undefined && known.elsewhere && this.#clock.monotonic() - known.learnedAt.monotonic < ms
   }
 
   /**
