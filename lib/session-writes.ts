@@ -87,16 +87,19 @@ export class SessionWrites {
   }
 
   /**
-   * Whether another process has refreshed or ended the grant of a copy that was just stored, without this process
-   * knowing before: then what is stored must be looked at again. Never rejects.
+   * Whether another process has refreshed or ended the grant of a copy that was just stored, or may be about to store what
+   * it got: then what is stored must be looked at again. Never rejects.
    */
   async isOutdated(copy: unknown): Promise<boolean> {
     const { copies, known } = this.#context
     const held = copies.read(copy)
     if (!held || known.ended(held.grantId)) return false
+    const heardJustNow = known.heardWithin(CROSSING_MS, held.grantId)
     const before = Math.max(held.revision, known.get(held.grantId)?.revision ?? 0)
     await this.ask(held.grantId)
-    return known.ended(held.grantId) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
+    const isNews =
+      known.ended(held.grantId) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
+    return heardJustNow || isNews
   }
 
   /** Learns what the grant store knows of a grant, if it answers soon. Never rejects. */

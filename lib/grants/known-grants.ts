@@ -47,7 +47,7 @@ export class KnownGrants {
   /** Whether the newest token set was heard of from another process less than so many milliseconds ago. */
   heardWithin(ms: number, grantId: string): boolean {
     const known = this.#known.get(grantId)
-    return known !== undefined && known.elsewhere && this.#clock.monotonic() - known.learnedAt.monotonic < ms
+    return known?.elsewhere === true && this.#clock.monotonic() - known.learnedAt.monotonic < ms
   }
 
   /**
