@@ -1,10 +1,16 @@
 import { describe, expect, it } from '@jest/globals'
-import { UnsecuredJWT } from 'jose'
+import { EncryptJWT, UnsecuredJWT } from 'jose'
 import { checkRefreshedIdToken } from '../../lib/oauth/id-token.js'
 
 const ISSUER = 'https://idp.example.com'
 const idToken = (claims: object = {}) =>
   new UnsecuredJWT({ iss: ISSUER, sub: 'ada', aud: 'web', ...claims }).encode()
+
+/** An ID token for the keys of the app alone. */
+const encrypted = await new EncryptJWT({ iss: ISSUER, sub: 'ada', aud: 'web' })
+  .setProtectedHeader({ alg: 'dir', enc: 'A256GCM' })
+  .encrypt(new Uint8Array(32))
+const [header, , iv, ciphertext, tag] = encrypted.split('.')
 
 describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
   it.each<[string, string | undefined, string]>([
@@ -17,6 +23,10 @@ describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
       idToken({ iss: 'https://b' }),
       idToken({ iss: 'https://b' }),
     ],
+    ['an encrypted one, which nobody here can read', idToken(), encrypted],
+    ['an encrypted one, and none before', undefined, encrypted],
+    ['an encrypted one after another', encrypted, encrypted],
+    ['a readable one after an encrypted one', encrypted, idToken()],
   ])('S49 takes %s', (_, previous, next) => {
     expect(() => checkRefreshedIdToken(previous, next, 'web', ISSUER)).not.toThrow()
   })
@@ -36,6 +46,25 @@ describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
     ['no audience', idToken(), idToken({ aud: undefined }), /not meant for this client/],
     ['garbage', idToken(), 'garbage', /could not be read/],
     ['garbage with dots', idToken(), 'gar.ba.ge', /could not be read/],
+    ['garbage of five parts', idToken(), 'gar.ba.ge.of.five', /could not be read/],
+    [
+      'five parts that are not encrypted',
+      idToken(),
+      `${idToken().split('.')[0]}..${iv}.${ciphertext}.${tag}`,
+      /could not be read/,
+    ],
+    [
+      'an encrypted one of four parts',
+      idToken(),
+      `${header}.${iv}.${ciphertext}.${tag}`,
+      /could not be read/,
+    ],
+    [
+      'another audience, after an encrypted one',
+      encrypted,
+      idToken({ aud: 'other' }),
+      /not meant for this client/,
+    ],
   ])('S49 refuses %s', (_, previous, next, why) => {
     const check = () => checkRefreshedIdToken(previous, next, 'web', ISSUER)
     expect(check).toThrow(why)

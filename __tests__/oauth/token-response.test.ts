@@ -1,11 +1,21 @@
+import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
 import { UnsecuredJWT } from 'jose'
-import { handedOverTokens, tokenResponse } from '../../lib/oauth/token-response.js'
+import { handedOverTokens, refreshTokenBeside, tokenResponse } from '../../lib/oauth/token-response.js'
 
 const NOW = Date.parse('2024-06-01T12:00:00Z')
 const seconds = NOW / 1000
 const jwt = (claims: object) => new UnsecuredJWT({ ...claims }).encode()
 const invalid = expect.objectContaining({ code: 'ERR_INVALID_TOKEN_RESPONSE' })
+
+function thrownBy(work: () => unknown): object {
+  try {
+    work()
+  } catch (error) {
+    return error as object
+  }
+  throw new Error('nothing was thrown')
+}
 
 describe('tokenResponse(fields, now, what)', () => {
   it('S48 reads everything an answer may have', () => {
@@ -79,11 +89,37 @@ describe('tokenResponse(fields, now, what)', () => {
     ['a number as access_token', { access_token: 1 }],
     ['an access_token that no header can hold', { access_token: 'a\r\nX-Injected: 1' }],
     ['a number as refresh_token', { access_token: 'at', refresh_token: 1 }],
-    ['an object as id_token', { access_token: 'at', id_token: {} }],
-    ['an array as scope', { access_token: 'at', scope: ['a'] }],
-    ['a number as token_type', { access_token: 'at', token_type: 1 }],
   ])('S44 refuses %s', (_, fields) => {
     expect(() => tokenResponse({ ...fields }, NOW, 'The answer')).toThrow(invalid)
+  })
+
+  it.each<[string, object, object]>([
+    ['an array of scopes', { scope: ['a', 'b'] }, { scope: 'a b' }],
+    ['no scopes in an array', { scope: [] }, {}],
+    ['an array of other things as scope', { scope: ['a', { b: 1 }] }, {}],
+    ['an object as scope', { scope: { a: true } }, {}],
+    ['a number as token_type', { token_type: 1 }, {}],
+    ['an object as id_token', { id_token: {} }, {}],
+    ['a number as expires_in that is none', { expires_in: {} }, {}],
+  ])('loses no token for %s: it is read, or taken for omitted', (_, fields, read) => {
+    const tokens = { access_token: 'at', refresh_token: 'rt' }
+    const answer = tokenResponse({ ...tokens, ...fields }, NOW, 'The answer')
+    expect(answer).toEqual({ accessToken: 'at', refreshToken: 'rt', ...read })
+  })
+
+  it.each<[string, object, string | undefined]>([
+    ['there is no access_token', { refresh_token: 'rt' }, 'rt'],
+    ['the access_token is odd', { access_token: 1, refresh_token: 'rt' }, 'rt'],
+    ['no header can hold the access_token', { access_token: 'a\nb', refresh_token: 'rt' }, 'rt'],
+    ['there is no refresh token', {}, undefined],
+    ['the refresh token is empty', { refresh_token: '' }, undefined],
+    ['the refresh token is odd', { refresh_token: ['rt'] }, undefined],
+    ['it says that the refresh was refused', { error: 'invalid_scope', refresh_token: 'rt' }, undefined],
+  ])('refreshTokenBeside(error), when %s: %j → %p', (_, fields, refreshToken) => {
+    const error = thrownBy(() => tokenResponse({ ...fields }, NOW, 'The answer'))
+    expect(error).toEqual(invalid)
+    expect(refreshTokenBeside(error)).toBe(refreshToken)
+    expect(inspect(error, { depth: 20, showHidden: true })).not.toContain("'rt'")
   })
 
   it('says which error a success has that is none', () => {
@@ -264,6 +300,12 @@ describe('handedOverTokens(value, now)', () => {
       /refresh_token is not a string/,
     ],
     ['an object as ID token', { accessToken: 'secret-at', idToken: {} }, /id_token is not a string/],
+    ['scopes that are symbols', { accessToken: 'secret-at', scope: [Symbol('a')] }, /scope is not a string/],
+    [
+      'scopes without a prototype',
+      { accessToken: 'secret-at', scopes: [Object.create(null)] },
+      /scope is not a string/,
+    ],
   ])('refuses %s, and says what to pass', (_, value, cure) => {
     const read = () => handedOverTokens(value, NOW)
     expect(read).toThrow(cure)

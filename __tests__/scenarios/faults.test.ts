@@ -1,7 +1,7 @@
 import { Agent } from 'node:http'
 import type { LookupFunction } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
-import { decodeJwt, UnsecuredJWT } from 'jose'
+import { decodeJwt, EncryptJWT, UnsecuredJWT } from 'jose'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { clientSecretBasic } from '../../lib/index.js'
 import type { TokenSet } from '../../lib/token-set.js'
@@ -570,6 +570,47 @@ describe('S48 what an answer omits', () => {
       LOGIN.refresh_token,
       LOGIN.refresh_token,
     ])
+  })
+})
+
+describe('S48 what is odd in an answer', () => {
+  /** A server that takes each refresh token once, and ends the grant when one comes again. */
+  async function rotating(odd: object, login: object = {}) {
+    const rotated = await scripted(
+      (index) => {
+        const sent = rotated.refreshes().map(({ parameters }) => parameters.get('refresh_token'))
+        if (new Set(sent).size < sent.length) return 'invalid_grant'
+        return answer({ access_token: `access ${index}`, refresh_token: `refresh ${index}`, ...odd })
+      },
+      { login },
+    )
+    return rotated
+  }
+
+  it.each<[string, object]>([
+    ['a scope in an array', { scope: ['orders.read'] }],
+    ['a scope in an object', { scope: { 'orders.read': true } }],
+    ['a token_type that is a number', { token_type: 5 }],
+    ['an id_token that is an object', { id_token: { sub: 'user' } }],
+  ])('S48 %s: no token is lost', async (_, odd) => {
+    const { site, browser, refreshes } = await rotating(odd)
+    for (let call = 0; call < 3; call++) {
+      site.clock.advance(HOUR_MS)
+      expect((await browser.get('/token')).json.token).toBe(`access ${call}`)
+    }
+    expect(refreshes()).toHaveLength(3)
+  })
+
+  it('S49 an ID token that is encrypted for the app is kept, and checked by nobody', async () => {
+    const encrypt = (sub: string) =>
+      new EncryptJWT({ sub }).setProtectedHeader({ alg: 'dir', enc: 'A256GCM' }).encrypt(new Uint8Array(32))
+    const idToken = await encrypt('user')
+    const { site, browser } = await rotating({ id_token: idToken }, { id_token: await encrypt('user') })
+    for (let call = 0; call < 2; call++) {
+      site.clock.advance(HOUR_MS)
+      expect((await browser.get('/token')).json.token).toBe(`access ${call}`)
+    }
+    expect((await tokensOf(site, browser)).idToken).toBe(idToken)
   })
 })
 

@@ -15,11 +15,13 @@ const MAX_LIFETIME_MS = 10 * 365 * 24 * 60 * 60 * 1000
 const SECONDS_OR_MILLISECONDS = 1e11
 
 /**
- * Reads a token endpoint's answer (RFC 6749 §5.1). `null` and the empty string count as omitted.
+ * Reads a token endpoint's answer (RFC 6749 §5.1). `null` and the empty string count as omitted, and so does what is odd
+ * in a field that may be missing: the refresh token has been used, and what came for it must not be lost.
  *
  * @param what Names the answer in messages.
  * @param secrets Strings that no error may show, besides the tokens in the answer.
- * @throws `ERR_INVALID_TOKEN_RESPONSE` when it has no access token, or something in it is of the wrong type.
+ * @throws `ERR_INVALID_TOKEN_RESPONSE` when it has no access token, or an odd one, or an odd refresh token. What
+ *   {@link refreshTokenBeside} the error is not lost either.
  */
 export function tokenResponse(
   fields: Fields,
@@ -28,10 +30,46 @@ export function tokenResponse(
   secrets: readonly string[] = [],
 ): AccessTokenAnswer {
   const source = { what, cure: 'Check that the URL is that of a token endpoint.' }
-  const answer = readTokens({ ...fields, expires_at: undefined }, now, source)
-  if (answer.accessToken === undefined)
-    throw invalid(source, `has no access_token${errorIn(fields, secrets)}`)
-  return { ...answer, accessToken: answer.accessToken }
+  try {
+    const answer = readTokens(withoutOddities(fields), now, source)
+    if (answer.accessToken === undefined)
+      throw invalid(source, `has no access_token${errorIn(fields, secrets)}`)
+    return { ...answer, accessToken: answer.accessToken }
+  } catch (error) {
+    const { refresh_token: refreshToken } = fields
+    if (typeof refreshToken === 'string' && refreshToken !== '' && !fields.error) {
+      besideErrors.set(error as TokenError, refreshToken)
+    }
+    throw error
+  }
+}
+
+/** Here and not in the errors, which show no token. */
+const besideErrors = new WeakMap<object, string>()
+
+/**
+ * The refresh token in an answer that was refused for something else. A server that has sent a new one takes the one
+ * before no more.
+ */
+export function refreshTokenBeside(error: object): string | undefined {
+  return besideErrors.get(error)
+}
+
+function withoutOddities(fields: Fields): Fields {
+  const text = (value: unknown) => (typeof value === 'string' ? value : undefined)
+  return {
+    access_token: fields.access_token,
+    refresh_token: fields.refresh_token,
+    expires_in: fields.expires_in,
+    token_type: text(fields.token_type),
+    id_token: text(fields.id_token),
+    scope: text(joined(fields.scope)),
+  }
+}
+
+/** Scopes in an array as they are in a text; anything else as it is. */
+function joined(scope: unknown): unknown {
+  return Array.isArray(scope) && scope.every((it) => typeof it === 'string') ? scope.join(' ') : scope
 }
 
 /**
@@ -166,7 +204,7 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
 function wireNames(value: Fields): Fields {
   const fields = Object.entries(NAMES).map(([wireName, names]): [string, unknown] => {
     const found = names.map((name) => value[name]).find((field) => field !== undefined && field !== null)
-    return [wireName, wireName === 'scope' && Array.isArray(found) ? found.join(' ') : found]
+    return [wireName, wireName === 'scope' ? joined(found) : found]
   })
   return Object.fromEntries(fields)
 }
