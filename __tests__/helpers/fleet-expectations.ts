@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { expect } from '@jest/globals'
+import { beforeAll, expect, it } from '@jest/globals'
 import type { AuthorizationServer } from './authorization-server.js'
 import type { BrowserAnswer } from './browser.js'
 import type { Fleet, FleetProcess, Visitor } from './fleet.js'
@@ -44,4 +44,18 @@ export async function eventually(isSo: () => Promise<void>, withinMs = 5_000): P
       await delay(5)
     }
   }
+}
+
+/** Tests that mostly wait, and none for another: they do it at the same time. */
+export function together(timeoutMs: number, tests: Record<string, () => Promise<void>>): void {
+  const outcomes = new Map<string, Promise<void>>()
+  beforeAll(() => {
+    for (const [name, test] of Object.entries(tests)) {
+      const outcome = test()
+      // Told when its turn comes.
+      outcome.catch(() => {})
+      outcomes.set(name, outcome)
+    }
+  })
+  for (const name of Object.keys(tests)) it(name, () => outcomes.get(name), timeoutMs)
 }

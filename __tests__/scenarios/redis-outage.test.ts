@@ -9,6 +9,7 @@ import {
   expectNewest,
   expiredSession,
   timesPresented,
+  together,
   tokenOf,
 } from '../helpers/fleet-expectations.js'
 import type { Gate } from '../helpers/gate.js'
@@ -61,16 +62,12 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
       await grants.kill()
     })
 
-    it('S47 valid tokens go on being served', () => expectServedByAll(valid))
-
-    it('S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays', () =>
-      expectRefusedByAll(expired))
-
-    it(
-      'S47 a refresh under way ends, and both processes have its result',
-      () => expectKept(answeredMeanwhile),
-      TEST_MS,
-    )
+    together(TEST_MS, {
+      'S47 valid tokens go on being served': () => expectServedByAll(valid),
+      'S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays': () =>
+        expectRefusedByAll(expired),
+      'S47 a refresh under way ends, and both processes have its result': () => expectKept(answeredMeanwhile),
+    })
 
     describe('and restarted, empty', () => {
       beforeAll(() => grants.restart({ fresh: true }))
@@ -78,7 +75,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
       it(
         'S47 what was under way all the time is not refreshed by another process',
         async () => {
-          const waiting = tokenOf(answeredLater.visitor.at(two).get('/token'))
+          const waiting = tokenOnceBack(two, answeredLater.visitor)
           waiting.catch(() => {})
           // By now it leases grants that it does not know, to those who ask; and they do.
           await grants.settled()
@@ -108,16 +105,12 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     })
     afterAll(() => grants.resume())
 
-    it('S47 valid tokens go on being served', () => expectServedByAll(valid))
-
-    it(
-      'S47 a refresh under way ends, and both processes have its result',
-      () => expectKept(answeredMeanwhile),
-      TEST_MS,
-    )
-
-    it('S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays', () =>
-      expectRefusedByAll(expired))
+    together(TEST_MS, {
+      'S47 valid tokens go on being served': () => expectServedByAll(valid),
+      'S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays': () =>
+        expectRefusedByAll(expired),
+      'S47 a refresh under way ends, and both processes have its result': () => expectKept(answeredMeanwhile),
+    })
 
     it(
       'S47 once it answers again what could not be refreshed is, once',
@@ -215,17 +208,25 @@ async function expectKept({ visitor, used, request, answer }: UnderWay): Promise
 }
 
 async function expectRefreshedOnce({ visitor, used }: Expired): Promise<void> {
-  const answers = [one, two, one, two].map((process) => visitor.at(process).get('/token'))
-  const tokens = await Promise.all(answers.map(tokenOf))
+  const tokens = await Promise.all([one, two, one, two].map((process) => tokenOnceBack(process, visitor)))
   expect(new Set(tokens).size).toBe(1)
   expect(timesPresented(server, used)).toBe(1)
   await expectNewest(server, visitor)
 }
 
-/** Both processes have asked the Redis that was restarted, and have been answered: another grant is leased. */
+/** The second process is connected again, and is granted leases. */
 async function expectLeaseAnswered(): Promise<void> {
   const { visitor } = await expiredSession(fleet)
-  await tokenOf(visitor.at(two).get('/token'))
+  await tokenOnceBack(two, visitor)
+}
+
+/** Asks again as long as the process is not connected again. */
+async function tokenOnceBack(process: FleetProcess, visitor: Visitor): Promise<string> {
+  for (;;) {
+    const answer = await visitor.at(process).get('/token')
+    if (answer.status !== 503) return tokenOf(answer)
+    expect(answer).toMatchObject(unavailable)
+  }
 }
 
 function keyOf(grantId: string): string {

@@ -9,6 +9,7 @@ import {
   expectNewest,
   expiredSession,
   timesPresented,
+  together,
   tokenOf,
 } from '../helpers/fleet-expectations.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
@@ -37,7 +38,7 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
   })
 
   describe('a lease ends or does not', () => {
-    const waited = together({
+    together(TEST_MS, {
       async 'S16 the authorization server takes longer than the lease: 1 refresh'() {
         const [refresher, other] = fleet.processes as [FleetProcess, FleetProcess]
         const { visitor, used } = await expiredSession(fleet)
@@ -115,7 +116,6 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
         await eventually(() => expectNewest(server, visitor))
       },
     })
-    for (const name of Object.keys(waited.tests)) it(name, () => waited.outcome(name), TEST_MS)
   })
 
   it(
@@ -188,19 +188,6 @@ describeWithRedisServer('processes that are slow, killed and restarted', () => {
     )
   })
 })
-
-/** Tests that mostly wait for a lease to end do so at the same time. */
-function together(tests: Record<string, () => Promise<void>>) {
-  const outcomes = new Map<string, Promise<void>>()
-  beforeAll(() => {
-    for (const [name, test] of Object.entries(tests)) {
-      const outcome = test()
-      outcome.catch(() => {})
-      outcomes.set(name, outcome)
-    }
-  })
-  return { tests, outcome: (name: string) => outcomes.get(name) }
-}
 
 type TokenRequestMatcher = NonNullable<Parameters<AuthorizationServer['hold']>[0]>
 
