@@ -55,6 +55,8 @@ describe('sessionTokens(options)', () => {
     ['authentication', { authentication: 'x' }, 'Did you mean `clientAuthentication`?'],
     ['store', { store: {} }, '`grants`'],
     ['scope', { scope: 'a' }, 'requireTokens({ scope })'],
+    ['constructor', { constructor: 1 }, 'Known are issuer, tokenEndpoint,'],
+    ['toString', { toString: 1 }, 'Known are issuer, tokenEndpoint,'],
     ['what is like no other', { zzzzzzzzzz: 1 }, 'Known are issuer, tokenEndpoint,'],
   ])('refuses the unknown option %s and names the cure', (_, wrong, cure) => {
     const { message } = thrownBy({ ...valid, ...wrong })
@@ -145,6 +147,23 @@ describe('sessionTokens(options)', () => {
       { ...valid, http: { agent: {} } },
       /`http` has no option `agent`.*httpAgent/,
     ],
+    [
+      'a header of undefined',
+      { ...valid, http: { headers: { 'X-Api-Key': undefined } } },
+      /^`http\.headers` must be strings, but X-Api-Key is undefined\. Is the environment variable set\?/,
+    ],
+    [
+      'a header of null',
+      { ...valid, http: { headers: { 'X-Api-Key': null } } },
+      /X-Api-Key is null\. Is the/,
+    ],
+    ['a header that is a number', { ...valid, http: { headers: { a: 5 } } }, /but a is a number\. Leave out/],
+    [
+      'headers of null',
+      { ...valid, http: { headers: null } },
+      /plain object of strings, e\.g\. \{ 'User-Agent'/,
+    ],
+    ['headers of fetch', { ...valid, http: { headers: new Headers() } }, /plain object of strings/],
   ])('refuses %s and names the cure', (_, options, message) => {
     expect(thrownBy(options).message).toMatch(message)
   })
@@ -156,7 +175,8 @@ describe('sessionTokens(options)', () => {
       ['NaN', NaN],
       ['negative', -1],
       ['infinite', Infinity],
-      ['longer than a timer can wait', 2 ** 31],
+      ['too long', 365 * 86_400_000 + 1],
+      ['longer than a timer can wait', 2 ** 31 * 100],
       ['text', '60000'],
       ['null', null],
       ['a bigint', 1n],
@@ -167,10 +187,17 @@ describe('sessionTokens(options)', () => {
         new RegExp(`\`${name}\` must be a number of milliseconds .*e\\.g\\. ${name}: \\d+`),
       )
     })
+  })
 
-    it('takes the longest time that a timer can wait', () => {
-      expect(checkedOptions({ ...valid, [name]: 2 ** 31 - 1 })[name]).toBe(2 ** 31 - 1)
-    })
+  it.each([
+    ['leewayMs', 86_400_000, '24 hours'],
+    ['timeoutMs', 86_400_000, '24 hours'],
+    ['refreshTimeoutMs', 86_400_000, '24 hours'],
+    ['defaultLifetimeMs', 31_536_000_000, '365 days'],
+  ] as const)('takes a %s of up to %d', (name, most, inWords) => {
+    expect(checkedOptions({ ...valid, [name]: most })[name]).toBe(most)
+    const { message } = thrownBy({ ...valid, [name]: most + 1 })
+    expect(message).toContain(`to ${most} (${inWords}), e.g. ${name}: `)
   })
 
   it.each(durations.slice(1))('refuses a %s of 0', (name) => {

@@ -13,6 +13,7 @@ import {
   publicClient,
 } from './oauth/client-authentication.js'
 import type { HttpOptions } from './oauth/http.js'
+import { checkTexts } from './oauth/texts.js'
 import { checkEncryptionKeys, type EncryptionKey } from './sessions/sealing.js'
 import { closestTo } from './spelling.js'
 
@@ -173,10 +174,16 @@ export function checkedOptions(options: SessionTokensOptions) {
     sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
     property: checkedProperty(options.property),
     onGrantStoreError: options.onGrantStoreError ?? 'fail',
-    leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0),
-    timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1),
-    refreshTimeoutMs: checkedDuration(options.refreshTimeoutMs, 'refreshTimeoutMs', 30_000, 1),
-    defaultLifetimeMs: checkedDuration(options.defaultLifetimeMs, 'defaultLifetimeMs', 300_000, 1),
+    leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0, DAY_MS),
+    timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1, DAY_MS),
+    refreshTimeoutMs: checkedDuration(options.refreshTimeoutMs, 'refreshTimeoutMs', 30_000, 1, DAY_MS),
+    defaultLifetimeMs: checkedDuration(
+      options.defaultLifetimeMs,
+      'defaultLifetimeMs',
+      300_000,
+      1,
+      365 * DAY_MS,
+    ),
   }
 }
 
@@ -186,7 +193,8 @@ export function refuseUnknown(object: object, allowed: readonly string[], where:
     if (allowed.includes(name)) continue
     const closest = closestTo(name, allowed)
     const cure =
-      ELSEWHERE[name] ?? (closest ? `Did you mean \`${closest}\`?` : `Known are ${allowed.join(', ')}.`)
+      (Object.hasOwn(ELSEWHERE, name) && ELSEWHERE[name]) ||
+      (closest ? `Did you mean \`${closest}\`?` : `Known are ${allowed.join(', ')}.`)
     throw new ConfigurationError(`${where} has no option \`${name}\`. ${cure}`)
   }
 }
@@ -246,6 +254,7 @@ function checkHttp(http: HttpOptions): void {
     )
   }
   refuseUnknown(http, HTTP_OPTIONS, '`http`')
+  checkTexts(http.headers, '`http.headers`', "{ 'User-Agent': 'my-app' }")
 }
 
 /** The name under which a request has the token manager. */
@@ -270,15 +279,22 @@ function inUse(name: string, value: string): ConfigurationError {
   )
 }
 
-function checkedDuration(value: unknown, name: string, fallback: number, least: number): number {
+function checkedDuration(
+  value: unknown,
+  name: string,
+  fallback: number,
+  least: number,
+  most: number,
+): number {
   if (value === undefined) return fallback
-  if (typeof value !== 'number' || !Number.isFinite(value) || value < least || value > MAX_TIMER_MS) {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < least || value > most) {
+    const days = most === DAY_MS ? '24 hours' : `${most / DAY_MS} days`
     throw new ConfigurationError(
-      `\`${name}\` must be a number of milliseconds from ${least} to ${MAX_TIMER_MS}, e.g. ${name}: ${fallback}.`,
+      `\`${name}\` must be a number of milliseconds from ${least} to ${most} (${days}), e.g. ${name}: ${fallback}.`,
     )
   }
   return value
 }
 
-/** The longest time that a timer of Node's can wait. */
-const MAX_TIMER_MS = 2 ** 31 - 1
+/** The longest time that anyone is to wait. Sums of such times must be within what a timer of Node's can take, 24 days. */
+const DAY_MS = 24 * 60 * 60 * 1000
