@@ -11,7 +11,7 @@ export function describeGrantStore(name: string, create: () => Promise<OpenGrant
 /** Plays the whole contract at the same time. */
 export async function expectGrantStore(create: () => Promise<OpenGrantStore>): Promise<void> {
   // So many cases at once take their time.
-  const cases = grantStoreContract(create, { shortMs: 200 })
+  const cases = grantStoreContract(create, { shortMs: 400 })
   const failures = cases.map(({ title, run }) =>
     run().then(
       () => [],

@@ -23,8 +23,10 @@ const others: Given[] = [
   ],
   [
     'has expired',
-    async ({ lease, shortMs, shortLeasesAreOver }) => {
-      await lease('a', { ttlMs: shortMs })
+    async ({ store, grant, lease, shortMs, shortLeasesAreOver }) => {
+      // A store may have forgotten a grant without a record by then, and leases such a one to whoever renews.
+      await store.commit(grant, 'a', record(1))
+      await lease('a', { revision: 1, ttlMs: shortMs })
       await shortLeasesAreOver()
     },
     'free',
@@ -52,11 +54,13 @@ export const renewCases: Case[] = [
   ],
   [
     'keeps those waiting who came before',
-    async ({ store, grant, lease, stillWaiting, shortLeasesAreOver, shortMs, longMs }) => {
-      await lease('a', { ttlMs: shortMs })
+    async ({ store, grant, lease, stillWaiting, shortMs, longMs }) => {
+      const ttlMs = 5 * shortMs
+      await lease('a', { ttlMs })
       const second = lease('b')
-      await store.renew(grant, 'a', longMs)
-      await shortLeasesAreOver()
+      await stillWaiting(second)
+      assert.equal(await store.renew(grant, 'a', longMs), true)
+      same(await lease('c', { waitMs: ttlMs }), { granted: false })
       await stillWaiting(second)
       await store.release(grant, 'a')
       same(await second, { granted: true })
