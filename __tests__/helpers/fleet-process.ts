@@ -68,6 +68,7 @@ export type News =
   | { readonly done: number }
   | { readonly reached: HoldPoint }
   | { readonly asked: 'token' }
+  | { readonly left: 'token' }
   | { readonly event: FleetEvent }
   | { readonly step: GrantStoreStep }
 
@@ -177,10 +178,14 @@ const answered =
 
 app.get(
   '/token',
-  answered((request) => {
+  (_request, response, next) => {
     tell({ asked: 'token' })
-    return request.tokens.getAccessToken(needOf(request))
-  }),
+    response.once('close', () => {
+      if (!response.writableFinished) tell({ left: 'token' })
+    })
+    next()
+  },
+  answered((request) => request.tokens.getAccessToken(needOf(request))),
 )
 app.post(
   '/login',

@@ -60,6 +60,8 @@ export interface FleetProcess {
   steps(): Promise<readonly GrantStoreStep[]>
   /** Resolves when so many more requests for a token have come than had when it was called. */
   asked(count: number): Promise<void>
+  /** Resolves when so many more clients have disconnected before they got a token. */
+  left(count: number): Promise<void>
   /** From now on whoever comes to this point waits. */
   hold(point: HoldPoint): Promise<ProcessHold>
 }
@@ -177,6 +179,10 @@ async function startProcess(settings: FleetProcessOptions): Promise<FleetProcess
       const until = run.asked + count
       return run.heard(() => run.asked >= until)
     },
+    left(count) {
+      const until = run.left + count
+      return run.heard(() => run.left >= until)
+    },
     async hold(point) {
       await run.order({ hold: point })
       const before = run.reached(point)
@@ -197,6 +203,7 @@ interface Run {
   readonly events: readonly FleetEvent[]
   readonly steps: readonly GrantStoreStep[]
   readonly asked: number
+  readonly left: number
   told(type: TokenEvent['type']): number
   reached(point: HoldPoint): number
   /** Resolves when the process has done it, and all that it told before has been heard. */
@@ -260,6 +267,9 @@ async function launch(settings: FleetProcessOptions): Promise<Run> {
       return all('asked').length
     },
     told: (type) => (all('event') as FleetEvent[]).filter((event) => event.type === type).length,
+    get left() {
+      return all('left').length
+    },
     reached: (point) => all('reached').filter((reached) => reached === point).length,
     order(task) {
       const id = ++orders

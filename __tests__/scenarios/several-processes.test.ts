@@ -139,21 +139,24 @@ describeWithRedisServer('several processes on one Redis', () => {
       const visitor = await fleet.login('alice', { expired: true })
       const refreshes = server.refreshes()
       const answer = server.holdAnswer()
-      const clients = new AbortController()
-      const signal = clients.signal
+      const tabs = new AbortController()
+      const { signal } = tabs
       const ask = (process: FleetProcess, request = {}) =>
         Array.from({ length: 5 }, () => visitor.at(process).get('/token', request))
+      const allAsked = Promise.all([refresher.asked(5), other.asked(5)])
       const abandoned = ask(refresher, { signal })
       await answer.reached
-      const othersAsked = other.asked(5)
       const others = ask(other, everywhere ? { signal } : {})
-      const waiting = Promise.allSettled([...abandoned, ...others])
-      await othersAsked
+      const outcomes = Promise.allSettled([...abandoned, ...others])
+      await allAsked
+
       const refreshed = refresher.told('refreshed')
-      clients.abort()
+      const left = refresher.left(5)
+      tabs.abort()
+      await left
       answer.release()
-      const outcomes = await waiting
-      expect(outcomes.filter(({ status }) => status === 'rejected').length).toBe(everywhere ? 10 : 5)
+      const lost = (await outcomes).filter(({ status }) => status === 'rejected')
+      expect(lost.length).toBe(everywhere ? 10 : 5)
       if (!everywhere) await Promise.all(others.map(tokenOf))
       await refreshed
       expect(server.refreshes() - refreshes).toBe(1)
