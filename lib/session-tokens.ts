@@ -143,13 +143,14 @@ export class RequestTokens implements SessionTokens {
         "axios() takes an object that names the API: req.tokens.axios({ baseURL: 'https://api.example.com' }).",
       )
     }
+    if (config.need !== undefined) checkedNeed(config.need)
     return sessionAxios(this, config)
   }
 
   /** Makes sure of a token and makes `need` the default for the rest of the request. What `requireTokens()` calls. */
   async require(need: TokenNeed): Promise<void> {
     await this.getAccessToken(need)
-    const { scope, resource } = need
+    const { scope, resource } = checkedNeed(need)
     this.#routeNeed = { ...(scope !== undefined && { scope }), ...(resource !== undefined && { resource }) }
   }
 
@@ -161,7 +162,11 @@ export class RequestTokens implements SessionTokens {
   }
 }
 
+/** The need, with each scope once and single spaces between them; without a scope if there is none in it. */
 function checkedNeed(need: TokenNeed): TokenNeed {
+  if (typeof need !== 'object' || need === null) {
+    throw new ConfigurationError("The need of a token must be an object, e.g. { scope: 'orders.read' }.")
+  }
   refuseUnknown(need, NEED, 'The need of a token')
   const { scope, resource, minValidityMs, rejected } = need
   for (const [name, value] of Object.entries({ scope, resource, rejected })) {
@@ -174,5 +179,8 @@ function checkedNeed(need: TokenNeed): TokenNeed {
       '`minValidityMs` must be a number of milliseconds, e.g. minValidityMs: 60000.',
     )
   }
-  return need
+  if (scope === undefined) return need
+  const { scope: _, ...rest } = need
+  const scopes = new Set(scope.split(/\s+/).filter(Boolean))
+  return scopes.size === 0 ? rest : { ...rest, scope: [...scopes].join(' ') }
 }

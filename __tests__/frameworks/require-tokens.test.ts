@@ -315,7 +315,7 @@ describe('requireTokens(options)', () => {
   const notTexts = ['', null, 5, ['a'], {}]
 
   describe.each(['scope', 'resource', 'returnToParameter'])('%s', (name) => {
-    it.each(notTexts)('refuses %p', (value) => {
+    it.each([...notTexts, ' '])('refuses %p', (value) => {
       const make = () => requireTokens({ [name]: value })
       expect(make).toThrow(ConfigurationError)
       expect(make).toThrow(`\`${name}\` must be a string that is not empty, e.g. ${name}: '`)

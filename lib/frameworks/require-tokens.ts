@@ -73,7 +73,7 @@ function checkOptions(options: RequireTokensOptions): void {
   const { loginPath, minValidityMs } = options
   for (const [name, example] of Object.entries(TEXTS)) {
     const value: unknown = options[name as keyof typeof TEXTS]
-    if (value !== undefined && (typeof value !== 'string' || value === '')) {
+    if (value !== undefined && (typeof value !== 'string' || value.trim() === '')) {
       throw new ConfigurationError(
         `\`${name}\` must be a string that is not empty, e.g. ${name}: '${example}'. Leave it out if there is none.`,
       )

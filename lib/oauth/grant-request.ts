@@ -1,3 +1,5 @@
+import { ConfigurationError } from '../errors.js'
+
 /** What every grant may ask for besides. Further parameters of a provider's own are sent along, e.g. `audience`. */
 interface CommonParameters {
   /** Scopes, separated by spaces (RFC 6749 §3.3). */
@@ -38,7 +40,24 @@ const OWN: Readonly<Record<AcquireParameters['grant_type'], readonly string[]>> 
   'urn:ietf:params:oauth:grant-type:jwt-bearer': ['assertion'],
 }
 
-/** The names of a grant's own parameters, in the order of its specification, whatever the caller's order. */
-export function ownParameters({ grant_type }: AcquireParameters): string[] {
-  return ['grant_type', ...(OWN[grant_type] ?? [])]
+/**
+ * The names of a grant's own parameters, in the order of its specification, whatever the caller's order.
+ *
+ * @throws `ConfigurationError` when there is no grant type, or one that nobody has.
+ */
+export function ownParameters(parameters: AcquireParameters): string[] {
+  if (typeof parameters !== 'object' || parameters === null) {
+    throw new ConfigurationError(
+      "acquire() takes the parameters of a token request: acquire({ grant_type: 'authorization_code', code }).",
+    )
+  }
+  const { grant_type } = parameters
+  if (typeof grant_type === 'string') {
+    if (Object.hasOwn(OWN, grant_type)) return ['grant_type', ...OWN[grant_type]]
+    // An extension grant (RFC 6749 §4.5).
+    if (URL.canParse(grant_type)) return ['grant_type']
+  }
+  throw new ConfigurationError(
+    `\`grant_type\` must be one of ${Object.keys(OWN).join(', ')}, or the URI of another grant (RFC 6749 §4.5).`,
+  )
 }

@@ -43,6 +43,11 @@ interface Call {
  */
 export function sessionAxios(source: TokenSource, config: SessionAxiosConfig): AxiosInstance {
   const { allowedOrigins = [], need = {}, ...defaults } = config
+  if (!Array.isArray(allowedOrigins)) {
+    throw new ConfigurationError(
+      "`allowedOrigins` must be an array of origins, e.g. allowedOrigins: ['https://files.example.com'].",
+    )
+  }
   const origins = new Set([config.baseURL, ...allowedOrigins].map(configuredOrigin))
   requireNoCredentials(config.baseURL)
   const instance = axios.create(defaults)
@@ -210,8 +215,8 @@ function refusal(
   return /(^|[\s,])error\s*=\s*"?insufficient_/i.test(challenge) ? undefined : answer
 }
 
-function configuredOrigin(url: string): string {
-  const origin = originOf(url)
+function configuredOrigin(url: unknown): string {
+  const origin = typeof url === 'string' ? originOf(url) : undefined
   if (origin !== undefined) return origin
   throw new ConfigurationError(
     'baseURL and allowedOrigins must be absolute http or https URLs, e.g. baseURL: "https://api.example.com".',
