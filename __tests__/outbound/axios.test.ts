@@ -5,9 +5,11 @@ import { inspect } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import {
   type AxiosAdapter,
-  type AxiosError,
+  AxiosError,
   type AxiosInstance,
+  type AxiosRequestConfig,
   type AxiosResponse,
+  type InternalAxiosRequestConfig,
   isAxiosError,
   isCancel,
 } from 'axios'
@@ -432,6 +434,48 @@ describe('what axios can do', () => {
   })
 })
 
+describe('a config that is sent again', () => {
+  /** What axios says of a call of the first user: its config was made by the first user's instance. */
+  async function configOf(call: (api: AxiosInstance) => Promise<AxiosResponse>) {
+    return (await calling(call)).config
+  }
+
+  it.each<[string, AxiosRequestConfig]>([
+    ['as it is', {}],
+    ['with an adapter of the app’s own', { adapter: 'fetch' }],
+  ])('%s, with the instance of another user: it carries the token of the other', async (_, config) => {
+    const resent = await configOf((api) => api.get('/orders', config))
+    const first = await sessionToken()
+    browser = site.browser()
+    await site.login(browser, 'another')
+    const again = await configOf((api) => api.request(resent))
+    await configOf((api) => api.request(again))
+    const other = await sessionToken()
+    expect(other).not.toBe(first)
+    expect(authorizations()).toEqual([first, other, other].map((token) => `Bearer ${token}`))
+  })
+
+  it('goes to the origins of that instance alone', async () => {
+    const resent = await configOf((api) => api.get('/orders'))
+    const elsewhere = (tokens: SessionTokens) =>
+      tokens.axios({ baseURL: 'https://api.example.com' }).request(resent)
+    expect(await failure(inRequest(elsewhere))).toMatchObject({ code: 'ERR_ORIGIN_NOT_ALLOWED' })
+    expect(api.requests).toHaveLength(1)
+  })
+
+  it('is sent by the adapter that the app has chosen', async () => {
+    let sent = 0
+    const adapter: AxiosAdapter = async (config) => {
+      sent++
+      return { data: 'own', status: 200, statusText: 'OK', headers: {}, config } as AxiosResponse
+    }
+    const resent = await configOf((api) => api.get('/orders', { adapter }))
+    await configOf((api) => api.request(resent))
+    expect(sent).toBe(2)
+    expect(api.requests).toEqual([])
+  })
+})
+
 describe('nothing displaces the token', () => {
   const auth = { username: 'user', password: 'password' }
 
@@ -527,4 +571,53 @@ describe('what comes back shows no token', () => {
     // axios's own documentation logs `error.request`.
     expect(leaks(error.request)).toEqual([])
   })
+
+  type Rejecting = (config: InternalAxiosRequestConfig) => unknown
+
+  it.each<[string, Rejecting]>([
+    ['an error with the config', (config) => Object.assign(new Error('own'), { config })],
+    ['an object with the config', (config) => ({ message: 'own', config })],
+    ['an error with the request', (config) => Object.assign(new Error('own'), { request: { ...config } })],
+    [
+      'an answer',
+      (config) => Object.assign(new Error('own'), { response: { status: 500, config, request: config } }),
+    ],
+    ['a cause with the config', (config) => new Error('own', { cause: { config } })],
+    ['a cause of a cause', (config) => new Error('own', { cause: new Error('x', { cause: { config } }) })],
+    [
+      'an axios error as cause',
+      (config) => new Error('own', { cause: new AxiosError('x', 'E', config, config) }),
+    ],
+    ['an axios error with a cause', (config) => Object.assign(new AxiosError('own'), { cause: { config } })],
+    ['several errors', (config) => new AggregateError([{ config }], 'own')],
+    [
+      'an error that cannot be changed',
+      (config) => Object.freeze(Object.assign(new Error('own'), { config })),
+    ],
+    [
+      'an error that caused itself',
+      (config) => {
+        const error: Error & { config?: unknown } = new Error('own')
+        return Object.assign(error, { config, cause: error })
+      },
+    ],
+  ])('an adapter of the app’s own that rejects with %s', async (_, rejecting) => {
+    const sent: string[] = []
+    const adapter: AxiosAdapter = async (config) => {
+      sent.push(String(config.headers.Authorization).replace('Bearer ', ''))
+      throw rejecting(config)
+    }
+    const error = await failure(calling((api) => api.get('/orders', { adapter })))
+    expect(error.message).toBe('own')
+    expect(sent).toEqual([await sessionToken()])
+    expect(inspect(error, { depth: 20, showHidden: true })).not.toContain(sent[0])
+  })
+
+  it.each([undefined, null, 'text', 5])(
+    'an adapter of the app’s own that rejects with %p',
+    async (reason) => {
+      const adapter = () => Promise.reject(reason)
+      expect(await failure(calling((api) => api.get('/orders', { adapter })))).toBe(reason)
+    },
+  )
 })

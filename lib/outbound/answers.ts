@@ -13,16 +13,36 @@ export function cleanAnswer(
   return answer
 }
 
-/** An error that shows nothing of the token. */
+/**
+ * The error, showing nothing of the token any more: neither it itself nor what caused it. One that cannot be changed is
+ * replaced.
+ */
 export function cleanError(error: unknown, config: InternalAxiosRequestConfig, url: string): unknown {
-  if (!axios.isAxiosError(error)) return error
-  error.config = config
-  if (error.request) error.request = standIn(config, url)
-  if (error.response) {
-    cleanAnswer(error.response, config, url)
-    error.request = error.response.request
+  try {
+    for (const each of withCauses(error)) cleanOne(each, config, url)
+    return error
+  } catch {
+    return new AxiosError(String((error as { message?: unknown }).message ?? error), undefined, config)
   }
-  return error
+}
+
+/** An app's own adapter may reject with anything, and its errors may hold what it was given to send. */
+function cleanOne(error: object, config: InternalAxiosRequestConfig, url: string): void {
+  const shown = error as Partial<AxiosError>
+  if (axios.isAxiosError(error) || shown.config) shown.config = config
+  if (shown.request) shown.request = standIn(config, url)
+  if (!shown.response) return
+  cleanAnswer(shown.response, config, url)
+  shown.request = shown.response.request
+}
+
+/** An error, what caused it, what caused that and so on, each once. */
+function withCauses(error: unknown, found = new Set<object>()): Set<object> {
+  if (typeof error !== 'object' || error === null || found.has(error)) return found
+  found.add(error)
+  const { cause, errors } = error as { cause?: unknown; errors?: unknown }
+  for (const each of [cause, ...(Array.isArray(errors) ? errors : [])]) withCauses(each, found)
+  return found
 }
 
 /** What stands in for the raw request, whose headers hold the token. */

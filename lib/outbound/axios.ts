@@ -51,16 +51,25 @@ export function sessionAxios(source: TokenSource, config: SessionAxiosConfig): A
   const origins = new Set([config.baseURL, ...allowedOrigins].map(configuredOrigin))
   requireNoCredentials(config.baseURL)
   const instance = axios.create(defaults)
-  const authorizing = new WeakSet<object>()
   // The first interceptor to be added runs last.
   instance.interceptors.request.use((config) => {
-    if (typeof config.adapter === 'function' && authorizing.has(config.adapter)) return config
-    const send = axios.getAdapter(config.adapter, config)
+    const own = adapterOf(config)
+    const send = axios.getAdapter(own, config)
     config.adapter = (config) => authorizedCall({ config, send, source, need, origins })
-    authorizing.add(config.adapter)
+    ownAdapters.set(config.adapter, own)
     return config
   })
   return instance
+}
+
+type Adapter = InternalAxiosRequestConfig['adapter']
+
+/** The app's adapters below ours, which stay in a config that is sent again, and perhaps for another user then. */
+const ownAdapters = new WeakMap<object, Adapter>()
+
+/** The adapter that the app wants its request to be sent with. */
+function adapterOf({ adapter }: InternalAxiosRequestConfig): Adapter {
+  return typeof adapter === 'function' && ownAdapters.has(adapter) ? ownAdapters.get(adapter) : adapter
 }
 
 async function authorizedCall(call: Call): Promise<AxiosResponse> {
@@ -114,9 +123,9 @@ async function attempt(call: Call, start: string, token: string): Promise<Attemp
     cleanAnswer(answer, config, url)
     return { outcome: { answer }, refused: refusal(answer, url, origins) }
   } catch (error) {
-    cleanError(error, config, url)
-    const refused = answer ?? (axios.isAxiosError(error) ? error.response : undefined)
-    return { outcome: { error }, refused: refused && refusal(refused, url, origins) }
+    const shown = cleanError(error, config, url)
+    const refused = answer ?? (axios.isAxiosError(shown) ? shown.response : undefined)
+    return { outcome: { error: shown }, refused: refused && refusal(refused, url, origins) }
   }
 }
 
