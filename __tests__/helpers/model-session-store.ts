@@ -1,5 +1,6 @@
 import session, { type SessionData } from 'express-session'
-import { guardedStore, type SessionStore } from '../../lib/sessions/guarded-store.js'
+import { guardedStore } from '../../lib/sessions/guarded-store.js'
+import type { SessionStore } from '../../lib/sessions/session-store.js'
 import type { Step } from './model-authorization-server.js'
 
 type Callback = (error?: unknown, result?: SessionData) => void

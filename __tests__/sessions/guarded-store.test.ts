@@ -1,13 +1,9 @@
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import session from 'express-session'
 import fc from 'fast-check'
-import {
-  type GuardedStore,
-  guardedStore,
-  type SessionData,
-  type SessionStore,
-  type StoreObserver,
-} from '../../lib/sessions/guarded-store.js'
+import { type GuardedStore, guardedStore } from '../../lib/sessions/guarded-store.js'
+import type { SessionData, SessionStore } from '../../lib/sessions/session-store.js'
+import type { StoreObserver } from '../../lib/sessions/store-observer.js'
 import { createGate } from '../helpers/gate.js'
 import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
 import { readSession, recordingStore } from '../helpers/stores.js'
@@ -47,6 +43,7 @@ function observe(guard: GuardedStore, observer: Partial<StoreObserver>): void {
   guard.observers.add({
     key: 'mark',
     wantsStored: () => false,
+    recall: (_, loaded) => loaded,
     isSuperseded: () => false,
     isOutdated: async () => false,
     onSave: (_, data) => data,

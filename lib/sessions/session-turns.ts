@@ -44,6 +44,13 @@ export class SessionTurns {
     else this.#wait(line, exclusive, begin)
   }
 
+  /** Does something in an exclusive turn. Settles as it does. */
+  exclusively<T>(sid: string, work: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.take('exclusive', sid, (done) => void work().then(resolve, reject).finally(done))
+    })
+  }
+
   #wait(line: Line, exclusive: boolean, begin: () => void): void {
     const start = () => {
       clearTimeout(timer)

@@ -59,6 +59,11 @@ export function called<T>(operation: (callback: Callback) => unknown): Promise<T
     // A store may report a failure through its promise alone.
     if (returned instanceof Promise) returned.catch(reject)
   })
+  return inTime(answer)
+}
+
+/** Waits for a store, for as long as is reasonable. */
+export function inTime<T>(answer: Promise<T>): Promise<T> {
   return within(STORE_TIMEOUT_MS, answer, () => new Error('The session store did not answer in time.'))
 }
 

@@ -1,0 +1,50 @@
+import type { SessionData } from './session-store.js'
+
+/** A session as it was when the request got it: from the store, or made anew. */
+export interface LoadedSession {
+  readonly sid: string | undefined
+  /** What it held under the keys of those who watch the store. */
+  readonly values: SessionData
+  readonly isNew: boolean
+}
+
+/** Under which name a request has its {@link LoadedSession}. */
+export const LOADED = Symbol('session as loaded')
+
+export interface LoadingRequest {
+  session?: SessionData
+  sessionID?: string
+  [LOADED]?: LoadedSession
+}
+
+/** Notes what a request loads. Not the data itself: a store may hand out the same object to several requests. */
+export function noteLoaded(
+  request: LoadingRequest,
+  data: SessionData,
+  observers: Iterable<{ readonly key: string }>,
+): void {
+  const values: SessionData = {}
+  for (const { key } of observers) values[key] = data[key]
+  request[LOADED] = { sid: request.sessionID, values, isNew: false }
+}
+
+export function noteNew(request: LoadingRequest): void {
+  request[LOADED] = { sid: request.sessionID, values: {}, isNew: true }
+}
+
+/** Notes what a request holds under a key that nobody had asked for when it loaded its session. */
+export function noteLate(request: LoadingRequest, key: string): void {
+  const { session, sessionID: sid, [LOADED]: loaded } = request
+  if (!session || loaded?.isNew || (loaded && key in loaded.values)) return
+  if (!loaded && Object.keys(session).length <= 1) noteNew(request)
+  else request[LOADED] = { sid, values: { ...loaded?.values, [key]: session[key] }, isNew: false }
+}
+
+/** What a session was when its request got it; `undefined` for one that is written for no request. */
+export function loadedSession(session: SessionData): LoadedSession | undefined {
+  const { req, id } = session as { req?: LoadingRequest; id?: string }
+  if (!req) return undefined
+  const loaded = req[LOADED]
+  // A further session() over the same store makes its new sessions past the guard.
+  return loaded && (id === undefined || loaded.sid === id) ? loaded : { sid: id, values: {}, isNew: true }
+}

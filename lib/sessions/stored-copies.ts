@@ -1,0 +1,183 @@
+import type { CopyKeeper } from './copy-keeper.js'
+import { GrantHomes } from './grant-homes.js'
+import type { GuardedStore } from './guarded-store.js'
+import type { LoadedSession } from './loaded-session.js'
+import type { SessionData } from './session-store.js'
+import type { StoreObserver } from './store-observer.js'
+
+/**
+ * The copies under one key in the sessions of one store.
+ *
+ * The key belongs to this library: a session that the app saves keeps the copy that is stored, or a newer one, whatever
+ * the session that is saved holds under the key. So no slow request brings an old copy back, nor undoes a login, nor a
+ * logout. Only login, refresh and logout change the copy, and they change nothing else.
+ */
+export class StoredCopies implements StoreObserver {
+  readonly key: string
+  readonly #keeper: CopyKeeper
+  readonly #guard: GuardedStore
+  readonly #homes = new GrantHomes()
+  /** The copies of logins that are being stored: they take the place of whatever is stored. */
+  readonly #logins = new Set<unknown>()
+
+  constructor(key: string, keeper: CopyKeeper, guard: GuardedStore) {
+    this.key = key
+    this.#keeper = keeper
+    this.#guard = guard
+    guard.observers.add(this)
+  }
+
+  /** Leaves the store to others. */
+  close(): void {
+    this.#guard.observers.delete(this)
+  }
+
+  async read(sid: string): Promise<unknown> {
+    return (await this.#guard.read(sid))?.[this.key]
+  }
+
+  /** Stores a session with the copy of a login. Resolves with the grants whose place it takes. */
+  async login(sid: string, session: SessionData, seen: unknown): Promise<string[]> {
+    const copy = session[this.key]
+    const before = this.#homes.grantOf(sid)
+    this.#logins.add(copy)
+    try {
+      const stored = await this.#guard.replace(sid, session, () => saved(session))
+      const replaced = this.#keeper.grantOf(seen)
+      // Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces.
+      if (replaced !== undefined) await this.#takeOut(replaced, sid)
+      const displaced = [before, this.#keeper.grantOf(stored?.[this.key])]
+      return displaced.filter((id) => id !== undefined)
+    } finally {
+      this.#logins.delete(copy)
+    }
+  }
+
+  /**
+   * Puts a copy, or none, in the place of what `replaces` says, in the session and wherever else the grant of `known` was
+   * saved. Resolves with whether anything was stored.
+   */
+  async replace(
+    sid: string | undefined,
+    known: unknown,
+    copy: unknown,
+    replaces: (stored: unknown) => boolean,
+  ): Promise<boolean> {
+    const homes = this.#homes.of(this.#keeper.grantOf(known) ?? '')
+    const sids = new Set(sid === undefined ? homes : [sid, ...homes])
+    const change = this.#changing(copy, replaces)
+    const updated = await Promise.all([...sids].map((home) => this.#guard.update(home, change)))
+    return updated.includes(true)
+  }
+
+  /** Takes the copies of a grant out of the sessions it was saved in, but for the one named. Never rejects. */
+  async #takeOut(grantId: string, except: string): Promise<void> {
+    const takeOut = this.#changing(undefined, (stored) => this.#keeper.grantOf(stored) === grantId)
+    const homes = this.#homes.of(grantId).filter((sid) => sid !== except)
+    await Promise.allSettled(homes.map((sid) => this.#guard.update(sid, takeOut)))
+  }
+
+  #changing(copy: unknown, replaces: (stored: unknown) => boolean): (session: SessionData) => boolean {
+    return (session) => {
+      if (!replaces(session[this.key])) return false
+      if (copy === undefined) delete session[this.key]
+      else session[this.key] = copy
+      return true
+    }
+  }
+
+  wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean {
+    if (this.#keeper.grantOf(session[this.key]) !== undefined) return true
+    if (loaded === undefined) return false
+    return (
+      this.#keeper.grantOf(loaded.values[this.key]) !== undefined || this.#homes.grantOf(sid) !== undefined
+    )
+  }
+
+  recall(sid: string, loaded: unknown): unknown {
+    const found = this.#keeper.grantOf(loaded)
+    const known = this.#homes.grantOf(sid)
+    const isCurrent = found !== undefined && !this.#keeper.isEnded(found)
+    return isCurrent || known === undefined ? loaded : this.#keeper.newestOf(known)
+  }
+
+  isSuperseded(sid: string, session: SessionData): boolean {
+    const stored = this.#homes.grantOf(sid)
+    if (stored === undefined || stored === this.#keeper.grantOf(session[this.key])) return false
+    if (!this.#keeper.isEnded(stored)) return true
+    this.#homes.forget(sid)
+    return false
+  }
+
+  onSave(
+    sid: string,
+    session: SessionData,
+    loaded: LoadedSession | undefined,
+    stored: SessionData | undefined,
+  ): SessionData {
+    const copy = session[this.key]
+    const current = this.#logins.has(copy) ? copy : this.#currentCopy(copy, loaded, stored)
+    const grantId = this.#keeper.grantOf(current)
+    if (grantId !== undefined) this.#homes.settle(grantId, sid)
+    if (current === copy) return session
+    const changed = cloneSession(session)
+    if (current === undefined) delete changed[this.key]
+    else changed[this.key] = current
+    return changed
+  }
+
+  /** The copy that belongs into a session which is about to be stored with `copy` in it. */
+  #currentCopy(copy: unknown, loaded: LoadedSession | undefined, stored: SessionData | undefined): unknown {
+    const kept = this.#newestOf(stored?.[this.key])
+    const found = loaded?.values[this.key]
+    const before = this.#keeper.grantOf(found)
+    if (copy === undefined && before !== undefined) {
+      // The app has deleted it from a session that had it: a logout by hand, unless somebody has logged in since.
+      void this.#keeper.end(before, found)
+      return this.#keeper.grantOf(kept) === before ? undefined : kept
+    }
+    // A session that was written for no request is written on purpose as it is.
+    if (copy === undefined) return loaded ? kept : undefined
+    if (kept !== undefined) return this.#newestOf(kept, copy)
+    // What the request found in its session and is not stored any more was taken out by somebody else.
+    const takenOut = loaded && !loaded.isNew && before !== undefined && before === this.#keeper.grantOf(copy)
+    return takenOut ? undefined : this.#newestOf(copy)
+  }
+
+  /** The newest copy of the grant, `undefined` if it has ended. What is no copy of ours stays as it is. */
+  #newestOf(copy: unknown, other?: unknown): unknown {
+    const grantId = this.#keeper.grantOf(copy)
+    return grantId === undefined ? copy : this.#keeper.newestOf(grantId, copy, other)
+  }
+
+  async onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<boolean> {
+    const copy = session?.[this.key]
+    const grantId = session ? this.#keeper.grantOf(copy) : this.#homes.grantOf(sid)
+    if (grantId === undefined) return false
+    this.#homes.leave(grantId, sid)
+    if (regenerated) return false
+    const crossed = await this.#keeper.end(grantId, copy)
+    // Another request may have carried it into another session. Nobody waits: this process knows that it has ended.
+    void this.#takeOut(grantId, sid)
+    return crossed
+  }
+
+  isOutdated(session: SessionData): Promise<boolean> {
+    return this.#keeper.isOutdated(session[this.key])
+  }
+}
+
+function saved(session: SessionData): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const save = session.save as (callback: (error?: unknown) => void) => void
+    save.call(session, (error) => (error ? reject(error) : resolve()))
+  })
+}
+
+/** The session with everything that hangs on it, so that a store sees no difference. */
+function cloneSession(session: SessionData): SessionData {
+  return Object.create(
+    Object.getPrototypeOf(session),
+    Object.getOwnPropertyDescriptors(session),
+  ) as SessionData
+}
