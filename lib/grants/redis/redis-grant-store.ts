@@ -175,7 +175,8 @@ function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantSto
     const cure = closest ? `Did you mean \`${closest}\`?` : `Known are ${Object.keys(DEFAULTS).join(', ')}.`
     throw new ConfigurationError(`redisGrantStore() has no option \`${name}\`. ${cure}`)
   }
-  const checked = { ...DEFAULTS, ...options }
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+  const checked = { ...DEFAULTS, ...given }
   if (typeof checked.prefix !== 'string' || checked.prefix === '') {
     throw new ConfigurationError("`prefix` must be a text, e.g. prefix: 'my-app:tokens:'.")
   }

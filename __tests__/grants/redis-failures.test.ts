@@ -1,0 +1,355 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
+import { Redis } from 'ioredis'
+import { Lease } from '../../lib/grants/lease.js'
+import { type RedisCommands, type RedisGrantStore, redisGrantStore } from '../../lib/redis.js'
+import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
+import { type RedisCounts, redisCounts } from '../helpers/redis-counts.js'
+
+const START_MS = 30_000
+const request = { ttlMs: 60_000, waitMs: 20_000, revision: 0 }
+const record = (revision: number) => ({ revision, tokens: `tokens ${revision}` })
+const channel = 'session-tokens:changes'
+
+let redis: RedisServer
+let counts: RedisCounts
+let grant: string
+const toClose: (() => unknown)[] = []
+
+interface Process {
+  readonly client: Redis
+  readonly store: RedisGrantStore
+}
+
+/** What a process has: a client and a store over it. */
+function process(options = {}, url = redis.url): Process {
+  const client = new Redis(url)
+  client.on('error', () => {})
+  const store = redisGrantStore(client, options)
+  toClose.push(async () => {
+    await store.close()
+    client.disconnect()
+  })
+  return { client, store }
+}
+
+/** A store over a client of which the library sees two functions. */
+function storeOver(subscribe: RedisCommands['subscribe']): RedisGrantStore {
+  const { client } = process()
+  const store = redisGrantStore({
+    send: ([name, ...args]) => client.call(name!, ...args),
+    subscribe: subscribe!,
+  })
+  toClose.push(() => store.close())
+  return store
+}
+
+const lease = (store: RedisGrantStore, owner: string, more = {}) =>
+  store.lease(grant, { ...request, owner, ...more })
+
+/** How long something takes, in milliseconds. */
+async function timeOf(promise: Promise<unknown>): Promise<number> {
+  const start = performance.now()
+  await promise
+  return performance.now() - start
+}
+
+const pending = async (promise: Promise<unknown>) =>
+  expect(await Promise.race([promise, delay(20, 'pending')])).toBe('pending')
+
+beforeEach(() => {
+  grant = randomUUID()
+})
+afterEach(async () => {
+  for (const close of toClose.splice(0).reverse()) await close()
+})
+
+describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
+  beforeAll(async () => {
+    redis = await startRedis()
+    counts = redisCounts(redis.url)
+  }, START_MS)
+  afterAll(async () => {
+    counts?.close()
+    await redis?.close()
+  })
+
+  it('sends scripts again that the server has forgotten', async () => {
+    const { store } = process()
+    const forget = () => counts.redis.script('FLUSH')
+    await forget()
+    expect(await lease(store, 'a')).toEqual({ granted: true })
+    await forget()
+    expect(await store.renew(grant, 'a', 60_000)).toBe(true)
+    await forget()
+    expect(await store.commit(grant, 'a', record(1))).toEqual({ record: record(1) })
+    await forget()
+    expect(await store.read(grant)).toEqual({ record: record(1) })
+    await forget()
+    await store.release(grant, 'a')
+    await forget()
+    expect(await store.end(grant, 'replaced')).toEqual(record(1))
+  })
+
+  describe('without memory left', () => {
+    const full = () => counts.redis.config('SET', 'maxmemory', '1')
+    afterEach(() => counts.redis.config('SET', 'maxmemory', '0'))
+
+    it('rejects a lease and a commit, and goes on with what takes no memory', async () => {
+      const { store } = process()
+      await store.commit(grant, 'a', record(1))
+      await lease(store, 'a', { revision: 1 })
+      await full()
+      await expect(store.commit(grant, 'a', record(2))).rejects.toThrow(/^OOM/)
+      await expect(store.lease(randomUUID(), { ...request, owner: 'a' })).rejects.toThrow(/^OOM/)
+      expect(await store.read(grant)).toEqual({ record: record(1) })
+      await store.release(grant, 'a')
+      await counts.redis.config('SET', 'maxmemory', '0')
+      expect(await lease(store, 'b', { revision: 1, waitMs: 0 })).toEqual({
+        granted: true,
+        record: record(1),
+      })
+    })
+
+    it('ends a grant all the same', async () => {
+      const { store } = process()
+      await store.commit(grant, 'a', record(1))
+      await full()
+      expect(await store.end(grant, 'logged_out')).toEqual(record(1))
+      expect(await store.read(grant)).toEqual({ ended: 'logged_out' })
+    })
+  })
+
+  describe('that is a replica', () => {
+    let replica: RedisServer
+    beforeAll(async () => {
+      replica = await startRedis({ fresh: true, settings: { replicaof: `127.0.0.1 ${redis.port}` } })
+    }, START_MS)
+    afterAll(() => replica?.close())
+
+    it('rejects whatever writes', async () => {
+      const { store } = process({}, replica.url)
+      for (const refused of [
+        lease(store, 'a'),
+        store.renew(grant, 'a', 60_000),
+        store.commit(grant, 'a', record(1)),
+        store.end(grant, 'logged_out'),
+      ]) {
+        await expect(refused).rejects.toThrow(/^READONLY/)
+      }
+      expect(await store.read(grant)).toEqual({})
+    })
+  })
+
+  describe('that hangs', () => {
+    afterEach(() => redis.resume())
+
+    it('rejects within commandTimeoutMs', async () => {
+      const { store } = process({ commandTimeoutMs: 100 })
+      await store.read(grant)
+      redis.pause()
+      const calls = {
+        lease: lease(store, 'a'),
+        renew: store.renew(grant, 'a', 1),
+        commit: store.commit(grant, 'a', record(1)),
+        release: store.release(grant, 'a'),
+        read: store.read(grant),
+        end: store.end(randomUUID(), 'replaced'),
+      }
+      for (const call of Object.values(calls)) {
+        await expect(call).rejects.toThrow('Redis did not answer within 100 ms.')
+      }
+      redis.resume()
+    })
+
+    it('releases a lease that it grants to somebody who has given up', async () => {
+      const [gone, other] = [process({ commandTimeoutMs: 100 }), process()]
+      await gone.store.read(grant)
+      await other.store.read(grant)
+      redis.pause()
+      await expect(lease(gone.store, 'a')).rejects.toThrow('100 ms')
+      redis.resume()
+      expect(await lease(other.store, 'b')).toEqual({ granted: true })
+      expect(await gone.store.renew(grant, 'a', 1)).toBe(false)
+    })
+  })
+
+  describe('that breaks connections', () => {
+    const kill = (type: 'normal' | 'pubsub') => counts.redis.call('CLIENT', 'KILL', 'TYPE', type)
+
+    /** A holder of a lease, and another process that waits for it and listens. */
+    async function waiting(): Promise<[holder: RedisGrantStore, answer: Promise<unknown>]> {
+      const [holder, waiter] = [process().store, process().store]
+      await lease(holder, 'a')
+      const answer = lease(waiter, 'b')
+      await counts.subscribers(channel, 1)
+      await pending(answer)
+      return [holder, answer]
+    }
+
+    it('finds out within about a second what it could not hear', async () => {
+      const [holder, answer] = await waiting()
+      await kill('pubsub')
+      await holder.release(grant, 'a')
+      expect(await timeOf(answer)).toBeLessThan(2_000)
+      expect(await answer).toEqual({ granted: true })
+    })
+
+    it('listens again', async () => {
+      const [holder, answer] = await waiting()
+      await kill('pubsub')
+      await counts.subscribers(channel, 0)
+      await counts.subscribers(channel, 1)
+      await pending(answer)
+      await holder.release(grant, 'a')
+      expect(await answer).toEqual({ granted: true })
+    })
+
+    it('goes on waiting when the connection for commands breaks', async () => {
+      const [holder, answer] = await waiting()
+      await kill('normal')
+      await holder.release(grant, 'a')
+      expect(await answer).toEqual({ granted: true })
+    })
+
+    it('asks again after a second when a message gets lost', async () => {
+      const holder = process().store
+      const deaf = storeOver(async () => () => {})
+      await lease(holder, 'a')
+      const answer = lease(deaf, 'b')
+      await pending(answer)
+      await holder.release(grant, 'a')
+      const tookMs = await timeOf(answer)
+      expect(tookMs).toBeGreaterThan(500)
+      expect(tookMs).toBeLessThan(2_000)
+      expect(await answer).toEqual({ granted: true })
+    })
+  })
+
+  describe('that takes no subscription', () => {
+    it.each([
+      ['refuses it', () => Promise.reject(new Error('NOPERM'))],
+      ['does not answer', () => new Promise<never>(() => {})],
+    ])('asks instead when it %s', async (_, subscribe) => {
+      const holder = process().store
+      const { client } = process()
+      const store = redisGrantStore({ send: ([name, ...args]) => client.call(name!, ...args), subscribe })
+      await lease(holder, 'a')
+      const tookMs = await timeOf(lease(store, 'b', { waitMs: 300 }))
+      expect(tookMs).toBeGreaterThanOrEqual(299)
+      expect(tookMs).toBeLessThan(800)
+      const answer = lease(store, 'b')
+      await pending(answer)
+      await holder.release(grant, 'a')
+      expect(await timeOf(answer)).toBeLessThan(1_500)
+    })
+
+    it('gives up a connection that does not come about', async () => {
+      const [holder, waiter] = [process(), process()]
+      await Promise.all([holder.store.read(grant), waiter.store.read(grant)])
+      const connections = await counts.connections()
+      await counts.redis.config('SET', 'maxclients', String(connections + 1))
+      try {
+        await lease(holder.store, 'a')
+        const answer = lease(waiter.store, 'b')
+        await pending(answer)
+        await holder.store.release(grant, 'a')
+        expect(await answer).toEqual({ granted: true })
+        expect(await timeOf(waiter.store.close())).toBeLessThan(3_000)
+      } finally {
+        await counts.redis.config('SET', 'maxclients', '10000')
+      }
+      expect(await counts.connections()).toBe(connections)
+    })
+  })
+
+  describe('close()', () => {
+    it('ends the connection for news, and waiting goes on without', async () => {
+      const [holder, waiter] = [process().store, process().store]
+      const clients = 2
+      await lease(holder, 'a')
+      const answer = lease(waiter, 'b')
+      await counts.subscribers(channel, 1)
+      await waiter.close()
+      await counts.subscribers(channel, 0)
+      expect(await counts.connections()).toBe(clients)
+      await holder.release(grant, 'a')
+      expect(await answer).toEqual({ granted: true })
+
+      const third = lease(holder, 'c')
+      await pending(third)
+      await waiter.release(grant, 'b')
+      expect(await third).toEqual({ granted: true })
+    })
+
+    it('comes before a subscription that is under way', async () => {
+      const [holder, waiter] = [process().store, process().store]
+      await lease(holder, 'a')
+      let ended = 0
+      let open = (_: () => void) => {}
+      const store = storeOver(() => new Promise((resolve) => (open = resolve)))
+      const answer = lease(store, 'b')
+      await pending(answer)
+      const closed = store.close()
+      open(() => ended++)
+      await closed
+      expect(ended).toBe(1)
+      await holder.release(grant, 'a')
+      expect(await answer).toEqual({ granted: true })
+      await waiter.close()
+    })
+
+    it('may come twice, and before or after anything else', async () => {
+      const { store, client } = process()
+      await store.close()
+      expect(await lease(store, 'a')).toEqual({ granted: true })
+      expect(await lease(store, 'b', { waitMs: 100 })).toEqual({ granted: false })
+      await Promise.all([store.close(), store.close()])
+      client.disconnect()
+      await store.close()
+    })
+  })
+})
+
+describeWithRedisServer('redisGrantStore(client) on a Redis that restarts empty', () => {
+  const HOLD_OFF_MS = 5_000
+  beforeAll(async () => {
+    redis = await startRedis()
+    counts = redisCounts(redis.url)
+  }, START_MS)
+  afterAll(async () => {
+    counts?.close()
+    await redis?.close()
+  })
+
+  it('leaves a lease to its holder, and that of one who is gone to the next after 5 s', async () => {
+    const [holder, other] = [process().store, process().store]
+    const held = new Lease(holder, grant)
+    const orphan = randomUUID()
+    await held.take(0, 0)
+    await holder.lease(orphan, { ...request, owner: 'dead' })
+    const [next, heir] = [lease(other, 'b'), other.lease(orphan, { ...request, owner: 'b' })]
+    await pending(Promise.race([next, heir]))
+
+    await redis.restart({ fresh: true })
+    const late = lease(other, 'c')
+    const key = `session-tokens:${grant}`
+    while ((await counts.redis.hget(key, 'owner')) === null) await delay(20)
+    const start = performance.now()
+    expect(await heir).toEqual({ granted: true })
+    expect(performance.now() - start).toBeLessThan(HOLD_OFF_MS + 1_500)
+    await redis.settled()
+    await pending(Promise.race([next, late]))
+    expect(await held.commit(record(1))).toEqual({ record: record(1) })
+    for (const answer of [next, late]) expect(await answer).toEqual({ granted: false, record: record(1) })
+  }, 20_000)
+
+  it('grants a lease of a grant that it has seen since', async () => {
+    const { store } = process()
+    await redis.restart({ fresh: true })
+    expect(await lease(store, 'a', { waitMs: 0 })).toEqual({ granted: false })
+    await store.commit(grant, 'a', record(1))
+    expect(await lease(store, 'a', { revision: 1, waitMs: 0 })).toEqual({ granted: true, record: record(1) })
+  })
+})

@@ -1,0 +1,227 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { Redis } from 'ioredis'
+import { ConfigurationError } from '../../lib/index.js'
+import { type RedisClient, type RedisGrantStoreOptions, redisGrantStore } from '../../lib/redis.js'
+import type { TokenSet } from '../../lib/token-set.js'
+import { describeWithRedis, redisUrl } from '../helpers/redis.js'
+
+const request = { ttlMs: 60_000, waitMs: 0, revision: 0 }
+const record = { revision: 1, tokens: 'tokens' }
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
+
+let client: Redis
+
+describeWithRedis('what redisGrantStore(client) keeps', () => {
+  beforeAll(async () => {
+    client = new Redis(await redisUrl())
+  })
+  afterAll(() => client?.disconnect())
+
+  /** A grant of a store, and for how long its key is there. */
+  function grantOf(options: RedisGrantStoreOptions = {}) {
+    const store = redisGrantStore(client, options)
+    const grant = randomUUID()
+    const key = `${options.prefix ?? 'session-tokens:'}${grant}`
+    const lease = (more = {}) => store.lease(grant, { ...request, owner: 'a', ...more })
+    return { store, grant, key, lease, ttlMs: () => client.pttl(key) }
+  }
+
+  /** Commands take their time. */
+  const expectAbout = (ttlMs: number, expectedMs: number) => {
+    expect(ttlMs).toBeLessThanOrEqual(expectedMs)
+    expect(ttlMs).toBeGreaterThan(expectedMs - 5_000)
+  }
+
+  describe('for how long', () => {
+    it('is twice the time of a lease, of a grant without a record', async () => {
+      const { lease, ttlMs } = grantOf()
+      await lease()
+      expectAbout(await ttlMs(), 2 * request.ttlMs)
+    })
+
+    it('grows with each renewal', async () => {
+      const { store, grant, lease, ttlMs } = grantOf()
+      await lease()
+      await store.renew(grant, 'a', HOUR_MS)
+      expectAbout(await ttlMs(), 2 * HOUR_MS)
+    })
+
+    it('is the time of a lease twice too, of a grant that is renewed first', async () => {
+      const { store, grant, ttlMs } = grantOf()
+      await store.renew(grant, 'a', 60_000)
+      expectAbout(await ttlMs(), 120_000)
+    })
+
+    it.each([
+      ['a day', {}, DAY_MS],
+      ['grantTtlMs', { grantTtlMs: HOUR_MS }, HOUR_MS],
+    ])('is %s from each commit', async (_, options, expectedMs) => {
+      const { store, grant, key, lease, ttlMs } = grantOf(options)
+      await lease()
+      await store.commit(grant, 'a', record)
+      expectAbout(await ttlMs(), expectedMs)
+      await client.pexpire(key, 60_000)
+      await store.commit(grant, 'a', { ...record, revision: 2 })
+      expectAbout(await ttlMs(), expectedMs)
+    })
+
+    it('is not shortened by a lease, a renewal, a release or a commit of nothing new', async () => {
+      const { store, grant, lease, ttlMs } = grantOf({ grantTtlMs: HOUR_MS })
+      await store.commit(grant, 'a', record)
+      await lease({ revision: 1 })
+      await store.renew(grant, 'a', 1_000)
+      await store.release(grant, 'a')
+      await store.commit(grant, 'a', record)
+      expectAbout(await ttlMs(), HOUR_MS)
+    })
+
+    it.each([
+      ['a day', {}, DAY_MS],
+      ['grantTtlMs', { grantTtlMs: HOUR_MS }, HOUR_MS],
+    ])('is %s after the end, however long it was before', async (_, options, expectedMs) => {
+      const { store, grant, ttlMs } = grantOf(options)
+      await redisGrantStore(client, { grantTtlMs: 7 * DAY_MS }).commit(grant, 'a', record)
+      await store.end(grant, 'logged_out')
+      expectAbout(await ttlMs(), expectedMs)
+    })
+
+    it('is never for ever', async () => {
+      const { store, grant, key, lease, ttlMs } = grantOf()
+      await lease()
+      await lease({ owner: 'b' })
+      await store.release(grant, 'a')
+      expect(await ttlMs()).toBeGreaterThan(0)
+      expect(await client.exists(key)).toBe(1)
+    })
+  })
+
+  it('is one hash, without a trace of who has waited, once it is committed', async () => {
+    const { store, grant, key, lease } = grantOf()
+    await lease()
+    await lease({ owner: 'b' })
+    expect(Object.keys(await client.hgetall(key)).sort()).toEqual(['owner', 'until', 'waiting'])
+    await store.commit(grant, 'a', record)
+    expect(await client.hgetall(key)).toEqual({ revision: '1', tokens: 'tokens' })
+    await store.end(grant, 'replaced')
+    expect(await client.hgetall(key)).toEqual({ ended: 'replaced' })
+  })
+
+  it('is told only when somebody waits', async () => {
+    const { store, grant, lease } = grantOf()
+    const published = async () =>
+      Number(/^cmdstat_publish:calls=(\d+)/m.exec(await client.info('commandstats'))?.[1] ?? 0)
+    const before = await published()
+    await lease()
+    await store.release(grant, 'a')
+    await lease()
+    await store.commit(grant, 'a', record)
+    await store.end(grant, 'replaced')
+    expect((await published()) - before).toBe(0)
+  })
+
+  it('is another grant under another prefix', async () => {
+    const [one, other] = [grantOf({ prefix: 'one:' }), grantOf({ prefix: 'other:' })]
+    await one.lease()
+    await one.store.commit(one.grant, 'x', record)
+    expect(await other.store.read(one.grant)).toEqual({})
+    expect(await other.store.lease(one.grant, { ...request, owner: 'b' })).toEqual({ granted: true })
+    await other.store.end(one.grant, 'logged_out')
+    expect(await one.store.read(one.grant)).toEqual({ record })
+    expect(await one.store.renew(one.grant, 'a', 1_000)).toBe(true)
+  })
+
+  it.each([
+    ['ASCII', 'x'],
+    ['of two bytes', 'ü'],
+    ['of three bytes', '\u2028'],
+    ['of four bytes', '🔑'],
+    ['of every kind', '\u0000\u0001\n\r\t"\\\u007f\u0080ü߿ࠀ\ufeff\uffff𐀀🔑\u{10ffff}'],
+  ])('is the text as it is, 8 KB of characters %s', async (_, characters) => {
+    const { store, grant } = grantOf()
+    const tokens = characters.repeat(Math.ceil(8_192 / Buffer.byteLength(characters)))
+    await store.commit(grant, 'a', { revision: Number.MAX_SAFE_INTEGER, tokens })
+    expect(await store.read(grant)).toEqual({ record: { revision: Number.MAX_SAFE_INTEGER, tokens } })
+    expect(await store.end(grant, 'replaced')).toEqual({ revision: Number.MAX_SAFE_INTEGER, tokens })
+  })
+
+  describe('takes', () => {
+    const text = (bytes: number) => randomBytes(bytes).toString('base64url')
+    const jwt = () => `${text(90)}.${text(600)}.${text(256)}`
+    const tokenSet = (refreshToken: string, token: string, idToken?: string): TokenSet => {
+      const obtainedAt = Date.now()
+      const accessToken = {
+        token,
+        tokenType: 'Bearer',
+        scope: 'openid orders',
+        obtainedAt,
+        expiresAt: obtainedAt,
+      }
+      return {
+        grantId: randomUUID(),
+        revision: 12,
+        refreshToken,
+        accessTokens: [accessToken],
+        ...(idToken !== undefined && { idToken }),
+      }
+    }
+
+    it.each([
+      ['opaque tokens', tokenSet(text(32), text(32)), 700],
+      ['an access token and an ID token that are JWTs of 1.3 KB', tokenSet(text(32), jwt(), jwt()), 4_096],
+    ])('for a session with %s', async (_, tokens, most) => {
+      const { store, grant, key, lease } = grantOf()
+      await lease()
+      await store.commit(grant, 'a', { revision: tokens.revision, tokens: JSON.stringify(tokens) })
+      const bytes = Number(await client.memory('USAGE', key))
+      expect(bytes).toBeLessThanOrEqual(most)
+      await store.end(grant, 'logged_out')
+      expect(Number(await client.memory('USAGE', key))).toBeLessThanOrEqual(200)
+    })
+  })
+})
+
+describe('redisGrantStore(client, options)', () => {
+  const client: RedisClient = { send: async () => '' }
+
+  it.each([
+    ['nothing', undefined],
+    ['null', null],
+    ['a URL', 'redis://127.0.0.1'],
+    ['options', { host: '127.0.0.1' }],
+    ['a Promise of a client', Promise.resolve(client)],
+  ])('says what it takes, given %s', (_, wrong) => {
+    const call = () => redisGrantStore(wrong as never)
+    expect(call).toThrow(ConfigurationError)
+    expect(call).toThrow(/new Redis\(\) of ioredis, createClient\(\) of node-redis, or \{ send:/)
+  })
+
+  it.each<[wrong: object, message: string]>([
+    [{ grantTTLMs: 1 }, 'redisGrantStore() has no option `grantTTLMs`. Did you mean `grantTtlMs`?'],
+    [
+      { lifetime: 1 },
+      'redisGrantStore() has no option `lifetime`. Known are prefix, grantTtlMs, commandTimeoutMs.',
+    ],
+    [{ prefix: '' }, "`prefix` must be a text, e.g. prefix: 'my-app:tokens:'."],
+    [{ prefix: 7 }, "`prefix` must be a text, e.g. prefix: 'my-app:tokens:'."],
+    ...[0, -1, 1.5, NaN, Infinity, '1000', null].map((ms): [object, string] => [
+      { grantTtlMs: ms },
+      '`grantTtlMs` must be a whole number of milliseconds from 1, e.g. grantTtlMs: 86400000.',
+    ]),
+    [
+      { commandTimeoutMs: 0 },
+      '`commandTimeoutMs` must be a whole number of milliseconds from 1, e.g. commandTimeoutMs: 2000.',
+    ],
+  ])('refuses %j, with the cure', (wrong, message) => {
+    expect(() => redisGrantStore(client, wrong)).toThrow(new ConfigurationError(message))
+  })
+
+  it.each([
+    {},
+    { prefix: undefined, grantTtlMs: undefined },
+    { prefix: 'x', grantTtlMs: 1, commandTimeoutMs: 1 },
+  ])('takes %j', (options) => {
+    expect(() => redisGrantStore(client, options as RedisGrantStoreOptions)).not.toThrow()
+  })
+})
