@@ -74,7 +74,7 @@ export interface SessionTokensOptions {
   defaultLifetimeMs?: number
   /** Connection settings for requests to the authorization server: agents, a proxy, further headers. */
   http?: HttpOptions
-  /** Is told of refreshes and failures. No event holds a token; what the listener throws is ignored. */
+  /** Is told of refreshes and failures. No event holds a token; what the listener throws or rejects with is ignored. */
   onEvent?: TokenEventListener
 }
 

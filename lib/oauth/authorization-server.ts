@@ -20,7 +20,8 @@ export interface AuthorizationServer {
   /**
    * Refreshes (RFC 6749 §6), once: nothing is sent again when it fails.
    *
-   * Rejects with a `TokenError`. An `invalid_grant` answer is `ERR_REAUTHENTICATION_REQUIRED`.
+   * Rejects with a `TokenError`. An `invalid_grant` answer is `ERR_REAUTHENTICATION_REQUIRED`. An answer of no use may
+   * have brought a new refresh token all the same, see `refreshTokenBeside()`.
    */
   refresh(
     refreshToken: string,
