@@ -218,9 +218,12 @@ async function expectRefreshedOnce({ visitor, used }: Expired): Promise<void> {
 async function untilAskedAgain(visitor: Visitor): Promise<void> {
   const key = keyOf((await visitor.storedTokens())!.grantId)
   const client = new Redis(grants.url)
-  await client.hdel(key, 'waiting')
-  await eventually(async () => expect(await client.hget(key, 'waiting')).toBe('1'))
-  client.disconnect()
+  try {
+    await client.hdel(key, 'waiting')
+    await eventually(async () => expect(await client.hget(key, 'waiting')).toBe('1'))
+  } finally {
+    client.disconnect()
+  }
 }
 
 /** Asks again as long as the process is not connected again. */

@@ -231,8 +231,11 @@ async function forget(grantId: string): Promise<void> {
 
 async function withRedis(work: (client: Redis) => Promise<void>): Promise<void> {
   const client = new Redis(redis.url)
-  await work(client)
-  client.disconnect()
+  try {
+    await work(client)
+  } finally {
+    client.disconnect()
+  }
 }
 
 async function untilNobodyListens(process: FleetProcess): Promise<void> {
