@@ -7,6 +7,7 @@ import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import type { AuthorizationServer, RefreshAnswer } from './oauth/authorization-server.js'
 import { checkRefreshedIdToken } from './oauth/id-token.js'
+import { refreshTokenBeside } from './oauth/token-response.js'
 import { GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
@@ -20,6 +21,7 @@ import {
   type TokenSet,
   usableToken,
   withoutRefreshToken,
+  withRefreshToken,
 } from './token-set.js'
 
 /** What a refresh works with. */
@@ -128,6 +130,11 @@ export class Refresh {
     try {
       answer = await this.#present(refreshToken)
     } catch (error) {
+      // Of no use but for its refresh token: a server that has sent a new one takes the one before no more.
+      const rotated = refreshTokenBeside(error as TokenError)
+      if (rotated !== undefined && rotated !== refreshToken) {
+        await this.#store(withRefreshToken(this.#tokens, rotated))
+      }
       if ((error as TokenError).code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
       if (await this.#findNewer(refreshToken)) return this.#usable() ?? this.#refresh()
       await this.#store(deadTokenSet(this.#tokens))

@@ -171,6 +171,11 @@ export function mergeTokens(
   }
 }
 
+/** The token set with a new refresh token, the one before it having been used, and nothing else that is new. */
+export function withRefreshToken(tokens: TokenSet, refreshToken: string): TokenSet {
+  return { ...tokens, refreshToken, revision: tokens.revision + 1 }
+}
+
 /** The token set without its refresh token: nothing to refresh with, what is still valid goes on being served. */
 export function withoutRefreshToken(tokens: TokenSet): TokenSet {
   const { refreshToken: _, ...rest } = tokens

@@ -449,6 +449,42 @@ describe('S44 the authorization server answers garbage', () => {
   })
 })
 
+describe('S44 an answer is of no use but for its refresh token', () => {
+  it.each<[string, object]>([
+    ['no access token', { access_token: undefined }],
+    ['an access token that is odd', { access_token: { value: 'access' } }],
+    ['an access token that no header may hold', { access_token: 'access\n' }],
+  ])('S44 %s: 502, and the next request presents the new refresh token', async (_, odd) => {
+    const { site, browser, refreshes } = await scripted((index) =>
+      answer({ access_token: `access ${index}`, refresh_token: `refresh ${index}`, ...(index === 0 && odd) }),
+    )
+    site.clock.advance(INSIDE_LEEWAY_MS)
+    expect((await browser.get('/token')).json.token).toBe(LOGIN.access_token)
+    expect(site.events).toMatchObject([
+      { type: 'refresh_failed', error: { code: 'ERR_INVALID_TOKEN_RESPONSE', status: 502 } },
+    ])
+    expect(await tokensOf(site, browser)).toMatchObject({
+      refreshToken: 'refresh 0',
+      accessTokens: [{ token: LOGIN.access_token }],
+    })
+    site.clock.advance(30_000)
+    expect((await browser.get('/token')).json.token).toBe('access 1')
+    expect(refreshes().map(({ parameters }) => parameters.get('refresh_token'))).toEqual([
+      LOGIN.refresh_token,
+      'refresh 0',
+    ])
+  })
+
+  it('S44 an error in it: the refresh token is still that of the login', async () => {
+    const { site, browser } = await scripted(() =>
+      answer({ error: 'invalid_scope', refresh_token: 'echoed' }),
+    )
+    site.clock.advance(HOUR_MS)
+    expect((await browser.get('/token')).status).toBe(502)
+    expect((await tokensOf(site, browser)).refreshToken).toBe(LOGIN.refresh_token)
+  })
+})
+
 describe('S45 the patience of a caller ends', () => {
   it('S45 at timeoutMs; the result is kept and the next request has it', async () => {
     const { site, browser, token } = await loggedIn({ tokens: { timeoutMs: 30 } })
