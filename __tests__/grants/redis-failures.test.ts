@@ -238,11 +238,11 @@ describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
       await lease(holder, 'a')
       const tookMs = await timeOf(lease(store, 'b', { waitMs: 300 }))
       expect(tookMs).toBeGreaterThanOrEqual(299)
-      expect(tookMs).toBeLessThan(800)
+      expect(tookMs).toBeLessThan(2_000)
       const answer = lease(store, 'b')
       await pending(answer)
       await holder.release(grant, 'a')
-      expect(await timeOf(answer)).toBeLessThan(1_500)
+      expect(await timeOf(answer)).toBeLessThan(2_000)
     })
 
     it('gives up a connection that does not come about', async () => {
@@ -312,44 +312,48 @@ describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
   })
 })
 
-describeWithRedisServer('redisGrantStore(client) on a Redis that restarts empty', () => {
-  const HOLD_OFF_MS = 5_000
-  beforeAll(async () => {
-    redis = await startRedis()
-    counts = redisCounts(redis.url)
-  }, START_MS)
-  afterAll(async () => {
-    counts?.close()
-    await redis?.close()
-  })
+describeWithRedisServer(
+  'redisGrantStore(client) on a Redis that crashes, and comes back as it was before',
+  () => {
+    const HOLD_OFF_MS = 5_000
+    beforeAll(async () => {
+      redis = await startRedis()
+      counts = redisCounts(redis.url)
+    }, START_MS)
+    afterAll(async () => {
+      counts?.close()
+      await redis?.close()
+    })
 
-  it('leaves a lease to its holder, and that of one who is gone to the next after 5 s', async () => {
-    const [holder, other] = [process().store, process().store]
-    const held = new Lease(holder, grant)
-    const orphan = randomUUID()
-    await held.take(0, 0)
-    await holder.lease(orphan, { ...request, owner: 'dead' })
-    const [next, heir] = [lease(other, 'b'), other.lease(orphan, { ...request, owner: 'b' })]
-    await pending(Promise.race([next, heir]))
+    it.each([
+      ['that it did not know', 0],
+      ['that it had a record of', 1],
+    ])(
+      'leaves the lease of a grant %s to its holder, and that of one who is gone to the next after 5 s',
+      async (_, revision) => {
+        const [holder, other] = [process().store, process().store]
+        const orphan = randomUUID()
+        for (const each of [grant, orphan]) await holder.commit(each, 'before', record(revision))
+        await counts.redis.save()
+        const held = new Lease(holder, grant)
+        await held.take(revision, 0)
+        await holder.lease(orphan, { ...request, owner: 'dead', revision })
+        const next = lease(other, 'b', { revision })
+        const heir = other.lease(orphan, { ...request, owner: 'b', revision })
+        await pending(Promise.race([next, heir]))
 
-    await redis.restart({ fresh: true })
-    const late = lease(other, 'c')
-    const key = `session-tokens:${grant}`
-    while ((await counts.redis.hget(key, 'owner')) === null) await delay(20)
-    const start = performance.now()
-    expect(await heir).toEqual({ granted: true })
-    expect(performance.now() - start).toBeLessThan(HOLD_OFF_MS + 1_500)
-    await redis.settled()
-    await pending(Promise.race([next, late]))
-    expect(await held.commit(record(1))).toEqual({ record: record(1) })
-    for (const answer of [next, late]) expect(await answer).toEqual({ granted: false, record: record(1) })
-  }, 20_000)
-
-  it('grants a lease of a grant that it has seen since', async () => {
-    const { store } = process()
-    await redis.restart({ fresh: true })
-    expect(await lease(store, 'a', { waitMs: 0 })).toEqual({ granted: false })
-    await store.commit(grant, 'a', record(1))
-    expect(await lease(store, 'a', { revision: 1, waitMs: 0 })).toEqual({ granted: true, record: record(1) })
-  })
-})
+        await redis.restart({ fresh: true })
+        const late = lease(other, 'c', { revision })
+        while ((await counts.redis.hget(`session-tokens:${grant}`, 'owner')) === null) await delay(20)
+        const start = performance.now()
+        expect(await heir).toMatchObject({ granted: true })
+        expect(performance.now() - start).toBeLessThan(HOLD_OFF_MS + 2_000)
+        await redis.settled()
+        await pending(Promise.race([next, late]))
+        expect(await held.commit(record(2))).toEqual({ record: record(2) })
+        for (const answer of [next, late]) expect(await answer).toEqual({ granted: false, record: record(2) })
+      },
+      20_000,
+    )
+  },
+)

@@ -5,6 +5,7 @@ export const leaseCases = (shortMs: number): Case[] => [
   ...granted,
   ...waitedFor,
   ...(['free', 'held'] as const).map(notGrantedToTheOutdated),
+  ['is not granted if there is a record newer by a digit', newerByADigit],
   ...[0, shortMs].map(notGrantedWhenTimeIsOver),
   ...expiring,
   ['goes to each of twenty waiters, one at a time', oneAtATime],
@@ -88,6 +89,14 @@ function notGrantedToTheOutdated(state: 'free' | 'held'): Case {
       assert.equal(await isFree(), state === 'free')
     },
   ]
+}
+
+async function newerByADigit({ store, grant, lease }: Scene): Promise<void> {
+  await store.commit(grant, 'a', record(10))
+  same(await lease('b', { revision: 9 }), { granted: false, record: record(10) })
+  same(await lease('b', { revision: 11 }), { granted: true, record: record(10) })
+  await store.commit(grant, 'b', record(100))
+  same(await lease('a', { revision: 99 }), { granted: false, record: record(100) })
 }
 
 function notGrantedWhenTimeIsOver(waitMs: number): Case {

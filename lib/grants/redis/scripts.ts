@@ -37,8 +37,8 @@ end
 const LONGEST_HOLD_OFF_MS = 5_000
 
 /**
- * A server that has just started may have forgotten leases. Until their holders have renewed them, it grants none for
- * grants that it knows nothing of.
+ * A server that has just started may have forgotten leases, also of grants that it has read from its disk. Until their
+ * holders have renewed them, it grants none.
  */
 const HOLD_OFF = `
 local function hold_off(ms)
@@ -66,8 +66,10 @@ local function answer(what, wait) return { what, wait, known[1] or '', known[2] 
 if known[5] then return answer('ended', 0) end
 if tonumber(known[1] or 0) > tonumber(revision) then return answer('newer', 0) end
 local wait = 0
-if known[3] and known[3] ~= owner then wait = tonumber(known[4]) - now end
-if not known[1] and not known[3] then wait = hold_off(ttl) end
+if known[3] ~= owner then
+  wait = tonumber(known[4] or 0) - now
+  if wait <= 0 then wait = hold_off(ttl) end
+end
 if wait > 0 then
   redis.call('HSET', KEYS[1], 'waiting', 1)
   keep_for(2 * ttl)
@@ -83,12 +85,13 @@ return answer('granted', 0)
 export const RENEW = script(
   NOW,
   KEEP_FOR,
+  HOLD_OFF,
   `
 local owner, ttl = ARGV[1], ARGV[2]
 local known = redis.call('HMGET', KEYS[1], 'owner', 'until', 'revision', 'ended')
-local held = known[1] == owner and tonumber(known[2]) > now
-local forgotten = not (known[1] or known[3] or known[4])
-if not (held or forgotten) then return 0 end
+local held = tonumber(known[2] or 0) > now
+local function forgotten() return not (known[1] or known[3]) or hold_off(ttl) > 0 end
+if known[4] or (held and known[1] ~= owner) or (not held and not forgotten()) then return 0 end
 redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl))
 keep_for(2 * ttl)
 return 1
