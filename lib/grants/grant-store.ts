@@ -35,7 +35,8 @@ export interface LeaseRequest {
  * token set.
  *
  * Every method is atomic. A method that cannot reach its storage rejects; the library turns that into
- * `ERR_GRANT_STORE`.
+ * `ERR_GRANT_STORE`. Whether a store of your own does what it must, `grantStoreContract()` of
+ * `session-token-manager/testing` tells.
  */
 export interface GrantStore {
   /**

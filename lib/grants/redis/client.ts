@@ -11,7 +11,10 @@ export interface IoredisClient {
   readonly duplicate: AnyFunction
 }
 
-/** A client of node-redis 4 or later: `createClient()`, `createCluster()` or `createSentinel()`. */
+/**
+ * A client of node-redis 4 or later: `createClient()`, `createCluster()` or `createSentinel()`; or `createClientPool()`,
+ * which takes no subscription, so that processes that wait for one another ask twenty times a second.
+ */
 export interface NodeRedisClient {
   readonly evalSha: AnyFunction
   readonly eval: AnyFunction

@@ -36,11 +36,13 @@ const SAFETY_MS = 1_000
  * and hosts there are.
  *
  * It sends scripts that run as one step (`EVALSHA`), each on one key, the grant's, and opens a second connection to hear
- * of changes when a process first has to wait for another. A refresh takes two commands, a valid token none.
+ * of changes when a process first has to wait for another. A refresh takes two commands, a valid token none; a process
+ * that waits for another's refresh sends two as well, and a third when it first has to.
  *
  * A Redis that has started within the last 5 seconds grants no lease but to whoever had it: it may have forgotten some.
  *
- * @param client ioredis, node-redis, single server, Sentinel or Cluster; or a function that sends a command
+ * @param client ioredis, node-redis, single server, Sentinel or Cluster; or a function that sends a command. Redis must
+ * be version 5 or later.
  * @throws `ConfigurationError` when an option is unknown or out of range
  *
  * @example
