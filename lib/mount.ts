@@ -1,5 +1,6 @@
 import { type Clock, systemClock } from './clock.js'
 import { emitterOf } from './events.js'
+import { type Flights, flightsInThisProcess } from './flights.js'
 import type { GrantStore } from './grants/grant-store.js'
 import { type KnownGrants, knownInThisProcess } from './grants/known-grants.js'
 import { memoryGrantStore } from './grants/memory.js'
@@ -23,12 +24,14 @@ export interface Mount {
 export interface Surroundings {
   readonly clock: Clock
   readonly known: KnownGrants
+  readonly flights: Flights
   readonly grants: GrantStore
 }
 
 const thisProcess: Surroundings = {
   clock: systemClock,
   known: knownInThisProcess,
+  flights: flightsInThisProcess,
   grants: memoryGrantStore(),
 }
 
@@ -36,12 +39,13 @@ const thisProcess: Surroundings = {
 export function mount(options: SessionTokensOptions, surroundings: Surroundings = thisProcess): Mount {
   const checked = checkedOptions(options)
   const { clientId, issuer, onEvent, property, sessionKey } = checked
-  const { clock, known } = surroundings
+  const { clock, flights, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
   const manager = new TokenManager({
     grants: checked.grants ?? surroundings.grants,
     onGrantStoreError: checked.onGrantStoreError,
     known,
+    flights,
     copies: sessionCopies(checked),
     clock,
     emit: emitterOf(onEvent),
@@ -53,12 +57,18 @@ export function mount(options: SessionTokensOptions, surroundings: Surroundings 
     refreshTimeoutMs: checked.refreshTimeoutMs,
     defaultLifetimeMs: checked.defaultLifetimeMs,
   })
-  return { property, clock, server, sessions: new ExpressSessions(sessionKey, manager), manager }
+  const sessions = new ExpressSessions({ key: sessionKey, audience: audienceOf(checked), keeper: manager })
+  return { property, clock, server, sessions, manager }
 }
 
-/** Copies are of one client at one authorization server, and sealed ones of one session key as well. */
+/** Copies are of one client at one authorization server. */
+function audienceOf({ clientId, issuer, tokenEndpoint }: ReturnType<typeof checkedOptions>): string {
+  return `${clientId} ${issuer ?? tokenEndpoint}`
+}
+
+/** Sealed copies are of one session key as well. */
 function sessionCopies(options: ReturnType<typeof checkedOptions>): SessionCopies {
-  const { clientId, encryptionKeys, issuer, sessionKey, tokenEndpoint } = options
-  const audience = `${clientId} ${issuer ?? tokenEndpoint}`
+  const { encryptionKeys, sessionKey } = options
+  const audience = audienceOf(options)
   return new SessionCopies(audience, encryptionKeys && seal(encryptionKeys, `${audience} ${sessionKey}`))
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
+import type { Flights } from './flights.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
 import { differentSubjects } from './oauth/subject.js'
 import {
@@ -30,13 +30,7 @@ import {
 export interface TokenManagerContext extends Omit<RefreshContext, 'writes'> {
   /** For how long a caller waits for a token, in milliseconds. The refresh itself goes on. */
   readonly timeoutMs: number
-}
-
-const MAX_PAUSES = 10_000
-
-interface Flight {
-  readonly key: string
-  readonly outcome: Promise<RefreshOutcome>
+  readonly flights: Flights
 }
 
 /**
@@ -45,9 +39,6 @@ interface Flight {
  */
 export class TokenManager implements CopyKeeper {
   readonly #context: TokenManagerContext & RefreshContext
-  readonly #flights = new Map<string, Flight>()
-  /** When a grant may be refreshed again, on the monotonic clock: the authorization server asked for a pause. */
-  readonly #pauses = new LRUCache<string, number>({ max: MAX_PAUSES })
   /** Up to which revision a request has seen to the session in the store. */
   readonly #healed = new WeakMap<SessionAdapter, number>()
   /** Everything that goes on behind the callers' backs. */
@@ -100,7 +91,10 @@ export class TokenManager implements CopyKeeper {
     const displaced = await session.save(copy).catch((error) => {
       throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
     })
-    const ends = [...new Set([...displaced, ...(previous ? [previous.grantId] : [])])]
+    const earlier = new Set([...displaced, ...(previous ? [previous.grantId] : [])])
+    // A save of the app may have been faster with it.
+    earlier.delete(tokens.grantId)
+    const ends = [...earlier]
     const endings = await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
     if (!endings.some(({ crossed }) => crossed)) return
     await crossingIsOver()
@@ -140,10 +134,7 @@ export class TokenManager implements CopyKeeper {
 
   /** Resolves when every refresh under way has ended and its result is stored. */
   async close(): Promise<void> {
-    while (this.#flights.size + this.#pending.size > 0) {
-      const flights = [...this.#flights.values()].map(({ outcome }) => outcome)
-      await Promise.allSettled([...flights, ...this.#pending.values()])
-    }
+    while (this.#pending.size > 0) await Promise.allSettled(this.#pending.values())
   }
 
   grantOf(copy: unknown): string | undefined {
@@ -192,7 +183,7 @@ export class TokenManager implements CopyKeeper {
       const tokens = this.#tokensOrThrow(session)
       const usable = this.#usable(tokens, need)
       if (usable) return usable
-      const flight = this.#flights.get(tokens.grantId)
+      const flight = this.#context.flights.of(tokens.grantId)
       if (!flight) return (await this.#fly(session, tokens, need)).accessToken
       if (flight.key !== key) {
         await flight.outcome.catch(giveUpIfRetryable)
@@ -205,42 +196,18 @@ export class TokenManager implements CopyKeeper {
   }
 
   async #fly(session: SessionAdapter, tokens: TokenSet, need: TokenNeed): Promise<RefreshOutcome> {
+    const { emit, flights } = this.#context
     const { grantId } = tokens
     if (tokens.refreshToken === undefined) throw nothingToRefreshWith()
-    this.#refuseWhilePaused(grantId)
-    const outcome = new Refresh(this.#context, session, tokens, need).run()
-    const flight = { key: needKey(need), outcome: outcome.finally(() => this.#land(grantId, flight)) }
-    this.#flights.set(grantId, flight)
+    const refresh = new Refresh(this.#context, session, tokens, need)
+    const { outcome } = flights.start(grantId, needKey(need), () => refresh.run())
+    this.#inBackground(`refresh ${grantId}`, outcome)
     try {
-      return await flight.outcome
+      return await outcome
     } catch (error) {
-      this.#told(grantId, error as TokenError)
+      emit({ type: 'refresh_failed', grantId, error: error as TokenError })
       throw error
     }
-  }
-
-  #land(grantId: string, flight: Flight): void {
-    if (this.#flights.get(grantId) === flight) this.#flights.delete(grantId)
-  }
-
-  #told(grantId: string, error: TokenError): void {
-    const { clock, emit } = this.#context
-    if (error.retryAfterMs !== undefined) this.#pauses.set(grantId, clock.monotonic() + error.retryAfterMs)
-    emit({ type: 'refresh_failed', grantId, error })
-  }
-
-  #refuseWhilePaused(grantId: string): void {
-    const until = this.#pauses.get(grantId)
-    if (until === undefined) return
-    const retryAfterMs = until - this.#context.clock.monotonic()
-    if (retryAfterMs > 0) {
-      throw new TokenError(
-        'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
-        'The authorization server asked for a pause (Retry-After). Try again after retryAfterMs.',
-        { retryAfterMs },
-      )
-    }
-    this.#pauses.delete(grantId)
   }
 
   /**
@@ -250,17 +217,22 @@ export class TokenManager implements CopyKeeper {
    */
   #heal(session: SessionAdapter, tokens: TokenSet): void {
     const held = this.#context.copies.read(session.read())
-    if (!held || held.revision >= tokens.revision || this.#flights.has(tokens.grantId)) return
+    if (!held || held.revision >= tokens.revision || this.#context.flights.of(tokens.grantId)) return
     if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
-    this.#inBackground(`heal ${tokens.grantId}`, async () => {
-      if (await this.#context.writes.store(session, tokens)) this.#healed.set(session, tokens.revision)
-    })
+    const name = `heal ${tokens.grantId}`
+    if (this.#pending.has(name)) return
+    const stored = this.#context.writes.store(session, tokens)
+    this.#inBackground(
+      name,
+      stored.then((done) => void (done && this.#healed.set(session, tokens.revision))),
+    )
   }
 
   /** Ends the grant in every place that could bring it back. Tries them all before it reports the first failure. */
   async #clear(session: SessionAdapter): Promise<{ tokens?: TokenSet; failure?: TokenError }> {
     const { copies, known, writes } = this.#context
-    const held = copies.read(session.read())
+    // The app may have parted with the session already.
+    const held = copies.read(session.read() ?? session.seen)
     if (!held) return this.#clearWithoutTokens(session)
     const { grantId } = held
     const tokens = newest(held, known.get(grantId))
@@ -299,13 +271,12 @@ export class TokenManager implements CopyKeeper {
     return copy !== undefined && (grantId === undefined || this.isEnded(grantId))
   }
 
-  /** Does something that never rejects, once at a time, while nobody waits for it but `close()`. */
-  #inBackground(name: string, work: () => Promise<void>): void {
-    if (this.#pending.has(name)) return
-    this.#pending.set(
-      name,
-      work().finally(() => this.#pending.delete(name)),
-    )
+  /** Lets something go on while nobody waits for it but `close()`. */
+  #inBackground(name: string, work: Promise<unknown>): void {
+    const over = settled(work).then(() => {
+      if (this.#pending.get(name) === over) this.#pending.delete(name)
+    })
+    this.#pending.set(name, over)
   }
 }
 

@@ -219,6 +219,77 @@ describe.each(expressVersions)('sessionTokens(options), %s', (_, express) => {
     expect((await page.get('/token/other')).json.token).toBe('two')
   })
 
+  describe('mounted twice, for two authorization servers but with one sessionKey', () => {
+    const cure = /under the same session key, `tokens`.*another `sessionKey`/
+
+    it('says so at the first request that reaches both', async () => {
+      const page = await visit((app) => {
+        app.use(sessions(), tokens(), tokens({ property: 'other', clientId: 'another' }))
+        app.get(
+          '/',
+          handling(() => 'fine'),
+        )
+      })
+      const answer = await page.get('/')
+      expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+      expect(answer.json.message).toMatch(cure)
+    })
+
+    it('says so at each request to the second of two paths', async () => {
+      const page = await visit((app) => {
+        app.use(sessions())
+        for (const name of ['one', 'two'])
+          app.get(
+            `/${name}`,
+            tokens({ clientId: name }),
+            handling(({ tokens }) => tokens.hasTokens()),
+          )
+      })
+      const statuses = []
+      for (const path of ['/one', '/two', '/one', '/two']) statuses.push((await page.get(path)).status)
+      expect(statuses).toEqual([200, 500, 200, 500])
+    })
+
+    it('but over two session stores is fine', async () => {
+      const page = await visit((app) => {
+        for (const name of ['one', 'two'])
+          app.get(
+            `/${name}`,
+            session({
+              name,
+              secret: 'test',
+              resave: false,
+              saveUninitialized: false,
+              store: new session.MemoryStore(),
+            }),
+            tokens({ clientId: name }),
+            handling(({ tokens }) => tokens.hasTokens()),
+          )
+      })
+      expect([(await page.get('/one')).json, (await page.get('/two')).json]).toEqual([false, false])
+    })
+
+    it('and the first one closed: the second takes over', async () => {
+      const first = tokens({ clientId: 'one' })
+      const page = await visit((app) => {
+        app.use(sessions())
+        app.get(
+          '/one',
+          first,
+          handling(({ tokens }) => tokens.hasTokens()),
+        )
+        app.get(
+          '/two',
+          tokens({ clientId: 'two' }),
+          handling(({ tokens }) => tokens.hasTokens()),
+        )
+      })
+      await page.get('/one')
+      await first.close()
+      expect((await page.get('/two')).status).toBe(200)
+    })
+  })
+
   it('mounted on a path: other paths have no tokens', async () => {
     const page = await visit((app) => {
       app.use(sessions())

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import session from 'express-session'
 import type { TokenEvent } from '../../lib/events.js'
+import { Flights } from '../../lib/flights.js'
 import { middlewareOf } from '../../lib/frameworks/express.js'
 import { KnownGrants } from '../../lib/grants/known-grants.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
@@ -41,6 +42,7 @@ export function modelSite({ server, store, clock, resave, genid, onEvent }: Mode
     issuer: 'https://idp.example',
     grants: memoryGrantStore({ maxGrants: 100 }),
     known: new KnownGrants(clock),
+    flights: new Flights(clock),
     copies: new SessionCopies('web https://idp.example'),
     clock,
     emit: onEvent,
@@ -49,7 +51,7 @@ export function modelSite({ server, store, clock, resave, genid, onEvent }: Mode
     refreshTimeoutMs: 30_000,
     defaultLifetimeMs: 3_600_000,
   })
-  const sessions = new ExpressSessions('tokens', manager)
+  const sessions = new ExpressSessions({ key: 'tokens', audience: 'web', keeper: manager })
   const withTokens = middlewareOf({ property: 'tokens', clock, server, sessions, manager })
   const withSession = session({ secret: 'test', resave, saveUninitialized: false, store, genid })
 

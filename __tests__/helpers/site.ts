@@ -1,5 +1,7 @@
 import express, { type Express, type Request, type RequestHandler, type Response } from 'express'
 import session, { type SessionOptions, type Store } from 'express-session'
+import type { Clock } from '../../lib/clock.js'
+import { Flights } from '../../lib/flights.js'
 import { middlewareOf, type SessionTokensMiddleware } from '../../lib/frameworks/express.js'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { KnownGrants } from '../../lib/grants/known-grants.js'
@@ -89,7 +91,7 @@ export async function startSite(
       onEvent: (event) => events.push(event),
       ...options.tokens,
     } as SessionTokensOptions,
-    { clock, known: new KnownGrants(clock), grants: memoryGrantStore(), ...options.surroundings },
+    { ...ownProcess(clock), ...options.surroundings },
   )
   const middleware = middlewareOf(mounted)
   const app = (options.express ?? express)()
@@ -183,6 +185,11 @@ export async function startSite(
 export function sharedSessions(): () => Store {
   const sessions = Object.create(null) as Record<string, string>
   return () => Object.assign(new session.MemoryStore(), { sessions })
+}
+
+/** What a process has one of, which knows nothing of any other. */
+export function ownProcess(clock: Clock = testClock()): Surroundings {
+  return { clock, known: new KnownGrants(clock), flights: new Flights(clock), grants: memoryGrantStore() }
 }
 
 /** A grant store in memory that tells what it was asked. */

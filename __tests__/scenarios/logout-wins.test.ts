@@ -5,8 +5,14 @@ import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { TokenSet } from '../../lib/token-set.js'
 import type { Browser } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
-import { nextCommit } from '../helpers/next-commit.js'
-import { destroyed, destroyedByStore, regenerated, saved } from '../helpers/session-deeds.js'
+import { nextCommit, someTurnsOfTheLoop } from '../helpers/next-commit.js'
+import {
+  destroyed,
+  destroyedByStore,
+  regenerated,
+  regeneratedWithData,
+  saved,
+} from '../helpers/session-deeds.js'
 import { tokensIn as copyIn, type Site, type SiteOptions } from '../helpers/site.js'
 import { readSession, sameSessions } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
@@ -452,6 +458,94 @@ describe('S36 the session is gone, then a slow request saves its old session: no
   })
 })
 
+describe('the session has left the request, then it logs out: the grant ends all the same', () => {
+  const leavings: [string, Deed][] = [
+    ['req.session = null', (request) => Object.assign(request, { session: null })],
+    ['destroy()', destroyed],
+    ['regenerate()', regenerated],
+    ['regenerate() with the data', regeneratedWithData],
+  ]
+
+  describe.each(leavings)('after %s', (_, leave) => {
+    it('by revoke(): the authorization server is told', async () => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      const { refreshToken } = await tokensIn(site, tab)
+      const old = tab.clone()
+      const slow = held(site.slow('/slow', (request) => request.tokens.getAccessToken()))
+      const answer = old.get('/slow')
+      await slow.reached
+      site.handle('/end', async (request) => {
+        await leave(request)
+        await request.tokens.revoke()
+      })
+      expect(await tab.get('/end')).toMatchObject(ok)
+      expect(revoked(refreshToken)).toBe(true)
+      slow.release()
+      expect(await answer).toMatchObject(loggedOut)
+      await expectLoggedOut(site, old)
+      if (tab.cookie('connect.sid') !== old.cookie('connect.sid')) await expectLoggedOut(site, tab)
+    })
+
+    it('by clear(): the authorization server is told nothing', async () => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      const { grantId, refreshToken } = await tokensIn(site, tab)
+      const old = tab.clone()
+      site.handle('/end', async (request) => {
+        await leave(request)
+        await request.tokens.clear()
+      })
+      expect(await tab.get('/end')).toMatchObject(ok)
+      expect(site.mounted.manager.isEnded(grantId)).toBe(true)
+      expect(revoked(refreshToken)).toBe(false)
+      expect(await old.get('/token')).toMatchObject(loggedOut)
+      expect(await site.storedTokens(old)).toBeUndefined()
+    })
+  })
+
+  it('which has no effect on a login of another request', async () => {
+    const site = await start()
+    const tab = await loggedIn(site, 'alice')
+    const slow = held(
+      site.slow('/slow', async (request) => {
+        Object.assign(request, { session: null })
+        await request.tokens.revoke()
+      }),
+    )
+    const answer = tab.get('/slow')
+    await slow.reached
+    await site.login(tab, 'bob')
+    const bob = await tokensIn(site, tab)
+    slow.release()
+    expect(await answer).toMatchObject(ok)
+    await expectLoggedIn(site, tab, bob)
+  })
+})
+
+describe('destroy() in one request, while another one regenerates the session with its data: it is a logout', () => {
+  it.each(['destroy', 'regenerate'])('whichever comes first: %s()', async (first) => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const { grantId } = await tokensIn(site, tab)
+    const moving = tab.clone()
+    const move = held(site.slow('/move', regeneratedWithData))
+    const end = held(site.slow('/end', destroyed))
+    const answers = Promise.all([moving.get('/move'), tab.get('/end')])
+    await Promise.all([move.reached, end.reached])
+    const gate = held(site.store.hold('destroy'))
+    const [one, other] = first === 'destroy' ? [end, move] : [move, end]
+    one.release()
+    await gate.reached
+    other.release()
+    await someTurnsOfTheLoop()
+    gate.release()
+    expect((await answers).map(({ status }) => status)).toEqual([200, 200])
+    expect(site.mounted.manager.isEnded(grantId)).toBe(true)
+    await expectLoggedOut(site, moving)
+  })
+})
+
 describe('the app takes the tokens out by hand', () => {
   it('by delete req.session.tokens: it is a logout, for every request', async () => {
     const site = await start()
@@ -760,6 +854,47 @@ describe('a request from before the login saves its session after it: the login 
     slow.release()
     await answer
     await expectLoggedIn(site, tab, alice)
+  })
+
+  it.each(['nobody', 'another user'])(
+    'though it cannot read what is stored: %s was logged in',
+    async (who) => {
+      const site = await start()
+      const tab = who === 'nobody' ? site.browser() : await loggedIn(site, 'bob')
+      site.handle('/visit', (request) => {
+        request.session.user = 'nobody'
+      })
+      await tab.get('/visit')
+      const slow = held(
+        site.slow('/slow', (request) => {
+          request.session.views = 7
+          site.store.failNext('get')
+        }),
+      )
+      const answer = tab.get('/slow')
+      await slow.reached
+      await site.login(tab, 'alice')
+      const alice = await tokensIn(site, tab)
+      slow.release()
+      expect(await answer).toMatchObject(ok)
+      expect(await site.stored(tab)).toMatchObject({ views: 7 })
+      await expectLoggedIn(site, tab, alice)
+    },
+  )
+
+  it('though it cannot read what is stored, and the login came in another process', async () => {
+    const sessions = new session.MemoryStore()
+    const [one, other] = [await start({ store: sessions }), await start({ store: sameSessions(sessions) })]
+    const tab = await loggedIn(one, 'bob')
+    const tabThere = other.visitorOf(tab)
+    await other.login(tabThere, 'alice')
+    const alice = await tokensIn(other, tabThere)
+    one.handle('/visit', (request) => {
+      request.session.views = 7
+      one.store.failNext('get')
+    })
+    expect(await tab.get('/visit')).toMatchObject(ok)
+    await expectLoggedIn(one, tab, alice)
   })
 
   it('but not when the user has logged out again', async () => {

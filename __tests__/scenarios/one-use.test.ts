@@ -1,11 +1,23 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
+import type { Request } from 'express'
 import { decodeJwt } from 'jose'
+import { middlewareOf } from '../../lib/frameworks/express.js'
+import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { clientSecretBasic, type SessionTokens } from '../../lib/index.js'
+import { mount } from '../../lib/mount.js'
 import { expressVersions } from '../helpers/app.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser, BrowserAnswer } from '../helpers/browser.js'
 import { testClock } from '../helpers/clock.js'
 import { createGate } from '../helpers/gate.js'
-import { recordingGrants, type Site, type SiteOptions, sharedSessions, startSite } from '../helpers/site.js'
+import {
+  ownProcess,
+  recordingGrants,
+  type Site,
+  type SiteOptions,
+  sharedSessions,
+  startSite,
+} from '../helpers/site.js'
 import { readSession, sessionIdOf } from '../helpers/stores.js'
 
 const HOUR_MS = 3_600_000
@@ -360,6 +372,71 @@ describe('two resources at once on one refresh token', () => {
     expect(theToken([await browser.get(`/token?resource=${B}`)])).toBe(theToken(forB))
     expect(theToken([await otherBrowser.get(`/token?resource=${A}`)])).toBe(theToken(forA))
     await expectHealthy(site, browser, 2)
+  })
+})
+
+describe('two middlewares over one session, each with a grant store of its own', () => {
+  const other = (request: Request) => (request as unknown as { other: SessionTokens }).other
+
+  /** A site with a further middleware, in front of the usual one. */
+  async function startTwoMounted(): Promise<Site> {
+    const clock = testClock()
+    const surroundings = ownProcess(clock)
+    const { clientId, clientSecret } = server.clients.client_secret_basic
+    const second = mount(
+      {
+        tokenEndpoint: server.tokenEndpoint,
+        clientId,
+        clientAuthentication: clientSecretBasic(clientSecret),
+        property: 'other',
+        grants: memoryGrantStore({ maxGrants: 100 }),
+      },
+      surroundings,
+    )
+    const site = await siteWith({
+      clock,
+      surroundings,
+      tokens: { grants: memoryGrantStore({ maxGrants: 100 }) },
+      before: middlewareOf(second) as never,
+    })
+    site.handle('/other', (request) => other(request).getAccessToken(request.query as object))
+    return site
+  }
+
+  it('S10 both ask at once: 1 refresh', async () => {
+    const site = await startTwoMounted()
+    const browser = site.browser()
+    await site.login(browser)
+    site.clock.advance(HOUR_MS)
+    const answers = await Promise.all(
+      ['/token', '/other', '/token', '/other'].map((path) => browser.get(path)),
+    )
+    theToken(answers)
+    await expectHealthy(site, browser, 1)
+  })
+
+  it('S15 they ask for two resources: their refreshes take turns', async () => {
+    const site = await startTwoMounted()
+    const browser = site.browser()
+    const [A, B] = ['https://a.example', 'https://b.example']
+    await site.login(browser, 'user', { resource: [A, B] })
+    const answers = await Promise.all([
+      browser.get(`/token?resource=${A}`),
+      browser.get(`/other?resource=${B}`),
+    ])
+    expect(answers.map(({ status }) => status)).toEqual([200, 200])
+    await expectHealthy(site, browser, 2)
+  })
+
+  it('a pause that one was asked for is kept by both', async () => {
+    const site = await startTwoMounted()
+    const browser = site.browser()
+    await site.login(browser)
+    site.clock.advance(HOUR_MS)
+    server.failNext({ status: 429, headers: { 'retry-after': '30' } })
+    expect((await browser.get('/token')).status).toBe(503)
+    expect((await browser.get('/other')).json.retryAfterMs).toBeGreaterThan(0)
+    expect(server.tokenRequests).toHaveLength(1)
   })
 })
 

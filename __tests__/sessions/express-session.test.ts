@@ -1,8 +1,7 @@
-import { describe, expect, it } from '@jest/globals'
+import { describe, expect, it, jest } from '@jest/globals'
 import type { Request } from 'express'
 import session, { type SessionData, type Store } from 'express-session'
 import { middlewareOf } from '../../lib/frameworks/express.js'
-import { KnownGrants } from '../../lib/grants/known-grants.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { clientSecretBasic, type SessionTokens } from '../../lib/index.js'
 import { mount } from '../../lib/mount.js'
@@ -12,7 +11,7 @@ import { testClock } from '../helpers/clock.js'
 import { createGate } from '../helpers/gate.js'
 import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
 import { destroyed, regenerated, regeneratedWithData, reloaded, saved } from '../helpers/session-deeds.js'
-import { recordingGrants, type Site, type SiteOptions, tokensIn } from '../helpers/site.js'
+import { ownProcess, recordingGrants, type Site, type SiteOptions, tokensIn } from '../helpers/site.js'
 import { readSession, recordingStore, sameSessions, sessionIdOf } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
@@ -107,6 +106,31 @@ describe("tokens.set(tokenResponse) in a store's session", () => {
     expect(await site.stored(tab)).toMatchObject({ views: 7 })
     await refresh(site, tab)
     await expectNewest(site, tab)
+  })
+
+  it('rejects with ERR_SESSION_STORE when the store does not answer in 10 seconds', async () => {
+    const site = await start()
+    const tab = site.browser()
+    let outcome: unknown
+    site.handle('/login', async (request) => {
+      outcome = await request.tokens.set(request.body).catch((error) => error.code)
+    })
+    jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask', 'performance', 'Date'] })
+    try {
+      const write = held(site.store.hold('set'))
+      const login = tab.post('/login', await server.login('alice'))
+      await write.reached
+      await jest.advanceTimersByTimeAsync(9_999)
+      expect(outcome).toBeUndefined()
+      await jest.advanceTimersByTimeAsync(1)
+      await someTurnsOfTheLoop()
+      expect(outcome).toBe('ERR_SESSION_STORE')
+      write.release()
+      await login
+    } finally {
+      jest.useRealTimers()
+    }
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
   })
 
   it.each(['getAccessToken', 'hasTokens', 'revoke', 'clear'] as const)(
@@ -245,7 +269,7 @@ describe('a store of another kind', () => {
     await expectToServe(await start({ store: new PlainStore() }))
   })
 
-  it('that keeps object references', async () => {
+  describe('that keeps object references', () => {
     class ReferenceStore extends session.Store {
       readonly kept = new Map<string, SessionData>()
       override get(sid: string, callback: (error: unknown, session?: SessionData | null) => void): void {
@@ -260,7 +284,41 @@ describe('a store of another kind', () => {
         setImmediate(callback ?? (() => {}))
       }
     }
-    await expectToServe(await start({ store: new ReferenceStore() }))
+
+    it('a session keeps its data and the newest tokens', async () => {
+      await expectToServe(await start({ store: new ReferenceStore() }))
+    })
+
+    it('keeps a login, though a request from before it has the object in which that came', async () => {
+      const site = await start({ store: new ReferenceStore() })
+      const tab = site.browser()
+      site.handle('/visit', (request) => {
+        request.session.views = 1
+      })
+      await tab.get('/visit')
+      const saving = held(createGate())
+      site.handle('/login', async (request) => {
+        request.session.user = 'alice'
+        await saved(request)
+        await saving.pass()
+        await request.tokens.set(request.body)
+      })
+      const login = site.login(tab)
+      await saving.reached
+      const slow = held(
+        site.slow('/slow', (request) => {
+          request.session.views = 7
+        }),
+      )
+      const answer = tab.get('/slow')
+      await slow.reached
+      saving.release()
+      await login
+      slow.release()
+      expect(await answer).toMatchObject(ok)
+      await expectNewest(site, tab)
+      expect(await tab.get('/token')).toMatchObject(ok)
+    })
   })
 
   it('that answers with promises as well as callbacks', async () => {
@@ -790,6 +848,49 @@ describe('a request that only reads its session', () => {
 })
 
 describe('in one request', () => {
+  it('two logins at once: the later one stays, the other one is over', async () => {
+    const site = await start()
+    const tab = site.browser()
+    const [alice, bob] = [await server.login('alice'), await server.login('bob')]
+    site.handle('/twice', async (request) => {
+      const first = request.tokens.set(alice)
+      const grantId = tokensIn(request.session)?.grantId
+      await Promise.all([first, request.tokens.set(bob)])
+      return { firstIsOver: site.mounted.manager.isEnded(String(grantId)) }
+    })
+    expect((await tab.get('/twice')).json).toEqual({ firstIsOver: true })
+    expect(await site.storedTokens(tab)).toMatchObject({ refreshToken: bob.refresh_token })
+    await refresh(site, tab)
+  })
+
+  it('two logins at once, of which the store refuses the first: the other one stays', async () => {
+    const site = await start()
+    const tab = site.browser()
+    const logins = [await server.login('alice'), await server.login('bob')]
+    site.store.failNext('set')
+    site.handle('/twice', async (request) => {
+      const outcomes = await Promise.allSettled(logins.map((login) => request.tokens.set(login)))
+      return outcomes.map(({ status }) => status)
+    })
+    expect((await tab.get('/twice')).json).toEqual(['rejected', 'fulfilled'])
+    expect(await site.storedTokens(tab)).toMatchObject({ refreshToken: logins[1]!.refresh_token })
+    await refresh(site, tab)
+  })
+
+  it('a save that is under way and a login: the login stays', async () => {
+    const site = await start()
+    const tab = await loggedIn(site, 'alice')
+    site.handle('/login', async (request) => {
+      request.session.views = 7
+      const saving = saved(request)
+      await request.tokens.set(request.body)
+      await saving
+    })
+    await site.login(tab, 'bob')
+    expect(await tab.get('/token')).toMatchObject(ok)
+    await refresh(site, tab)
+  })
+
   it('a login and delete req.session.tokens: it is a logout', async () => {
     const site = await start()
     const tab = site.browser()
@@ -888,11 +989,73 @@ describe('req.session.destroy()', () => {
   })
 })
 
+describe('requests that had loaded their sessions before anybody watched the store', () => {
+  it('are served as all others: what one takes out is a logout, for every request', async () => {
+    const sessions = new session.MemoryStore()
+    const before = await start({ store: sessions })
+    const tab = await loggedIn(before)
+    const loaded = held(createGate())
+    const site = await start({
+      store: sameSessions(sessions),
+      before: (_request, _response, next) => void loaded.pass().then(() => next()),
+    })
+    site.handle('/out', (request) => {
+      delete request.session.tokens
+    })
+    const [first, out] = [site.visitorOf(tab), site.visitorOf(tab)]
+    const answers = Promise.all([first.get('/session'), out.get('/out')])
+    await loaded.reachedBy(2)
+    loaded.release()
+    expect((await answers).map(({ status }) => status)).toEqual([200, 200])
+    expect(await site.storedTokens(out)).toBeUndefined()
+    expect(await out.get('/token')).toMatchObject(loggedOut)
+  })
+})
+
+describe('two session() with stores of their own that name their sessions alike', () => {
+  it('a login in one leaves the login in the other', async () => {
+    const stores = new Map(['/a', '/b'].map((path) => [path, new session.MemoryStore()]))
+    const sessions = new Map(
+      [...stores].map(([path, store]) => [
+        path,
+        session({
+          name: path.slice(1),
+          secret: 'test',
+          resave: false,
+          saveUninitialized: false,
+          store,
+          genid: (request) => String(request.headers['user-agent']),
+        }),
+      ]),
+    )
+    const site = await start({
+      before(request, response, next) {
+        const own = sessions.get(request.path.slice(0, 2))!
+        Reflect.deleteProperty(request, 'session')
+        own(request, response, next)
+      },
+    })
+    for (const path of stores.keys()) {
+      site.handle(`${path}/login`, (request) => request.tokens.set(request.body))
+      site.handle(`${path}/token`, (request) => request.tokens.getAccessToken())
+      site.handle(`${path}/end`, destroyed)
+    }
+    const tab = site.browser()
+    expect(await tab.post('/a/login', await server.login('alice'))).toMatchObject(ok)
+    expect(await tab.post('/b/login', await server.login('bob'))).toMatchObject(ok)
+    expect(await tab.get('/a/token')).toMatchObject(ok)
+    expect(await tab.get('/b/token')).toMatchObject(ok)
+    expect(await tab.get('/a/end')).toMatchObject(ok)
+    expect(await tab.get('/a/token')).toMatchObject(loggedOut)
+    expect(await tab.get('/b/token')).toMatchObject(ok)
+  })
+})
+
 describe('two sessionTokens() over the same session', () => {
   /** A site with a further middleware, in front of the usual one. */
   async function startWithSecond(options: { property: string; sessionKey?: string }) {
     const clock = testClock()
-    const surroundings = { clock, known: new KnownGrants(clock), grants: memoryGrantStore() }
+    const surroundings = ownProcess(clock)
     const { clientId, clientSecret } = server.clients.client_secret_basic
     const second = mount(
       {
@@ -995,7 +1158,7 @@ describe('two sessionTokens() over the same session', () => {
 
   it('on different paths, with one key: delete req.session.tokens on one path is a logout for both', async () => {
     const clock = testClock()
-    const surroundings = { clock, known: new KnownGrants(clock), grants: memoryGrantStore() }
+    const surroundings = ownProcess(clock)
     const { clientId, clientSecret } = server.clients.client_secret_basic
     const options = {
       tokenEndpoint: server.tokenEndpoint,

@@ -42,6 +42,7 @@ const mark = (value: unknown) => (stored: SessionData) => {
 function observe(guard: GuardedStore, observer: Partial<StoreObserver>): void {
   guard.observers.add({
     key: 'mark',
+    audience: 'mark',
     wantsStored: () => false,
     recall: (_, loaded) => loaded,
     isSuperseded: () => false,

@@ -14,17 +14,23 @@ export interface SessionRequest extends LoadingRequest {
 /** The session layer of express-session, with any store, under one session key. */
 export class ExpressSessions {
   readonly #key: string
+  readonly #audience: string
   readonly #keeper: CopyKeeper
   readonly #copies = new Map<unknown, StoredCopies>()
   /** Of the store that was asked about last; there is hardly ever another one. */
   #last: { readonly store: unknown; readonly copies: StoredCopies | undefined } | undefined
 
-  constructor(key: string, keeper: CopyKeeper) {
+  constructor({ key, audience, keeper }: { key: string; audience: string; keeper: CopyKeeper }) {
     this.#key = key
+    this.#audience = audience
     this.#keeper = keeper
   }
 
-  /** The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two. */
+  /**
+   * The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two.
+   *
+   * @throws `ConfigurationError` when the key is another audience's in the request's store
+   */
   of(request: SessionRequest): SessionAdapter {
     const { sessionStore: store } = request
     if (this.#last?.store !== store) this.#last = { store, copies: this.#copiesIn(store) }
@@ -42,7 +48,9 @@ export class ExpressSessions {
 
   #copiesIn(store: unknown): StoredCopies | undefined {
     if (!isStore(store)) return undefined
-    const copies = this.#copies.get(store) ?? new StoredCopies(this.#key, this.#keeper, guardedStore(store))
+    const known = this.#copies.get(store)
+    if (known) return known
+    const copies = new StoredCopies(this.#key, this.#audience, this.#keeper, guardedStore(store))
     this.#copies.set(store, copies)
     return copies
   }
@@ -55,6 +63,8 @@ class ExpressSessionAdapter implements SessionAdapter {
   readonly #key: string
   readonly #mountedInFront: boolean
   #seen: unknown
+  /** The logins under way in this request. */
+  #saving: Promise<unknown> | undefined
 
   constructor(copies: StoredCopies | undefined, request: SessionRequest, key: string) {
     this.#copies = copies
@@ -80,7 +90,18 @@ class ExpressSessionAdapter implements SessionAdapter {
     return sessionID === undefined ? undefined : this.#stored().read(sessionID)
   }
 
-  async save(copy: unknown): Promise<string[]> {
+  /** The copy is in the request's session at once, unless another login is under way there: the later one comes after it. */
+  save(copy: unknown): Promise<string[]> {
+    const saved = this.#saving ? this.#saving.then(() => this.#save(copy)) : this.#save(copy)
+    const over = saved.then(ignore, ignore)
+    this.#saving = over
+    void over.then(() => {
+      if (this.#saving === over) this.#saving = undefined
+    })
+    return saved
+  }
+
+  async #save(copy: unknown): Promise<string[]> {
     const { session, sessionID } = this.#request
     if (this.#mountedInFront || !session || typeof session.save !== 'function' || sessionID === undefined) {
       throw noSession()
@@ -124,6 +145,8 @@ class ExpressSessionAdapter implements SessionAdapter {
     return this.#copies
   }
 }
+
+function ignore(): void {}
 
 function noSession(): ConfigurationError {
   return new ConfigurationError(

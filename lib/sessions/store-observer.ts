@@ -5,6 +5,8 @@ import type { SessionData } from './session-store.js'
 export interface StoreObserver {
   /** Under which key of a session it keeps its value. */
   readonly key: string
+  /** Who can read that value. */
+  readonly audience: string
   /** Whether it must see what is stored to tell what to store. */
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean
   /** What is stored under its key as far as this process knows, for a request that found `loaded` there. */

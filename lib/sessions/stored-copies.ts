@@ -1,3 +1,4 @@
+import { ConfigurationError } from '../errors.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import { GrantHomes } from './grant-homes.js'
 import type { GuardedStore } from './guarded-store.js'
@@ -14,16 +15,20 @@ import type { StoreObserver } from './store-observer.js'
  */
 export class StoredCopies implements StoreObserver {
   readonly key: string
+  readonly audience: string
   readonly #keeper: CopyKeeper
   readonly #guard: GuardedStore
   readonly #homes = new GrantHomes()
   /** The copies of logins that are being stored: they take the place of whatever is stored. */
   readonly #logins = new Set<unknown>()
 
-  constructor(key: string, keeper: CopyKeeper, guard: GuardedStore) {
+  constructor(key: string, audience: string, keeper: CopyKeeper, guard: GuardedStore) {
     this.key = key
+    this.audience = audience
     this.#keeper = keeper
     this.#guard = guard
+    const foreign = [...guard.observers].some((other) => other.key === key && other.audience !== audience)
+    if (foreign) throw keyIsTaken(key)
     guard.observers.add(this)
   }
 
@@ -180,4 +185,11 @@ function cloneSession(session: SessionData): SessionData {
     Object.getPrototypeOf(session),
     Object.getOwnPropertyDescriptors(session),
   ) as SessionData
+}
+
+function keyIsTaken(key: string): ConfigurationError {
+  return new ConfigurationError(
+    `Two sessionTokens() for different clients or authorization servers keep their tokens under the same session key, \`${key}\`. ` +
+      "Give one of them another `sessionKey`, e.g. sessionKey: 'otherTokens'.",
+  )
 }
