@@ -1,4 +1,4 @@
-import { describe, it } from '@jest/globals'
+import { afterAll, beforeAll, describe, it, jest } from '@jest/globals'
 import fc, { type Scheduler } from 'fast-check'
 import type { RefreshFault } from './helpers/model-authorization-server.js'
 import { type Action, type Command, ModelWorld } from './helpers/model-world.js'
@@ -133,6 +133,10 @@ const parameters = (runs: number) => ({
 })
 
 describe('whatever happens in whatever order', () => {
+  // Only the scheduler says what comes after what, however busy the machine is.
+  beforeAll(() => void jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] }))
+  afterAll(() => void jest.useRealTimers())
+
   it('nobody is logged out by a refresh, and nothing that the app wrote is lost', async () => {
     const property = fc.asyncProperty(fc.scheduler(), scenario(harmless), play)
     await fc.assert(property, parameters(250))

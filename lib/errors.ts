@@ -11,6 +11,8 @@ export type TokenErrorCode =
   | 'ERR_INVALID_TOKEN_RESPONSE'
   | 'ERR_GRANT_STORE'
   | 'ERR_SESSION_STORE'
+  | 'ERR_HEADERS_SENT'
+  | 'ERR_SESSION_TOO_LARGE'
   | 'ERR_ORIGIN_NOT_ALLOWED'
 
 const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
@@ -23,6 +25,8 @@ const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
   ERR_INVALID_TOKEN_RESPONSE: { status: 502, retryable: false },
   ERR_GRANT_STORE: { status: 503, retryable: true },
   ERR_SESSION_STORE: { status: 503, retryable: true },
+  ERR_HEADERS_SENT: { status: 500, retryable: false },
+  ERR_SESSION_TOO_LARGE: { status: 500, retryable: false },
   ERR_ORIGIN_NOT_ALLOWED: { status: 500, retryable: false },
 }
 

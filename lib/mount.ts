@@ -3,12 +3,13 @@ import { emitterOf } from './events.js'
 import { type Flights, flightsInThisProcess } from './flights.js'
 import type { GrantStore } from './grants/grant-store.js'
 import { type KnownGrants, knownInThisProcess } from './grants/known-grants.js'
-import { memoryGrantStore } from './grants/memory.js'
+import { isMemoryGrantStore, memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
 import { checkedOptions, type SessionTokensOptions } from './options.js'
-import { ExpressSessions } from './sessions/express-session.js'
+import { expressSessions } from './sessions/express-layers.js'
 import { seal } from './sessions/sealing.js'
 import { SessionCopies } from './sessions/session-copy.js'
+import type { SessionLayer, SessionLayerContext } from './sessions/session-layer.js'
 import { TokenManager } from './token-manager.js'
 
 /** One mounted middleware: the parts that all its requests share. */
@@ -16,9 +17,12 @@ export interface Mount {
   readonly property: string
   readonly clock: Clock
   readonly server: AuthorizationServer
-  readonly sessions: ExpressSessions
+  readonly sessions: SessionLayer<object>
   readonly manager: TokenManager
 }
+
+/** Makes the session layer of a framework. */
+export type SessionLayerFactory = (context: SessionLayerContext) => SessionLayer<object>
 
 /** What a process has one of. Tests replace it to play several processes, and other times. */
 export interface Surroundings {
@@ -36,13 +40,18 @@ const thisProcess: Surroundings = {
 }
 
 /** Checks the options and puts the parts together. */
-export function mount(options: SessionTokensOptions, surroundings: Surroundings = thisProcess): Mount {
+export function mount(
+  options: SessionTokensOptions,
+  surroundings: Surroundings = thisProcess,
+  sessionLayer: SessionLayerFactory = expressSessions,
+): Mount {
   const checked = checkedOptions(options)
   const { clientId, issuer, onEvent, property, sessionKey } = checked
   const { clock, flights, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
   const manager = new TokenManager({
     grants: checked.grants ?? surroundings.grants,
+    keepsForOthers: checked.grants !== undefined && !isMemoryGrantStore(checked.grants),
     onGrantStoreError: checked.onGrantStoreError,
     known,
     flights,
@@ -57,7 +66,9 @@ export function mount(options: SessionTokensOptions, surroundings: Surroundings 
     refreshTimeoutMs: checked.refreshTimeoutMs,
     defaultLifetimeMs: checked.defaultLifetimeMs,
   })
-  const sessions = new ExpressSessions({ key: sessionKey, audience: audienceOf(checked), keeper: manager })
+  const isSealed = checked.encryptionKeys !== undefined
+  const audience = audienceOf(checked)
+  const sessions = sessionLayer({ key: sessionKey, audience, keeper: manager, isSealed })
   return { property, clock, server, sessions, manager }
 }
 

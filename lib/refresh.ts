@@ -35,6 +35,8 @@ export interface RefreshContext {
   readonly writes: SessionWrites
   readonly clock: Clock
   readonly emit: TokenEventListener
+  /** Whether the grant store keeps what the session cannot, for other processes as well. */
+  readonly keepsForOthers?: boolean
   /** Whether a refresh goes on without the grant store when that fails. */
   readonly onGrantStoreError?: 'fail' | 'local'
   readonly leewayMs: number
@@ -126,6 +128,8 @@ export class Refresh {
   async #refresh(): Promise<AccessToken> {
     const { refreshToken } = this.#tokens
     if (refreshToken === undefined) throw nothingToRefreshWith()
+    // What comes could not be sent back in the session cookie any more, and would be lost for other processes.
+    if (!this.#context.keepsForOthers) this.#session.checkStorable()
     let answer: RefreshAnswer
     try {
       answer = await this.#present(refreshToken)

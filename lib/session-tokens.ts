@@ -5,7 +5,6 @@ import type { AcquireParameters } from './oauth/authorization-server.js'
 import { handedOverTokens } from './oauth/token-response.js'
 import { refuseUnknown } from './options.js'
 import { type SessionAxiosConfig, sessionAxios } from './outbound/axios.js'
-import type { SessionRequest } from './sessions/express-session.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { TokenNeed } from './token-set.js'
 import type { TokenSource, ValidAccessToken } from './token-source.js'
@@ -100,9 +99,9 @@ export class RequestTokens implements SessionTokens {
   /** The scope and resource that the route asks for. */
   #routeNeed: TokenNeed | undefined
 
-  constructor(mount: Mount, request: SessionRequest) {
+  constructor(mount: Mount, session: SessionAdapter) {
     this.#mount = mount
-    this.#session = mount.sessions.of(request)
+    this.#session = session
   }
 
   async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {

@@ -64,10 +64,16 @@ export class TokenManager implements CopyKeeper {
   }
 
   async getAccessToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
+    const accessToken = await this.#validToken(session, need)
+    if (session.isInAnswer) await this.#bringAlong(session)
+    return accessToken
+  }
+
+  async #validToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
     const tokens = this.#tokensOrThrow(session)
     const usable = this.#usable(tokens, need)
     if (usable) {
-      this.#heal(session, tokens)
+      if (!session.isInAnswer) this.#heal(session, tokens)
       return usable
     }
     try {
@@ -226,6 +232,21 @@ export class TokenManager implements CopyKeeper {
       name,
       stored.then((done) => void (done && this.#healed.set(session, tokens.revision))),
     )
+  }
+
+  /** Puts the newest tokens into a session that goes with the answer, if there is time left for it. */
+  async #bringAlong(session: SessionAdapter): Promise<void> {
+    const { clock, copies, writes } = this.#context
+    const tokens = this.tokensOf(session)
+    const held = copies.read(session.read())
+    if (!tokens || !held || held.revision >= tokens.revision) return
+    try {
+      session.checkStorable()
+    } catch {
+      // The next request with this cookie is given what this process or the grant store knows.
+      return
+    }
+    await writes.store(session, tokens, clock.monotonic())
   }
 
   /** Ends the grant in every place that could bring it back. Tries them all before it reports the first failure. */

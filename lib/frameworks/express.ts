@@ -3,7 +3,6 @@ import type {} from 'express-session'
 import { type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
-import type { SessionRequest } from '../sessions/express-session.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
 
 declare global {
@@ -55,11 +54,11 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
   const { manager, property, sessions } = mounted
 
   function sessionTokensMiddleware(
-    request: IncomingMessage & SessionRequest & Record<PropertyKey, unknown>,
+    request: IncomingMessage & Record<PropertyKey, unknown>,
     _response: ServerResponse,
     next: (error?: unknown) => void,
   ): void {
-    request[property] = new RequestTokens(mounted, request)
+    request[property] = new RequestTokens(mounted, sessions.of(request))
     next()
   }
 

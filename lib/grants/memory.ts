@@ -38,6 +38,11 @@ export function memoryGrantStore(options: MemoryGrantStoreOptions = {}): GrantSt
   return new MemoryGrantStore(maxGrants)
 }
 
+/** Whether a grant store forgets everything when the process ends. */
+export function isMemoryGrantStore(store: GrantStore): boolean {
+  return store instanceof MemoryGrantStore
+}
+
 class MemoryGrantStore implements GrantStore {
   readonly #records: LRUCache<string, GrantRecord>
   readonly #ended: LRUCache<string, GrantEnd>

@@ -3,6 +3,7 @@ import type { CopyKeeper } from './copy-keeper.js'
 import { guardedStore } from './guarded-store.js'
 import { LOADED, type LoadingRequest, noteLate } from './loaded-session.js'
 import type { SessionAdapter } from './session-adapter.js'
+import type { SessionLayer, SessionLayerContext } from './session-layer.js'
 import { isStore } from './session-store.js'
 import { StoredCopies } from './stored-copies.js'
 
@@ -12,7 +13,7 @@ export interface SessionRequest extends LoadingRequest {
 }
 
 /** The session layer of express-session, with any store, under one session key. */
-export class ExpressSessions {
+export class ExpressSessions implements SessionLayer<SessionRequest> {
   readonly #key: string
   readonly #audience: string
   readonly #keeper: CopyKeeper
@@ -20,17 +21,12 @@ export class ExpressSessions {
   /** Of the store that was asked about last; there is hardly ever another one. */
   #last: { readonly store: unknown; readonly copies: StoredCopies | undefined } | undefined
 
-  constructor({ key, audience, keeper }: { key: string; audience: string; keeper: CopyKeeper }) {
+  constructor({ key, audience, keeper }: Pick<SessionLayerContext, 'key' | 'audience' | 'keeper'>) {
     this.#key = key
     this.#audience = audience
     this.#keeper = keeper
   }
 
-  /**
-   * The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two.
-   *
-   * @throws `ConfigurationError` when the key is another audience's in the request's store
-   */
   of(request: SessionRequest): SessionAdapter {
     const { sessionStore: store } = request
     if (this.#last?.store !== store) this.#last = { store, copies: this.#copiesIn(store) }
@@ -39,7 +35,6 @@ export class ExpressSessions {
     return new ExpressSessionAdapter(this.#last?.copies, request, this.#key)
   }
 
-  /** Stops watching the stores. */
   close(): void {
     for (const copies of this.#copies.values()) copies.close()
     this.#copies.clear()
@@ -58,6 +53,7 @@ export class ExpressSessions {
 
 /** One request's session. The copy in `req.session` is only ever touched at login and logout. */
 class ExpressSessionAdapter implements SessionAdapter {
+  readonly isInAnswer = false
   readonly #copies: StoredCopies | undefined
   readonly #request: SessionRequest
   readonly #key: string
@@ -83,6 +79,10 @@ class ExpressSessionAdapter implements SessionAdapter {
     const copy = this.#request.session?.[this.#key]
     if (copy !== undefined) this.#seen = copy
     return copy
+  }
+
+  checkStorable(): void {
+    // A store takes it whenever it comes.
   }
 
   async reread(): Promise<unknown> {

@@ -5,10 +5,17 @@
  * the session's storage rejects.
  */
 export interface SessionAdapter {
+  /**
+   * Whether the session goes with the answer rather than into a store. Then what is newer has to be in it before the
+   * handler answers.
+   */
+  readonly isInAnswer: boolean
   /** The copy as the request has it. No I/O. */
   read(): unknown
   /** The last copy that this request has had in its session, even if it has been taken out or regenerated since. */
   readonly seen: unknown
+  /** Throws a `TokenError` with `ERR_HEADERS_SENT` if nothing can be put into the session any more. */
+  checkStorable(): void
   /** The copy as the session's storage has it now. */
   reread(): Promise<unknown>
   /**
