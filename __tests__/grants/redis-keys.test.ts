@@ -108,6 +108,17 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
     expect(await client.hgetall(key)).toEqual({ ended: 'replaced' })
   })
 
+  it('is nothing but the end, whatever comes after it', async () => {
+    const { store, grant, key, lease } = grantOf()
+    await lease()
+    await store.end(grant, 'logged_out')
+    expect(await store.renew(grant, 'a', 60_000)).toBe(false)
+    await lease()
+    await store.commit(grant, 'a', record)
+    await store.release(grant, 'a')
+    expect(await client.hgetall(key)).toEqual({ ended: 'logged_out' })
+  })
+
   it('is told only when somebody waits', async () => {
     const { store, grant, lease } = grantOf()
     const published = async () =>
