@@ -6,9 +6,11 @@ import express, { type Request } from 'express'
 import session from 'express-session'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { clientSecretBasic, sessionTokens, type TokenEvent } from '../../lib/index.js'
+import { clientSecretBasic, type GrantStore, sessionTokens, type TokenEvent } from '../../lib/index.js'
 import { redisGrantStore } from '../../lib/redis.js'
+import { type Mishap, Mishaps } from './mishaps.js'
 import { now } from './records.js'
+import { watchForStalls } from './stalls.js'
 
 declare module 'express-session' {
   interface SessionData {
@@ -19,6 +21,7 @@ declare module 'express-session' {
 /** What a process of the site is told by who starts it. */
 export interface ProcessSettings {
   readonly name: string
+  readonly seed: string
   readonly logFile: string
   readonly sessionsUrl: string
   readonly grantsUrl: string
@@ -44,11 +47,58 @@ function noteEvent(event: TokenEvent): void {
   note({ ...rest, ...(error && { code: error.code, message }) })
 }
 
+/** To whoever started this process; said before anything else happens. */
+function tell(what: number | Mishap): void {
+  writeSync(1, `${JSON.stringify(what)}\n`)
+}
+
+const mishaps = new Mishaps(`${settings.seed}/${settings.name}`, tell)
+process.on('message', () => {
+  mishaps.calm = true
+})
+
+watchForStalls((from, to) => note({ type: 'stalled', at: from, to }))
+
 const sessions = createClient({ url: settings.sessionsUrl })
 const grants = new Redis(settings.grantsUrl)
 sessions.on('error', () => {})
 grants.on('error', () => {})
 await sessions.connect()
+
+/** What connect-redis asks of its client. */
+const sessionClient = {
+  async get(key: string) {
+    const found = await sessions.get(key)
+    mishaps.at('session read')
+    return found
+  },
+  async set(...args: Parameters<typeof sessions.set>) {
+    mishaps.at('session about to be written')
+    return sessions.set(...args)
+  },
+  expire: (...args: Parameters<typeof sessions.expire>) => sessions.expire(...args),
+  del: (...args: Parameters<typeof sessions.del>) => sessions.del(...args),
+}
+
+const grantStore = redisGrantStore(grants)
+const watchedGrantStore: GrantStore = {
+  async lease(...args) {
+    const state = await grantStore.lease(...args)
+    if (state.granted) mishaps.at('lease taken')
+    return state
+  },
+  async commit(grantId, ...args) {
+    mishaps.at('about to commit')
+    const state = await grantStore.commit(grantId, ...args)
+    note({ type: 'committed', grantId, revision: state.record?.revision })
+    mishaps.at('committed')
+    return state
+  },
+  renew: (...args) => grantStore.renew(...args),
+  release: (...args) => grantStore.release(...args),
+  read: (...args) => grantStore.read(...args),
+  end: (...args) => grantStore.end(...args),
+}
 
 const app = express()
 app.set('env', 'test')
@@ -57,7 +107,7 @@ app.use(
     secret: 'chaos',
     resave: false,
     saveUninitialized: false,
-    store: new RedisStore({ client: sessions }),
+    store: new RedisStore({ client: sessionClient }),
   }),
 )
 app.use(
@@ -66,7 +116,7 @@ app.use(
     revocationEndpoint: settings.revocationEndpoint,
     clientId: settings.clientId,
     clientAuthentication: clientSecretBasic(settings.clientSecret),
-    grants: redisGrantStore(grants),
+    grants: watchedGrantStore,
     timeoutMs: 9_000,
     refreshTimeoutMs: 10_000,
     http: { headers: { 'x-chaos-process': settings.name } },
@@ -115,7 +165,7 @@ app.use(((error, _request, response, _next) => {
 }) as express.ErrorRequestHandler)
 
 const server = app.listen(0, '127.0.0.1', () => {
-  process.stdout.write(`${(server.address() as AddressInfo).port}\n`)
+  tell((server.address() as AddressInfo).port)
 })
 
 function grantIn(session: object): string {

@@ -51,13 +51,13 @@ export class Chronicle {
     this.noteAt(at, `VIOLATION of ${invariant}: ${what}`, session)
   }
 
-  /** Everything that concerns a session, in order of time, as lines of text. */
-  trace(session: number): string[] {
+  /** Everything that concerns a session, in order of time, as lines of text; or only what led to a moment. */
+  trace({ session, at }: { readonly session: number; readonly at?: number }, withinMs = 0): string[] {
     const own = this.#ofSession.get(session) ?? []
-    const times = own.map(({ at }) => at)
-    const [from, to] = [Math.min(...times) - 1_000, Math.max(...times)]
-    const around = this.#ofAll.filter(({ at }) => at >= from && at <= to)
-    return [...own, ...around]
+    const times = at === undefined ? own.map((entry) => entry.at) : [at - withinMs, at + 1_000]
+    const [from, to] = [Math.min(...times), Math.max(...times)]
+    return [...own, ...this.#ofAll]
+      .filter(({ at }) => at >= from && at <= to)
       .sort((a, b) => a.at - b.at)
       .map((entry) => `${this.time(entry.at)} ${entry.session === undefined ? '* ' : ''}${entry.text}`)
   }

@@ -69,11 +69,7 @@ describe('repetitionsOf(grant)', () => {
       presented(100, {
         by: process({
           killedAt: 200,
-          events: [
-            { at: 150, type: 'grant_store_failed', grantId: 'g' },
-            { at: 160, type: 'session_write_failed', grantId: 'g' },
-            stored(190),
-          ],
+          events: [{ at: 160, type: 'session_write_failed', grantId: 'g' }, stored(190)],
         }),
       }),
       KILLED,
@@ -105,6 +101,26 @@ describe('repetitionsOf(grant)', () => {
   it('has no excuse for a process that goes on after a pause without asking again', () => {
     const late = refused(9_000, { by: process({ pauses: [{ from: 1_000, to: 8_990 }] }) })
     expect(excuses([presented(7_000), late])).toEqual(['none'])
+  })
+})
+
+describe('repetitionsOf(grant, redisRestarts)', () => {
+  const excuse = (earlier: Presentation, downAt: number) => {
+    const [found] = repetitionsOf(grant([earlier, refused(4_000)]), [{ downAt, upAt: downAt + 1 }])
+    return found!.excuse ?? 'none'
+  }
+
+  it('takes what Redis has committed for stored, until Redis forgets', () => {
+    const committed = { at: 120, type: 'committed', grantId: 'g' }
+    const answered = presented(100, { by: process({ killedAt: 130, events: [committed] }) })
+    expect(excuse(answered, 90)).toBe('none')
+    expect(excuse(answered, 200)).toBe(KILLED)
+    expect(excuse(answered, 5_000)).toBe('none')
+  })
+
+  it('excuses who presents a token that was refused when Redis was out of reach', () => {
+    expect(excuse(refused(100), 200)).toBe('it had been refused, and Redis was out of reach')
+    expect(excuse(refused(100), 5_000)).toBe('none')
   })
 })
 

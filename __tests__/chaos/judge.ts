@@ -1,4 +1,4 @@
-import type { Grant, Incarnation, Issue, LibraryEvent, Pause, Presentation, RedisRestart } from './records.js'
+import type { Grant, Issue, Pause, Presentation, RedisRestart } from './records.js'
 
 /** Why the library could not know what had become of a refresh token when it presented it once more. */
 export type Excuse =
@@ -31,7 +31,7 @@ export function repetitionsOf(grant: Grant, redisRestarts: readonly RedisRestart
     if (earlier.length === 0) return []
     const judged = earlier.map((one) => ({
       earlier: one,
-      excuse: excuseOf(grant, one, later) ?? excuseOfRefused(one, later, redisRestarts),
+      excuse: excuseOf(grant, one, later, redisRestarts) ?? excuseOfRefused(one, later, redisRestarts),
     }))
     const worst = judged.find(({ excuse }) => !excuse) ?? judged.find(({ excuse }) => excuse !== NOT_USED)
     const { earlier: first, excuse } = worst ?? judged[0]!
@@ -41,15 +41,21 @@ export function repetitionsOf(grant: Grant, redisRestarts: readonly RedisRestart
 
 const NOT_USED = 'it had not been used'
 
-function excuseOf(grant: Grant, earlier: Presentation, later: Presentation): Excuse | undefined {
+function excuseOf(
+  grant: Grant,
+  earlier: Presentation,
+  later: Presentation,
+  redisRestarts: readonly RedisRestart[],
+): Excuse | undefined {
   const lost = earlier.lostAt !== undefined && earlier.lostAt <= later.at
   const over = lost || earlier.status !== undefined
   if (earlier.verdict === 'other' || (over && earlier.verdict === undefined)) return NOT_USED
   // Whoever presents the next one knows it.
   if (isKnown(grant, earlier, later.at)) return undefined
   if (lost) return 'the answer was lost with its connection'
-  if (wasKilled(grant, earlier, later.at)) return 'the answer was lost with its process, which was killed'
-  if (wasPaused(grant, earlier, later.at) || waitedForItsConnection(later)) {
+  const stored = storedAt(grant, earlier, later.at, redisRestarts) ?? Number.POSITIVE_INFINITY
+  if (wasKilled(earlier, stored, later.at)) return 'the answer was lost with its process, which was killed'
+  if (wasPaused(earlier, stored, later.at) || waitedForItsConnection(later)) {
     return 'outcome unknown: the holder was paused longer than its lease'
   }
   return undefined
@@ -73,13 +79,11 @@ function isKnown(grant: Grant, presentation: Presentation, at: number): boolean 
   )
 }
 
-function wasKilled(grant: Grant, { by, at }: Presentation, until: number): boolean {
-  if (by.killedAt === undefined || by.killedAt > until) return false
-  return by.killedAt < (storedAt(grant, by, at) ?? Number.POSITIVE_INFINITY)
+function wasKilled({ by: { killedAt } }: Presentation, stored: number, until: number): boolean {
+  return killedAt !== undefined && killedAt <= until && killedAt < stored
 }
 
-function wasPaused(grant: Grant, { by, at }: Presentation, until: number): boolean {
-  const stored = storedAt(grant, by, at) ?? Number.POSITIVE_INFINITY
+function wasPaused({ by, at }: Presentation, stored: number, until: number): boolean {
   return by.pauses.some(
     (pause) => isLong(pause, until) && pause.from < stored && (pause.to ?? Number.POSITIVE_INFINITY) > at,
   )
@@ -97,15 +101,24 @@ function waitedForItsConnection({ by, connectedAt, at }: Presentation): boolean 
   )
 }
 
-/** When the process had stored what a presentation brought, in one of the stores at least. */
-function storedAt(grant: Grant, by: Incarnation, since: number): number | undefined {
+/**
+ * When what a presentation brought was stored where everybody finds it: in the session, or in Redis for as long as that
+ * did not forget.
+ */
+function storedAt(
+  grant: Grant,
+  { by, at: since }: Presentation,
+  until: number,
+  redisRestarts: readonly RedisRestart[],
+): number | undefined {
   const events = by.events.filter(({ grantId, at }) => grantId === grant.libraryId && at >= since)
+  const committed = events.find(({ type }) => type === 'committed')
+  const forgotten = redisRestarts.some(({ downAt }) => downAt >= since && downAt <= until)
+  if (committed && !forgotten) return committed.at
   const refreshed = events.findIndex(({ type }) => type === 'refreshed')
   if (refreshed === -1) return undefined
-  const failed = (type: LibraryEvent['type']) =>
-    events.slice(0, refreshed).some((event) => event.type === type)
-  const inNoStore = failed('grant_store_failed') && failed('session_write_failed')
-  return inNoStore ? undefined : events[refreshed]!.at
+  const failed = events.slice(0, refreshed).some(({ type }) => type === 'session_write_failed')
+  return failed ? undefined : events[refreshed]!.at
 }
 
 /** Why a login was lost, from the authorization server's records. */
@@ -116,7 +129,7 @@ export interface Loss {
   readonly explanation: string
 }
 
-export function lossOf(grant: Grant): Loss {
+export function lossOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []): Loss {
   const refusal = grant.presentations
     .filter(({ verdict }) => verdict === 'invalid_grant')
     .sort((a, b) => a.judgedAt! - b.judgedAt!)[0]
@@ -127,7 +140,7 @@ export function lossOf(grant: Grant): Loss {
   )
   if (!used) return { grant, explanation: 'the authorization server refused a token that had not been used' }
   const [first, second] = used.at < refusal.at ? [used, refusal] : [refusal, used]
-  const reason = excuseOf(grant, first, second)
+  const reason = excuseOf(grant, first, second, redisRestarts)
   const name = `${grant.login}/${used.serial}`
   const explanation = `${name} was used by ${used.by.name} and presented again by ${refusal.by.name}`
   return { grant, explanation, ...(reason && reason !== NOT_USED && { reason }) }
@@ -171,11 +184,11 @@ function lateExcuse(
 }
 
 /** Tokens that were issued, whose fate the library must have known for all that happened. */
-export function newestKnownSerial(grant: Grant): number {
+export function newestKnownSerial(grant: Grant, redisRestarts: readonly RedisRestart[] = []): number {
   const known = grant.issues.findLast(({ answers }) => {
     if (!answers) return true
     if (answers.answeredAt === undefined || answers.lostAt !== undefined) return false
-    return storedAt(grant, answers.by, answers.at) !== undefined
+    return storedAt(grant, answers, Number.POSITIVE_INFINITY, redisRestarts) !== undefined
   })
   return known?.serial ?? 1
 }

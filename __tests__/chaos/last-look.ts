@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Chronicle } from './chronicle.js'
 import { newestKnownSerial } from './judge.js'
+import type { Saboteur } from './saboteur.js'
 import type { SiteProcesses } from './site-processes.js'
 import type { TokenDesk } from './token-desk.js'
 import type { Visitor } from './visitor.js'
@@ -9,6 +10,7 @@ export interface LastLookContext {
   readonly processes: SiteProcesses
   readonly desk: TokenDesk
   readonly chronicle: Chronicle
+  readonly saboteur: Saboteur
 }
 
 /** For how long a process may still be held up by what went wrong before. */
@@ -22,14 +24,17 @@ export async function lookOnceMore(visitor: Visitor, context: LastLookContext): 
   if (visitor.loggedIn) await lookAtTokens(visitor, context)
 }
 
-async function lookAtTokens(visitor: Visitor, { processes, chronicle }: LastLookContext): Promise<void> {
+async function lookAtTokens(
+  visitor: Visitor,
+  { processes, chronicle, saboteur }: LastLookContext,
+): Promise<void> {
   const grant = visitor.grant!
   const first = visitor.index % processes.count
   const say = (what: string) => chronicle.violation('I2', visitor.index, what)
 
   const found = await untilAnswered(visitor, processes, first)
   if (!found) return
-  const newest = newestKnownSerial(grant)
+  const newest = newestKnownSerial(grant, saboteur.redisRestarts)
   if (found.serial < newest) say(`in the end ${grant.login}/${found.serial} came instead of ${newest}`)
 
   const rejected = new URLSearchParams({ rejected: found.token })

@@ -65,8 +65,8 @@ export interface OutsideFault {
 
 export interface Plan {
   session(index: number): SessionPlan
-  /** What happens to a session's refresh, by how many its session has had. */
-  refreshFault(session: number, presentation: number): RefreshFault | undefined
+  /** What happens to a session's refresh, by how many its session has had, and whether it may cross with a logout. */
+  refreshFault(session: number, presentation: number, besideLogout: boolean): RefreshFault | undefined
   revocationFault(session: number, revocation: number): Fault | undefined
   /** Faults without end, each some time after the one before. */
   outsideFaults(): Iterable<{ readonly afterMs: number; readonly fault: OutsideFault }>
@@ -89,7 +89,10 @@ export function plan({ seed, processes, steps = [8, 16], pace = 1 }: PlanOptions
   const random = randomFrom(seed)
   return {
     session: (index) => sessionPlan(random.fork(`session ${index}`), processes, steps),
-    refreshFault: (session, presentation) => refreshFault(random.fork(`refresh ${session} ${presentation}`)),
+    refreshFault(session, presentation, besideLogout) {
+      const draw = random.fork(`refresh ${session} ${presentation}`)
+      return besideLogout && draw.fork('logout').chance(0.6) ? slowAnswer(draw) : refreshFault(draw)
+    },
     revocationFault(session, revocation) {
       const draw = random.fork(`revocation ${session} ${revocation}`)
       return draw.chance(0.08) ? draw.pick<Fault>([503, 'reset', 'reset-after']) : undefined
@@ -129,11 +132,12 @@ function step(random: Random, processes: number): Step {
     ]),
     asksForToken: random.chance(0.5),
   }
-  const logout = random.chance(0.07) && {
+  const logout = random.chance(0.08) && {
     process: process(),
     delayMs: random.int(0, 120),
     kind: random.pick<LogoutKind>(['revoke', 'revoke', 'clear', 'destroy']),
   }
+  if (logout) tokens.push({ process: process(), delayMs: 0, handlerMs: 0, rejects: true })
   return { thinkMs, tokens, ...(write && { write }), ...(logout && { logout }) }
 }
 
@@ -143,6 +147,11 @@ function tokenRequest(random: Random, process: number): PlannedTokenRequest {
   const rejects = random.chance(0.15)
   const abort = random.chance(0.04) && { abortAfterMs: random.int(1, 300) }
   return { process, delayMs, handlerMs, rejects, ...abort }
+}
+
+/** The authorization server has done its work, and somebody logs out before the answer arrives. */
+function slowAnswer(random: Random): RefreshFault {
+  return { kind: 'slow', beforeMs: 0, afterMs: random.int(50, 900) }
 }
 
 function refreshFault(random: Random): RefreshFault | undefined {

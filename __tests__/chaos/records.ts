@@ -21,6 +21,8 @@ export interface LibraryEvent {
   readonly revision?: number
   readonly code?: string
   readonly message?: string
+  /** Until when a process stood still. */
+  readonly to?: number
 }
 
 /** What the authorization server issued in one answer. */
@@ -82,6 +84,8 @@ export interface Grant {
   readonly issues: Issue[]
   readonly presentations: Presentation[]
   readonly revocations: RevocationRecord[]
+  /** Somebody is about to log out. */
+  ending?: boolean
   logout?: LogoutRecord
   /** When a request was told that nobody is logged in, though nobody had logged out. */
   lost?: { readonly at: number; readonly what: string }

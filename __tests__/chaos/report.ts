@@ -1,9 +1,13 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Chronicle } from './chronicle.js'
 import type { Violation } from './records.js'
 import type { ChaosOptions, ChaosResult, Progress } from './run.js'
 
+const MAX_LISTED = 30
 const MAX_TRACES_PRINTED = 3
+/** How far back a trace goes that is printed. */
+const TRACE_MS = 12_000
 
 /** One line that tells how far the run is. */
 export function progressLine({ sessions }: ChaosOptions, progress: Progress): string {
@@ -21,7 +25,7 @@ export function progressLine({ sessions }: ChaosOptions, progress: Progress): st
 
 /** The result, as text. */
 export function reportOf({ seed, processes, oneRedis }: ChaosOptions, result: ChaosResult): string {
-  const { chronicle, repetitions, losses, late } = result
+  const { chronicle, repetitions, lost, late } = result
   const seconds = result.tookMs / 1000
   const requests = chronicle.counts('requests').get('') ?? 0
   const redis = oneRedis ? 'one durable Redis' : 'two Redis, that of the grants restarted empty'
@@ -34,12 +38,16 @@ export function reportOf({ seed, processes, oneRedis }: ChaosOptions, result: Ch
     `slowest answer: ${ms.toFixed(0)} ms (${what})`,
     ...table(`${total(chronicle.counts('fault: '))} faults`, chronicle.counts('fault: ')),
     ...table('left out, as another of the kind was under way', chronicle.counts('left out: ')),
+    ...table('stood still, as the machine was busy', chronicle.counts('stalled: ')),
     ...table('answers', chronicle.counts('answer: ')),
     ...table('what the library told', chronicle.counts('event: ')),
     ...table(`${total(repetitions)} refresh tokens presented again, with an excuse`, repetitions),
     ...table(`${total(late)} tokens that came after a logout`, late),
-    ...table(`${total(losses)} logins lost`, losses),
-    ...table(`${chronicle.violations.length} violations`, byInvariant(chronicle.violations)),
+    ...table(`${lost.length} logins lost`, countOf(lost.map(({ reason }) => reason ?? 'unexplained'))),
+    ...table(
+      `${chronicle.violations.length} violations`,
+      countOf(chronicle.violations.map(({ invariant }) => invariant)),
+    ),
   ].join('\n')
 }
 
@@ -52,29 +60,42 @@ function total(rows: ReadonlyMap<string, number>): number {
   return [...rows.values()].reduce((sum, count) => sum + count, 0)
 }
 
-function byInvariant(violations: readonly Violation[]): Map<string, number> {
+function countOf(names: readonly string[]): Map<string, number> {
   const counts = new Map<string, number>()
-  for (const { invariant } of violations) counts.set(invariant, (counts.get(invariant) ?? 0) + 1)
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1)
   return counts
 }
 
-/** The violations, each with what led to it; no more than a few are given in full. */
+/** The violations; the first ones with what led to them. */
 export function violationsOf({ chronicle }: ChaosResult): string {
-  const sessions = [...new Set(chronicle.violations.map(({ session }) => session))]
-  const list = chronicle.violations.map(
-    ({ invariant, at, session, what }) =>
-      `${invariant} in session ${session} at ${chronicle.time(at).trim()}: ${what}`,
-  )
-  const traces = sessions
+  const { violations } = chronicle
+  const more = violations.length - MAX_LISTED
+  const list = violations.slice(0, MAX_LISTED).map((violation) => lineOf(violation, chronicle))
+  const traces = firstOfEach(violations)
     .slice(0, MAX_TRACES_PRINTED)
-    .flatMap((session) => ['', `session ${session}`, ...chronicle.trace(session)])
-  return [...list, ...traces].join('\n')
+    .flatMap((violation) => ['', lineOf(violation, chronicle), ...chronicle.trace(violation, TRACE_MS)])
+  return [...list, ...(more > 0 ? [`… and ${more} more`] : []), ...traces].join('\n')
 }
 
-/** Writes the trace of every session with a violation or a lost login to a file of its own. */
-export async function writeTraces(directory: string, { chronicle }: ChaosResult): Promise<void> {
+function lineOf({ invariant, at, session, what }: Violation, chronicle: Chronicle): string {
+  return `${invariant} in session ${session} at ${chronicle.time(at).trim()}: ${what}`
+}
+
+/** One violation of each session. */
+function firstOfEach(violations: readonly Violation[]): Violation[] {
+  const ordered = violations.toSorted((a, b) => a.at - b.at)
+  return ordered.filter(({ session }, index) => ordered.findIndex((one) => one.session === session) === index)
+}
+
+/** Writes a list of the lost logins, and the whole trace of every session with a violation. */
+export async function writeTraces(directory: string, { chronicle, lost }: ChaosResult): Promise<void> {
   await mkdir(directory, { recursive: true })
+  const logins = lost.map(({ grant, reason, explanation }) => {
+    const at = chronicle.time(grant.lost!.at)
+    return `${at} session ${grant.session}, login ${grant.login}: ${reason ?? 'unexplained'} (${explanation})`
+  })
+  await writeFile(join(directory, 'lost-logins.txt'), `${logins.join('\n')}\n`)
   for (const session of new Set(chronicle.violations.map(({ session }) => session))) {
-    await writeFile(join(directory, `session-${session}.txt`), `${chronicle.trace(session).join('\n')}\n`)
+    await writeFile(join(directory, `session-${session}.txt`), `${chronicle.trace({ session }).join('\n')}\n`)
   }
 }

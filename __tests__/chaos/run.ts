@@ -2,6 +2,7 @@ import type { Chronicle } from './chronicle.js'
 import { lookOnceMore } from './last-look.js'
 import type { SiteProcesses } from './site-processes.js'
 import { openStage, type Stage, type StageOptions } from './stage.js'
+import { watchForStalls } from './stalls.js'
 import type { TokenDesk } from './token-desk.js'
 import { judge, type Verdict } from './verdict.js'
 import { Visitor } from './visitor.js'
@@ -44,6 +45,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const { chronicle, desk } = stage
   const report = () => options.onProgress?.({ ...progress, refreshes: desk.refreshes, chronicle })
   const reporting = setInterval(report, 1_000)
+  const watch = watchForStalls((from, to) => {
+    chronicle.noteAt(from, `this very run stood still for ${(to - from).toFixed(0)} ms`)
+    chronicle.count('stalled: the run itself')
+  })
   try {
     const visitors = await visit(stage, options, progress)
     progress.phase = 'last look'
@@ -53,6 +58,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     return { ...verdict, ...sums(desk), sessions: visitors.length, tookMs: Date.now() - began, chronicle }
   } finally {
     clearInterval(reporting)
+    clearInterval(watch)
     await stage.close()
   }
 }
@@ -82,6 +88,7 @@ async function lookAtAll(visitors: Visitor[], stage: Stage, progress: { looked: 
   const { chronicle, desk, saboteur, processes } = stage
   chronicle.note('from here on nothing goes wrong any more')
   desk.calm = true
+  processes.calm()
   await saboteur.end()
   processes.readEvents()
   const left = visitors.toReversed()
@@ -104,7 +111,7 @@ function noteEvents(processes: SiteProcesses, desk: TokenDesk, chronicle: Chroni
   const sessions = new Map(desk.grants.map(({ libraryId, session }) => [libraryId, session]))
   for (const { name, events } of processes.incarnations.values()) {
     for (const { at, type, grantId, revision, code, message } of events) {
-      chronicle.count(`event: ${type}`)
+      if (type !== 'committed') chronicle.count(`event: ${type}`)
       const session = sessions.get(grantId)
       if (session === undefined) continue
       const details = [revision, code, message].filter((detail) => detail !== undefined).join(' ')

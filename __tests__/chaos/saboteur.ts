@@ -7,7 +7,7 @@ import type { SiteProcesses } from './site-processes.js'
 import { type AtMoment, nameOf, type TokenDesk } from './token-desk.js'
 
 /** So much later than one restart of Redis comes the next one: for some time after a start it leases nothing. */
-const REDIS_REST_MS = 12_000
+const REDIS_REST_MS = 25_000
 
 export interface SabotageContext {
   readonly plan: Plan

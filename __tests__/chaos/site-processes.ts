@@ -8,11 +8,18 @@ import { fileURLToPath } from 'node:url'
 import { dieTogether, gone } from '../helpers/child-process.js'
 import type { ProcessSettings } from './chaos-process.js'
 import type { Chronicle } from './chronicle.js'
-import { type Incarnation, type LibraryEvent, now } from './records.js'
+import type { Mishap } from './mishaps.js'
+import { LONG_PAUSE_MS } from './plan.js'
+import { type Incarnation, type LibraryEvent, now, type Pause } from './records.js'
 
 const PROGRAM = fileURLToPath(new URL('./chaos-process.ts', import.meta.url))
 /** A load balancer sends nothing to a process that has not answered for so long. */
 const NOTICED_AFTER_MS = 300
+
+/** A process that was paused takes some time to go on. */
+const STALL_TOLERANCE_MS = 1_000
+/** A process may be told to go on before it has stopped. */
+const GO_ON_AGAIN_MS = [50, 250, 1_000]
 
 /** A process that serves requests. */
 export interface RunningProcess {
@@ -47,6 +54,7 @@ export class SiteProcesses {
   readonly #slots: Slot[]
   readonly #resumptions = new Set<Promise<void>>()
   #closing = false
+  #calm = false
 
   constructor(count: number, context: SiteContext) {
     this.#context = context
@@ -69,18 +77,41 @@ export class SiteProcesses {
     const settings: ProcessSettings = { ...this.#context.settings, name, logFile: this.#logFile(name) }
     const child = spawn(process.execPath, ['--import', 'tsx', PROGRAM], {
       env: { ...process.env, NODE_OPTIONS: '', CHAOS: JSON.stringify(settings) },
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
     })
     dieTogether(child)
     Object.assign(slot, { child, incarnation })
     this.incarnations.set(name, incarnation)
-    const port = await firstLine(child)
-    if (port === undefined) {
-      if (incarnation.killedAt === undefined) throw new Error(`${name} ended before it was ready`)
-      return
-    }
+    const port = await this.#listenTo(child, incarnation)
+    if (port === undefined) return
+    if (this.#calm) child.send('calm')
     slot.running = { incarnation, port: Number(port), agent: new Agent({ keepAlive: true }) }
     this.#context.chronicle.note(`${name} is ready`)
+  }
+
+  /** Resolves with the port at which it serves, the first thing that it says; then come its mishaps. */
+  #listenTo(child: ChildProcess, incarnation: Incarnation): Promise<number | undefined> {
+    return new Promise((resolve) => {
+      createInterface(child.stdout!).on('line', (line) => {
+        const said = JSON.parse(line) as number | Mishap
+        if (typeof said === 'number') resolve(said)
+        else if (incarnation.killedAt === undefined) this.#suffer(incarnation, said)
+      })
+      child.once('close', (code, signal) => {
+        resolve(undefined)
+        if (incarnation.killedAt !== undefined || this.#closing) return
+        throw new Error(`${incarnation.name} ended by itself (${code ?? signal})`)
+      })
+    })
+  }
+
+  #suffer({ name, slot }: Incarnation, { mishap, moment, at, forMs }: Mishap): void {
+    const { chronicle } = this.#context
+    const length = mishap === 'killed' ? '' : forMs < LONG_PAUSE_MS ? ' shortly' : ' longer than a lease'
+    chronicle.count(`fault: ${mishap}${length}, ${moment}`)
+    chronicle.noteAt(at, `${name} at the moment: ${moment}`)
+    if (mishap === 'killed') this.kill(slot, forMs, at)
+    else this.pause(slot, forMs, at)
   }
 
   #logFile(name: string): string {
@@ -115,37 +146,46 @@ export class SiteProcesses {
     return this.#slots[incarnation.slot]?.running?.incarnation === incarnation
   }
 
-  kill(slotNumber: number, downMs: number): void {
+  kill(slotNumber: number, downMs: number, at = now()): void {
     const slot = this.#slots[slotNumber]!
     const { child, incarnation } = slot
     if (!child || !incarnation) return
     child.kill('SIGKILL')
-    incarnation.killedAt = now()
+    incarnation.killedAt = at
     const pause = incarnation.pauses.at(-1)
     if (pause) pause.to ??= incarnation.killedAt
     slot.running?.agent.destroy()
     delete slot.running
-    this.#context.chronicle.note(`${incarnation.name} was killed, for ${downMs} ms`)
+    this.#context.chronicle.noteAt(at, `${incarnation.name} was killed, for ${downMs} ms`)
     slot.ready = gone(child)
       .then(() => delay(downMs))
       .then(() => (this.#closing ? undefined : this.#launch(slot)))
   }
 
-  pause(slotNumber: number, ms: number): void {
+  pause(slotNumber: number, ms: number, at = now()): void {
     const { child, incarnation } = this.#slots[slotNumber]!
     if (!child || !incarnation) return
     child.kill('SIGSTOP')
-    const pause: { from: number; to?: number } = { from: now() }
+    const pause: { from: number; to?: number } = { from: at }
     incarnation.pauses.push(pause)
-    this.#context.chronicle.note(`${incarnation.name} was paused, for ${ms} ms`)
+    this.#context.chronicle.noteAt(at, `${incarnation.name} was paused, for ${ms} ms`)
     const resumed = delay(ms).then(() => {
       if (pause.to !== undefined) return
       pause.to = now()
       child.kill('SIGCONT')
+      for (const ms of GO_ON_AGAIN_MS) {
+        setTimeout(() => incarnation.pauses.at(-1) === pause && child.kill('SIGCONT'), ms).unref()
+      }
       this.#context.chronicle.note(`${incarnation.name} was resumed`)
     })
     this.#resumptions.add(resumed)
     void resumed.then(() => this.#resumptions.delete(resumed))
+  }
+
+  /** From now on no process has a mishap of its own. */
+  calm(): void {
+    this.#calm = true
+    for (const { child } of this.#slots) if (child?.connected) child.send('calm')
   }
 
   /** Resolves when all serve and none is paused. */
@@ -158,10 +198,26 @@ export class SiteProcesses {
   /** Reads what the libraries of all processes told. */
   readEvents(): void {
     for (const incarnation of this.incarnations.values()) {
-      incarnation.events = linesOf(this.#logFile(incarnation.name)).map(
-        (line) => JSON.parse(line) as LibraryEvent,
-      )
+      const events = linesOf(this.#logFile(incarnation.name)).map((line) => JSON.parse(line) as LibraryEvent)
+      incarnation.events = events.filter(({ type }) => type !== 'stalled')
+      for (const { at, to } of events.filter(({ type }) => type === 'stalled'))
+        this.#stood(incarnation, at, to!)
     }
+  }
+
+  /** A process that stood still was paused, whether somebody had meant it to be or the machine was too busy. */
+  #stood({ name, pauses }: Incarnation, from: number, to: number): void {
+    const meant = pauses.some(
+      (pause) => pause.from < to && (pause.to ?? to) > from && isAsLong(pause, from, to),
+    )
+    if (meant || pauses.some((pause) => pause.from === from)) return
+    pauses.push({ from, to })
+    const { chronicle } = this.#context
+    chronicle.noteAt(
+      from,
+      `${name} stood still for ${(to - from).toFixed(0)} ms, which nobody had meant it to`,
+    )
+    chronicle.count('stalled: a process')
   }
 
   async close(): Promise<void> {
@@ -186,6 +242,10 @@ function isStalled(incarnation: Incarnation): boolean {
   return isPaused(incarnation) && now() - incarnation.pauses.at(-1)!.from > NOTICED_AFTER_MS
 }
 
+function isAsLong(pause: Pause, from: number, to: number): boolean {
+  return (pause.to ?? to) - pause.from > to - from - STALL_TOLERANCE_MS
+}
+
 function linesOf(file: string): string[] {
   try {
     // A process that is killed may leave half a line.
@@ -193,12 +253,4 @@ function linesOf(file: string): string[] {
   } catch {
     return []
   }
-}
-
-/** The first line that a child says; `undefined` if it ends without one. */
-function firstLine(child: ChildProcess): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    createInterface(child.stdout!).once('line', resolve)
-    child.once('exit', () => resolve(undefined))
-  })
 }

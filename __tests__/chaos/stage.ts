@@ -77,6 +77,7 @@ async function open(
   atEnd(() => desk.close())
 
   const settings = {
+    seed: options.seed,
     ...siteSettings(server, desk),
     sessionsUrl: sessionsRedis.url,
     grantsUrl: grantsRedis.url,

@@ -166,7 +166,7 @@ export class TokenDesk {
       presentation.lostAt = now()
       say('lost its connection')
     })
-    const fault = this.#refreshFault(grant.session)
+    const fault = this.#refreshFault(grant)
     if (fault) {
       presentation.fault = nameOf(fault)
       say(`has the fault: ${presentation.fault}`)
@@ -195,10 +195,10 @@ export class TokenDesk {
     moment('answered')
   }
 
-  #refreshFault(session: number): RefreshFault | undefined {
+  #refreshFault({ session, ending = false }: Grant): RefreshFault | undefined {
     const count = this.#presentations.get(session) ?? 0
     this.#presentations.set(session, count + 1)
-    return this.calm ? undefined : this.#context.plan.refreshFault(session, count)
+    return this.calm ? undefined : this.#context.plan.refreshFault(session, count, ending)
   }
 
   #judge(grant: Grant, presentation: Presentation, reply: Reply, say: (text: string) => void): void {

@@ -1,12 +1,12 @@
 import type { AuthorizationServer } from '../helpers/authorization-server.js'
 import type { Chronicle } from './chronicle.js'
-import { type Excuse, lateIssuesOf, lossOf, type Repetition, repetitionsOf } from './judge.js'
+import { type Excuse, type Loss, lateIssuesOf, lossOf, type Repetition, repetitionsOf } from './judge.js'
 import { type Grant, now, type RedisRestart } from './records.js'
 
 export interface Verdict {
   /** Refresh tokens that were presented once more, by what excuses it. */
   readonly repetitions: ReadonlyMap<Excuse, number>
-  readonly losses: ReadonlyMap<Excuse | 'unexplained', number>
+  readonly lost: readonly Loss[]
   /** Tokens that came after a logout, by what became of them. */
   readonly late: ReadonlyMap<string, number>
 }
@@ -19,14 +19,14 @@ export async function judge(
   chronicle: Chronicle,
 ): Promise<Verdict> {
   const repetitions = new Tally<Excuse>()
-  const losses = new Tally<Excuse | 'unexplained'>()
+  const lost: Loss[] = []
   const late = new Tally<string>()
   for (const grant of grants) {
     judgeRepetitions(repetitionsOf(grant, redisRestarts), chronicle, repetitions)
-    if (grant.lost) judgeLoss(grant, chronicle, losses)
+    if (grant.lost) lost.push(judgeLoss(lossOf(grant, redisRestarts), chronicle))
     if (grant.logout) await judgeLogout(grant, server, redisRestarts, chronicle, late)
   }
-  return { repetitions, losses, late }
+  return { repetitions, lost, late }
 }
 
 class Tally<K> extends Map<K, number> {
@@ -52,12 +52,12 @@ function judgeRepetitions(
   }
 }
 
-function judgeLoss(grant: Grant, chronicle: Chronicle, losses: Tally<Excuse | 'unexplained'>): void {
-  const { reason, explanation } = lossOf(grant)
-  losses.add(reason ?? 'unexplained')
+function judgeLoss(loss: Loss, chronicle: Chronicle): Loss {
+  const { grant, reason, explanation } = loss
   const { at, what } = grant.lost!
   chronicle.noteAt(at, `login ${grant.login}: ${reason ?? 'UNEXPLAINED'} (${explanation})`, grant.session)
   if (!reason) chronicle.violation('I6', grant.session, `login lost (${what}): ${explanation}`, at)
+  return loss
 }
 
 async function judgeLogout(

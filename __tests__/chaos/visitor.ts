@@ -73,6 +73,7 @@ export class Visitor {
 
   async #do({ tokens, write, logout }: Step): Promise<void> {
     const writtenBefore = this.written
+    if (logout) this.grant!.ending = true
     await Promise.all([
       ...tokens.map((planned) => this.#token(planned)),
       write && this.#write(write, logout !== undefined),
