@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { Flights } from './flights.js'
+import { Logout } from './logout.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
 import { differentSubjects } from './oauth/subject.js'
 import {
@@ -39,6 +40,7 @@ export interface TokenManagerContext extends Omit<RefreshContext, 'writes'> {
  */
 export class TokenManager implements CopyKeeper {
   readonly #context: TokenManagerContext & RefreshContext
+  readonly #logout: Logout
   /** Up to which revision a request has seen to the session in the store. */
   readonly #healed = new WeakMap<SessionAdapter, number>()
   /** Everything that goes on behind the callers' backs. */
@@ -46,6 +48,7 @@ export class TokenManager implements CopyKeeper {
 
   constructor(context: TokenManagerContext) {
     this.#context = { ...context, writes: new SessionWrites(context) }
+    this.#logout = new Logout(this.#context)
   }
 
   /** The newest tokens of a session as far as this process knows; `undefined` when nobody is logged in. No I/O. */
@@ -121,21 +124,14 @@ export class TokenManager implements CopyKeeper {
     await this.set(session, await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs)))
   }
 
-  /** Logs out here: the session holds no tokens any more, and none come back. */
-  async clear(session: SessionAdapter): Promise<void> {
-    const { failure } = await this.#clear(session)
-    if (failure) throw failure
+  /** Logs out here, see {@link Logout}. */
+  clear(session: SessionAdapter): Promise<void> {
+    return this.#logout.here(session)
   }
 
-  /** Logs out here and at the authorization server (RFC 7009). Here it holds even if the server cannot be told. */
-  async revoke(session: SessionAdapter): Promise<void> {
-    const { tokens, failure } = await this.#clear(session)
-    const accessToken = tokens?.accessTokens[0]?.token
-    const { server, refreshTimeoutMs } = this.#context
-    const signal = AbortSignal.timeout(refreshTimeoutMs)
-    if (tokens?.refreshToken !== undefined) await server.revoke(tokens.refreshToken, 'refresh_token', signal)
-    else if (accessToken !== undefined) await server.revoke(accessToken, 'access_token', signal)
-    if (failure) throw failure
+  /** Logs out here and at the authorization server. */
+  revoke(session: SessionAdapter): Promise<void> {
+    return this.#logout.everywhere(session)
   }
 
   /** Resolves when every refresh under way has ended and its result is stored. */
@@ -249,54 +245,12 @@ export class TokenManager implements CopyKeeper {
     await writes.store(session, tokens, clock.monotonic())
   }
 
-  /** Ends the grant in every place that could bring it back. Tries them all before it reports the first failure. */
-  async #clear(session: SessionAdapter): Promise<{ tokens?: TokenSet; failure?: TokenError }> {
-    const { copies, known, writes } = this.#context
-    // The app may have parted with the session already.
-    const held = copies.read(session.read() ?? session.seen)
-    if (!held) return this.#clearWithoutTokens(session)
-    const { grantId } = held
-    const tokens = newest(held, known.get(grantId))
-    let over = false
-    const ending = writes.end(grantId, 'logged_out', tokens).finally(() => (over = true))
-    let told = false
-    let stored = tokens
-    const ends = (copy: unknown): boolean => {
-      told = over
-      stored = newest(stored, copies.read(copy))
-      return this.#isNobodys(copy)
-    }
-    const cleared = await settled(session.clear(ends))
-    const { record, crossed, failure } = await ending
-    if (crossed) await crossingIsOver()
-    // Whoever saved the session before the grant store was told has put the copy back without a doubt.
-    const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [grantId])) : undefined
-    const failed = cleared ?? clearedAgain
-    return {
-      tokens: newest(stored, copies.read(record?.tokens)),
-      ...(failure && { failure }),
-      ...(failed && {
-        failure: sessionStoreFailed(failed.error, [...secretsOf(held), ...secretsOf(tokens)]),
-      }),
-    }
-  }
-
-  async #clearWithoutTokens(session: SessionAdapter): Promise<{ failure?: TokenError }> {
-    const failed = await settled(session.clear((copy) => this.#isNobodys(copy)))
-    return failed ? { failure: sessionStoreFailed(failed.error, []) } : {}
-  }
-
-  /** Whether a stored copy is of a grant that has ended, or no copy of ours at all. */
-  #isNobodys(copy: unknown): boolean {
-    const grantId = this.grantOf(copy)
-    return copy !== undefined && (grantId === undefined || this.isEnded(grantId))
-  }
-
   /** Lets something go on while nobody waits for it but `close()`. */
   #inBackground(name: string, work: Promise<unknown>): void {
-    const over = settled(work).then(() => {
+    const land = () => {
       if (this.#pending.get(name) === over) this.#pending.delete(name)
-    })
+    }
+    const over = work.then(land, land)
     this.#pending.set(name, over)
   }
 }
@@ -304,16 +258,6 @@ export class TokenManager implements CopyKeeper {
 /** Whoever waits for another token's refresh does not try at once what has just failed for a reason that passes. */
 function giveUpIfRetryable(error: TokenError): void {
   if (error.retryable) throw error
-}
-
-/** The failure of a promise, if it fails. */
-async function settled(promise: Promise<unknown>): Promise<{ error: unknown } | undefined> {
-  try {
-    await promise
-    return undefined
-  } catch (error) {
-    return { error }
-  }
 }
 
 function tooSlow(): TokenError {

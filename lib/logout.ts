@@ -1,0 +1,102 @@
+import type { TokenError } from './errors.js'
+import type { AuthorizationServer } from './oauth/authorization-server.js'
+import {
+  crossingIsOver,
+  type SessionWrites,
+  type SessionWritesContext,
+  sessionStoreFailed,
+} from './session-writes.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
+import { newest, secretsOf, type TokenSet } from './token-set.js'
+
+export interface LogoutContext extends SessionWritesContext {
+  readonly server: AuthorizationServer
+  readonly writes: SessionWrites
+  readonly refreshTimeoutMs: number
+}
+
+/** What a session held before it was logged out, and what failed on the way. */
+interface Cleared {
+  readonly tokens?: TokenSet
+  readonly failure?: TokenError
+}
+
+/** Ends the grant of a session in every place that could bring it back. */
+export class Logout {
+  readonly #context: LogoutContext
+
+  constructor(context: LogoutContext) {
+    this.#context = context
+  }
+
+  /** Logs out here: the session holds no tokens any more, and none come back. */
+  async here(session: SessionAdapter): Promise<void> {
+    const { failure } = await this.#clear(session)
+    if (failure) throw failure
+  }
+
+  /** Logs out here and at the authorization server (RFC 7009). Here it holds even if the server cannot be told. */
+  async everywhere(session: SessionAdapter): Promise<void> {
+    const { tokens, failure } = await this.#clear(session)
+    const accessToken = tokens?.accessTokens[0]?.token
+    const { server, refreshTimeoutMs } = this.#context
+    const signal = AbortSignal.timeout(refreshTimeoutMs)
+    if (tokens?.refreshToken !== undefined) await server.revoke(tokens.refreshToken, 'refresh_token', signal)
+    else if (accessToken !== undefined) await server.revoke(accessToken, 'access_token', signal)
+    if (failure) throw failure
+  }
+
+  /** Tries every place before it reports the first failure. */
+  async #clear(session: SessionAdapter): Promise<Cleared> {
+    const { copies, known, writes } = this.#context
+    // The app may have parted with the session already.
+    const held = copies.read(session.read() ?? session.seen)
+    if (!held) return this.#clearWithoutTokens(session)
+    const { grantId } = held
+    const tokens = newest(held, known.get(grantId))
+    let over = false
+    const ending = writes.end(grantId, 'logged_out', tokens).finally(() => (over = true))
+    let told = false
+    let stored = tokens
+    const ends = (copy: unknown): boolean => {
+      told = over
+      stored = newest(stored, copies.read(copy))
+      return this.#isNobodys(copy)
+    }
+    const cleared = await settled(session.clear(ends))
+    const { record, crossed, failure } = await ending
+    if (crossed) await crossingIsOver()
+    // Whoever saved the session before the grant store was told has put the copy back without a doubt.
+    const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [grantId])) : undefined
+    const failed = cleared ?? clearedAgain
+    return {
+      tokens: newest(stored, copies.read(record?.tokens)),
+      ...(failure && { failure }),
+      ...(failed && {
+        failure: sessionStoreFailed(failed.error, [...secretsOf(held), ...secretsOf(tokens)]),
+      }),
+    }
+  }
+
+  async #clearWithoutTokens(session: SessionAdapter): Promise<Cleared> {
+    const failed = await settled(session.clear((copy) => this.#isNobodys(copy)))
+    return failed ? { failure: sessionStoreFailed(failed.error, []) } : {}
+  }
+
+  /** Whether a stored copy is of a grant that has ended, or no copy of ours at all. */
+  #isNobodys(copy: unknown): boolean {
+    const { copies, known } = this.#context
+    const grantId = copies.read(copy)?.grantId
+    return copy !== undefined && (grantId === undefined || known.ended(grantId) !== undefined)
+  }
+}
+
+/** The failure of a promise, if it fails. */
+async function settled(promise: Promise<unknown>): Promise<{ error: unknown } | undefined> {
+  try {
+    await promise
+    return undefined
+  } catch (error) {
+    return { error }
+  }
+}
