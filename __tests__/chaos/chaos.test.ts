@@ -6,7 +6,8 @@ import { type ChaosOptions, runChaos } from './run.js'
 const SHORT = { sessions: 24, parallel: 24, processes: 3, steps: [2, 4], pace: 2 } as const
 
 describeWithRedisServer('npm run chaos', () => {
-  it.each([
+  // At the same time, as they mostly wait.
+  it.concurrent.each([
     { seed: 'one', oneRedis: false },
     { seed: 'two', oneRedis: true },
   ])(

@@ -52,9 +52,10 @@ function excuseOf(
   if (earlier.verdict === 'other' || (over && earlier.verdict === undefined)) return NOT_USED
   // Whoever presents the next one knows it.
   if (isKnown(grant, earlier, later.at)) return undefined
-  if (lost) return 'the answer was lost with its connection'
   const stored = storedAt(grant, earlier, later.at, redisRestarts) ?? Number.POSITIVE_INFINITY
+  // A process that is killed takes its connections with it.
   if (wasKilled(earlier, stored, later.at)) return 'the answer was lost with its process, which was killed'
+  if (lost) return 'the answer was lost with its connection'
   if (wasPaused(earlier, stored, later.at) || waitedForItsConnection(later)) {
     return 'outcome unknown: the holder was paused longer than its lease'
   }
@@ -126,6 +127,8 @@ export interface Loss {
   readonly grant: Grant
   /** Absent when the login should not have been lost: then I6 is violated. */
   readonly reason?: Excuse
+  /** What had gone wrong with the answer that carried the next refresh token. */
+  readonly fault?: string
   readonly explanation: string
 }
 
@@ -143,7 +146,8 @@ export function lossOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []
   const reason = excuseOf(grant, first, second, redisRestarts)
   const name = `${grant.login}/${used.serial}`
   const explanation = `${name} was used by ${used.by.name} and presented again by ${refusal.by.name}`
-  return { grant, explanation, ...(reason && reason !== NOT_USED && { reason }) }
+  if (!reason || reason === NOT_USED) return { grant, explanation }
+  return { grant, explanation, reason, fault: first.fault ?? 'no answer in time, or at any time' }
 }
 
 /** Why tokens that came after a logout need not have been revoked. */

@@ -23,7 +23,8 @@ const PER_THOUSAND: Record<Moment, readonly [killed: number, long: number, short
   'about to commit': [0.7, 0.4, 2],
   committed: [1.5, 0.6, 2],
   'session read': [0.1, 0.05, 0.4],
-  'session about to be written': [0.3, 0.15, 1],
+  // Between the last look at a session and its write nothing can be decided any more.
+  'session about to be written': [0.3, 0, 0],
 }
 
 /**

@@ -75,7 +75,7 @@ export interface Plan {
 export interface PlanOptions {
   readonly seed: string
   readonly processes: number
-  /** How long a session's browser goes on. Default: 8 to 16 steps. */
+  /** How long a session's browser goes on. Default: 6 to 12 steps. */
   readonly steps?: readonly [from: number, to: number]
   /** How much sooner outside faults come than every 3 seconds. Default: 1. */
   readonly pace?: number
@@ -85,7 +85,7 @@ export interface PlanOptions {
 export const LONG_PAUSE_MS = 6_000
 
 /** Everything that is decided beforehand. The seed decides all of it; what it cannot decide is how long things take. */
-export function plan({ seed, processes, steps = [8, 16], pace = 1 }: PlanOptions): Plan {
+export function plan({ seed, processes, steps = [6, 12], pace = 1 }: PlanOptions): Plan {
   const random = randomFrom(seed)
   return {
     session: (index) => sessionPlan(random.fork(`session ${index}`), processes, steps),
@@ -186,7 +186,7 @@ function* outsideFaults(random: Random, processes: number, pace: number) {
       [1, { kind: 'pause', process, forMs: LONG_PAUSE_MS + random.int(0, 3_000) }],
       [1, { kind: 'restart Redis', process, forMs: random.int(0, 3_000) }],
       [1, { kind: 'freeze Redis', process, forMs: random.int(100, 2_800) }],
-      [1, { kind: 'authorization server down', process, forMs: random.int(100, 2_000) }],
+      [0.5, { kind: 'authorization server down', process, forMs: random.int(100, 2_000) }],
     ])
     yield { afterMs, fault }
   }

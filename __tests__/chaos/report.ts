@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Chronicle } from './chronicle.js'
+import type { Loss } from './judge.js'
 import type { Violation } from './records.js'
 import type { ChaosOptions, ChaosResult, Progress } from './run.js'
 
@@ -43,7 +44,7 @@ export function reportOf({ seed, processes, oneRedis }: ChaosOptions, result: Ch
     ...table('what the library told', chronicle.counts('event: ')),
     ...table(`${total(repetitions)} refresh tokens presented again, with an excuse`, repetitions),
     ...table(`${total(late)} tokens that came after a logout`, late),
-    ...table(`${lost.length} logins lost`, countOf(lost.map(({ reason }) => reason ?? 'unexplained'))),
+    ...table(`${lost.length} logins lost`, countOf(lost.map(kindOf))),
     ...table(
       `${chronicle.violations.length} violations`,
       countOf(chronicle.violations.map(({ invariant }) => invariant)),
@@ -58,6 +59,11 @@ function table(title: string, rows: ReadonlyMap<string, number>): string[] {
 
 function total(rows: ReadonlyMap<string, number>): number {
   return [...rows.values()].reduce((sum, count) => sum + count, 0)
+}
+
+function kindOf({ reason, fault = '' }: Loss): string {
+  if (!reason) return 'unexplained'
+  return reason.includes('connection') ? `${reason}: ${fault}` : reason
 }
 
 function countOf(names: readonly string[]): Map<string, number> {

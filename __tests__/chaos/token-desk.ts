@@ -32,6 +32,11 @@ interface DeskContext {
   readonly atMoment: AtMoment
 }
 
+/** How long an answer may be on its way. */
+const SENDING_MS = 50
+/** How many of a session's presentations may be under way. */
+const ASKED_AT_A_TIME = 3
+
 interface Reply {
   readonly status: number
   readonly type: string
@@ -46,6 +51,7 @@ export class TokenDesk {
   readonly grants: Grant[] = []
   /** Nothing goes wrong any more. */
   calm = false
+  #isDown = false
   readonly #context: DeskContext
   readonly #byRefreshToken = new Map<string, Owner>()
   readonly #byAccessToken = new Map<string, Owner>()
@@ -110,15 +116,31 @@ export class TokenDesk {
   /** Nobody answers for a time; every connection is reset. */
   async down(ms: number): Promise<void> {
     this.#context.chronicle.note(`the authorization server is down, for ${ms} ms`)
+    this.#isDown = true
+    this.#loseAnswersUnderWay()
     await this.#down()
     await delay(ms)
     await this.#up()
+    this.#isDown = false
     this.#context.chronicle.note('the authorization server is up')
   }
 
   async close(): Promise<void> {
     await this.#down()
     this.#agent.destroy()
+  }
+
+  /** What was handed over to a connection a moment ago may not have been sent when that is reset. */
+  #loseAnswersUnderWay(): void {
+    const time = now()
+    for (const { presentations } of this.grants) {
+      for (const presentation of presentations.slice(-ASKED_AT_A_TIME)) {
+        const { answeredAt, lostAt } = presentation
+        const underWay = answeredAt === undefined ? lostAt === undefined : time - answeredAt < SENDING_MS
+        if (underWay && presentation.fault === undefined) presentation.fault = 'authorization server down'
+        if (underWay) presentation.lostAt ??= time
+      }
+    }
   }
 
   #issue(grant: Grant, answer: TokenResponse, answers?: Presentation): Issue {
@@ -163,7 +185,7 @@ export class TokenDesk {
     say('was presented')
     response.once('close', () => {
       if (response.writableFinished) return
-      presentation.lostAt = now()
+      presentation.lostAt ??= now()
       say('lost its connection')
     })
     const fault = this.#refreshFault(grant)
@@ -189,6 +211,10 @@ export class TokenDesk {
       return void fail(response, fault.fault)
     }
     if (response.destroyed) return
+    if (this.#isDown) {
+      presentation.lostAt = now()
+      return
+    }
     presentation.answeredAt = now()
     send(response, { status: reply.status, headers: { 'content-type': reply.type }, body: reply.body })
     say('was answered')
