@@ -89,7 +89,7 @@ export class GuardedStore {
     const createSession = store.createSession?.bind(store)
     if (createSession) {
       replaceMethod(store, 'createSession', (request: LoadingRequest, data: SessionData) => {
-        noteLoaded(request, data, this.observers)
+        noteLoaded(request, request.sessionID, data, this.observers)
         return createSession(request, data)
       })
     }

@@ -11,21 +11,35 @@ export interface LoadedSession {
 /** Under which name a request has its {@link LoadedSession}. */
 export const LOADED = Symbol('session as loaded')
 
-export interface LoadingRequest {
-  session?: SessionData
-  sessionID?: string
+/** Whatever a framework has for a request. */
+export interface NotedRequest {
   [LOADED]?: LoadedSession
 }
 
+export interface LoadingRequest extends NotedRequest {
+  session?: SessionData
+  sessionID?: string
+}
+
+/** Whose session it is that is stored. */
+export interface SessionOrigin {
+  readonly req?: NotedRequest
+  readonly id?: string
+}
+
+/** Under which name a session that is plain data has its {@link SessionOrigin}: `req` and `id` are the app's there. */
+export const ORIGIN = Symbol('origin of a session')
+
 /** Notes what a request loads. Not the data itself: a store may hand out the same object to several requests. */
 export function noteLoaded(
-  request: LoadingRequest,
+  request: NotedRequest,
+  sid: string | undefined,
   data: SessionData,
   observers: Iterable<{ readonly key: string }>,
 ): void {
   const values: SessionData = {}
   for (const { key } of observers) values[key] = data[key]
-  request[LOADED] = { sid: request.sessionID, values, isNew: false }
+  request[LOADED] = { sid, values, isNew: false }
 }
 
 export function noteNew(request: LoadingRequest): void {
@@ -42,7 +56,7 @@ export function noteLate(request: LoadingRequest, key: string): void {
 
 /** What a session was when its request got it; `undefined` for one that is written for no request. */
 export function loadedSession(session: SessionData): LoadedSession | undefined {
-  const { req, id } = session as { req?: LoadingRequest; id?: string }
+  const { req, id } = (session as { [ORIGIN]?: SessionOrigin })[ORIGIN] ?? (session as SessionOrigin)
   if (!req) return undefined
   const loaded = req[LOADED]
   // A further session() over the same store makes its new sessions past the guard.
