@@ -12,6 +12,8 @@ import { type Site, type SiteOptions, sharedSessions, startSite } from '../helpe
 const STORM = 200
 const START_MS = 30_000
 const request = { ttlMs: 60_000, waitMs: 20_000, revision: 0 }
+/** A lease of 5 s is renewed three times as often. */
+const RENEWAL_MS = 1_600
 const channel = 'session-tokens:changes'
 
 let redis: RedisServer
@@ -65,28 +67,34 @@ describeWithRedisServer('what a refresh costs Redis', () => {
     // A script that the server does not know yet is sent twice.
     expire(site)
     expect((await browser.get('/token')).status).toBe(200)
-    await counts.forget()
-    for (let i = 0; i < 10; i++) expect((await browser.get('/token')).status).toBe(200)
-    expect(await counts.scripts()).toBe(0)
+    const valid = await costOf(async () => {
+      for (let i = 0; i < 10; i++) expect((await browser.get('/token')).status).toBe(200)
+    })
+    expect(valid.scripts).toBe(0)
 
     expire(site)
-    expect((await browser.get('/token')).status).toBe(200)
+    const expired = await costOf(async () => expect((await browser.get('/token')).status).toBe(200))
     expect(site.events.map(({ type }) => type)).toEqual(['refreshed', 'refreshed'])
-    expect(await counts.scripts()).toBe(2)
+    expectCost(expired, 2)
   })
 
-  it(`is two commands for ${STORM} requests at once in one process`, async () => {
-    const site = await siteOf()
-    const browser = await loggedIn(site)
-    expire(site)
-    await counts.forget()
-    const answers = await Promise.all(Array.from({ length: STORM }, () => browser.get('/token')))
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]))
-    expect(new Set(answers.map(({ json }) => json.token)).size).toBe(1)
-    expect(await counts.scripts()).toBe(2)
-    // No process had to wait for another, so none listens.
-    expect(await counts.connections()).toBe(1)
-  })
+  it(
+    `is two commands for ${STORM} requests at once in one process`,
+    async () => {
+      const site = await siteOf()
+      const browser = await loggedIn(site)
+      expire(site)
+      const cost = await costOf(async () => {
+        const answers = await Promise.all(Array.from({ length: STORM }, () => browser.get('/token')))
+        expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]))
+        expect(new Set(answers.map(({ json }) => json.token)).size).toBe(1)
+      })
+      expectCost(cost, 2)
+      // No process had to wait for another, so none listens.
+      expect(await counts.connections()).toBe(1)
+    },
+    START_MS,
+  )
 
   it('is two commands and at most three for a process that waits, which listens from then on', async () => {
     const sessions = sharedSessions()
@@ -94,50 +102,67 @@ describeWithRedisServer('what a refresh costs Redis', () => {
     const browser = await loggedIn(first)
     const visitor = second.visitorOf(browser)
     for (const site of [first, second]) expire(site)
-    await counts.forget()
-    const answers = await Promise.all([browser.get('/token'), visitor.get('/token')])
-    expect(new Set(answers.map(({ json }) => json.token)).size).toBe(1)
-    expect(await counts.scripts()).toBeLessThanOrEqual(2 + 3)
+    const cost = await costOf(async () => {
+      const answers = await Promise.all([browser.get('/token'), visitor.get('/token')])
+      expect(new Set(answers.map(({ json }) => json.token)).size).toBe(1)
+    })
+    expect(cost.scripts).toBeLessThanOrEqual(2 + 3 + Math.floor(cost.ms / 500))
     expect(await counts.connections()).toBeLessThanOrEqual(2 * 2)
   })
 
-  it(`is for ${STORM} processes: a lease of each, one more of each that was told, and a commit`, async () => {
-    const holder = process()
-    const waiters = Array.from({ length: STORM }, process)
-    // When a process first has to wait it begins to listen, and asks once more lest it missed something.
-    expect(await stormOn(holder, waiters, 2)).toBe(1 + 2 * STORM + STORM + 1)
-    expect(await stormOn(holder, waiters, 1)).toBe(1 + STORM + STORM + 1)
-    expect(await counts.connections()).toBe(1 + STORM * 2)
-  }, 30_000)
+  it(
+    `is for ${STORM} processes: a lease of each, one more of each that was told, and a commit`,
+    async () => {
+      const holder = process()
+      const waiters = Array.from({ length: STORM }, process)
+      // When a process first has to wait it begins to listen, and asks once more lest it missed something.
+      expectCost(await costOf(() => storm(holder, waiters, 2)), 1 + 2 * STORM + STORM + 1, STORM)
+      expectCost(await costOf(() => storm(holder, waiters, 1)), 1 + STORM + STORM + 1, STORM)
+      expect(await counts.connections()).toBe(1 + STORM * 2)
+    },
+    2 * START_MS,
+  )
 
   it(`is for ${STORM} leases of one store: the same, over two connections`, async () => {
     const store = process()
     const waiters = Array(STORM).fill(store)
-    expect(await stormOn(store, waiters, 2)).toBe(1 + 2 * STORM + STORM + 1)
-    expect(await stormOn(store, waiters, 1)).toBe(1 + STORM + STORM + 1)
+    expectCost(await costOf(() => storm(store, waiters, 2)), 1 + 2 * STORM + STORM + 1, STORM)
+    expectCost(await costOf(() => storm(store, waiters, 1)), 1 + STORM + STORM + 1, STORM)
     expect(await counts.connections()).toBe(2)
   })
 })
 
-/**
- * One holds the lease, others wait for it, each with so many scripts; it commits, and they are told. Resolves with how
- * many scripts were run, apart from what everybody asks who has heard nothing for a second.
- */
-async function stormOn(
+interface Cost {
+  readonly scripts: number
+  readonly ms: number
+}
+
+async function costOf(action: () => Promise<unknown>): Promise<Cost> {
+  await counts.forget()
+  const start = performance.now()
+  await action()
+  return { scripts: await counts.scripts(), ms: performance.now() - start }
+}
+
+/** On a machine that is busy with other things a holder renews its lease, and those who wait ask again after a second. */
+function expectCost({ scripts, ms }: Cost, expected: number, waiters = 0): void {
+  const more = Math.floor(ms / RENEWAL_MS) + Math.floor(ms / 1_000) * waiters
+  if (more === 0) expect(scripts).toBe(expected)
+  else expect(scripts).toBeLessThanOrEqual(expected + more)
+}
+
+/** One holds the lease, others wait for it, each with so many scripts; it commits, and they are told. */
+async function storm(
   holder: RedisGrantStore,
   waiters: readonly RedisGrantStore[],
   each: number,
-): Promise<number> {
+): Promise<void> {
   const grant = randomUUID()
-  await counts.forget()
-  const start = performance.now()
+  const record = { revision: 1, tokens: 'new' }
   await holder.lease(grant, { ...request, owner: 'holder' })
   const waiting = waiters.map((store, i) => store.lease(grant, { ...request, owner: `${i}` }))
   while ((await counts.scripts()) < 1 + each * waiters.length) await delay(10)
   await counts.subscribers(channel, new Set(waiters).size)
-  const record = { revision: 1, tokens: 'new' }
   await holder.commit(grant, 'holder', record)
   for (const answer of await Promise.all(waiting)) expect(answer).toEqual({ granted: false, record })
-  const silentSeconds = Math.floor((performance.now() - start) / 1_000)
-  return (await counts.scripts()) - silentSeconds * waiters.length
 }

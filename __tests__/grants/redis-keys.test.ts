@@ -132,6 +132,20 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
     expect((await published()) - before).toBe(0)
   })
 
+  it('is told at once to those who wait, when it ends', async () => {
+    const { store, grant, lease } = grantOf({ prefix: `${randomUUID()}:` })
+    await lease()
+    const answer = lease({ owner: 'b', waitMs: 60_000 })
+    // By then it listens.
+    await lease({ owner: 'c', waitMs: 200 })
+    const start = performance.now()
+    await store.end(grant, 'logged_out')
+    expect(await answer).toEqual({ granted: false, ended: 'logged_out' })
+    // Much less than the second after which it would ask all the same.
+    expect(performance.now() - start).toBeLessThan(600)
+    await store.close()
+  })
+
   it('is another grant under another prefix', async () => {
     const [one, other] = [grantOf({ prefix: 'one:' }), grantOf({ prefix: 'other:' })]
     await one.lease()

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 
 /** What a Redis was asked, by its own count. */
@@ -31,7 +32,7 @@ export function redisCounts(url: string): RedisCounts {
     forget: async () => void (await redis.config('RESETSTAT')),
     async subscribers(channel, count) {
       const present = async () => Number(((await redis.pubsub('NUMSUB', channel)) as [string, number])[1])
-      while ((await present()) !== count) await new Promise(setImmediate)
+      while ((await present()) !== count) await delay(10)
     },
     close: () => redis.disconnect(),
   }

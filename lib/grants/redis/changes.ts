@@ -42,9 +42,7 @@ export class GrantChanges {
 
   async #open(): Promise<boolean> {
     try {
-      const unsubscribe = await this.#subscribe?.(this.#channel, (grantId) => this.#tell(grantId))
-      if (this.#closed) await unsubscribe?.()
-      else this.#unsubscribe = unsubscribe
+      this.#unsubscribe = await this.#subscribe?.(this.#channel, (grantId) => this.#tell(grantId))
     } catch {
       // Whoever waits asks again and again meanwhile.
     }

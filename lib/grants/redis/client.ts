@@ -131,7 +131,7 @@ function nodeRedisConnection(client: NodeRedisMethods): RedisConnection {
 }
 
 /** A client may try for ever to connect. One that has not subscribed by then is given up, and replaced later. */
-const SUBSCRIBE_TIMEOUT_MS = 2_000
+const SUBSCRIBE_TIMEOUT_MS = 5_000
 
 /** Resolves with how to end the subscription when the attempt has succeeded; ends it when that failed. */
 async function subscribed(attempt: () => Promise<unknown>, end: () => unknown): Promise<() => unknown> {
