@@ -1,7 +1,7 @@
 export { ConfigurationError, TokenError, type TokenErrorCode, type TokenErrorDetails } from './errors.js'
 export type { TokenEvent, TokenEventListener } from './events.js'
-export { type SessionTokensMiddleware, sessionTokens } from './frameworks/express.js'
-export { type RequireTokensOptions, requireTokens } from './frameworks/require-tokens.js'
+export { requireTokens, type SessionTokensMiddleware, sessionTokens } from './frameworks/express.js'
+export type { RequireTokensOptions } from './frameworks/require-tokens.js'
 export type { GrantRecord, GrantState, GrantStore, LeaseRequest } from './grants/grant-store.js'
 export { type MemoryGrantStoreOptions, memoryGrantStore } from './grants/memory.js'
 export {

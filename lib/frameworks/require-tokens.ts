@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { ConfigurationError, TokenError } from '../errors.js'
 import { checkedProperty, refuseUnknown } from '../options.js'
 import { RequestTokens } from '../session-tokens.js'
@@ -17,51 +17,50 @@ export interface RequireTokensOptions extends Omit<TokenNeed, 'rejected'> {
   property?: string
 }
 
-type Next = (error?: unknown) => void
-type GuardedRequest = IncomingMessage & { originalUrl?: string; [property: string]: unknown }
-
 const OPTIONS = ['scope', 'resource', 'minValidityMs', 'loginPath', 'returnToParameter', 'property'] as const
 /** The options that are texts, each with an example. */
 const TEXTS = { scope: 'orders.read', resource: 'https://api.example.com', returnToParameter: 'returnTo' }
 
+/** What is answered instead of the route. */
+export interface Refusal {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
 /**
- * Guards a route: the handler runs with a fresh access token at hand, or not at all. What is asked for here is the
- * default of `getAccessToken()` and `axios()` for the rest of the request.
+ * Makes sure of a route's tokens. Resolves with the answer for those who have none, and rejects with any other failure.
  *
- * Without tokens a page is redirected to `loginPath`, and everything else is answered with 401 and a problem body
- * (RFC 9457). Other failures go to the app's error handler as `TokenError`.
- *
- * @example
- * app.get('/orders', requireTokens({ scope: 'orders.read', loginPath: '/login' }), handler)
+ * @param carrier is what the framework hands to its handlers, with the tokens on it
+ * @param path is where a browser that is sent to the login wants to come back to
  */
-export function requireTokens(options: RequireTokensOptions = {}) {
+export type Guard = (
+  carrier: object,
+  request: IncomingMessage,
+  path: string | undefined,
+) => Promise<Refusal | undefined>
+
+/** Checks the options. `carrierName` is what handlers usually call the object that has the tokens. */
+export function guardOf(options: RequireTokensOptions, carrierName: string): Guard {
   checkOptions(options)
   const { loginPath, returnToParameter = 'returnTo', property: _, ...need } = options
   const property = checkedProperty(options.property)
 
-  return async function requireTokensMiddleware(
-    request: IncomingMessage,
-    response: ServerResponse,
-    next: Next,
-  ): Promise<void> {
-    const guarded = request as GuardedRequest
-    const tokens = guarded[property]
+  return async (carrier, request, path) => {
+    const tokens = (carrier as Record<string, unknown>)[property]
     if (!(tokens instanceof RequestTokens)) {
-      next(
-        new ConfigurationError(`req.${property} is missing. Mount sessionTokens() before requireTokens().`),
+      throw new ConfigurationError(
+        `${carrierName}.${property} is missing. Mount sessionTokens() before requireTokens().`,
       )
-      return
     }
     try {
       await tokens.require(need)
+      return undefined
     } catch (error) {
-      if (!(error instanceof TokenError) || error.status !== 401) next(error)
-      else if (loginPath !== undefined && asksForPage(request)) {
-        redirectToLogin(response, loginPath, returnToParameter, guarded.originalUrl ?? request.url ?? '/')
-      } else answerUnauthorized(response)
-      return
+      if (!(error instanceof TokenError) || error.status !== 401) throw error
+      if (loginPath === undefined || !asksForPage(request)) return unauthorized()
+      return redirectToLogin(loginPath, returnToParameter, path ?? '/')
     }
-    next()
   }
 }
 
@@ -105,17 +104,19 @@ function asksForPage(request: IncomingMessage): boolean {
   return request.headers.accept?.includes('text/html') ?? false
 }
 
-function redirectToLogin(response: ServerResponse, loginPath: string, parameter: string, path: string): void {
+function redirectToLogin(loginPath: string, parameter: string, path: string): Refusal {
   // A path of two slashes would be another host to a browser that is sent there later.
   const returnTo = isPath(path) ? path : '/'
   const separator = loginPath.includes('?') ? '&' : '?'
   const location = `${loginPath}${separator}${new URLSearchParams({ [parameter]: returnTo })}`
-  response.writeHead(302, { Location: location, 'Cache-Control': 'no-store' })
-  response.end()
+  return { status: 302, headers: { Location: location, 'Cache-Control': 'no-store' }, body: '' }
 }
 
-function answerUnauthorized(response: ServerResponse): void {
+function unauthorized(): Refusal {
   const problem = { type: 'about:blank', title: 'Unauthorized', status: 401, detail: 'Log in first.' }
-  response.writeHead(401, { 'Content-Type': 'application/problem+json', 'Cache-Control': 'no-store' })
-  response.end(JSON.stringify(problem))
+  return {
+    status: 401,
+    headers: { 'Content-Type': 'application/problem+json', 'Cache-Control': 'no-store' },
+    body: JSON.stringify(problem),
+  }
 }

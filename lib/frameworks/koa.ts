@@ -1,0 +1,112 @@
+import type { IncomingMessage } from 'node:http'
+import type {} from 'koa'
+import { ConfigurationError } from '../errors.js'
+import { type Mount, mount } from '../mount.js'
+import type { SessionTokensOptions } from '../options.js'
+import { RequestTokens, type SessionTokens } from '../session-tokens.js'
+import { koaSessions } from '../sessions/koa-layers.js'
+import { guardOf, type RequireTokensOptions } from './require-tokens.js'
+
+// biome-ignore lint/suspicious/noTsIgnore: whether there is an error depends on the app.
+/** @ts-ignore An app may have no types of Koa. */
+declare module 'koa' {
+  interface ExtendableContext {
+    /** The tokens of this request's session, put there by `sessionTokens()`. */
+    tokens: SessionTokens
+  }
+}
+
+/** What of Koa's context is used. */
+interface Context {
+  readonly req: IncomingMessage
+  readonly originalUrl: string
+  status: number
+  body: unknown
+  set(headers: Record<string, string>): void
+}
+
+type Next = () => Promise<unknown>
+
+/** Koa middleware (2 and 3) that can be waited for. */
+export interface SessionTokensMiddleware {
+  (ctx: object, next: Next): Promise<void>
+  /**
+   * Resolves when every refresh under way has ended and its result is stored. Call it after the HTTP server has
+   * closed, before the process ends.
+   */
+  close(): Promise<void>
+}
+
+/** What Koa and its usual middleware keep on a context, besides what they keep on Express's request as well. */
+const RESERVED_PROPERTIES = [
+  ...['append', 'assert', 'attachment', 'charset', 'etag', 'flushHeaders', 'headerSent', 'href'],
+  ...['idempotent', 'inspect', 'lastModified', 'length', 'message', 'onerror', 'origin', 'querystring'],
+  ...['redirect', 'remove', 'req', 'request', 'respond', 'response', 'search', 'sessionOptions', 'set'],
+  ...['socket', 'state', 'status', 'throw', 'toJSON', 'type', 'URL', 'vary', 'writable'],
+]
+
+/**
+ * Attaches a token manager to every context: `ctx.tokens`. Mount it behind koa-session. Attaching does nothing yet; a
+ * token is looked at when a handler asks for it.
+ *
+ * @throws `ConfigurationError` when an option is missing, unknown or contradicts another
+ *
+ * @example
+ * app.use(session({ store }, app))
+ * app.use(sessionTokens({
+ *   issuer: 'https://idp.example.com',
+ *   clientId: 'web',
+ *   clientAuthentication: clientSecretBasic(process.env.CLIENT_SECRET),
+ * }))
+ */
+export function sessionTokens(options: SessionTokensOptions): SessionTokensMiddleware {
+  const mounted = mount(options, undefined, koaSessions)
+  if (RESERVED_PROPERTIES.includes(mounted.property)) {
+    throw new ConfigurationError(
+      `\`property\` must not be '${mounted.property}', which Koa has in use. Choose another, e.g. 'tokens'.`,
+    )
+  }
+  return middlewareOf(mounted)
+}
+
+/** The middleware over parts that have been put together. */
+export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
+  const { manager, property, sessions } = mounted
+
+  async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
+    Object.assign(ctx, { [property]: new RequestTokens(mounted, sessions.of(ctx)) })
+    await next()
+  }
+
+  async function close(): Promise<void> {
+    await manager.close()
+    sessions.close()
+  }
+
+  return Object.assign(sessionTokensMiddleware, { close })
+}
+
+/**
+ * Guards a route: what comes behind runs with a fresh access token at hand, or not at all. What is asked for here is the
+ * default of `getAccessToken()` and `axios()` for the rest of the request.
+ *
+ * Without tokens a page is redirected to `loginPath`, and everything else is answered with 401 and a problem body
+ * (RFC 9457). Other failures are thrown as `TokenError`; Koa answers with their status.
+ *
+ * @throws `ConfigurationError` when an option is wrong
+ *
+ * @example
+ * router.get('/orders', requireTokens({ scope: 'orders.read', loginPath: '/login' }), handler)
+ */
+export function requireTokens(options: RequireTokensOptions = {}) {
+  const guard = guardOf(options, 'ctx')
+
+  return async function requireTokensMiddleware(ctx: Context, next: Next): Promise<void> {
+    const refusal = await guard(ctx, ctx.req, ctx.originalUrl)
+    if (refusal) {
+      ctx.status = refusal.status
+      ctx.set(refusal.headers)
+      ctx.body = refusal.body
+    } else await next()
+  }
+}

@@ -1,0 +1,65 @@
+import type { NotedRequest } from './loaded-session.js'
+import type { SessionData } from './session-store.js'
+
+/** Under which name a request has the key that its session was stored under last. */
+export const STORED_AS = Symbol('key of the stored session')
+
+/** What koa-session adds to a request, and what we note on it. */
+export interface KoaContext extends NotedRequest {
+  readonly session?: KoaSession | null
+  readonly sessionOptions?: KoaSessionOptions
+  [STORED_AS]?: string
+}
+
+export interface KoaSession {
+  readonly isNew: boolean
+  /** The key it was loaded with, or will be stored under. Regenerating the session leaves it as it was. */
+  readonly externalKey?: string
+  /** What the app keeps in it. */
+  toJSON(): SessionData
+  [name: string]: unknown
+}
+
+export interface KoaSessionOptions {
+  readonly store?: unknown
+  readonly ContextStore?: unknown
+  /** The name of the cookie. */
+  readonly key: string
+  /** Milliseconds, or `'session'`. */
+  readonly maxAge?: unknown
+  readonly rolling?: boolean
+  encode(session: SessionData): string
+}
+
+/** What koa-session stores: the session, and for how long it is valid. */
+export interface Storable {
+  readonly data: SessionData
+  /** For how long the store is to keep it: milliseconds, or `'session'`. */
+  readonly maxAge: unknown
+}
+
+/** For how long koa-session keeps a session whose `maxAge` is not configured. */
+const ONE_DAY_MS = 24 * 60 * 60 * 1000
+/** For how much longer than its cookie koa-session keeps a session in the store. */
+const BEYOND_COOKIE_MS = 10_000
+
+/** What koa-session would store for a request now. */
+export function storableNow(session: KoaSession, { maxAge }: KoaSessionOptions): Storable {
+  const data = session.toJSON()
+  if (maxAge === 'session') return { data: { ...data, _session: true }, maxAge }
+  const lifetimeMs = typeof maxAge === 'number' && maxAge > 0 ? maxAge : ONE_DAY_MS
+  const expiry = { _expire: Date.now() + lifetimeMs, _maxAge: lifetimeMs }
+  return { data: { ...data, ...expiry }, maxAge: lifetimeMs + BEYOND_COOKIE_MS }
+}
+
+/** For how long a store is to keep a session that was read from it and is written back. */
+export function remainingMaxAge({ _expire: expiresAt, _session: untilClosed }: SessionData): unknown {
+  if (untilClosed) return 'session'
+  const remainingMs = typeof expiresAt === 'number' ? Math.max(expiresAt - Date.now(), 0) : ONE_DAY_MS
+  return remainingMs + BEYOND_COOKIE_MS
+}
+
+/** Under which key the session of a request is in the store. */
+export function keyOf(ctx: KoaContext): string | undefined {
+  return ctx[STORED_AS] ?? ctx.session?.externalKey
+}
