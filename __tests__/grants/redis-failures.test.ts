@@ -261,7 +261,7 @@ describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
         await counts.redis.config('SET', 'maxclients', '10000')
       }
       expect(await counts.connections()).toBe(connections)
-    })
+    }, 20_000)
   })
 
   describe('close()', () => {
