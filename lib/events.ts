@@ -14,6 +14,8 @@ export type TokenEvent =
     }
   /** A refresh failed. The session still holds what it held, unless the error says that the grant is dead. */
   | { readonly type: 'refresh_failed'; readonly grantId: string; readonly error: TokenError }
+  /** A refresh brought an ID token that nobody could check here and now. It was left out; the one before it is kept. */
+  | { readonly type: 'id_token_left_out'; readonly grantId: string; readonly error: TokenError }
   /** The session store would not take refreshed tokens. They are kept in the grant store; the next request tries again. */
   | { readonly type: 'session_write_failed'; readonly grantId: string; readonly error: TokenError }
   /** The grant store could not be told of new tokens or of an end. */

@@ -19,6 +19,7 @@ export {
 } from './oauth/client-authentication.js'
 export type { AcquireParameters } from './oauth/grant-request.js'
 export type { HttpOptions } from './oauth/http.js'
+export type { IdTokenClaims } from './oauth/id-token.js'
 export type { SessionTokensOptions } from './options.js'
 export type { SessionAxiosConfig } from './outbound/axios.js'
 export type { SessionTokens } from './session-tokens.js'

@@ -30,6 +30,12 @@ export interface SessionTokensOptions {
   refreshEndpoint?: string
   /** The revocation endpoint (RFC 7009). Default: the one in the issuer's metadata. */
   revocationEndpoint?: string
+  /**
+   * Where the issuer's public keys are (`jwks_uri`), to check the signatures of ID tokens with. Default: the one in the
+   * issuer's metadata. Where the server is named by its endpoints and there is none, TLS vouches for ID tokens (OpenID
+   * Connect Core §3.1.3.7).
+   */
+  jwksUri?: string
   /** The client identifier (RFC 6749 §2.2). */
   clientId: string
   /**
@@ -83,6 +89,7 @@ const OPTIONS = [
   'tokenEndpoint',
   'refreshEndpoint',
   'revocationEndpoint',
+  'jwksUri',
   'clientId',
   'clientAuthentication',
   'encryptionKeys',

@@ -6,7 +6,8 @@ import type { GrantState, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import type { AuthorizationServer, RefreshAnswer } from './oauth/authorization-server.js'
-import { checkRefreshedIdToken } from './oauth/id-token.js'
+import { checkRefreshedIdToken, refusedAtRefresh } from './oauth/id-token.js'
+import type { IdTokenSignature } from './oauth/issuer-keys.js'
 import { refreshTokenBeside } from './oauth/token-response.js'
 import { GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
@@ -52,6 +53,8 @@ export interface RefreshOutcome {
 
 /** How long a commit holds up the write to the session. The lease holds for longer. */
 const COMMIT_PATIENCE_MS = 1_000
+/** For how long tokens wait for the keys that their ID token is checked with. The next refresh has them. */
+const KEYS_PATIENCE_MS = 2_000
 
 /**
  * One refresh of one grant, from taking the lease to storing what came of it: lease, read again, decide.
@@ -145,8 +148,8 @@ export class Refresh {
       throw error
     }
     const { clock, defaultLifetimeMs } = this.#context
-    await this.#refuseForeignIdToken(answer)
-    await this.#store(mergeTokens(this.#tokens, answer, this.#need, clock.now(), defaultLifetimeMs))
+    const checked = await this.#withCheckedIdToken(answer)
+    await this.#store(mergeTokens(this.#tokens, checked, this.#need, clock.now(), defaultLifetimeMs))
     return this.#tokens.accessTokens[0]!
   }
 
@@ -173,19 +176,39 @@ export class Refresh {
   }
 
   /**
-   * The tokens of another user are not taken (OpenID Connect Core §12.2). The refresh token has been used, though,
-   * and must not be presented again.
+   * The tokens of another user are not taken (OpenID Connect Core §12.2), nor those beside a forged ID token. The refresh
+   * token has been used, though, and must not be presented again.
+   *
+   * An ID token whose signature nobody can check here and now, since the issuer's keys cannot be had or are for other
+   * algorithms, is left out, and the one before it stays. All else that the answer brought is kept: the keys of the
+   * issuer vouch for ID tokens alone.
    */
-  async #refuseForeignIdToken(answer: RefreshAnswer): Promise<void> {
-    if (answer.idToken === undefined) return
-    const { clientId, issuer } = this.#context
+  async #withCheckedIdToken(answer: RefreshAnswer): Promise<RefreshAnswer> {
+    const { idToken, ...others } = answer
+    if (idToken === undefined) return answer
+    let signature: IdTokenSignature
     try {
-      checkRefreshedIdToken(this.#tokens.idToken, answer.idToken, clientId, issuer)
+      checkRefreshedIdToken(this.#tokens.idToken, idToken, this.#context)
+      signature = await this.#signatureOf(idToken)
+      if (signature.verdict === 'bad') throw refusedAtRefresh(signature.why)
     } catch (error) {
       await this.#revokeLate(answer.refreshToken ?? answer.accessToken, answer.refreshToken !== undefined)
       await this.#store(withoutRefreshToken(this.#tokens))
       throw error
     }
+    if (signature.verdict === 'good') return answer
+    const { emit } = this.#context
+    emit({ type: 'id_token_left_out', grantId: this.#tokens.grantId, error: signature.error })
+    return others
+  }
+
+  /** New tokens are in nobody's keeping yet: they do not wait for long until the issuer's keys have been fetched. */
+  async #signatureOf(idToken: string): Promise<IdTokenSignature> {
+    const signature = this.#context.server.signatureOf(idToken)
+    return within(KEYS_PATIENCE_MS, signature, keysTooSlow).catch((error: TokenError) => ({
+      verdict: 'unknown',
+      error,
+    }))
   }
 
   /** Keeps a new token set: in this process at once, then in the grant store, then in the session. */
@@ -298,6 +321,12 @@ export class Refresh {
     }
   }
 }
+
+const keysTooSlow = () =>
+  new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    "The issuer's keys did not arrive in time. The next refresh will have them.",
+  )
 
 const noAnswer = () => new Error('The grant store did not answer in time.')
 

@@ -2,6 +2,7 @@ import type { AxiosInstance } from 'axios'
 import { ConfigurationError } from './errors.js'
 import type { Mount } from './mount.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
+import { type IdTokenClaims, idTokenClaims } from './oauth/id-token.js'
 import { handedOverTokens } from './oauth/token-response.js'
 import { refuseUnknown } from './options.js'
 import { type SessionAxiosConfig, sessionAxios } from './outbound/axios.js'
@@ -46,6 +47,8 @@ export interface SessionTokens extends TokenSource {
    *
    * Regenerate the session first, so that nobody goes on with an id from before the login.
    *
+   * The ID token in it is taken as it is: whoever got it has checked it, as login libraries do.
+   *
    * @throws `TokenError` with `ERR_INVALID_TOKEN_RESPONSE` (it holds no token), `ERR_SESSION_STORE`
    *
    * @example
@@ -56,9 +59,12 @@ export interface SessionTokens extends TokenSource {
    * Gets tokens for an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), a password (RFC 6749 §4.3) or a JWT bearer
    * assertion (RFC 7523 §2.1) from the token endpoint, and starts a grant with them as `set()` does.
    *
-   * The caller checks `state` first, and the ID token's `nonce` after, if it sent one.
+   * An ID token among them is checked before anything is stored (OpenID Connect Core §3.1.3.7): issuer, audience, expiry
+   * and, if the issuer's keys are known, the signature. The caller checks `state` first, and the `nonce` in
+   * `idTokenClaims` after, if it sent one.
    *
-   * @throws `TokenError`, as `getAccessToken()` and `set()`
+   * @throws `TokenError`, as `getAccessToken()` and `set()`; `ERR_INVALID_TOKEN_RESPONSE` for an ID token that is not what
+   * it must be
    *
    * @example
    * await req.tokens.acquire({ grant_type: 'authorization_code', code, redirect_uri, code_verifier })
@@ -66,8 +72,13 @@ export interface SessionTokens extends TokenSource {
   acquire(parameters: AcquireParameters): Promise<void>
   /** Whether the session holds tokens that can serve, refreshed or not. No I/O. */
   hasTokens(): boolean
-  /** The newest ID token, as the authorization server sent it. */
+  /**
+   * The newest ID token, as the authorization server sent it. One that a refresh brought has been checked: it is signed by
+   * the issuer, as far as its keys are known, and about the same user. No I/O.
+   */
   readonly idToken: string | undefined
+  /** What the newest ID token says; `undefined` without one, or when it is encrypted for the app. No I/O. */
+  readonly idTokenClaims: IdTokenClaims | undefined
   /**
    * Logs out here and at the authorization server (RFC 7009): takes the tokens out of the session, then revokes the
    * refresh token. Other data of the session stays.
@@ -126,6 +137,11 @@ export class RequestTokens implements SessionTokens {
 
   get idToken(): string | undefined {
     return this.#mount.manager.tokensOf(this.#session)?.idToken
+  }
+
+  get idTokenClaims(): IdTokenClaims | undefined {
+    const { idToken } = this
+    return idToken === undefined ? undefined : idTokenClaims(idToken)
   }
 
   async revoke(): Promise<void> {

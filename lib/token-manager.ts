@@ -3,7 +3,8 @@ import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { Flights } from './flights.js'
 import { Logout } from './logout.js'
-import type { AcquireParameters } from './oauth/authorization-server.js'
+import type { AcquireParameters, RefreshAnswer } from './oauth/authorization-server.js'
+import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
 import { differentSubjects } from './oauth/subject.js'
 import {
   loggedOut,
@@ -121,7 +122,26 @@ export class TokenManager implements CopyKeeper {
     const { refreshTimeoutMs, server } = this.#context
     // A missing session is found out before the code is spent.
     session.read()
-    await this.set(session, await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs)))
+    const answer = await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs))
+    if (answer.idToken !== undefined) await this.#checkFirstIdToken(answer.idToken, answer)
+    await this.set(session, answer)
+  }
+
+  /** What came beside an ID token that is refused is revoked: nobody will have it. */
+  async #checkFirstIdToken(idToken: string, { accessToken, refreshToken }: RefreshAnswer): Promise<void> {
+    const { clock, refreshTimeoutMs, server } = this.#context
+    try {
+      checkFirstIdToken(idToken, this.#context, clock.now())
+      const signature = await server.signatureOf(idToken)
+      if (signature.verdict === 'bad') throw refusedAtLogin(signature.why)
+      if (signature.verdict === 'unknown') throw signature.error
+    } catch (error) {
+      const hint = refreshToken === undefined ? 'access_token' : 'refresh_token'
+      const signal = AbortSignal.timeout(refreshTimeoutMs)
+      // Without a revocation endpoint they end by themselves.
+      await server.revoke(refreshToken ?? accessToken, hint, signal).catch(() => {})
+      throw error
+    }
   }
 
   /** Logs out here, see {@link Logout}. */

@@ -103,6 +103,10 @@ export class ModelAuthorizationServer implements AuthorizationServer {
     await this.#step('revocation is answered')
   }
 
+  async signatureOf() {
+    return { verdict: 'good' } as const
+  }
+
   acquire(): never {
     throw new Error('not part of the model')
   }

@@ -1,8 +1,9 @@
 import { describe, expect, it } from '@jest/globals'
 import { EncryptJWT, UnsecuredJWT } from 'jose'
-import { checkRefreshedIdToken } from '../../lib/oauth/id-token.js'
+import { checkFirstIdToken, checkRefreshedIdToken, idTokenClaims } from '../../lib/oauth/id-token.js'
 
 const ISSUER = 'https://idp.example.com'
+const expected = { clientId: 'web', issuer: ISSUER }
 const idToken = (claims: object = {}) =>
   new UnsecuredJWT({ iss: ISSUER, sub: 'ada', aud: 'web', ...claims }).encode()
 
@@ -12,10 +13,11 @@ const encrypted = await new EncryptJWT({ iss: ISSUER, sub: 'ada', aud: 'web' })
   .encrypt(new Uint8Array(32))
 const [header, , iv, ciphertext, tag] = encrypted.split('.')
 
-describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
+describe('checkRefreshedIdToken(previous, next, expectation)', () => {
   it.each<[string, string | undefined, string]>([
     ['the same user', idToken(), idToken({ iat: 2 })],
     ['several audiences', idToken(), idToken({ aud: ['api', 'web'] })],
+    ['one that has expired, as it may be the login’s', idToken(), idToken({ exp: 1 })],
     ['no ID token before', undefined, idToken()],
     ['one before that cannot be read', 'not a JWT', idToken()],
     [
@@ -28,7 +30,7 @@ describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
     ['an encrypted one after another', encrypted, encrypted],
     ['a readable one after an encrypted one', encrypted, idToken()],
   ])('S49 takes %s', (_, previous, next) => {
-    expect(() => checkRefreshedIdToken(previous, next, 'web', ISSUER)).not.toThrow()
+    expect(() => checkRefreshedIdToken(previous, next, expected)).not.toThrow()
   })
 
   it.each<[string, string | undefined, string, RegExp]>([
@@ -66,12 +68,67 @@ describe('checkRefreshedIdToken(previous, next, clientId, issuer?)', () => {
       /not meant for this client/,
     ],
   ])('S49 refuses %s', (_, previous, next, why) => {
-    const check = () => checkRefreshedIdToken(previous, next, 'web', ISSUER)
+    const check = () => checkRefreshedIdToken(previous, next, expected)
     expect(check).toThrow(why)
     expect(check).toThrow(expect.objectContaining({ code: 'ERR_INVALID_TOKEN_RESPONSE' }))
   })
 
   it('takes any issuer when none is known', () => {
-    expect(() => checkRefreshedIdToken(undefined, idToken({ iss: 'https://b' }), 'web')).not.toThrow()
+    expect(() =>
+      checkRefreshedIdToken(undefined, idToken({ iss: 'https://b' }), { clientId: 'web' }),
+    ).not.toThrow()
+  })
+})
+
+describe('checkFirstIdToken(idToken, expectation, now)', () => {
+  const NOW = 1_700_000_000_000
+  const exp = NOW / 1000 + 300
+  const check = (claims: object, expectation: typeof expected | { clientId: string } = expected) =>
+    checkFirstIdToken(idToken({ exp, ...claims }), expectation, NOW)
+
+  it.each<[string, object]>([
+    ['one for this client', {}],
+    ['several audiences', { aud: ['api', 'web'] }],
+    ['one that expired less than a minute ago', { exp: NOW / 1000 - 59 }],
+  ])('takes %s', (_, claims) => {
+    expect(() => check(claims)).not.toThrow()
+  })
+
+  it.each<[string, object, RegExp]>([
+    ['another issuer', { iss: 'https://else.example.com' }, /another issuer \(iss\)/],
+    ['no issuer', { iss: undefined }, /another issuer \(iss\)/],
+    ['another audience', { aud: 'other' }, /not meant for this client \(aud\)/],
+    ['one that expired a minute ago', { exp: NOW / 1000 - 60 }, /expired \(exp\)/],
+    ['one that never expires', { exp: undefined }, /expired \(exp\)/],
+  ])('refuses %s', (_, claims, why) => {
+    expect(() => check(claims)).toThrow(why)
+    expect(() => check(claims)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_TOKEN_RESPONSE' }))
+  })
+
+  it('takes any issuer when none is known, and what is encrypted', () => {
+    expect(() => check({ iss: 'https://b' }, { clientId: 'web' })).not.toThrow()
+    expect(() => checkFirstIdToken(encrypted, expected, NOW)).not.toThrow()
+  })
+
+  it('refuses what is no JWT', () => {
+    expect(() => checkFirstIdToken('garbage', expected, NOW)).toThrow(/could not be read/)
+  })
+})
+
+describe('idTokenClaims(idToken)', () => {
+  it('are what it says', () => {
+    expect(idTokenClaims(idToken({ nonce: 'n' }))).toEqual({
+      iss: ISSUER,
+      sub: 'ada',
+      aud: 'web',
+      nonce: 'n',
+    })
+  })
+
+  it.each([
+    ['an encrypted one', encrypted],
+    ['what is no JWT', 'garbage'],
+  ])('are nothing for %s', (_, text) => {
+    expect(idTokenClaims(text)).toBeUndefined()
   })
 })

@@ -1,11 +1,12 @@
 import type { Clock } from '../clock.js'
-import { ConfigurationError } from '../errors.js'
+import { ConfigurationError, type TokenError } from '../errors.js'
 import type { TokenAnswer } from '../token-set.js'
 import type { ClientAuthentication } from './client-authentication.js'
 import { endpointUrl } from './endpoint-url.js'
 import type { FormParameters } from './form.js'
 import { type AcquireParameters, ownParameters } from './grant-request.js'
 import { type HttpOptions, httpClient, secretsOfHeaders } from './http.js'
+import { type IdTokenSignature, issuerKeys } from './issuer-keys.js'
 import { issuerUrl, type Metadata, metadataOf } from './metadata.js'
 import { type FormRequest, requestRevocation, requestTokens } from './token-endpoint.js'
 import { untilAborted } from './until-aborted.js'
@@ -31,6 +32,11 @@ export interface AuthorizationServer {
   acquire(parameters: AcquireParameters, signal: AbortSignal): Promise<RefreshAnswer>
   /** Revokes a token (RFC 7009). Rejects with a `TokenError`. */
   revoke(token: string, tokenTypeHint: 'refresh_token' | 'access_token', signal: AbortSignal): Promise<void>
+  /**
+   * Looks at the signature of an ID token that came from the token endpoint, with the issuer's keys. Where none are
+   * known it is good: it came over TLS (OpenID Connect Core §3.1.3.7, number 6). Never rejects.
+   */
+  signatureOf(idToken: string): Promise<IdTokenSignature>
 }
 
 /** Who the authorization server is, where its endpoints are, and how the client authenticates. */
@@ -46,6 +52,8 @@ export interface AuthorizationServerOptions {
   readonly refreshEndpoint?: string
   /** The revocation endpoint (RFC 7009). Default: the metadata's. */
   readonly revocationEndpoint?: string
+  /** Where the issuer's public keys are (RFC 7517 §5). Default: the metadata's. */
+  readonly jwksUri?: string
   /** The client id, as registered. */
   readonly clientId: string
   /** How the client authenticates, e.g. `clientSecretBasic(secret)`. */
@@ -78,6 +86,8 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
   const secrets = secretsOfHeaders(options.http?.headers)
   const metadata =
     issuer === undefined ? undefined : metadataOf(issuer, { send, now: () => clock.now(), secrets })
+
+  let keys: ReturnType<typeof issuerKeys> | undefined
 
   async function found<T>(known: T | undefined, of: (metadata: Metadata) => T, signal: AbortSignal) {
     if (known !== undefined || !metadata) return known
@@ -115,6 +125,14 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
     return { what: `The ${name} endpoint`, parameters, own, client, clientAuthentication, secrets, signal }
   }
 
+  async function signatureOf(idToken: string): Promise<IdTokenSignature> {
+    // The metadata has been fetched by then: the token endpoint was taken from it.
+    const jwksUri = explicit.jwks ?? (await metadata?.())?.jwksUri
+    if (jwksUri === undefined) return { verdict: 'good' }
+    keys ??= issuerKeys(jwksUri, { send, clock, secrets })
+    return keys(idToken)
+  }
+
   return {
     async refresh(refreshToken, { scope, resource, signal }) {
       const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken, scope, resource }
@@ -133,12 +151,19 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
         await formRequest('revocation', parameters, Object.keys(parameters), signal),
       )
     },
+    async signatureOf(idToken) {
+      try {
+        return await signatureOf(idToken)
+      } catch (error) {
+        return { verdict: 'unknown', error: error as TokenError }
+      }
+    },
   }
 }
 
 /** The endpoints that were given. The issuer is checked with them: its metadata is fetched there. */
 function checkedEndpoints(options: AuthorizationServerOptions) {
-  const { issuer, tokenEndpoint, refreshEndpoint, revocationEndpoint } = options
+  const { issuer, tokenEndpoint, refreshEndpoint, revocationEndpoint, jwksUri } = options
   if (issuer !== undefined) issuerUrl(issuer)
   const checked = (url: string | undefined, option: string) =>
     url === undefined ? url : endpointUrl(url, option)
@@ -146,6 +171,7 @@ function checkedEndpoints(options: AuthorizationServerOptions) {
     token: checked(tokenEndpoint, 'tokenEndpoint'),
     refresh: checked(refreshEndpoint, 'refreshEndpoint'),
     revocation: checked(revocationEndpoint, 'revocationEndpoint'),
+    jwks: checked(jwksUri, 'jwksUri'),
   }
 }
 

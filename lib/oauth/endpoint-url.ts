@@ -5,6 +5,7 @@ import { shownText } from './foreign-text.js'
 const EXAMPLES: Readonly<Record<string, string>> = {
   issuer: 'https://idp.example.com',
   revocationEndpoint: 'https://idp.example.com/oauth2/revoke',
+  jwksUri: 'https://idp.example.com/oauth2/jwks',
 }
 const MAX_SHOWN_LENGTH = 200
 /** A shorter one is in many a URL by chance. */

@@ -1,0 +1,265 @@
+import { inspect } from 'node:util'
+import { describe, expect, it } from '@jest/globals'
+import { exportJWK, generateKeyPair, type JWK, SignJWT, UnsecuredJWT } from 'jose'
+import { clientSecretBasic, type SessionTokensOptions } from '../../lib/index.js'
+import { type EndpointRequest, startTokenEndpoint } from '../helpers/fault-server.js'
+import type { Fault } from '../helpers/faults.js'
+import { createGate } from '../helpers/gate.js'
+import { HOUR_MS, testSites } from '../helpers/test-sites.js'
+
+const { server, start, closing, held } = await testSites()
+
+const { clientId } = server.clients.client_secret_basic
+const issuersKey = await generateKeyPair('ES256', { extractable: true })
+const strangersKey = await generateKeyPair('ES256')
+const jwk: JWK = { ...(await exportJWK(issuersKey.publicKey)), alg: 'ES256', kid: 'key' }
+
+const claims = (other: object = {}) => ({ iss: 'https://idp.example', sub: 'user', aud: clientId, ...other })
+const signed = (other: object = {}, { privateKey } = issuersKey) =>
+  new SignJWT(claims(other))
+    .setProtectedHeader({ alg: 'ES256', kid: 'key' })
+    .setExpirationTime('1 hour')
+    .sign(privateKey)
+const hmac = () => new SignJWT(claims()).setProtectedHeader({ alg: 'HS256' }).sign(new Uint8Array(32))
+
+const FIRST = await signed({ jti: 'first' })
+const keys: Fault = { status: 200, body: { keys: [jwk] } }
+
+/** A site in front of a server that answers with an ID token, and with its keys. */
+async function siteWith(
+  idToken: () => string,
+  keysAnswer: (index: number) => Fault | Promise<Fault> = () => keys,
+) {
+  const fetches: EndpointRequest[] = []
+  let answers = 0
+  const endpoint = closing(
+    await startTokenEndpoint((request) => {
+      if (request.path === '/jwks') return keysAnswer(fetches.push(request))
+      if (request.path === '/revoke') return { status: 200 }
+      const number = ++answers
+      const answer = {
+        access_token: `access ${number}`,
+        refresh_token: `refresh ${number}`,
+        expires_in: 3600,
+      }
+      return { status: 200, body: { ...answer, token_type: 'Bearer', id_token: idToken() } }
+    }),
+  )
+  const site = await start({
+    tokens: {
+      tokenEndpoint: endpoint.tokenEndpoint,
+      revocationEndpoint: endpoint.revocationEndpoint,
+      jwksUri: `${endpoint.url}/jwks`,
+      clientAuthentication: clientSecretBasic('secret'),
+    },
+  })
+  site.handle('/id-token', ({ tokens }) => ({ idToken: tokens.idToken, claims: tokens.idTokenClaims }))
+  site.handle('/acquire', ({ tokens }) => tokens.acquire({ grant_type: 'authorization_code', code: 'code' }))
+  const revoked = () =>
+    endpoint.requests
+      .filter(({ path }) => path === '/revoke')
+      .map(({ parameters }) => parameters.get('token'))
+  return { site, endpoint, fetches, revoked }
+}
+
+async function loggedIn(...answers: Parameters<typeof siteWith>) {
+  const it = await siteWith(...answers)
+  const tab = it.site.browser()
+  await tab.post('/login', {
+    access_token: 'access 0',
+    refresh_token: 'refresh 0',
+    expires_in: 3600,
+    id_token: FIRST,
+  })
+  it.site.clock.advance(HOUR_MS - 30_000)
+  return { ...it, tab }
+}
+
+describe('S49 the signature of the ID token that a refresh brings', () => {
+  it('S49 is the issuer’s: taken, and so on, with the keys fetched once', async () => {
+    const next = await signed({ jti: 'next' })
+    const { site, tab, fetches } = await loggedIn(() => next)
+    for (const token of ['access 1', 'access 2']) {
+      expect((await tab.get('/token')).json.token).toBe(token)
+      site.clock.advance(HOUR_MS)
+    }
+    expect((await tab.get('/id-token')).json).toMatchObject({
+      idToken: next,
+      claims: { sub: 'user', jti: 'next' },
+    })
+    expect(fetches).toHaveLength(1)
+  })
+
+  it.each<[string, () => Promise<string>]>([
+    ['somebody else’s', () => signed({}, strangersKey)],
+    ['missing', async () => new UnsecuredJWT(claims()).encode()],
+  ])('S49 is %s: refused, told, and the used refresh token is not presented again', async (_, forge) => {
+    const forged = await forge()
+    const { site, tab, endpoint, revoked } = await loggedIn(() => forged)
+    for (let call = 0; call < 3; call++) expect((await tab.get('/token')).json.token).toBe('access 0')
+    expect(endpoint.requests.filter(({ path }) => path === '/token')).toHaveLength(1)
+    expect(revoked()).toEqual(['refresh 1'])
+    expect(site.events.map(({ type }) => type).slice(0, 2)).toEqual(['late_tokens_revoked', 'refresh_failed'])
+    const stored = await site.storedTokens(tab)
+    expect([stored?.refreshToken, stored?.idToken]).toEqual([undefined, FIRST])
+    site.clock.advance(HOUR_MS)
+    expect((await tab.get('/token')).json.code).toBe('ERR_REAUTHENTICATION_REQUIRED')
+  })
+
+  it.each<[string, () => Promise<string>, Fault]>([
+    ['since the keys cannot be reached', signed, 'reset'],
+    ['since the keys are out of order', signed, 503],
+    ['since the keys are garbage', signed, 'garbage'],
+    ['since there is no such key', signed, { status: 200, body: { keys: [] } }],
+    ['as it is made with the client secret', hmac, keys],
+  ])(
+    'S49 cannot be checked, %s: every other token is kept, and the ID token before',
+    async (_, idToken, answer) => {
+      const next = await idToken()
+      const { site, tab } = await loggedIn(
+        () => next,
+        () => answer,
+      )
+      for (const token of ['access 1', 'access 2']) {
+        expect((await tab.get('/token')).json.token).toBe(token)
+        site.clock.advance(HOUR_MS)
+      }
+      const stored = await site.storedTokens(tab)
+      expect([stored?.refreshToken, stored?.idToken]).toEqual(['refresh 2', FIRST])
+      expect(site.events.map(({ type }) => type)).toEqual([
+        'id_token_left_out',
+        'refreshed',
+        'id_token_left_out',
+        'refreshed',
+      ])
+      for (const secret of [next, 'refresh 1', 'access 1'])
+        expect(inspect(site.events, { depth: 9 })).not.toContain(secret)
+    },
+  )
+
+  it('S49 cannot be checked, and it is about somebody else all the same: refused', async () => {
+    const foreign = await signed({ sub: 'eve' })
+    const { tab, revoked } = await loggedIn(
+      () => foreign,
+      () => 'reset',
+    )
+    expect((await tab.get('/token')).json.token).toBe('access 0')
+    expect(revoked()).toEqual(['refresh 1'])
+  })
+
+  it('S49 waits for slow keys for two seconds; the next one finds them', async () => {
+    const gate = held(createGate())
+    const next = await signed({ jti: 'next' })
+    const { site, tab, fetches } = await loggedIn(
+      () => next,
+      async () => {
+        await gate.pass()
+        return keys
+      },
+    )
+    const since = performance.now()
+    expect((await tab.get('/token')).json.token).toBe('access 1')
+    expect(performance.now() - since).toBeLessThan(4_000)
+    expect((await site.storedTokens(tab))?.idToken).toBe(FIRST)
+    gate.release()
+    site.clock.advance(HOUR_MS)
+    expect((await tab.get('/token')).json.token).toBe('access 2')
+    expect((await site.storedTokens(tab))?.idToken).toBe(next)
+    expect(fetches).toHaveLength(1)
+  })
+
+  it('S49 with the issuer’s metadata: its keys are found there', async () => {
+    const { tab, site } = await atIssuer()
+    expect((await tab.get('/token')).status).toBe(200)
+    const before = (await tab.get('/id-token')).json.idToken
+    site.clock.advance(HOUR_MS)
+    expect((await tab.get('/token')).status).toBe(200)
+    expect((await tab.get('/id-token')).json.idToken).not.toBe(before)
+    expect(site.events.map(({ type }) => type)).toEqual(['refreshed'])
+  })
+})
+
+/** A site that knows its authorization server by the issuer alone, and a browser that has logged in by `acquire()`. */
+async function atIssuer(tokens: Partial<SessionTokensOptions> = {}) {
+  const site = await start({
+    tokens: {
+      issuer: server.issuer,
+      tokenEndpoint: undefined,
+      revocationEndpoint: undefined,
+      ...tokens,
+    } as unknown as Partial<SessionTokensOptions>,
+  })
+  site.handle('/id-token', ({ tokens }) => ({ idToken: tokens.idToken, claims: tokens.idTokenClaims }))
+  site.handle('/acquire', async ({ tokens }) => tokens.acquire({ ...(await server.authorize('alice')) }))
+  const tab = site.browser()
+  const answer = await tab.post('/acquire', {})
+  return { site, tab, answer }
+}
+
+describe('the ID token that acquire() brings', () => {
+  it('is checked with the keys in the issuer’s metadata, and taken', async () => {
+    const { tab, answer } = await atIssuer()
+    expect(answer.status).toBe(200)
+    expect((await tab.get('/id-token')).json.claims).toMatchObject({
+      iss: server.issuer,
+      sub: 'alice',
+      aud: clientId,
+    })
+  })
+
+  it.each<[string, () => Promise<string> | string, RegExp]>([
+    ['of somebody else’s key', () => signed({}, strangersKey), /not signed by its issuer/],
+    ['without a signature', () => new UnsecuredJWT(claims({ exp: 9e9 })).encode(), /alg none/],
+    ['for another client', () => signed({ aud: 'other' }), /aud/],
+    [
+      'that has expired',
+      () =>
+        new SignJWT(claims({ exp: 1 }))
+          .setProtectedHeader({ alg: 'ES256', kid: 'key' })
+          .sign(issuersKey.privateKey),
+      /exp/,
+    ],
+    ['that is garbage', () => 'garbage', /could not be read/],
+    [
+      'with the client secret',
+      () => new SignJWT(claims({ exp: 9e9 })).setProtectedHeader({ alg: 'HS256' }).sign(new Uint8Array(32)),
+      /HS256/,
+    ],
+  ])('%s: nothing is stored, and what came is revoked', async (_, idToken, why) => {
+    const token = await idToken()
+    const { site, revoked } = await siteWith(() => token)
+    const tab = site.browser()
+    const answer = await tab.post('/acquire', {})
+    expect([answer.status, answer.json.code]).toEqual([502, 'ERR_INVALID_TOKEN_RESPONSE'])
+    expect(answer.json.message).toMatch(why)
+    expect(revoked()).toEqual(['refresh 1'])
+    expect(site.store.count('set')).toBe(0)
+  })
+
+  it('while the keys cannot be reached: nothing is stored, try again', async () => {
+    const token = await signed()
+    const { site, revoked } = await siteWith(
+      () => token,
+      () => 'reset',
+    )
+    const answer = await site.browser().post('/acquire', {})
+    expect([answer.status, answer.json.code]).toEqual([503, 'ERR_TOKEN_ENDPOINT_UNAVAILABLE'])
+    expect(revoked()).toEqual(['refresh 1'])
+  })
+})
+
+describe('tokens.idTokenClaims', () => {
+  it('are nothing without an ID token', async () => {
+    const { site } = await siteWith(() => '')
+    const tab = site.browser()
+    expect((await tab.get('/id-token')).json).toEqual({})
+    await tab.post('/login', { access_token: 'access' })
+    expect((await tab.get('/id-token')).json).toEqual({})
+  })
+
+  it('of a login are what set() was given, without a request', async () => {
+    const { tab, endpoint } = await loggedIn(() => '')
+    expect((await tab.get('/id-token')).json.claims).toMatchObject(claims({ jti: 'first' }))
+    expect(endpoint.requests).toHaveLength(0)
+  })
+})
