@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { SessionCopies } from '../../lib/sessions/session-copy.js'
 import { newest, type TokenSet } from '../../lib/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
-import { type Site, startSite } from '../helpers/site.js'
+import { type Site, sharedSessions, startSite } from '../helpers/site.js'
 import { readSession, sessionIdOf } from '../helpers/stores.js'
 
 const copies = new SessionCopies('web https://idp.example')
@@ -296,10 +296,11 @@ describe('a session whose copy is not one of ours', () => {
     expect(await tab.get('/token')).toMatchObject({ status: 200 })
   })
 
-  it("does not serve a copy that another client's middleware wrote into the same sessions", async () => {
-    const one = await start()
+  it("does not serve a copy that another client's process wrote into the same sessions", async () => {
+    const open = sharedSessions()
+    const one = await start({ store: open() })
     const { clientId } = server.clients.client_secret_post
-    const other = await start({ store: one.store.store, tokens: { clientId } })
+    const other = await start({ store: open(), tokens: { clientId } })
     const tab = one.browser()
     await one.login(tab)
     expect(await other.visitorOf(tab).get('/token')).toMatchObject(loggedOut)
