@@ -74,10 +74,21 @@ const sessionClient = {
   },
   async set(...args: Parameters<typeof sessions.set>) {
     mishaps.at('session about to be written')
-    return sessions.set(...args)
+    const at = now()
+    const answer = await sessions.set(...args)
+    if (now() - at > LONG_WRITE_MS) noteLongWrite(at, String(args[1]))
+    return answer
   },
   expire: (...args: Parameters<typeof sessions.expire>) => sessions.expire(...args),
   del: (...args: Parameters<typeof sessions.del>) => sessions.del(...args),
+}
+
+/** A session write that takes this long was held up by a pause, and may undo what others have written meanwhile. */
+const LONG_WRITE_MS = 100
+
+function noteLongWrite(at: number, session: string): void {
+  const { tokens } = JSON.parse(session) as { tokens?: string }
+  if (tokens !== undefined) note({ type: 'long write', at, to: now(), grantId: JSON.parse(tokens).grantId })
 }
 
 const grantStore = redisGrantStore(grants)

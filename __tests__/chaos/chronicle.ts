@@ -10,7 +10,7 @@ export interface Entry {
 /** Writes down what happens, for the traces of violations. */
 export class Chronicle {
   readonly startedAt = now()
-  readonly violations: Violation[] = []
+  violations: readonly Violation[] = []
   slowestAnswer = { ms: 0, what: '' }
   readonly #ofAll: Entry[] = []
   readonly #ofSession = new Map<number, Entry[]>()
@@ -47,8 +47,17 @@ export class Chronicle {
   }
 
   violation(invariant: Violation['invariant'], session: number, what: string, at = now()): void {
-    this.violations.push({ invariant, at, session, what })
+    this.violations = [...this.violations, { invariant, at, session, what }]
     this.noteAt(at, `VIOLATION of ${invariant}: ${what}`, session)
+  }
+
+  /** Takes violations back that are nobody's fault. */
+  excuse(why: string, isExcused: (violation: Violation) => boolean): void {
+    for (const { at, session } of this.violations.filter(isExcused)) {
+      this.noteAt(at, `excused: ${why}`, session)
+      this.count(`excused: ${why}`)
+    }
+    this.violations = this.violations.filter((violation) => !isExcused(violation))
   }
 
   /** Everything that concerns a session, in order of time, as lines of text; or only what led to a moment. */

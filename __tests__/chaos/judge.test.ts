@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
-import { lateIssuesOf, lossOf, newestKnownSerial, repetitionsOf } from './judge.js'
+import { lateIssuesOf, lateWritesTo, lossOf, newestKnownSerial, repetitionsOf } from './judge.js'
 import type { Grant, Incarnation, Issue, Presentation } from './records.js'
 
 function process(details: Partial<Incarnation> = {}): Incarnation {
@@ -170,5 +170,21 @@ describe('newestKnownSerial(grant)', () => {
     expect(newestKnownSerial(grant([]))).toBe(1)
     expect(newestKnownSerial(grant([first]))).toBe(2)
     expect(newestKnownSerial(grant([first, second]))).toBe(2)
+  })
+})
+
+describe('lateWritesTo(grants, incarnations)', () => {
+  const long = { at: 100, to: 7_000, type: 'long write', grantId: 'g' }
+
+  it('finds session writes that were under way when their process was paused', () => {
+    const paused = process({ pauses: [{ from: 110, to: 6_990 }], events: [long] })
+    expect(lateWritesTo([grant([])], [paused])).toEqual([7_000])
+    expect(lateWritesTo([grant([], { libraryId: 'another' })], [paused])).toEqual([])
+  })
+
+  it('leaves those that were just slow, or began after the pause', () => {
+    const slow = process({ events: [long] })
+    const after = process({ pauses: [{ from: 90, to: 99 }], events: [long] })
+    expect(lateWritesTo([grant([])], [slow, after])).toEqual([])
   })
 })

@@ -1,4 +1,4 @@
-import type { Grant, Issue, Pause, Presentation, RedisRestart } from './records.js'
+import type { Grant, Incarnation, Issue, Pause, Presentation, RedisRestart } from './records.js'
 
 /** Why the library could not know what had become of a refresh token when it presented it once more. */
 export type Excuse =
@@ -143,11 +143,35 @@ export function lossOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []
   )
   if (!used) return { grant, explanation: 'the authorization server refused a token that had not been used' }
   const [first, second] = used.at < refusal.at ? [used, refusal] : [refusal, used]
-  const reason = excuseOf(grant, first, second, redisRestarts)
+  const reason = excuseOf(grant, first, second, redisRestarts) ?? lostAnyway(grant, refusal, redisRestarts)
   const name = `${grant.login}/${used.serial}`
   const explanation = `${name} was used by ${used.by.name} and presented again by ${refusal.by.name}`
   if (!reason || reason === NOT_USED) return { grant, explanation }
   return { grant, explanation, reason, fault: first.fault ?? 'no answer in time, or at any time' }
+}
+
+/** Why nobody could have gone on with the login, whatever was presented: the newest refresh token never arrived. */
+function lostAnyway(
+  grant: Grant,
+  refusal: Presentation,
+  redisRestarts: readonly RedisRestart[],
+): Excuse | undefined {
+  const { answers } = grant.issues.findLast(({ at }) => at <= refusal.judgedAt!)!
+  return answers && excuseOf(grant, answers, refusal, redisRestarts)
+}
+
+/**
+ * When a session write of a process was under way while that was paused: what it wrote was old when it arrived, and no
+ * store that can only read and write has a remedy.
+ */
+export function lateWritesTo(grants: readonly Grant[], incarnations: Iterable<Incarnation>): number[] {
+  const names = new Set(grants.map(({ libraryId }) => libraryId))
+  return [...incarnations].flatMap(({ events, pauses }) =>
+    events.flatMap(({ type, grantId, at, to = at }) => {
+      const paused = pauses.some((pause) => pause.from >= at && pause.from < to)
+      return type === 'long write' && names.has(grantId) && paused ? to : []
+    }),
+  )
 }
 
 /** Why tokens that came after a logout need not have been revoked. */

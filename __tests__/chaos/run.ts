@@ -36,6 +36,8 @@ export interface ChaosResult extends Verdict {
 }
 
 const LOOKS_AT_A_TIME = 12
+/** What processes note beside the library's events. */
+const OUR_OWN = ['committed', 'long write']
 
 /** Runs a site of several processes with many visitors, has things go wrong, and judges what came of it. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
@@ -53,7 +55,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     const visitors = await visit(stage, options, progress)
     progress.phase = 'last look'
     await lookAtAll(visitors, stage, progress)
-    const verdict = await judge(desk.grants, stage.server, stage.saboteur.redisRestarts, chronicle)
+    const verdict = await judge(stage)
     report()
     return { ...verdict, ...sums(desk), sessions: visitors.length, tookMs: Date.now() - began, chronicle }
   } finally {
@@ -111,7 +113,7 @@ function noteEvents(processes: SiteProcesses, desk: TokenDesk, chronicle: Chroni
   const sessions = new Map(desk.grants.map(({ libraryId, session }) => [libraryId, session]))
   for (const { name, events } of processes.incarnations.values()) {
     for (const { at, type, grantId, revision, code, message } of events) {
-      if (type !== 'committed') chronicle.count(`event: ${type}`)
+      if (!OUR_OWN.includes(type)) chronicle.count(`event: ${type}`)
       const session = sessions.get(grantId)
       if (session === undefined) continue
       const details = [revision, code, message].filter((detail) => detail !== undefined).join(' ')

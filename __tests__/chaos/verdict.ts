@@ -1,7 +1,16 @@
 import type { AuthorizationServer } from '../helpers/authorization-server.js'
 import type { Chronicle } from './chronicle.js'
-import { type Excuse, type Loss, lateIssuesOf, lossOf, type Repetition, repetitionsOf } from './judge.js'
-import { type Grant, now, type RedisRestart } from './records.js'
+import {
+  type Excuse,
+  type Loss,
+  lateIssuesOf,
+  lateWritesTo,
+  lossOf,
+  type Repetition,
+  repetitionsOf,
+} from './judge.js'
+import { type Grant, type Incarnation, now, type RedisRestart } from './records.js'
+import type { Stage } from './stage.js'
 
 export interface Verdict {
   /** Refresh tokens that were presented once more, by what excuses it. */
@@ -12,21 +21,34 @@ export interface Verdict {
 }
 
 /** Judges by the authorization server's records what had not been seen while it happened. */
-export async function judge(
-  grants: readonly Grant[],
-  server: AuthorizationServer,
-  redisRestarts: readonly RedisRestart[],
-  chronicle: Chronicle,
-): Promise<Verdict> {
+export async function judge({ desk, server, saboteur, processes, chronicle }: Stage): Promise<Verdict> {
+  const { redisRestarts } = saboteur
   const repetitions = new Tally<Excuse>()
   const lost: Loss[] = []
   const late = new Tally<string>()
-  for (const grant of grants) {
+  for (const grant of desk.grants) {
     judgeRepetitions(repetitionsOf(grant, redisRestarts), chronicle, repetitions)
     if (grant.lost) lost.push(judgeLoss(lossOf(grant, redisRestarts), chronicle))
     if (grant.logout) await judgeLogout(grant, server, redisRestarts, chronicle, late)
   }
+  excuseLateWrites(desk.grants, [...processes.incarnations.values()], chronicle)
   return { repetitions, lost, late }
+}
+
+/** What follows from an old session that a paused process had already sent off is not held against the library. */
+function excuseLateWrites(
+  grants: readonly Grant[],
+  incarnations: readonly Incarnation[],
+  chronicle: Chronicle,
+): void {
+  const writes = new Map<number, number[]>()
+  for (const { session } of chronicle.violations) {
+    const own = grants.filter((grant) => grant.session === session)
+    if (!writes.has(session)) writes.set(session, lateWritesTo(own, incarnations))
+  }
+  chronicle.excuse('an old session was being written when its process was paused', ({ session, at }) =>
+    writes.get(session)!.some((to) => to <= at),
+  )
 }
 
 class Tally<K> extends Map<K, number> {
