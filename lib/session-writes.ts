@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from './clock.js'
 import { CROSSING_MS, PROMPT_MS } from './crossing.js'
@@ -114,6 +115,23 @@ export class SessionWrites {
     } catch {
       // Whoever needs a refresh will be told.
       this.#silentUntil = clock.monotonic() + SILENCE_MS
+    }
+  }
+
+  /**
+   * Tells the grant store of the tokens of a login, so that a grant which it knows nothing of is one that it has lost. Never
+   * rejects; a failure is told as an event, and costs the first refresh a moment.
+   */
+  async introduce(tokens: TokenSet): Promise<void> {
+    const { copies, emit, grants } = this.#context
+    const { grantId, revision } = tokens
+    try {
+      const record = { revision, tokens: copies.write(tokens) }
+      await within(QUESTION_TIMEOUT_MS, grants.commit(grantId, randomUUID(), record), noAnswer)
+    } catch (cause) {
+      const message = 'The grant store could not be told of a login. Check its connection.'
+      const error = new TokenError('ERR_GRANT_STORE', message, { cause, secrets: secretsOf(tokens) })
+      emit({ type: 'grant_store_failed', grantId, error })
     }
   }
 

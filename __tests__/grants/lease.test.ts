@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
-import { LEASE_MS, Lease } from '../../lib/grants/lease.js'
+import { LEASE_MS, Lease, RENEW_EVERY_MS } from '../../lib/grants/lease.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 
-const BEAT_MS = LEASE_MS / 3
+const BEAT_MS = RENEW_EVERY_MS
 const record = { revision: 1, tokens: 'tokens' }
 
 let store: GrantStore
@@ -33,7 +33,7 @@ describe('a lease that is held', () => {
     expect(ask.mock.calls).toEqual([['grant', request]])
   })
 
-  it('is renewed by its owner at each third of its time', async () => {
+  it('is renewed by its owner every 400 ms', async () => {
     const ask = jest.spyOn(store, 'lease')
     await lease.take(0, 0)
     expect(renew).not.toHaveBeenCalled()

@@ -11,7 +11,7 @@ const request = { ttlMs: 60_000, waitMs: 10_000, revision: 0 }
 /** The stores of several processes that begin their keys alike. */
 function storesOver({ client }: ConnectedClient) {
   const prefix = `${randomUUID()}:`
-  const open = () => redisGrantStore(client, { prefix })
+  const open = () => redisGrantStore(client, { prefix, graceMs: 0 })
   return { open, channel: `${prefix}changes` }
 }
 
@@ -20,7 +20,7 @@ describeWithRedis('redisGrantStore(client)', () => {
     it('does what every grant store must', async () => {
       const connected = await connect(await redisUrl())
       await expectGrantStore(async () => {
-        const store = redisGrantStore(connected.client)
+        const store = redisGrantStore(connected.client, { graceMs: 0 })
         return { store, close: () => store.close() }
       })
       await connected.close()

@@ -24,7 +24,7 @@ const toClose: (() => unknown)[] = []
 /** What a process has: a client and a store over it. */
 function process(): RedisGrantStore {
   const client = new Redis(redis.url)
-  const store = redisGrantStore(client)
+  const store = redisGrantStore(client, { graceMs: 0 })
   toClose.push(async () => {
     await store.close()
     client.disconnect()

@@ -26,7 +26,7 @@ interface Process {
 function process(options = {}, url = redis.url): Process {
   const client = new Redis(url)
   client.on('error', () => {})
-  const store = redisGrantStore(client, options)
+  const store = redisGrantStore(client, { graceMs: 0, ...options })
   toClose.push(async () => {
     await store.close()
     client.disconnect()

@@ -21,7 +21,7 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
 
   /** A grant of a store, and for how long its key is there. */
   function grantOf(options: RedisGrantStoreOptions = {}) {
-    const store = redisGrantStore(client, options)
+    const store = redisGrantStore(client, { graceMs: 0, ...options })
     const grant = randomUUID()
     const key = `${options.prefix ?? 'session-tokens:'}${grant}`
     const lease = (more = {}) => store.lease(grant, { ...request, owner: 'a', ...more })
@@ -226,7 +226,7 @@ describe('redisGrantStore(client, options)', () => {
     [{ grantTTLMs: 1 }, 'redisGrantStore() has no option `grantTTLMs`. Did you mean `grantTtlMs`?'],
     [
       { lifetime: 1 },
-      'redisGrantStore() has no option `lifetime`. Known are prefix, grantTtlMs, commandTimeoutMs.',
+      'redisGrantStore() has no option `lifetime`. Known are prefix, grantTtlMs, commandTimeoutMs, graceMs.',
     ],
     [{ prefix: '' }, "`prefix` must be a text, e.g. prefix: 'my-app:tokens:'."],
     [{ prefix: 7 }, "`prefix` must be a text, e.g. prefix: 'my-app:tokens:'."],

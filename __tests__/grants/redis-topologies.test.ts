@@ -87,7 +87,7 @@ describeWithRedisServer('redisGrantStore(client) over several servers', () => {
   it('puts grants on all nodes of a cluster', async () => {
     const client = new Cluster([{ host: '127.0.0.1', port: cluster.port }])
     toClose.push(() => client.disconnect())
-    const store = redisGrantStore(client)
+    const store = redisGrantStore(client, { graceMs: 0 })
     for (let i = 0; i < 50; i++) await store.commit(randomUUID(), 'a', { revision: 1, tokens: '' })
     const sizes = await Promise.all(client.nodes('master').map((node) => node.dbsize()))
     expect(sizes.length).toBe(3)
@@ -105,7 +105,7 @@ function theContract(open: () => Promise<RedisClient>): void {
   it('does what every grant store must', async () => {
     const client = await open()
     await expectGrantStore(async () => {
-      const store = redisGrantStore(client)
+      const store = redisGrantStore(client, { graceMs: 0 })
       return { store, close: () => store.close() }
     })
   }, 20_000)
@@ -114,7 +114,7 @@ function theContract(open: () => Promise<RedisClient>): void {
 /** The nodes of a cluster pass on what is published. */
 function theNews(open: () => Promise<RedisClient>): void {
   it('hears of changes to any grant', async () => {
-    const store = redisGrantStore(await open(), { prefix: `${randomUUID()}:` })
+    const store = redisGrantStore(await open(), { prefix: `${randomUUID()}:`, graceMs: 0 })
     toClose.push(() => store.close())
     await hasListened(store)
     const grants = Array.from({ length: 12 }, () => randomUUID())

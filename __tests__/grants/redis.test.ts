@@ -7,7 +7,7 @@ import { describeWithRedis, redisUrl } from '../helpers/redis.js'
 describeWithRedis('redisGrantStore(client)', () => {
   describeGrantStore('over ioredis', async () => {
     const client = new Redis(await redisUrl())
-    const store = redisGrantStore(client)
+    const store = redisGrantStore(client, { graceMs: 0 })
     return {
       store,
       close: async () => {
@@ -20,7 +20,7 @@ describeWithRedis('redisGrantStore(client)', () => {
   describeGrantStore('over node-redis', async () => {
     const client = createClient({ url: await redisUrl() })
     await client.connect()
-    const store = redisGrantStore(client)
+    const store = redisGrantStore(client, { graceMs: 0 })
     return {
       store,
       close: async () => {

@@ -7,7 +7,7 @@ describeConformance('in memory', async () => ({ store: memoryGrantStore(), close
 
 describeConformance('over ioredis', async () => {
   const client = new Redis(process.env.REDIS_URL ?? 'redis://127.0.0.1:6379')
-  const store = redisGrantStore(client)
+  const store = redisGrantStore(client, { graceMs: 0 })
   return {
     store,
     close: async () => {

@@ -47,8 +47,9 @@ export interface GrantStore {
    */
   lease(grantId: string, request: LeaseRequest): Promise<GrantState & { readonly granted: boolean }>
   /**
-   * Prolongs a lease. Resolves with `false` when it is no longer the caller's. A store that may forget what it knew of
-   * a grant, in a restart say, may lease it again to the one who asks here.
+   * Prolongs a lease. Resolves with `false` when it is no longer the caller's. One that ran out and that nobody else has
+   * taken may be prolonged; and a store that may lose what it knows of a grant, in a restart say, may lease it again to
+   * the one who asks here. The library renews every 400 ms.
    */
   renew(grantId: string, owner: string, ttlMs: number): Promise<boolean>
   /**

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { GrantRecord, GrantState, GrantStore } from './grant-store.js'
 
-/** How long a lease holds unless it is renewed. A process that dies holds the others up for this long at most. */
+/** How long a lease holds unless it is renewed. A process that dies holds the others up for about this long. */
 export const LEASE_MS = 5_000
+/** How often it is renewed. A grant store that has lost it finds out that it is held from this. */
+export const RENEW_EVERY_MS = 400
 
 /** One process's turn to refresh a grant: renewed until it is committed or released. */
 export class Lease {
@@ -52,7 +54,7 @@ export class Lease {
     this.#renewal = setInterval(() => {
       // A renewal that fails is tried again at the next beat; a lease that is lost does not stop the refresh.
       this.#grants.renew(this.#grantId, this.#owner, LEASE_MS).catch(() => {})
-    }, LEASE_MS / 3)
+    }, RENEW_EVERY_MS)
     this.#renewal.unref()
   }
 

@@ -17,6 +17,11 @@ export interface RedisGrantStoreOptions {
   grantTtlMs?: number
   /** How long Redis may take to answer one command, in milliseconds. Default: 2,000. */
   commandTimeoutMs?: number
+  /**
+   * For how long a lease remains its holder's to renew after it ran out, or after Redis has lost it, in milliseconds.
+   * Leases are renewed every 400 ms. Default: 1,000.
+   */
+  graceMs?: number
 }
 
 /** A grant store in Redis. */
@@ -25,7 +30,13 @@ export interface RedisGrantStore extends GrantStore {
   close(): Promise<void>
 }
 
-const DEFAULTS = { prefix: 'session-tokens:', grantTtlMs: 86_400_000, commandTimeoutMs: 2_000 }
+const DEFAULTS = {
+  prefix: 'session-tokens:',
+  grantTtlMs: 86_400_000,
+  commandTimeoutMs: 2_000,
+  graceMs: 1_000,
+}
+const LEAST = { grantTtlMs: 1, commandTimeoutMs: 1, graceMs: 0 }
 /** How often to ask while no news can be heard. */
 const POLL_MS = 50
 /** How often to ask all the same: a message may get lost when a connection breaks. */
@@ -93,7 +104,7 @@ class RedisGrants implements RedisGrantStore {
   }
 
   async #tryLease(grantId: string, { owner, ttlMs, revision }: LeaseRequest) {
-    const args = [owner, String(Math.ceil(ttlMs)), String(revision)]
+    const args = [owner, String(Math.ceil(ttlMs)), String(revision), String(this.#options.graceMs)]
     const abandoned = (reply: Reply) => {
       if (String(reply[0]) === 'granted') this.release(grantId, owner).catch(ignore)
     }
@@ -184,10 +195,10 @@ function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantSto
   if (typeof checked.prefix !== 'string' || checked.prefix === '') {
     throw new ConfigurationError("`prefix` must be a text, e.g. prefix: 'my-app:tokens:'.")
   }
-  for (const name of ['grantTtlMs', 'commandTimeoutMs'] as const) {
-    if (Number.isSafeInteger(checked[name]) && checked[name] >= 1) continue
+  for (const [name, least] of Object.entries(LEAST) as [keyof typeof LEAST, number][]) {
+    if (Number.isSafeInteger(checked[name]) && checked[name] >= least) continue
     throw new ConfigurationError(
-      `\`${name}\` must be a whole number of milliseconds from 1, e.g. ${name}: ${DEFAULTS[name]}.`,
+      `\`${name}\` must be a whole number of milliseconds from ${least}, e.g. ${name}: ${DEFAULTS[name]}.`,
     )
   }
   return checked

@@ -10,6 +10,7 @@ export interface RedisScript {
  * A grant is one hash:
  *   revision, tokens   the newest record
  *   owner, until       who has the lease, and until when by Redis' clock, in milliseconds
+ *   free               from when somebody else may have a lease that ran out or that Redis knows nothing of
  *   waiting            set when somebody was told to wait, so that a change is published only if it is news to anyone
  *   ended              why the grant has ended; then there is nothing else
  * Redis' own clock decides about leases: the clocks of processes differ.
@@ -33,18 +34,14 @@ local function tell(channel, grant)
 end
 `
 
-/** By then every holder of a lease has tried to renew it. */
-const LONGEST_HOLD_OFF_MS = 5_000
-
-/**
- * A server that has just started may have forgotten leases, also of grants that it has read from its disk. Until their
- * holders have renewed them, it grants none.
- */
+/** A server that is younger may have forgotten leases, also of grants that it has read from its disk. */
+const YOUNG_MS = 5_000
+/** For how long a server that has just started grants no lease, so that their holders renew them first. */
 const HOLD_OFF = `
-local function hold_off(ms)
+local function hold_off()
   local info = redis.pcall('INFO', 'server')
   local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-  return uptime and math.max(0, math.min(ms, ${LONGEST_HOLD_OFF_MS}) - uptime * 1000) or 0
+  return uptime and math.max(0, ${YOUNG_MS} - uptime * 1000) or 0
 end
 `
 
@@ -53,46 +50,61 @@ function script(...parts: string[]): RedisScript {
   return { source, sha1: createHash('sha1').update(source).digest('hex') }
 }
 
-/** ARGV: owner, ttlMs, revision. Answers what became of it, for how long to wait, revision, tokens, why ended. */
+/**
+ * ARGV: owner, ttlMs, revision, graceMs. Answers what became of it, for how long to wait, revision, tokens, why ended.
+ *
+ * A lease that ran out, and one of a grant that Redis knows nothing of, may still have a holder: the server may have stood
+ * still, or have lost the grant. So whoever asks first has to wait a moment, in which the holder renews it.
+ */
 export const LEASE = script(
   NOW,
   KEEP_FOR,
   HOLD_OFF,
   `
-local owner, ttl, revision = ARGV[1], ARGV[2], ARGV[3]
-local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended')
+local owner, ttl, revision, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free')
 local function answer(what, wait) return { what, wait, known[1] or '', known[2] or '', known[5] or '' } end
+local function text(number) return string.format('%.0f', number) end
 
 if known[5] then return answer('ended', 0) end
 if tonumber(known[1] or 0) > tonumber(revision) then return answer('newer', 0) end
 local wait = 0
 if known[3] ~= owner then
   wait = tonumber(known[4] or 0) - now
-  if wait <= 0 then wait = hold_off(ttl) end
+  if wait <= 0 and (known[3] or not known[1]) then
+    local free = tonumber(known[6]) or now + grace
+    redis.call('HSET', KEYS[1], 'free', text(free))
+    wait = free - now
+  end
+  if wait <= 0 or not known[3] then wait = math.max(wait, hold_off()) end
 end
 if wait > 0 then
   redis.call('HSET', KEYS[1], 'waiting', 1)
   keep_for(2 * ttl)
   return answer('held', wait)
 end
-redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl))
+redis.call('HSET', KEYS[1], 'owner', owner, 'until', text(now + ttl))
+redis.call('HDEL', KEYS[1], 'free')
 keep_for(2 * ttl)
 return answer('granted', 0)
 `,
 )
 
-/** ARGV: owner, ttlMs. Answers 1, or 0 if the lease is not the owner's. A lease that Redis has forgotten is taken again. */
+/**
+ * ARGV: owner, ttlMs. Answers 1, or 0 if the lease is not the owner's. A lease that ran out and was given to nobody is
+ * renewed, and one that Redis has forgotten is taken again.
+ */
 export const RENEW = script(
   NOW,
   KEEP_FOR,
   HOLD_OFF,
   `
 local owner, ttl = ARGV[1], ARGV[2]
-local known = redis.call('HMGET', KEYS[1], 'owner', 'until', 'revision', 'ended')
-local held = tonumber(known[2] or 0) > now
-local function forgotten() return not (known[1] or known[3]) or hold_off(ttl) > 0 end
-if known[4] or (held and known[1] ~= owner) or (not held and not forgotten()) then return 0 end
+local known = redis.call('HMGET', KEYS[1], 'owner', 'revision', 'ended')
+local function forgotten() return not known[1] and (not known[2] or hold_off() > 0) end
+if known[3] or (known[1] ~= owner and not forgotten()) then return 0 end
 redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl))
+redis.call('HDEL', KEYS[1], 'free')
 keep_for(2 * ttl)
 return 1
 `,
