@@ -32,6 +32,8 @@ export interface ClosedSession {
 
 /** The user is logged out of the site; the authorization server could not be told. */
 const LOGGED_OUT_HERE = ['ERR_TOKEN_ENDPOINT_UNAVAILABLE', 'ERR_TOKEN_ENDPOINT', 'ERR_INVALID_TOKEN_RESPONSE']
+/** By then a save in one process that crossed with a logout in another has been put right. */
+const MENDED_WITHIN_MS = 1_500
 /** What may come of a request while something is out of reach. */
 const HICCUPS = [...LOGGED_OUT_HERE, 'ERR_GRANT_STORE', 'ERR_SESSION_STORE']
 
@@ -183,8 +185,7 @@ export class Visitor {
   async checkLoggedOut(when: string, { cookie, grant }: ClosedSession): Promise<void> {
     const { processes, chronicle } = this.#context
     const failures = grant.logout?.failures.length ? ` (it had failed first: ${grant.logout.failures})` : ''
-    const stored = await this.readStored(cookie)
-    if (stored?.grantId !== undefined && stored.grantId === grant.libraryId) {
+    if (await this.#goesOnHolding(cookie, grant)) {
       chronicle.violation('I4', this.index, `${when} the stored session holds the tokens${failures}`)
     }
     if (cookie !== this.cookie || this.grant !== grant) return
@@ -196,6 +197,20 @@ export class Visitor {
         chronicle.violation('I4', this.index, `${when} ${process.incarnation.name} gave a token${failures}`)
       }),
     )
+  }
+
+  /** Whether a stored session holds the tokens for longer than it takes to mend a save that crossed with a logout. */
+  async #goesOnHolding(cookie: string, { libraryId }: Grant): Promise<boolean> {
+    const deadline = Date.now() + MENDED_WITHIN_MS
+    for (let held = false; ; held = true) {
+      const stored = await this.readStored(cookie)
+      if (stored?.grantId === undefined || stored.grantId !== libraryId) {
+        if (held) this.#context.chronicle.count('mended: tokens in a session after a logout')
+        return false
+      }
+      if (Date.now() > deadline) return true
+      await delay(50)
+    }
   }
 
   neverRecovered({ incarnation }: RunningProcess, status: number | undefined): void {
