@@ -1,0 +1,182 @@
+import type { Request } from 'express'
+import type { Store } from 'express-session'
+import type { Context, Middleware } from 'koa'
+import type {
+  LayerSiteOptions,
+  SessionLayerDriver,
+  Sessions,
+  StoredLayerSite,
+  Visit,
+} from '../contract/session-layer.js'
+import type { Browser } from './browser.js'
+import { KOA_COOKIE, type KoaSiteOptions, startKoaSite } from './koa-site.js'
+import { koaMemoryStore } from './koa-stores.js'
+import { destroyed, regeneratedWithData, saved } from './session-deeds.js'
+import { sharedSessions, startSite } from './site.js'
+import { readSession, sessionIdOf } from './stores.js'
+
+interface ExpressSessions extends Sessions {
+  /** A store over the sessions, as another process would open it. */
+  open(): Store
+}
+
+/** Sessions of express-session, in any store that can be opened several times. */
+export function expressSessionLayer(
+  name: string,
+  openSessions: () => Promise<ExpressSessions>,
+): SessionLayerDriver<ExpressSessions, StoredLayerSite> {
+  const idOf = (tab: Browser) => sessionIdOf(tab.cookie('connect.sid'))
+  const resave = 'resave: true'
+
+  async function start(
+    server: Parameters<typeof startSite>[0],
+    { sessions, clock, surroundings, eager }: LayerSiteOptions<ExpressSessions>,
+  ): Promise<StoredLayerSite> {
+    const site = await startSite(server, {
+      store: sessions.open(),
+      session: { resave: eager === resave },
+      clock,
+      surroundings,
+    })
+    return {
+      events: site.events,
+      handle: (path, handler) => site.handle(path, (request) => handler(expressVisit(request))),
+      browser: (visitor) => site.browser(visitor),
+      stored: async (tab) => withoutCookie(await readSession(sessions.open(), idOf(tab))),
+      idOf,
+      close: () => site.close(),
+      store: {
+        holdWrites: () => site.store.hold('set'),
+        holdReads: () => site.store.hold('get'),
+        writes: () => site.store.count('set'),
+        failNextWrite: () => site.store.failNext('set'),
+      },
+    }
+  }
+
+  return {
+    name,
+    eager: [resave],
+    openSessions,
+    start,
+    async remember(_site, sessions, tab) {
+      const then = await readSession(sessions.open(), idOf(tab))
+      return async () => {
+        await new Promise((resolve) => sessions.open().set(idOf(tab), then!, resolve))
+        return tab
+      }
+    },
+  }
+}
+
+/** express-session with its own store in memory. */
+export const expressMemoryLayer = expressSessionLayer('express-session with MemoryStore', async () => ({
+  open: sharedSessions(),
+  close: async () => {},
+}))
+
+function expressVisit(request: Request): Visit {
+  return {
+    tokens: request.tokens,
+    get session() {
+      return request.session as unknown as Record<string, unknown>
+    },
+    save: () => saved(request),
+    regenerate: () => regeneratedWithData(request),
+    destroy: () => destroyed(request),
+    body: request.body,
+  }
+}
+
+function withoutCookie(stored: object | undefined): Record<string, unknown> | undefined {
+  const { cookie: _, ...data } = (stored ?? {}) as Record<string, unknown>
+  return stored && data
+}
+
+interface KoaSessions extends Sessions {
+  readonly sessions: Map<string, unknown>
+}
+
+/** koa-session in a store. */
+export function koaStoreLayer(
+  name: string,
+  options: Pick<KoaSiteOptions, 'Koa' | 'mountedInFront' | 'session'> & { references?: boolean },
+): SessionLayerDriver<KoaSessions, StoredLayerSite> {
+  const idOf = (tab: Browser) => tab.cookie(KOA_COOKIE) ?? ''
+  const configurations: Record<string, KoaSiteOptions> = {
+    'rolling: true': { session: { rolling: true } },
+    'renew: true': { session: { renew: true }, before: nearlyExpired },
+  }
+  const openStore = ({ sessions }: KoaSessions) => koaMemoryStore(sessions, options)
+
+  async function start(
+    server: Parameters<typeof startKoaSite>[0],
+    { sessions, clock, surroundings, eager = '' }: LayerSiteOptions<KoaSessions>,
+  ): Promise<StoredLayerSite> {
+    const { session, ...rest } = configurations[eager] ?? {}
+    const store = openStore(sessions)
+    const site = await startKoaSite(server, {
+      ...options,
+      ...rest,
+      session: { ...options.session, ...session },
+      store,
+      clock,
+      surroundings,
+    })
+    return {
+      events: site.events,
+      handle: (path, handler) => site.handle(path, async (ctx) => handler(await koaVisit(ctx))),
+      browser: (visitor) => site.browser(visitor),
+      stored: async (tab) => openStore(sessions).peek(idOf(tab)),
+      idOf,
+      close: () => site.close(),
+      store: {
+        holdWrites: () => store.hold('set'),
+        holdReads: () => store.hold('get'),
+        writes: () => store.calls.filter(({ method }) => method === 'set').length,
+        failNextWrite: () => store.failNext('set'),
+      },
+    }
+  }
+
+  return {
+    name,
+    eager: Object.keys(configurations),
+    openSessions: async () => ({ sessions: new Map(), close: async () => {} }),
+    start,
+    async remember(_site, sessions, tab) {
+      const then = structuredClone(openStore(sessions).peek(idOf(tab))!)
+      return async () => {
+        openStore(sessions).poke(idOf(tab), structuredClone(then))
+        return tab
+      }
+    },
+  }
+}
+
+/** More than half of the session's lifetime has passed. */
+const nearlyExpired: Middleware = (ctx, next) => {
+  if (!ctx.session.isNew) ctx.session._expire = Date.now() + 1_000
+  return next()
+}
+
+async function koaVisit(ctx: Context): Promise<Visit> {
+  return {
+    tokens: ctx.tokens,
+    get session() {
+      return ctx.session
+    },
+    save: () => ctx.session.save(),
+    regenerate: () => ctx.session.regenerate(),
+    async destroy() {
+      ctx.session = null
+    },
+    body: await bodyOf(ctx),
+  }
+}
+
+async function bodyOf({ req }: Context): Promise<unknown> {
+  const chunks = await req.toArray()
+  const text = Buffer.concat(chunks).toString()
+  return text === '' ? undefined : JSON.parse(text)
+}
