@@ -22,3 +22,20 @@ export function testClock(): TestClock {
     },
   }
 }
+
+/** A clock that stands still until a test turns it, so that a boundary can be met to the millisecond over HTTP too. */
+export function stillClock(): TestClock {
+  const start = Math.floor(Date.now() / 1000) * 1000
+  let passed = 0
+  let jumped = 0
+  return {
+    now: () => start + passed + jumped,
+    monotonic: () => passed,
+    advance: (ms) => {
+      passed += ms
+    },
+    jump: (ms) => {
+      jumped += ms
+    },
+  }
+}

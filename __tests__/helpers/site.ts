@@ -192,8 +192,14 @@ export function ownProcess(clock: Clock = testClock()): Surroundings {
   return { clock, known: new KnownGrants(clock), flights: new Flights(clock), grants: memoryGrantStore() }
 }
 
+export interface RecordingGrants extends GrantStore {
+  readonly calls: readonly (keyof GrantStore)[]
+  /** Forgets the calls so far. */
+  forget(): void
+}
+
 /** A grant store in memory that tells what it was asked. */
-export function recordingGrants(): GrantStore & { readonly calls: readonly (keyof GrantStore)[] } {
+export function recordingGrants(): RecordingGrants {
   const grants = memoryGrantStore()
   const calls: (keyof GrantStore)[] = []
   const recorded =
@@ -204,7 +210,7 @@ export function recordingGrants(): GrantStore & { readonly calls: readonly (keyo
     }
   const methods = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
   const store = Object.fromEntries(methods.map((method) => [method, recorded(method)]))
-  return { ...(store as unknown as GrantStore), calls }
+  return { ...(store as unknown as GrantStore), calls, forget: () => void calls.splice(0) }
 }
 
 function needOf(request: Request): Record<string, string | number> {

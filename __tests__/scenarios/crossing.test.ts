@@ -3,8 +3,9 @@ import { CROSSING_MS } from '../../lib/crossing.js'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { Browser } from '../helpers/browser.js'
+import { stillClock } from '../helpers/clock.js'
 import { destroyed } from '../helpers/session-deeds.js'
-import { recordingGrants, type Site, sharedSessions } from '../helpers/site.js'
+import { type RecordingGrants, recordingGrants, type Site, sharedSessions } from '../helpers/site.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
 const { server, start, held, loggedIn, expectNewest } = await testSites()
@@ -12,9 +13,10 @@ const { server, start, held, loggedIn, expectNewest } = await testSites()
 /** A process that refreshes, and another one that saves, logs in or logs out at the same moment. */
 async function twoProcesses({ grants = memoryGrantStore() as GrantStore } = {}) {
   const open = sharedSessions()
-  const refreshing = await start({ store: open(), surroundings: { grants } })
-  const other = await start({ store: open(), surroundings: { grants } })
+  const refreshing = await start({ store: open(), clock: stillClock(), surroundings: { grants } })
+  const other = await start({ store: open(), clock: stillClock(), surroundings: { grants } })
   const tab = await loggedIn(refreshing)
+  if ('forget' in grants) (grants as RecordingGrants).forget()
   other.handle('/write', ({ session }) => {
     session.views = 1
   })

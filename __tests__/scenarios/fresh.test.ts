@@ -10,7 +10,7 @@ import {
   startAuthorizationServer,
 } from '../helpers/authorization-server.js'
 import { type Browser, browser as browserAt } from '../helpers/browser.js'
-import type { TestClock } from '../helpers/clock.js'
+import { stillClock } from '../helpers/clock.js'
 import { startTokenEndpoint } from '../helpers/fault-server.js'
 import { createGate } from '../helpers/gate.js'
 import { recordingGrants, type Site, type SiteOptions, sharedSessions, startSite } from '../helpers/site.js'
@@ -39,23 +39,6 @@ function closing<T extends { close(): Promise<void> }>(part: T): T {
 
 async function siteWith(options: SiteOptions = {}): Promise<Site> {
   return closing(await startSite(server, options))
-}
-
-/** A clock that stands still until a test turns it, so that a boundary can be met to the millisecond over HTTP too. */
-function stillClock(): TestClock {
-  const start = Math.floor(Date.now() / SECOND) * SECOND
-  let passed = 0
-  let jumped = 0
-  return {
-    now: () => start + passed + jumped,
-    monotonic: () => passed,
-    advance: (ms) => {
-      passed += ms
-    },
-    jump: (ms) => {
-      jumped += ms
-    },
-  }
 }
 
 /** What express-session and everybody else did to the store meanwhile. */
@@ -111,6 +94,7 @@ describe('a token that is valid outside the leeway', () => {
     const browser = site.browser()
     const login = await server.login('user')
     await browser.post('/login', login)
+    grants.forget()
     clock.advance(ageMs)
 
     const stored = await site.stored(browser)
@@ -353,6 +337,7 @@ describe('a request that asks for no token', () => {
     site.handle('/plain', () => null)
     const browser = site.browser()
     await site.login(browser)
+    grants.forget()
     const stored = await site.stored(browser)
     site.clock.advance(2 * HOUR)
     for (let n = 0; n < 5; n++) {
@@ -493,6 +478,7 @@ describe('tokens.hasTokens()', () => {
     site.handle('/plain', () => null)
     const browser = site.browser()
     if (login) expect((await browser.post('/login', login)).status).toBe(200)
+    grants.forget()
     clock.advance(ageMs)
     const without = await storeCalls(site.store, () => browser.get('/plain'))
     const asking = await storeCalls(site.store, async () => {
