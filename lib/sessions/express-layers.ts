@@ -1,7 +1,95 @@
+import { ConfigurationError } from '../errors.js'
+import { type CookieSession, CookieSessionAdapter, cookieTooLarge } from './cookie-session.js'
 import { ExpressSessions, type SessionRequest } from './express-session.js'
+import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { UnusableSession } from './unusable-session.js'
+
+/** What the session layers put on a request. */
+interface Request extends SessionRequest {
+  /** Of cookie-session. */
+  readonly sessionOptions?: { readonly name?: string }
+  /** Express keeps the response there. */
+  readonly res?: { readonly headersSent: boolean }
+}
+
+/** An iron-session, as an app puts it on a request. */
+interface IronSession {
+  save(): Promise<void>
+  updateConfig(options: unknown): void
+  [name: string]: unknown
+}
 
 /** The session layers of Express apps, each found by what it puts on a request. */
-export function expressSessions(context: SessionLayerContext): SessionLayer<SessionRequest> {
-  return new ExpressSessions(context)
+export function expressSessions(context: SessionLayerContext): SessionLayer<Request> {
+  const stored = new ExpressSessions(context)
+  return {
+    of(request) {
+      if (request.sessionStore !== undefined) return stored.of(request)
+      // The session of cookie-session is decoded when it is first looked at, so it is not looked at here.
+      if (request.sessionOptions !== undefined) return cookieSessionOf(request, context)
+      const { session } = request
+      return isIronSession(session) ? ironSessionOf(request, session, context) : stored.of(request)
+    },
+    close: () => stored.close(),
+  }
+}
+
+function cookieSessionOf(request: Request, { key, keeper, isSealed }: SessionLayerContext): SessionAdapter {
+  if (!isSealed) return new UnusableSession(notSealed)
+  const session: CookieSession = {
+    get: () => request.session?.[key],
+    put(copy) {
+      // The app may have done away with the session.
+      request.session ??= {}
+      if (copy === undefined) delete request.session[key]
+      else request.session[key] = copy
+    },
+    isAnswered: () => request.res?.headersSent ?? false,
+    size: () => (request.sessionOptions?.name ?? 'session').length + base64Length(request.session),
+  }
+  return new CookieSessionAdapter(session, keeper)
+}
+
+/** It seals its cookies by itself. */
+function ironSessionOf(
+  request: Request,
+  session: IronSession,
+  { key, keeper }: SessionLayerContext,
+): SessionAdapter {
+  return new CookieSessionAdapter(
+    {
+      get: () => session[key],
+      async put(copy) {
+        if (copy === undefined) delete session[key]
+        else session[key] = copy
+        await session.save().catch(passOnTooLarge)
+      },
+      isAnswered: () => request.res?.headersSent ?? false,
+      size: () => 0,
+    },
+    keeper,
+  )
+}
+
+function isIronSession(session: unknown): session is IronSession {
+  const { save, updateConfig } = (session ?? {}) as Partial<IronSession>
+  return typeof save === 'function' && typeof updateConfig === 'function'
+}
+
+function passOnTooLarge(error: Error): never {
+  const [, bytes] = /too big \((\d+) bytes\)/.exec(error.message) ?? []
+  throw bytes === undefined ? error : cookieTooLarge(Number(bytes))
+}
+
+function base64Length(value: unknown): number {
+  return Math.ceil(Buffer.byteLength(JSON.stringify(value)) / 3) * 4
+}
+
+/** Why tokens are not put into a cookie that others can read. */
+export function notSealed(): ConfigurationError {
+  return new ConfigurationError(
+    'The sessions are kept in cookies, which whoever has the browser can read. Give `encryptionKeys` to sessionTokens(): ' +
+      'encryptionKeys: [process.env.SESSION_KEY], made with openssl rand -base64 32.',
+  )
 }

@@ -1,0 +1,97 @@
+import { TokenError } from '../errors.js'
+import type { CopyKeeper } from './copy-keeper.js'
+import type { SessionAdapter } from './session-adapter.js'
+
+/** A session that is kept in a cookie: it comes with the request and goes with the answer, whole. */
+export interface CookieSession {
+  /** The value under our key; `undefined` also where the app has done away with the session. */
+  get(): unknown
+  /** Puts a value under our key, or takes it out, such that the answer brings it. */
+  put(copy: unknown): void | Promise<void>
+  /** Whether the answer's headers are out, and with them the cookie. */
+  isAnswered(): boolean
+  /** How many bytes the cookie takes now: its name and its value. A layer that sees to it by itself says 0. */
+  size(): number
+}
+
+/** What browsers take, in bytes, of a cookie's name and value (RFC 6265 §6.1). */
+const MAX_COOKIE_BYTES = 4_096
+
+/** One request's session, where the session is a cookie. */
+export class CookieSessionAdapter implements SessionAdapter {
+  readonly isInAnswer = true
+  readonly #session: CookieSession
+  readonly #keeper: CopyKeeper
+  #seen: unknown
+
+  constructor(session: CookieSession, keeper: CopyKeeper) {
+    this.#session = session
+    this.#keeper = keeper
+  }
+
+  get seen(): unknown {
+    return this.#seen
+  }
+
+  read(): unknown {
+    const copy = this.#session.get()
+    if (copy !== undefined) this.#seen = copy
+    return copy
+  }
+
+  async reread(): Promise<unknown> {
+    return this.read()
+  }
+
+  checkStorable(): void {
+    if (this.#session.isAnswered()) throw headersSent()
+  }
+
+  async save(copy: unknown): Promise<string[]> {
+    const before = this.#keeper.grantOf(this.read())
+    await this.#put(copy)
+    this.#seen = copy
+    return before === undefined ? [] : [before]
+  }
+
+  async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
+    if (!replaces(this.read())) return false
+    await this.#put(copy)
+    return true
+  }
+
+  async clear(): Promise<void> {
+    if (this.read() !== undefined) await this.#put(undefined)
+  }
+
+  async #put(copy: unknown): Promise<void> {
+    this.checkStorable()
+    const before = this.#session.get()
+    try {
+      await this.#session.put(copy)
+      const bytes = this.#session.size()
+      if (copy !== undefined && bytes > MAX_COOKIE_BYTES) throw cookieTooLarge(bytes)
+    } catch (error) {
+      // A session that cannot be sent back must not be sent back by the way.
+      await this.#session.put(before)
+      throw error
+    }
+  }
+}
+
+function headersSent(): TokenError {
+  return new TokenError(
+    'ERR_HEADERS_SENT',
+    'The headers of the answer are out, so the session cookie cannot be changed any more. Ask for the token, log in or ' +
+      'log out before the answer begins; or share a grant store between your processes, which keeps what the cookie cannot.',
+  )
+}
+
+/** Why a session is not put into a cookie. */
+export function cookieTooLarge(bytes: number): TokenError {
+  return new TokenError(
+    'ERR_SESSION_TOO_LARGE',
+    `The session with its tokens would make a cookie of ${bytes} bytes, and browsers take ${MAX_COOKIE_BYTES}. ` +
+      "Use keep: 'store' with a shared grant store, or a session layer with a store.",
+  )
+}
