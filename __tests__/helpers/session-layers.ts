@@ -7,7 +7,7 @@ import type {
   Sessions,
   StoredLayerSite,
   Visit,
-} from '../contract/session-layer.js'
+} from '../contract/session-layer-driver.js'
 import type { Browser } from './browser.js'
 import { KOA_COOKIE, type KoaSiteOptions, startKoaSite } from './koa-site.js'
 import { koaMemoryStore } from './koa-stores.js'

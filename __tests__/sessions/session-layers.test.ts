@@ -1,4 +1,4 @@
-import { describeStoredSessionLayer } from '../contract/session-layer.js'
+import { describeStoredSessionLayer } from '../contract/stored-session-layer.js'
 import { koaVersions } from '../helpers/koa-site.js'
 import { expressMemoryLayer, koaStoreLayer } from '../helpers/session-layers.js'
 
@@ -7,3 +7,6 @@ describeStoredSessionLayer(expressMemoryLayer)
 for (const [name, Koa] of koaVersions) {
   describeStoredSessionLayer(koaStoreLayer(`koa-session with a store, on ${name}`, { Koa }))
 }
+describeStoredSessionLayer(
+  koaStoreLayer('koa-session with a store that hands out what it holds', { references: true }),
+)

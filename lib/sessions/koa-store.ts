@@ -101,6 +101,7 @@ function guardDestroy(store: KoaStore, facade: StoreFacade): void {
 
 function sessionsOf(facade: StoreFacade): GuardedKoaStore['sessionOf'] {
   return (ctx, key, { data, maxAge }) => {
+    facade.note(key, ctx)
     const session = plainSession(data, { req: ctx, id: key })
     const options = { ctx, changed: true, rolling: ctx.sessionOptions?.rolling ?? false }
     mark(session, SAVING, { maxAge, options, session } satisfies Saving)
