@@ -4,6 +4,7 @@ import { ConfigurationError } from '../errors.js'
 import { type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
+import { type KoaContext, underWay } from '../sessions/koa-context.js'
 import { koaSessions } from '../sessions/koa-layers.js'
 import { guardOf, type RequireTokensOptions } from './require-tokens.js'
 
@@ -75,7 +76,7 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
 
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
     Object.assign(ctx, { [property]: new RequestTokens(mounted, sessions.of(ctx)) })
-    await next()
+    await underWay(ctx as KoaContext, next)
   }
 
   async function close(): Promise<void> {

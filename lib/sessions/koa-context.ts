@@ -4,9 +4,16 @@ import type { SessionData } from './session-store.js'
 /** Under which name a request has the key that its session was stored under last. */
 export const STORED_AS = Symbol('key of the stored session')
 
+/** Under which name a request has how many of our middlewares are waiting for what is behind them. */
+export const UNDER_WAY = Symbol('middlewares under way')
+
 /** What koa-session adds to a request, and what we note on it. */
 export interface KoaContext extends NotedRequest {
-  readonly session?: KoaSession | null
+  get session(): KoaSession | null | undefined
+  /** Any object with data can be put in the session's place, or `null` to destroy it. */
+  set session(data: object | null)
+  readonly headerSent: boolean
+  [UNDER_WAY]?: number
   readonly sessionOptions?: KoaSessionOptions
   [STORED_AS]?: string
 }
@@ -62,4 +69,19 @@ export function remainingMaxAge({ _expire: expiresAt, _session: untilClosed }: S
 /** Under which key the session of a request is in the store. */
 export function keyOf(ctx: KoaContext): string | undefined {
   return ctx[STORED_AS] ?? ctx.session?.externalKey
+}
+
+export function put(session: KoaSession, key: string, copy: unknown): void {
+  if (copy === undefined) delete session[key]
+  else session[key] = copy
+}
+
+/** Runs what is behind one of our middlewares. */
+export async function underWay(ctx: KoaContext, next: () => Promise<unknown>): Promise<void> {
+  ctx[UNDER_WAY] = (ctx[UNDER_WAY] ?? 0) + 1
+  try {
+    await next()
+  } finally {
+    ctx[UNDER_WAY] -= 1
+  }
 }

@@ -1,8 +1,18 @@
 import { ConfigurationError } from '../errors.js'
-import type { KoaContext } from './koa-context.js'
+import { type CookieSession, CookieSessionAdapter } from './cookie-session.js'
+import { notSealed } from './express-layers.js'
+import {
+  type KoaContext,
+  type KoaSession,
+  type KoaSessionOptions,
+  put,
+  storableNow,
+  UNDER_WAY,
+} from './koa-context.js'
 import { KoaStoreSessions } from './koa-session.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { UnusableSession } from './unusable-session.js'
 
 /** What koa-session has on its session objects; what it stores beside the session begins with an underscore. */
 const RESERVED_SESSION_KEYS = [
@@ -10,55 +20,44 @@ const RESERVED_SESSION_KEYS = [
   ...['regenerate', 'save', 'toJSON'],
 ]
 
-/** The session layers of Koa apps: koa-session with an external store. */
+/** The session layers of Koa apps: koa-session with an external store, and in cookies. */
 export function koaSessions(context: SessionLayerContext): SessionLayer<KoaContext> {
   checkKey(context.key)
   const stored = new KoaStoreSessions(context)
   return {
     of(ctx) {
       const options = ctx.sessionOptions
-      if (!options) return new NoSession(notMounted)
-      if (options.ContextStore) return new NoSession(contextStore)
-      if (!options.store) return new NoSession(noStore)
-      return stored.of(ctx)
+      if (!options) return new UnusableSession(notMounted)
+      if (options.ContextStore) return new UnusableSession(contextStore)
+      // A session in a cookie is decoded when it is first looked at, so it is not looked at here.
+      return options.store ? stored.of(ctx) : cookieSessionOf(ctx, options, context)
     },
     close: () => stored.close(),
   }
 }
 
-/** What a request has whose session is of no use: whoever needs it is told why. */
-class NoSession implements SessionAdapter {
-  readonly isInAnswer = false
-  readonly seen = undefined
-  readonly #error: () => ConfigurationError
-
-  constructor(error: () => ConfigurationError) {
-    this.#error = error
+function cookieSessionOf(
+  ctx: KoaContext,
+  options: KoaSessionOptions,
+  { key, keeper, isSealed }: SessionLayerContext,
+): SessionAdapter {
+  if (!isSealed) return new UnusableSession(notSealed)
+  const session: CookieSession = {
+    get: () => ctx.session?.[key],
+    put(copy) {
+      // The app may have done away with the session.
+      if (copy !== undefined) ctx.session ??= {}
+      if (ctx.session) put(ctx.session, key, copy)
+    },
+    // koa-session sets the cookie as soon as everything behind it is done.
+    isAnswered: () => ctx[UNDER_WAY] === 0 || ctx.headerSent,
+    size: () => options.key.length + (ctx.session ? encodedLength(ctx.session, options) : 0),
   }
+  return new CookieSessionAdapter(session, keeper)
+}
 
-  read(): never {
-    throw this.#error()
-  }
-
-  checkStorable(): never {
-    throw this.#error()
-  }
-
-  async reread(): Promise<never> {
-    throw this.#error()
-  }
-
-  async save(): Promise<never> {
-    throw this.#error()
-  }
-
-  async replace(): Promise<never> {
-    throw this.#error()
-  }
-
-  async clear(): Promise<never> {
-    throw this.#error()
-  }
+function encodedLength(session: KoaSession, options: KoaSessionOptions): number {
+  return Buffer.byteLength(options.encode(storableNow(session, options).data))
 }
 
 function checkKey(key: string): void {
@@ -72,12 +71,6 @@ function notMounted(): ConfigurationError {
   return new ConfigurationError(
     'This request has no session. Mount koa-session before sessionTokens(): ' +
       'app.use(session({ … }, app)); app.use(sessionTokens({ … })).',
-  )
-}
-
-function noStore(): ConfigurationError {
-  return new ConfigurationError(
-    'koa-session keeps its sessions in cookies. Give it an external store: app.use(session({ store }, app)).',
   )
 }
 

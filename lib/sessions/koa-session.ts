@@ -1,6 +1,6 @@
 import { ConfigurationError } from '../errors.js'
 import type { CopyKeeper } from './copy-keeper.js'
-import { type KoaContext, type KoaSession, keyOf, storableNow } from './koa-context.js'
+import { type KoaContext, keyOf, put, storableNow } from './koa-context.js'
 import { type GuardedKoaStore, guardedKoaStore, type KoaStore } from './koa-store.js'
 import { LOADED } from './loaded-session.js'
 import type { SessionAdapter } from './session-adapter.js'
@@ -148,11 +148,6 @@ class KoaSessionAdapter implements SessionAdapter {
 }
 
 function ignore(): void {}
-
-function put(session: KoaSession, key: string, copy: unknown): void {
-  if (copy === undefined) delete session[key]
-  else session[key] = copy
-}
 
 function noSession(): ConfigurationError {
   return new ConfigurationError(
