@@ -1,3 +1,4 @@
+import { Adoption } from './adoption.js'
 import { type Clock, systemClock } from './clock.js'
 import { emitterOf } from './events.js'
 import { type Flights, flightsInThisProcess } from './flights.js'
@@ -19,6 +20,7 @@ export interface Mount {
   readonly server: AuthorizationServer
   readonly sessions: SessionLayer<object>
   readonly manager: TokenManager
+  readonly adoption?: Adoption
 }
 
 /** Makes the session layer of a framework. */
@@ -49,27 +51,39 @@ export function mount(
   const { clientId, issuer, onEvent, property, sessionKey } = checked
   const { clock, flights, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
-  const manager = new TokenManager({
+  const audience = audienceOf(checked)
+  const shared = {
     grants: checked.grants ?? surroundings.grants,
-    keepsForOthers: checked.grants !== undefined && !isMemoryGrantStore(checked.grants),
     onGrantStoreError: checked.onGrantStoreError,
     known,
-    flights,
     copies: sessionCopies(checked),
     clock,
     emit: emitterOf(onEvent),
+    defaultLifetimeMs: checked.defaultLifetimeMs,
+  }
+  const manager = new TokenManager({
+    ...shared,
+    keepsForOthers: checked.grants !== undefined && !isMemoryGrantStore(checked.grants),
+    flights,
     server,
     clientId,
     ...(issuer !== undefined && { issuer }),
     leewayMs: checked.leewayMs,
     timeoutMs: checked.timeoutMs,
     refreshTimeoutMs: checked.refreshTimeoutMs,
-    defaultLifetimeMs: checked.defaultLifetimeMs,
   })
   const isSealed = checked.encryptionKeys !== undefined
-  const audience = audienceOf(checked)
   const sessions = sessionLayer({ key: sessionKey, audience, keeper: manager, isSealed })
-  return { property, clock, server, sessions, manager }
+  const { adopt } = checked
+  const adoption = adopt && new Adoption({ ...shared, audience, adopt })
+  return { property, clock, server, sessions, manager, ...(adoption && { adoption }) }
+}
+
+/** Resolves when every refresh under way has ended and its result is stored. */
+export async function closeMount({ adoption, manager, sessions }: Mount): Promise<void> {
+  await adoption?.close()
+  await manager.close()
+  sessions.close()
 }
 
 /** Copies are of one client at one authorization server. */

@@ -17,8 +17,11 @@ import { checkTexts } from './oauth/texts.js'
 import { checkEncryptionKeys, type EncryptionKey } from './sessions/sealing.js'
 import { closestTo } from './spelling.js'
 
-/** What `sessionTokens()` takes. Name the authorization server by `issuer`, or by its endpoints. */
-export interface SessionTokensOptions {
+/**
+ * What `sessionTokens()` takes. Name the authorization server by `issuer`, or by its endpoints. `Request` is what `adopt`
+ * is given.
+ */
+export interface SessionTokensOptions<Request = unknown> {
   /**
    * The authorization server's issuer identifier, an https URL. Its metadata (OpenID Connect Discovery 1.0, RFC 8414) is
    * fetched when an endpoint is first needed, and must name this very issuer.
@@ -78,6 +81,23 @@ export interface SessionTokensOptions {
    * Default: 300,000.
    */
   defaultLifetimeMs?: number
+  /**
+   * Hands over the tokens that the app, or its login library, has put somewhere for this user: whatever `set()` takes,
+   * `undefined` when there are none. They are adopted when a token is asked for in a session that holds none yet; from
+   * then on the session's own are used and refreshed, and what the app keeps is left as it is, and out of date. When
+   * another refresh token is handed over, somebody has logged in anew, and those tokens are adopted in their place.
+   *
+   * It is asked at any time, so it must be quick, and without effects: it gets the request (Koa: the context) and looks
+   * into it, synchronously. Give `expires_at` rather than `expires_in`, since nobody knows from when that counts: without,
+   * an access token that does not say itself when it expires is refreshed at once.
+   *
+   * After `revoke()` and `clear()` the same tokens are not adopted again, for as long as the grant store remembers: 24
+   * hours in Redis, in memory until the process ends. Take them out of your session when you log out.
+   *
+   * @example
+   * sessionTokens({ …, adopt: (request) => request.session?.passport?.user?.tokens })
+   */
+  adopt?(request: Request): unknown
   /** Connection settings for requests to the authorization server: agents, a proxy, further headers. */
   http?: HttpOptions
   /** Is told of refreshes and failures. No event holds a token; what the listener throws or rejects with is ignored. */
@@ -101,6 +121,7 @@ const OPTIONS = [
   'timeoutMs',
   'refreshTimeoutMs',
   'defaultLifetimeMs',
+  'adopt',
   'http',
   'onEvent',
 ] as const satisfies readonly (keyof SessionTokensOptions)[]
@@ -175,6 +196,11 @@ export function checkedOptions(options: SessionTokensOptions) {
   if (options.http !== undefined) checkHttp(options.http)
   if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
     throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
+  }
+  if (options.adopt !== undefined && typeof options.adopt !== 'function') {
+    throw new ConfigurationError(
+      '`adopt` must be a function that hands over tokens: adopt: (request) => request.session?.oauth.',
+    )
   }
   return {
     ...options,

@@ -1,4 +1,5 @@
 import type { AxiosInstance } from 'axios'
+import type { AdoptingSession } from './adoption.js'
 import { ConfigurationError } from './errors.js'
 import type { Mount } from './mount.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
@@ -70,7 +71,7 @@ export interface SessionTokens extends TokenSource {
    * await req.tokens.acquire({ grant_type: 'authorization_code', code, redirect_uri, code_verifier })
    */
   acquire(parameters: AcquireParameters): Promise<void>
-  /** Whether the session holds tokens that can serve, refreshed or not. No I/O. */
+  /** Whether the session holds tokens that can serve, refreshed or not, or there are some to be adopted. No I/O. */
   hasTokens(): boolean
   /**
    * The newest ID token, as the authorization server sent it. One that a refresh brought has been checked: it is signed by
@@ -107,18 +108,24 @@ export interface SessionTokens extends TokenSource {
 export class RequestTokens implements SessionTokens {
   readonly #mount: Mount
   readonly #session: SessionAdapter
+  /** The same session, if tokens of the app's are adopted. */
+  readonly #adopting: AdoptingSession | undefined
   /** The scope and resource that the route asks for. */
   #routeNeed: TokenNeed | undefined
 
-  constructor(mount: Mount, session: SessionAdapter) {
+  /** @param request what the option `adopt` is asked with: the framework's request or context */
+  constructor(mount: Mount, session: SessionAdapter, request: unknown) {
     this.#mount = mount
-    this.#session = session
+    this.#adopting = mount.adoption?.of(session, request)
+    this.#session = this.#adopting ?? session
   }
 
   async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {
+    const complete = this.#complete(checkedNeed(need))
+    await this.#adopting?.settle()
     const { token, tokenType, expiresAt, scope } = await this.#mount.manager.getAccessToken(
       this.#session,
-      this.#complete(checkedNeed(need)),
+      complete,
     )
     return { token, tokenType, expiresAt, ...(scope !== undefined && { scope }) }
   }

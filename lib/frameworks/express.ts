@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type {} from 'express-session'
-import { type Mount, mount } from '../mount.js'
+import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
@@ -50,28 +50,24 @@ export interface SessionTokensMiddleware {
  *   clientAuthentication: clientSecretBasic(process.env.CLIENT_SECRET),
  * }))
  */
-export function sessionTokens(options: SessionTokensOptions): SessionTokensMiddleware {
+export function sessionTokens(options: SessionTokensOptions<Express.Request>): SessionTokensMiddleware {
   return middlewareOf(mount(options))
 }
 
 /** The middleware over parts that have been put together. */
 export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
-  const { manager, property, sessions } = mounted
+  const { property, sessions } = mounted
 
   function sessionTokensMiddleware(
     request: IncomingMessage & Record<PropertyKey, unknown>,
     _response: ServerResponse,
     next: Next,
   ): void {
-    request[property] = new RequestTokens(mounted, sessions.of(request))
+    request[property] = new RequestTokens(mounted, sessions.of(request), request)
     next()
   }
 
-  async function close(): Promise<void> {
-    await manager.close()
-    sessions.close()
-  }
-
+  const close = () => closeMount(mounted)
   return Object.assign(sessionTokensMiddleware as SessionTokensMiddleware, { close })
 }
 

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type {} from 'koa'
 import { ConfigurationError } from '../errors.js'
-import { type Mount, mount } from '../mount.js'
+import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import { type KoaContext, underWay } from '../sessions/koa-context.js'
@@ -72,18 +72,14 @@ export function sessionTokens(options: SessionTokensOptions): SessionTokensMiddl
 
 /** The middleware over parts that have been put together. */
 export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
-  const { manager, property, sessions } = mounted
+  const { property, sessions } = mounted
 
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
-    Object.assign(ctx, { [property]: new RequestTokens(mounted, sessions.of(ctx)) })
+    Object.assign(ctx, { [property]: new RequestTokens(mounted, sessions.of(ctx), ctx) })
     await underWay(ctx as KoaContext, next)
   }
 
-  async function close(): Promise<void> {
-    await manager.close()
-    sessions.close()
-  }
-
+  const close = () => closeMount(mounted)
   return Object.assign(sessionTokensMiddleware, { close })
 }
 

@@ -80,24 +80,53 @@ function joined(scope: unknown): unknown {
  * @throws `ERR_INVALID_TOKEN_RESPONSE` with a message that says what to pass.
  */
 export function handedOverTokens(value: unknown, now: number): TokenAnswer {
-  const fields = wireNames(tokensObject(value))
+  return readHandedOver(wireNames(tokensObject(value, HANDED_OVER)), now, HANDED_OVER)
+}
+
+/**
+ * Reads the tokens that an `adopt` function hands over, as {@link handedOverTokens} does; `undefined` where it has none.
+ *
+ * Nobody knows how long they have been lying there, so an `expires_in` says nothing. An access token that says nothing
+ * itself counts as expired if there is a refresh token.
+ *
+ * @throws `ERR_INVALID_TOKEN_RESPONSE` with a message that says what to hand over.
+ */
+export function adoptedTokens(value: unknown, now: number): TokenAnswer | undefined {
+  if (value === undefined || value === null) return undefined
+  const object = tokensObject(value, ADOPTED)
+  const fields = wireNames(object)
+  if (isNothing(fields) && Object.keys(object).some((name) => TOKEN_NAMES.includes(name))) return undefined
+  const { expires_in: expiresIn, ...others } = fields
+  const answer = readHandedOver(others, now, ADOPTED)
+  if (answer.lifetimeMs !== undefined || answer.accessToken === undefined) return answer
+  if (answer.refreshToken !== undefined) return { ...answer, lifetimeMs: 0 }
+  return readHandedOver({ ...others, expires_in: expiresIn }, now, ADOPTED)
+}
+
+function readHandedOver(fields: Fields, now: number, source: Source): TokenAnswer {
   if (fields.error !== undefined && fields.error !== null) {
     throw invalid(
-      { ...HANDED_OVER, cure: 'Handle it before setting tokens.' },
+      { ...source, cure: 'Handle it before setting tokens.' },
       `is an OAuth error${errorIn(fields)}`,
     )
   }
-  const answer = readTokens(fields, now, HANDED_OVER)
+  const answer = readTokens(fields, now, source)
   if (answer.accessToken === undefined && answer.refreshToken === undefined) {
-    throw invalid(HANDED_OVER, 'has neither an access_token nor a refresh_token')
+    throw invalid(source, 'has neither an access_token nor a refresh_token')
   }
   return answer
+}
+
+function isNothing({ access_token, refresh_token, error }: Fields): boolean {
+  return [access_token, refresh_token, error].every((field) => field === undefined || field === null)
 }
 
 /** Where fields come from, for messages, and what to do when something is wrong with them. */
 interface Source {
   readonly what: string
   readonly cure: string
+  /** What to do about a Promise. */
+  readonly cureOfPromise?: string
 }
 
 const HANDED_OVER: Source = {
@@ -105,6 +134,15 @@ const HANDED_OVER: Source = {
   cure:
     "Pass the token endpoint's answer, such as { access_token, refresh_token, expires_in }, " +
     'or what your OAuth library made of it.',
+  cureOfPromise: 'Await it.',
+}
+
+const ADOPTED: Source = {
+  what: 'What the option adopt handed over',
+  cure:
+    'It must be as for tokens.set(), such as { access_token, refresh_token, expires_at }, ' +
+    'or undefined when there are no tokens.',
+  cureOfPromise: 'It must be at hand: in the session, or on the request.',
 }
 
 /** Every token in an answer: what no error may show. */
@@ -201,6 +239,8 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
   error_description: ['error_description'],
 }
 
+const TOKEN_NAMES = [...NAMES.access_token!, ...NAMES.refresh_token!]
+
 function wireNames(value: Fields): Fields {
   const fields = Object.entries(NAMES).map(([wireName, names]): [string, unknown] => {
     const found = names.map((name) => value[name]).find((field) => field !== undefined && field !== null)
@@ -210,9 +250,11 @@ function wireNames(value: Fields): Fields {
 }
 
 /** The object that has the tokens in its fields. */
-function tokensObject(value: unknown): Fields {
-  if (!isFields(value)) throw invalid(HANDED_OVER, `is ${shownType(value)}`)
-  if (typeof value.then === 'function') throw invalid({ ...HANDED_OVER, cure: 'Await it.' }, 'is a Promise')
+function tokensObject(value: unknown, source: Source): Fields {
+  if (!isFields(value)) throw invalid(source, `is ${shownType(value)}`)
+  if (typeof value.then === 'function') {
+    throw invalid({ ...source, cure: source.cureOfPromise ?? source.cure }, 'is a Promise')
+  }
   // arctic's OAuth2Tokens and simple-oauth2's AccessToken wrap the answer.
   if (typeof value.accessToken === 'function' && isFields(value.data)) return value.data
   if (value.access_token === undefined && isFields(value.token)) return value.token

@@ -71,8 +71,16 @@ export class StoredCopies implements StoreObserver {
     const homes = this.#homes.of(this.#keeper.grantOf(known) ?? '')
     const sids = new Set(sid === undefined ? homes : [sid, ...homes])
     const change = this.#changing(copy, replaces)
-    const updated = await Promise.all([...sids].map((home) => this.#guard.update(home, change)))
-    return updated.includes(true)
+    const grantId = this.#keeper.grantOf(copy)
+    const updated = [...sids].map((home) =>
+      this.#guard.update(home, (session) => {
+        if (!change(session)) return false
+        // Requests that loaded the session without it are about to save it.
+        if (grantId !== undefined) this.#homes.settle(grantId, home)
+        return true
+      }),
+    )
+    return (await Promise.all(updated)).includes(true)
   }
 
   /** Takes the copies of a grant out of the sessions it was saved in, but for the one named. Never rejects. */

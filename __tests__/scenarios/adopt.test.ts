@@ -1,0 +1,405 @@
+import { inspect } from 'node:util'
+import { describe, expect, it } from '@jest/globals'
+import type { Request } from 'express'
+import { memoryGrantStore } from '../../lib/grants/memory.js'
+import type { GrantStore } from '../../lib/index.js'
+import type { LoginRequest, TokenResponse } from '../helpers/authorization-server.js'
+import type { Browser } from '../helpers/browser.js'
+import { recordingGrants, type Site, type SiteOptions, sharedSessions } from '../helpers/site.js'
+import { HOUR_MS, testSites } from '../helpers/test-sites.js'
+
+const { server, start, held, expectNewest } = await testSites()
+
+/** What an app has kept in its sessions since before it used this library. */
+const own = (request: Request) =>
+  (request.session as unknown as { own?: { oauth: unknown } } | undefined)?.own
+
+/** A site whose app keeps tokens of its own, in `session.own`. */
+async function startOwn({ tokens, ...options }: SiteOptions = {}): Promise<Site> {
+  const site = await start({
+    ...options,
+    tokens: { adopt: (request: Request) => own(request)?.oauth, ...tokens },
+  })
+  site.handle('/own', ({ session, body }) => Object.assign(session, { own: body }) && undefined)
+  site.handle('/has', ({ tokens }) => ({ has: tokens.hasTokens(), sub: tokens.idTokenClaims?.sub }))
+  site.handle('/clear', ({ tokens }) => tokens.clear())
+  return site
+}
+
+const stamped = ({ expires_in, ...response }: TokenResponse) => ({
+  ...response,
+  expires_at: Math.floor(Date.now() / 1000) + expires_in,
+})
+
+async function handedOver(account = 'alice', request?: LoginRequest) {
+  return stamped(await server.login(account, request))
+}
+
+/** A browser whose session has the app's own tokens, and none of ours. */
+async function withOwn(site: Site, oauth: unknown): Promise<Browser> {
+  const tab = site.browser()
+  await keeps(tab, oauth)
+  site.store.forget()
+  return tab
+}
+
+/** The app puts tokens of its own into the session, as at a login that this library knows nothing of. */
+async function keeps(tab: Browser, oauth: unknown): Promise<void> {
+  expect((await tab.post('/own', { oauth, cart: ['book'] })).status).toBe(200)
+}
+
+const ask = async (tab: Browser) => {
+  const { status, json } = await tab.get('/token')
+  return status === 200 ? json.token : json.code
+}
+
+const ownStored = async (site: Site, tab: Browser) =>
+  (await site.stored(tab))?.own as { oauth: unknown; cart: unknown } | undefined
+
+describe('tokens that the app has in its session', () => {
+  it('are adopted when a token is asked for: kept by us from then on, and the app’s own data untouched', async () => {
+    const site = await startOwn()
+    const oauth = await handedOver()
+    const tab = await withOwn(site, oauth)
+    expect(await ask(tab)).toBe(oauth.access_token)
+    expect(await site.storedTokens(tab)).toMatchObject({ revision: 1, refreshToken: oauth.refresh_token })
+    expect(await ownStored(site, tab)).toEqual({ oauth, cart: ['book'] })
+    site.store.forget()
+    expect(await ask(tab)).toBe(oauth.access_token)
+    expect(site.store.count('set')).toBe(0)
+  })
+
+  it('are refreshed, once, and what the app keeps is not asked for again', async () => {
+    const site = await startOwn()
+    const oauth = await handedOver()
+    const tab = await withOwn(site, oauth)
+    site.clock.advance(HOUR_MS)
+    const before = server.refreshes()
+    const first = await ask(tab)
+    expect(first).not.toBe(oauth.access_token)
+    for (let call = 0; call < 3; call++) expect(await ask(tab)).toBe(first)
+    expect(server.refreshes() - before).toBe(1)
+    site.clock.advance(HOUR_MS)
+    expect(await ask(tab)).not.toBe(first)
+    await expectNewest(site, tab)
+    expect(await ownStored(site, tab)).toEqual({ oauth, cart: ['book'] })
+  })
+
+  it('S10 50 requests at once adopt them together: 1 refresh, 50 answers', async () => {
+    const grants = recordingGrants()
+    const site = await startOwn({ surroundings: { grants } })
+    const tab = await withOwn(site, await handedOver())
+    site.clock.advance(HOUR_MS)
+    const before = server.refreshes()
+    const answers = await Promise.all(Array.from({ length: 50 }, () => ask(tab)))
+    expect(server.refreshes() - before).toBe(1)
+    expect(new Set(answers).size).toBe(1)
+    await expectNewest(site, tab)
+    // The adoption is told and asked about once; then there is one refresh.
+    expect(grants.calls.slice(0, 4)).toEqual(['commit', 'read', 'lease', 'commit'])
+    expect(grants.calls.filter((call) => call === 'lease' || call === 'commit')).toHaveLength(3)
+  })
+
+  it.each([
+    ['resave: false', false],
+    ['resave: true', true],
+  ])(
+    'S20 S21 a request that came before, with the session as it was, saves it after: %s',
+    async (_, resave) => {
+      const site = await startOwn({ session: { resave } })
+      const tab = await withOwn(site, await handedOver())
+      const gate = held(
+        site.slow('/slow', ({ session }) => Object.assign(session, resave ? {} : { views: 1 }) && undefined),
+      )
+      const slow = tab.get('/slow')
+      await gate.reached
+      site.clock.advance(HOUR_MS)
+      const token = await ask(tab)
+      gate.release()
+      await slow
+      expect((await site.storedTokens(tab))?.revision).toBe(2)
+      expect(await ask(tab)).toBe(token)
+      await expectNewest(site, tab)
+    },
+  )
+
+  it('a request that came before asks after the refresh: it is given the newest, and no refresh is made', async () => {
+    const site = await startOwn()
+    const tab = await withOwn(site, await handedOver())
+    const gate = held(site.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
+    const slow = tab.get('/slow')
+    await gate.reached
+    site.clock.advance(HOUR_MS)
+    const token = await ask(tab)
+    const before = server.refreshes()
+    gate.release()
+    expect((await slow).json.token).toBe(token)
+    expect(server.refreshes()).toBe(before)
+    await expectNewest(site, tab)
+  })
+
+  it('are seen by hasTokens() and idTokenClaims before, without a call of any store', async () => {
+    const grants = recordingGrants()
+    const site = await startOwn({ surroundings: { grants } })
+    const tab = await withOwn(site, await handedOver())
+    expect((await tab.get('/has')).json).toEqual({ has: true, sub: 'alice' })
+    expect(grants.calls).toEqual([])
+    expect(site.store.calls.map(({ method }) => method)).toEqual(['get', 'touch'])
+    expect((await site.browser().get('/has')).json).toEqual({ has: false })
+  })
+
+  it('are not looked at when set() has put others there', async () => {
+    const site = await startOwn()
+    const tab = await withOwn(site, await handedOver())
+    await site.login(tab, 'bob')
+    expect((await tab.get('/has')).json.sub).toBe('bob')
+    const token = await ask(tab)
+    expect((await site.storedTokens(tab))?.accessTokens[0]?.token).toBe(token)
+    expect((await site.storedTokens(tab))?.grantId).not.toMatch(/^adopted-/)
+  })
+
+  it('another refresh token there is a new login: its tokens take the place of the adopted ones', async () => {
+    const site = await startOwn()
+    const alices = await handedOver('alice')
+    const tab = await withOwn(site, alices)
+    await ask(tab)
+    const bobs = await handedOver('bob')
+    await keeps(tab, bobs)
+    expect((await tab.get('/has')).json.sub).toBe('bob')
+    expect(await ask(tab)).toBe(bobs.access_token)
+    expect((await site.storedTokens(tab))?.refreshToken).toBe(bobs.refresh_token)
+    await keeps(tab, alices)
+    expect(await ask(tab)).toBe('ERR_NO_TOKENS')
+  })
+
+  it('in a session that is not stored yet serve the request that made it, and are adopted by the next', async () => {
+    const site = await startOwn()
+    const oauth = await handedOver()
+    site.handle('/callback', async (request) => {
+      Object.assign(request.session, { own: { oauth } })
+      return request.tokens.getAccessToken()
+    })
+    const tab = site.browser()
+    expect((await tab.get('/callback')).json.token).toBe(oauth.access_token)
+    expect(await ask(tab)).toBe(oauth.access_token)
+    expect((await site.storedTokens(tab))?.refreshToken).toBe(oauth.refresh_token)
+  })
+
+  it('that say nothing of their expiry but expires_in are refreshed first, as nobody knows from when it counts', async () => {
+    const site = await startOwn()
+    const oauth = await server.login('alice')
+    const tab = await withOwn(site, oauth)
+    expect(await ask(tab)).not.toBe(oauth.access_token)
+    await expectNewest(site, tab)
+  })
+
+  it.each<[string, object]>([
+    ['no refresh token, with expires_in', { access_token: 'alone', expires_in: 3600 }],
+    ['no refresh token, with nothing', { accessToken: 'alone' }],
+  ])('with %s serve as they are', async (_, oauth) => {
+    const site = await startOwn()
+    const tab = await withOwn(site, oauth)
+    expect(await ask(tab)).toBe('alone')
+    expect((await site.storedTokens(tab))?.accessTokens[0]?.token).toBe('alone')
+  })
+})
+
+describe('two processes adopt the same refresh token at the same moment', () => {
+  async function twoProcesses(grants: GrantStore = memoryGrantStore()) {
+    const open = sharedSessions()
+    const one = await startOwn({ store: open(), surroundings: { grants } })
+    const two = await startOwn({ store: open(), surroundings: { grants } })
+    const tab = await withOwn(one, await handedOver())
+    return { one, two, tab, visitor: two.visitorOf(tab) }
+  }
+
+  it('S11 50 requests to both: 1 refresh, and the newest tokens are stored', async () => {
+    const { one, two, tab, visitor } = await twoProcesses()
+    for (const { clock } of [one, two]) clock.advance(HOUR_MS)
+    const before = server.refreshes()
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, index) => ask(index % 2 ? tab : visitor)),
+    )
+    expect(new Set(answers).size).toBe(1)
+    expect(server.refreshes() - before).toBe(1)
+    expect(await ask(tab)).toBe(answers[0])
+    await expectNewest(one, tab)
+  })
+
+  it('S12 a process that has the session from before adopts what the other has refreshed meanwhile', async () => {
+    const { one, two, tab, visitor } = await twoProcesses()
+    for (const { clock } of [one, two]) clock.advance(HOUR_MS)
+    const gate = held(two.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
+    const slow = visitor.get('/slow')
+    await gate.reached
+    const token = await ask(tab)
+    const before = server.refreshes()
+    gate.release()
+    expect((await slow).json.token).toBe(token)
+    expect(server.refreshes()).toBe(before)
+  })
+
+  it('S21 a process saves the session as it was before the other adopted: the next request finds the newest', async () => {
+    const { one, two, tab, visitor } = await twoProcesses()
+    for (const { clock } of [one, two]) clock.advance(HOUR_MS)
+    const gate = held(two.slow('/slow', ({ session }) => Object.assign(session, { views: 1 }) && undefined))
+    const slow = visitor.get('/slow')
+    await gate.reached
+    const token = await ask(tab)
+    gate.release()
+    await slow
+    for (const browser of [visitor, tab]) expect(await ask(browser)).toBe(token)
+    await expectNewest(one, tab)
+  })
+
+  it.each(['/logout', '/clear'])('S35 one logs out by %s: the other adopts nothing', async (path) => {
+    const { tab, visitor, two } = await twoProcesses()
+    const gate = held(two.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
+    const slow = visitor.get('/slow')
+    await gate.reached
+    await ask(tab)
+    expect((await tab.post(path, {})).status).toBe(200)
+    gate.release()
+    expect((await slow).json.code).toBe('ERR_NO_TOKENS')
+    expect(await ask(visitor)).toBe('ERR_NO_TOKENS')
+    expect(await two.storedTokens(visitor)).toBeUndefined()
+  })
+
+  it('S35 one logs out while the other is about to store what it adopts: it is taken out again', async () => {
+    const { one, two, tab, visitor } = await twoProcesses()
+    const write = held(one.store.hold('set'))
+    const asking = ask(tab)
+    await write.reached
+    expect((await visitor.post('/logout', {})).status).toBe(200)
+    write.release()
+    expect(await asking).toBe('ERR_NO_TOKENS')
+    expect(await two.storedTokens(visitor)).toBeUndefined()
+  })
+})
+
+describe('after a logout', () => {
+  it.each(['/logout', '/clear'])('by %s what the app still has is not adopted again', async (path) => {
+    const site = await startOwn()
+    const oauth = await handedOver()
+    const tab = await withOwn(site, oauth)
+    site.clock.advance(HOUR_MS)
+    await ask(tab)
+    expect((await tab.post(path, {})).status).toBe(200)
+    for (let call = 0; call < 2; call++) expect(await ask(tab)).toBe('ERR_NO_TOKENS')
+    expect((await tab.get('/has')).json).toEqual({ has: false })
+    expect(await ownStored(site, tab)).toMatchObject({ oauth })
+    expect(await site.storedTokens(tab)).toBeUndefined()
+  })
+
+  it.each(['/logout', '/clear'])('by %s before anybody has asked for a token: the same', async (path) => {
+    const site = await startOwn()
+    const oauth = await handedOver()
+    const tab = await withOwn(site, oauth)
+    expect((await tab.post(path, {})).status).toBe(200)
+    expect(await ask(tab)).toBe('ERR_NO_TOKENS')
+    const revoked = server.revocations.map(({ token }) => token).includes(oauth.refresh_token)
+    expect(revoked).toBe(path === '/logout')
+  })
+
+  it('a new login of the app’s is adopted', async () => {
+    const site = await startOwn()
+    const tab = await withOwn(site, await handedOver())
+    await ask(tab)
+    await tab.post('/logout', {})
+    const oauth = await handedOver('bob')
+    await keeps(tab, oauth)
+    expect(await ask(tab)).toBe(oauth.access_token)
+    await expectNewest(site, tab)
+  })
+
+  it('S42 when the authorization server has ended the grant, it is not begun again with the old tokens', async () => {
+    const site = await startOwn()
+    const tab = await withOwn(site, await handedOver())
+    site.clock.advance(HOUR_MS)
+    server.failNext('invalid_grant')
+    const before = server.tokenRequests.length
+    for (let call = 0; call < 3; call++) expect(await ask(tab)).toBe('ERR_REAUTHENTICATION_REQUIRED')
+    expect(server.tokenRequests.length - before).toBe(1)
+    expect((await tab.get('/has')).json.has).toBe(false)
+  })
+})
+
+describe('adopt(request)', () => {
+  it.each<[string, unknown]>([
+    ['undefined', undefined],
+    ['null', null],
+    ['an object without a token in its fields', { access_token: undefined, refresh_token: null }],
+  ])('may hand over %s: there are none', async (_, value) => {
+    const site = await startOwn({ tokens: { adopt: () => value } })
+    expect(await ask(site.browser())).toBe('ERR_NO_TOKENS')
+  })
+
+  it.each<[string, unknown, RegExp]>([
+    ['text', 'secret-token', /What the option adopt handed over is a string/],
+    ['an array', ['secret-token'], /is an array/],
+    ['something else', { user: 'secret-token' }, /neither an access_token nor a refresh_token/],
+    ['a token that is none', { access_token: { token: 'secret-token' } }, /access_token is not a string/],
+    ['an OAuth error', { error: 'access_denied' }, /is an OAuth error/],
+    ['a promise', Promise.resolve({ access_token: 'secret-token' }), /is a Promise. It must be at hand/],
+  ])('hands over %s: says so', async (_, value, why) => {
+    const site = await startOwn({ tokens: { adopt: () => value } })
+    for (const path of ['/token', '/has', '/logout']) {
+      const answer = await site.browser().get(path)
+      expect([answer.status, answer.json.code]).toEqual([502, 'ERR_INVALID_TOKEN_RESPONSE'])
+      expect(answer.json.message).toMatch(why)
+    }
+    expect(inspect(site.errors, { depth: 9 })).not.toContain('secret-token')
+  })
+
+  it('throws: says so, without what may be a token', async () => {
+    const site = await startOwn({
+      tokens: {
+        adopt: () => JSON.parse('secret-token'),
+      },
+    })
+    const answer = await site.browser().get('/token')
+    expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+    expect(answer.json.message).toMatch(/^`adopt` failed/)
+    expect(inspect(site.errors, { depth: 9 })).not.toContain('secret')
+  })
+
+  it('finds that something is missing: the message says what', async () => {
+    const site = await startOwn({ tokens: { adopt: (request: Request) => own(request)!.oauth } })
+    await site.browser().get('/token')
+    expect(inspect(site.errors)).toContain("reading 'oauth'")
+  })
+
+  it('S47 while the grant store is down: try again; with local it goes on', async () => {
+    const down = { ...recordingGrants(), commit: () => Promise.reject(new Error('no connection')) }
+    const oauth = await handedOver()
+    for (const [onGrantStoreError, outcome] of [
+      ['fail', 'ERR_GRANT_STORE'],
+      ['local', oauth.access_token],
+    ] as const) {
+      const site = await startOwn({ tokens: { onGrantStoreError }, surroundings: { grants: down } })
+      expect(await ask(await withOwn(site, oauth))).toBe(outcome)
+    }
+  })
+
+  it('S25 when the session store would not take them: try again', async () => {
+    const site = await startOwn()
+    const oauth = await handedOver()
+    const tab = await withOwn(site, oauth)
+    site.store.failNext('set')
+    expect(await ask(tab)).toBe('ERR_SESSION_STORE')
+    expect(await ask(tab)).toBe(oauth.access_token)
+  })
+
+  it('S61 with encryption keys what is stored is sealed', async () => {
+    const site = await startOwn({
+      tokens: { encryptionKeys: ['an encryption key of 44 characters, at least 32'] },
+    })
+    const tab = await withOwn(site, await handedOver())
+    site.clock.advance(HOUR_MS)
+    const token = await ask(tab)
+    const { tokens } = (await site.stored(tab)) as { tokens: string }
+    expect(tokens).toMatch(/^eyJ/)
+    expect(tokens).not.toContain(token)
+    expect(await ask(tab)).toBe(token)
+  })
+})
