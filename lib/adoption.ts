@@ -107,7 +107,7 @@ export class Adoption {
     const state = await this.#introduce(handedOver)
     if (state?.ended) known.end(grantId, state.ended)
     if (known.ended(grantId)) return false
-    const found = newest(handedOver, copies.read(grantId, state?.record?.tokens))
+    const found = newest(handedOver, copies.read(state?.record?.tokens))
     known.learn(found, found !== handedOver)
     return this.#store(session, newest(found, known.get(grantId)))
   }
