@@ -8,6 +8,7 @@ import { isMemoryGrantStore, memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
 import { checkedOptions, type SessionTokensOptions } from './options.js'
 import { expressSessions } from './sessions/express-layers.js'
+import { References } from './sessions/references.js'
 import { seal } from './sessions/sealing.js'
 import { SessionCopies } from './sessions/session-copy.js'
 import type { SessionLayer, SessionLayerContext } from './sessions/session-layer.js'
@@ -72,7 +73,7 @@ export function mount(
     timeoutMs: checked.timeoutMs,
     refreshTimeoutMs: checked.refreshTimeoutMs,
   })
-  const isSealed = checked.encryptionKeys !== undefined
+  const isSealed = checked.encryptionKeys !== undefined || checked.keep === 'store'
   const sessions = sessionLayer({ key: sessionKey, audience, keeper: manager, isSealed })
   const { adopt } = checked
   const adoption = adopt && new Adoption({ ...shared, audience, adopt })
@@ -93,7 +94,8 @@ function audienceOf({ clientId, issuer, tokenEndpoint }: ReturnType<typeof check
 
 /** Sealed copies are of one session key as well. */
 function sessionCopies(options: ReturnType<typeof checkedOptions>): SessionCopies {
-  const { encryptionKeys, sessionKey } = options
+  const { encryptionKeys, keep, sessionKey } = options
   const audience = audienceOf(options)
-  return new SessionCopies(audience, encryptionKeys && seal(encryptionKeys, `${audience} ${sessionKey}`))
+  const sealed = encryptionKeys && seal(encryptionKeys, `${audience} ${sessionKey}`)
+  return keep === 'store' ? new References(audience, sealed) : new SessionCopies(audience, sealed)
 }

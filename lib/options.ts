@@ -59,6 +59,12 @@ export interface SessionTokensOptions<Request = unknown> {
    */
   encryptionKeys?: readonly EncryptionKey[]
   /**
+   * Where the tokens are: `'session'` holds a copy of them beside the grant store; `'store'` leaves only the grant's id and
+   * its key in the session, so that the session stays small and holds no tokens, and needs `grants` to be a store that
+   * outlives the processes and remembers a grant for as long as a session lives. Default: `'session'`.
+   */
+  keep?: 'session' | 'store'
+  /**
    * What a refresh does when the grant store fails: `'fail'` rejects with `ERR_GRANT_STORE` and spends no refresh token;
    * `'local'` goes on in this process alone, so two processes may spend the same refresh token. Default: `'fail'`.
    */
@@ -114,6 +120,7 @@ const OPTIONS = [
   'clientAuthentication',
   'encryptionKeys',
   'grants',
+  'keep',
   'onGrantStoreError',
   'sessionKey',
   'property',
@@ -206,6 +213,7 @@ export function checkedOptions(options: SessionTokensOptions) {
     ...options,
     sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
     property: checkedProperty(options.property),
+    keep: options.keep ?? 'session',
     onGrantStoreError: options.onGrantStoreError ?? 'fail',
     leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0, DAY_MS),
     timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1, DAY_MS),
@@ -266,7 +274,21 @@ function checkClient(options: SessionTokensOptions): void {
   }
 }
 
-function checkGrantStore({ grants, onGrantStoreError = 'fail' }: SessionTokensOptions): void {
+function checkGrantStore(options: SessionTokensOptions): void {
+  const { adopt, grants, keep = 'session', onGrantStoreError = 'fail' } = options
+  if (!['session', 'store'].includes(keep)) {
+    throw new ConfigurationError("`keep` must be 'session' or 'store'.")
+  }
+  if (keep === 'store' && adopt !== undefined) {
+    throw new ConfigurationError(
+      "keep: 'store' does not go with `adopt`, whose tokens are in the session already.",
+    )
+  }
+  if (keep === 'store' && grants === undefined) {
+    throw new ConfigurationError(
+      "keep: 'store' needs a grant store that outlives the process: grants: redisGrantStore(client).",
+    )
+  }
   if (!['fail', 'local'].includes(onGrantStoreError)) {
     throw new ConfigurationError("`onGrantStoreError` must be 'fail' or 'local'.")
   }

@@ -90,8 +90,8 @@ export class Refresh {
       this.#context.emit({ type: 'refreshed', grantId, revision, durationMs })
       return { accessToken, fresh: true }
     } finally {
-      // Where the store cannot be reached the lease ends by itself.
-      await this.#lease.release().catch(() => {})
+      // Nobody waits for it: where the store cannot be reached the lease ends by itself.
+      void this.#lease.release().catch(() => {})
     }
   }
 
@@ -132,7 +132,7 @@ export class Refresh {
     const { refreshToken } = this.#tokens
     if (refreshToken === undefined) throw nothingToRefreshWith()
     // What comes could not be sent back in the session cookie any more, and would be lost for other processes.
-    if (!this.#context.keepsForOthers) this.#session.checkStorable()
+    if (!this.#context.keepsForOthers && !this.#context.copies.isReference) this.#session.checkStorable()
     let answer: RefreshAnswer
     try {
       answer = await this.#present(refreshToken)
@@ -234,7 +234,7 @@ export class Refresh {
     const { grantId, revision } = tokens
     const askedAt = clock.monotonic()
     try {
-      const record = { revision, tokens: copies.write(tokens) }
+      const record = { revision, tokens: copies.record(tokens) }
       const state = await this.#askGrantStore(this.#lease.commit(record), GRANT_STORE_TIMEOUT_MS)
       if (!state.ended) return askedAt
       known.end(grantId, state.ended)
@@ -282,7 +282,7 @@ export class Refresh {
     const { copies, known } = this.#context
     if (state.ended) known.end(this.#tokens.grantId, state.ended)
     if (state.ended || known.ended(this.#tokens.grantId)) throw loggedOut()
-    this.#take(copies.read(state.record?.tokens))
+    this.#take(copies.readRecord(this.#tokens.grantId, state.record?.tokens))
   }
 
   #take(found: TokenSet | undefined): void {

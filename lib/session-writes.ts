@@ -63,6 +63,7 @@ export class SessionWrites {
     secrets: readonly string[] = secretsOf(tokens),
   ): Promise<boolean> {
     const { clock, copies, emit, known } = this.#context
+    if (copies.isReference) return true
     const { grantId, revision } = tokens
     const replaces = (copy: unknown): boolean => {
       const stored = copies.read(copy)
@@ -110,7 +111,7 @@ export class SessionWrites {
     try {
       const state = await within(QUESTION_TIMEOUT_MS, grants.read(grantId), noAnswer)
       if (state.ended) known.end(grantId, state.ended)
-      const tokens = copies.read(state.record?.tokens)
+      const tokens = copies.readRecord(grantId, state.record?.tokens)
       if (tokens) known.learn(tokens, true)
     } catch {
       // Whoever needs a refresh will be told.
@@ -120,18 +121,20 @@ export class SessionWrites {
 
   /**
    * Tells the grant store of the tokens of a login, so that a grant which it knows nothing of is one that it has lost. Never
-   * rejects; a failure is told as an event, and costs the first refresh a moment.
+   * rejects; a failure is handed back and told as an event, and costs the first refresh a moment.
    */
-  async introduce(tokens: TokenSet): Promise<void> {
+  async introduce(tokens: TokenSet): Promise<TokenError | undefined> {
     const { copies, emit, grants } = this.#context
     const { grantId, revision } = tokens
     try {
-      const record = { revision, tokens: copies.write(tokens) }
+      const record = { revision, tokens: copies.record(tokens) }
       await within(QUESTION_TIMEOUT_MS, grants.commit(grantId, randomUUID(), record), noAnswer)
+      return undefined
     } catch (cause) {
       const message = 'The grant store could not be told of a login. Check its connection.'
       const error = new TokenError('ERR_GRANT_STORE', message, { cause, secrets: secretsOf(tokens) })
       emit({ type: 'grant_store_failed', grantId, error })
+      return error
     }
   }
 
@@ -140,7 +143,7 @@ export class SessionWrites {
    * Never rejects; a failure is told as an event, too.
    */
   async end(grantId: string, why: GrantEnd, seen?: TokenSet): Promise<Ending> {
-    const { emit, grants, known } = this.#context
+    const { copies, emit, grants, known } = this.#context
     const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
     const endedBefore = known.ended(grantId) !== undefined
     const heardJustNow = known.heardWithin(CROSSING_MS, grantId)
@@ -148,7 +151,8 @@ export class SessionWrites {
     try {
       const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
       const unheard = (record?.revision ?? 0) > (tokens?.revision ?? 0)
-      const crossed = !endedBefore && record !== undefined && (unheard || heardJustNow)
+      const isWritten = record !== undefined && !copies.isReference
+      const crossed = !endedBefore && isWritten && (unheard || heardJustNow)
       return { ...(record && { record }), crossed }
     } catch (cause) {
       const failure = new TokenError(

@@ -64,7 +64,8 @@ export class TokenManager implements CopyKeeper {
     const tokens = this.tokensOf(session)
     if (!tokens) return false
     const now = this.#context.known.now(tokens.grantId)
-    return tokens.refreshToken !== undefined || tokens.accessTokens.some((token) => now < token.expiresAt)
+    if (tokens.isElsewhere || tokens.refreshToken !== undefined) return true
+    return tokens.accessTokens.some((token) => now < token.expiresAt)
   }
 
   async getAccessToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
@@ -98,9 +99,14 @@ export class TokenManager implements CopyKeeper {
     const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
     known.learn(tokens)
     const copy = copies.write(tokens)
+    const introduced = writes.introduce(tokens)
+    // Nobody else has the tokens then.
+    const failure = copies.isReference && (await introduced)
+    if (failure) throw failure
     const displaced = await session.save(copy).catch((error) => {
       throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
     })
+    await introduced
     const earlier = new Set([...displaced, ...(previous ? [previous.grantId] : [])])
     // A save of the app may have been faster with it.
     earlier.delete(tokens.grantId)
@@ -220,7 +226,7 @@ export class TokenManager implements CopyKeeper {
   async #fly(session: SessionAdapter, tokens: TokenSet, need: TokenNeed): Promise<RefreshOutcome> {
     const { emit, flights } = this.#context
     const { grantId } = tokens
-    if (tokens.refreshToken === undefined) throw nothingToRefreshWith()
+    if (tokens.refreshToken === undefined && !tokens.isElsewhere) throw nothingToRefreshWith()
     const refresh = new Refresh(this.#context, session, tokens, need)
     const { outcome } = flights.start(grantId, needKey(need), () => refresh.run())
     this.#inBackground(`refresh ${grantId}`, outcome)
@@ -238,8 +244,15 @@ export class TokenManager implements CopyKeeper {
    * what comes of it itself.
    */
   #heal(session: SessionAdapter, tokens: TokenSet): void {
-    const held = this.#context.copies.read(session.read())
-    if (!held || held.revision >= tokens.revision || this.#context.flights.of(tokens.grantId)) return
+    const { copies } = this.#context
+    const held = copies.read(session.read())
+    if (
+      !held ||
+      held.revision >= tokens.revision ||
+      copies.isReference ||
+      this.#context.flights.of(tokens.grantId)
+    )
+      return
     if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
     const name = `heal ${tokens.grantId}`
     if (this.#pending.has(name)) return
@@ -255,7 +268,7 @@ export class TokenManager implements CopyKeeper {
     const { clock, copies, writes } = this.#context
     const tokens = this.tokensOf(session)
     const held = copies.read(session.read())
-    if (!tokens || !held || held.revision >= tokens.revision) return
+    if (!tokens || !held || held.revision >= tokens.revision || copies.isReference) return
     try {
       session.checkStorable()
     } catch {

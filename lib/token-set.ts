@@ -36,6 +36,8 @@ export interface TokenSet {
   readonly refreshToken?: string
   readonly idToken?: string
   readonly accessTokens: readonly AccessToken[]
+  /** Of a session that holds no tokens but leads to them: the grant store has them. */
+  readonly isElsewhere?: true
 }
 
 /** A token endpoint's answer (RFC 6749 §5.1), checked. */

@@ -971,7 +971,7 @@ describe('in one request', () => {
     })
     expect(await tab.post('/logout')).toMatchObject(ok)
     expect(await site.stored(tab)).toMatchObject({ views: 7 })
-    expect(grants.calls).toEqual(['end'])
+    expect(grants.calls).toEqual(['commit', 'end'])
   })
 })
 

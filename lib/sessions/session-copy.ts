@@ -22,6 +22,8 @@ const MAX_OPENED = 1_000
  * seal it is unreadable to others, and those that are not sealed are refused.
  */
 export class SessionCopies {
+  /** Whether what the session holds leads to the tokens, rather than being a copy of them. */
+  readonly isReference: boolean = false
   readonly #audience: string
   readonly #seal: Seal | undefined
   readonly #written = new WeakMap<TokenSet, SessionCopy>()
@@ -49,6 +51,16 @@ export class SessionCopies {
     if (typeof copy !== 'string') return undefined
     if (this.#last?.copy !== copy) this.#last = { copy, tokens: this.#read(copy) }
     return this.#last.tokens
+  }
+
+  /** The token set as the grant store keeps it. */
+  record(tokens: TokenSet): string {
+    return this.write(tokens)
+  }
+
+  /** A token set out of a grant store. */
+  readRecord(_grantId: string, record: string | undefined): TokenSet | undefined {
+    return this.read(record)
   }
 
   #read(copy: SessionCopy): TokenSet | undefined {
@@ -79,7 +91,8 @@ export class SessionCopies {
   }
 }
 
-function parsed(copy: string): Record<string, unknown> | undefined {
+/** The content of a text that should be a JSON object. */
+export function parsed(copy: string): Record<string, unknown> | undefined {
   try {
     const content: unknown = JSON.parse(copy)
     return isRecord(content) ? content : undefined
