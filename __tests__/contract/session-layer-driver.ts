@@ -47,7 +47,7 @@ export interface LayerSite {
   handle(path: string, handler: (visit: Visit) => unknown): void
   /** A browser at this site: without cookies, or with those of another one at this moment. */
   browser(visitor?: Browser): Browser
-  /** The data of a browser's session, as the next request of it would find it; without what the layer adds. */
+  /** The data of a browser's session as its next request would find it, with its tokens in the clear. */
   stored(tab: Browser): Promise<Record<string, unknown> | undefined>
   /** What names the session of a browser: it changes when the session is regenerated. */
   idOf(tab: Browser): string

@@ -38,6 +38,8 @@ export interface KoaSiteOptions {
   session?: CreateSessionOptions
   /** Default: one in memory. */
   store?: KoaMemoryStore
+  /** Whether sessions are kept in cookies, and in no store. */
+  inCookies?: boolean
   clock?: TestClock
   /** What a process has one of; a site of its own is a process of its own. */
   surroundings?: Partial<Surroundings>
@@ -98,7 +100,10 @@ export async function startKoaSite(
   const app = new (options.Koa ?? Koa3)()
   app.keys = ['test']
   app.on('error', (error) => errors.push(error))
-  const sessions = koaSession({ ...options.session, store } as CreateSessionOptions, app)
+  const sessions = koaSession(
+    { ...options.session, ...(!options.inCookies && { store }) } as CreateSessionOptions,
+    app,
+  )
   const inOrder = [sessions, ...(options.before ? [options.before] : []), middleware]
   for (const each of options.mountedInFront ? inOrder.reverse() : inOrder) app.use(each)
   app.use(async (ctx, next) => {
@@ -147,7 +152,11 @@ export async function startKoaSite(
       }
       return visiting
     },
-    stored: (browser) => store.peek(browser.cookie(KOA_COOKIE) ?? ''),
+    stored(browser) {
+      const cookie = browser.cookie(KOA_COOKIE) ?? ''
+      if (!options.inCookies) return store.peek(cookie)
+      return cookie === '' ? undefined : JSON.parse(Buffer.from(cookie, 'base64').toString())
+    },
     async login(browser, account = 'user') {
       const answer = await browser.post('/login', await server.login(account))
       if (answer.status !== 200) throw new Error(`login failed: ${answer.status} ${answer.text}`)

@@ -1,7 +1,10 @@
+import { randomBytes } from 'node:crypto'
 import type { Request } from 'express'
 import type { Store } from 'express-session'
-import type { Context, Middleware } from 'koa'
+import type { Context, Next } from 'koa'
+import { seal } from '../../lib/sessions/sealing.js'
 import type {
+  LayerSite,
   LayerSiteOptions,
   SessionLayerDriver,
   Sessions,
@@ -97,23 +100,24 @@ interface KoaSessions extends Sessions {
   readonly sessions: Map<string, unknown>
 }
 
+const koaEager: Record<string, KoaSiteOptions> = {
+  'rolling: true': { session: { rolling: true } },
+  'renew: true': { session: { renew: true }, before: nearlyExpired },
+}
+
 /** koa-session in a store. */
 export function koaStoreLayer(
   name: string,
   options: Pick<KoaSiteOptions, 'Koa' | 'mountedInFront' | 'session'> & { references?: boolean },
 ): SessionLayerDriver<KoaSessions, StoredLayerSite> {
   const idOf = (tab: Browser) => tab.cookie(KOA_COOKIE) ?? ''
-  const configurations: Record<string, KoaSiteOptions> = {
-    'rolling: true': { session: { rolling: true } },
-    'renew: true': { session: { renew: true }, before: nearlyExpired },
-  }
   const openStore = ({ sessions }: KoaSessions) => koaMemoryStore(sessions, options)
 
   async function start(
     server: Parameters<typeof startKoaSite>[0],
     { sessions, clock, surroundings, eager = '' }: LayerSiteOptions<KoaSessions>,
   ): Promise<StoredLayerSite> {
-    const { session, ...rest } = configurations[eager] ?? {}
+    const { session, ...rest } = koaEager[eager] ?? {}
     const store = openStore(sessions)
     const site = await startKoaSite(server, {
       ...options,
@@ -141,7 +145,7 @@ export function koaStoreLayer(
 
   return {
     name,
-    eager: Object.keys(configurations),
+    eager: Object.keys(koaEager),
     openSessions: async () => ({ sessions: new Map(), close: async () => {} }),
     start,
     async remember(_site, sessions, tab) {
@@ -155,9 +159,55 @@ export function koaStoreLayer(
 }
 
 /** More than half of the session's lifetime has passed. */
-const nearlyExpired: Middleware = (ctx, next) => {
+function nearlyExpired(ctx: Context, next: Next): Promise<void> {
   if (!ctx.session.isNew) ctx.session._expire = Date.now() + 1_000
   return next()
+}
+
+/** koa-session in cookies. */
+export function koaCookieLayer(
+  name: string,
+  options: Pick<KoaSiteOptions, 'Koa'>,
+): SessionLayerDriver<Sessions, LayerSite> {
+  const encryptionKeys = [randomBytes(32).toString('base64')]
+
+  async function start(
+    server: Parameters<typeof startKoaSite>[0],
+    { clock, surroundings, eager = '' }: LayerSiteOptions<Sessions>,
+  ): Promise<LayerSite> {
+    const site = await startKoaSite(server, {
+      ...options,
+      ...koaEager[eager],
+      inCookies: true,
+      clock,
+      surroundings,
+      tokens: { encryptionKeys },
+    })
+    const { clientId } = server.clients.client_secret_basic
+    const { open } = seal(encryptionKeys, `${clientId} ${server.tokenEndpoint} tokens`)
+    return {
+      events: site.events,
+      handle: (path, handler) => site.handle(path, async (ctx) => handler(await koaVisit(ctx))),
+      browser: (visitor) => site.browser(visitor),
+      async stored(tab) {
+        const { tokens, ...data } = site.stored(tab) ?? {}
+        return typeof tokens === 'string' ? { ...data, tokens: open(tokens) } : data
+      },
+      idOf: (tab) => tab.cookie(KOA_COOKIE) ?? '',
+      close: () => site.close(),
+    }
+  }
+
+  return {
+    name,
+    eager: Object.keys(koaEager),
+    openSessions: async () => ({ close: async () => {} }),
+    start,
+    async remember(_site, _sessions, tab) {
+      const then = tab.clone()
+      return async () => then.clone()
+    },
+  }
 }
 
 async function koaVisit(ctx: Context): Promise<Visit> {
