@@ -292,6 +292,7 @@ describe('sessionTokens(options)', () => {
       grants: memoryGrantStore(),
       keep: 'session' as const,
       onGrantStoreError: 'local' as const,
+      session: () => ({ read: () => undefined, write() {}, clear() {} }),
       sessionKey: 'oauth',
       property: 'oauth',
       leewayMs: 1,

@@ -8,6 +8,7 @@ import { isMemoryGrantStore, memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
 import { checkedOptions, type SessionTokensOptions } from './options.js'
 import { expressSessions } from './sessions/express-layers.js'
+import { ownSessions } from './sessions/own-session.js'
 import { References } from './sessions/references.js'
 import { seal } from './sessions/sealing.js'
 import { SessionCopies } from './sessions/session-copy.js'
@@ -74,7 +75,9 @@ export function mount(
     refreshTimeoutMs: checked.refreshTimeoutMs,
   })
   const isSealed = checked.encryptionKeys !== undefined || checked.keep === 'store'
-  const sessions = sessionLayer({ key: sessionKey, audience, keeper: manager, isSealed })
+  const sessions = checked.session
+    ? ownSessions(checked.session, manager)
+    : sessionLayer({ key: sessionKey, audience, keeper: manager, isSealed })
   const { adopt } = checked
   const adoption = adopt && new Adoption({ ...shared, audience, adopt })
   return { property, clock, server, sessions, manager, ...(adoption && { adoption }) }

@@ -14,6 +14,7 @@ import {
 } from './oauth/client-authentication.js'
 import type { HttpOptions } from './oauth/http.js'
 import { checkTexts } from './oauth/texts.js'
+import type { OwnSession } from './sessions/own-session.js'
 import { checkEncryptionKeys, type EncryptionKey } from './sessions/sealing.js'
 import { closestTo } from './spelling.js'
 
@@ -69,6 +70,18 @@ export interface SessionTokensOptions<Request = unknown> {
    * `'local'` goes on in this process alone, so two processes may spend the same refresh token. Default: `'fail'`.
    */
   onGrantStoreError?: 'fail' | 'local'
+  /**
+   * Finds the session of a request in a session layer of your own: what keeps one text for it. For express-session,
+   * cookie-session, iron-session (put on `request.session`) and koa-session leave it out. A promise is waited for.
+   *
+   * @example
+   * sessionTokens({ …, session: (request) => ({
+   *   read: () => request.mySession.data.tokens,
+   *   write: (text) => request.mySession.save({ tokens: text }),
+   *   clear: () => request.mySession.save({ tokens: undefined }),
+   * }) })
+   */
+  session?(request: Request): OwnSession | Promise<OwnSession>
   /** Under which key the session holds the tokens. Default: `'tokens'`. */
   sessionKey?: string
   /** Under which name the request has the token manager. Default: `'tokens'`, for `req.tokens`. */
@@ -122,6 +135,7 @@ const OPTIONS = [
   'grants',
   'keep',
   'onGrantStoreError',
+  'session',
   'sessionKey',
   'property',
   'leewayMs',
@@ -203,6 +217,11 @@ export function checkedOptions(options: SessionTokensOptions) {
   if (options.http !== undefined) checkHttp(options.http)
   if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
     throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
+  }
+  if (options.session !== undefined && typeof options.session !== 'function') {
+    throw new ConfigurationError(
+      '`session` must be a function that finds a session of your own: session: (request) => ({ read, write, clear }).',
+    )
   }
   if (options.adopt !== undefined && typeof options.adopt !== 'function') {
     throw new ConfigurationError(

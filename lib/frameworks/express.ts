@@ -3,7 +3,9 @@ import type {} from 'express-session'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
+import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
+import { isTenantOptions, type Tenant, type TenantOptions, Tenants } from '../tenants.js'
 import { guardOf, type Refusal, type RequireTokensOptions } from './require-tokens.js'
 
 declare global {
@@ -24,6 +26,8 @@ declare module 'express-session' {
   }
 }
 
+/** A request as Express has it. */
+type ExpressRequest = IncomingMessage & Express.Request
 type Next = (error?: unknown) => void
 
 /** Express middleware (4 and 5) that can be waited for. */
@@ -40,6 +44,10 @@ export interface SessionTokensMiddleware {
  * Attaches a token manager to every request: `req.tokens`. Mount it behind express-session. Attaching does nothing
  * yet; a token is looked at when a handler asks for it.
  *
+ * An app of several tenants names the tenant of a request, and the options of a tenant, which are looked up when its
+ * first request comes. The tokens of each tenant have a place of their own in a session, `tokens:` and its name. A
+ * request without a tenant, or whose options are not to be had, fails with a `ConfigurationError`.
+ *
  * @throws `ConfigurationError` when an option is missing, unknown or contradicts another
  *
  * @example
@@ -49,26 +57,70 @@ export interface SessionTokensMiddleware {
  *   clientId: 'web',
  *   clientAuthentication: clientSecretBasic(process.env.CLIENT_SECRET),
  * }))
+ *
+ * @example
+ * app.use(sessionTokens({
+ *   tenant: (request) => request.headers.host ?? '',
+ *   options: async (tenant) => {
+ *     const { issuer, clientId, secret } = await tenants.find(tenant)
+ *     return { issuer, clientId, clientAuthentication: clientSecretBasic(secret), grants }
+ *   },
+ * }))
  */
-export function sessionTokens(options: SessionTokensOptions<Express.Request>): SessionTokensMiddleware {
-  return middlewareOf(mount(options))
+export function sessionTokens(
+  options: SessionTokensOptions<ExpressRequest> | TenantOptions<ExpressRequest>,
+): SessionTokensMiddleware {
+  return isTenantOptions(options)
+    ? middlewareOfTenants(new Tenants(options, (options) => mount(options)))
+    : middlewareOf(mount(options))
 }
 
 /** The middleware over parts that have been put together. */
 export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
-  const { property, sessions } = mounted
-
   function sessionTokensMiddleware(
     request: IncomingMessage & Record<PropertyKey, unknown>,
     _response: ServerResponse,
     next: Next,
   ): void {
-    request[property] = new RequestTokens(mounted, sessions.of(request), request)
-    next()
+    attach(mounted, request, next)
   }
 
   const close = () => closeMount(mounted)
   return Object.assign(sessionTokensMiddleware as SessionTokensMiddleware, { close })
+}
+
+/** The middleware over the parts of several tenants. */
+export function middlewareOfTenants(tenants: Tenants<ExpressRequest>): SessionTokensMiddleware {
+  function sessionTokensMiddleware(
+    request: ExpressRequest & Record<PropertyKey, unknown>,
+    response: ServerResponse,
+    next: Next,
+  ): void {
+    const serve = (tenant: Tenant) => {
+      const leave = tenant.enter()
+      // The client may have gone while the options were looked up.
+      if (response.closed) leave()
+      else response.once('close', leave)
+      attach(tenant.mounted, request, next)
+    }
+    const tenant = tenants.of(request)
+    if (tenant instanceof Promise) tenant.then(serve).catch(next)
+    else serve(tenant)
+  }
+
+  const close = () => tenants.close()
+  return Object.assign(sessionTokensMiddleware as SessionTokensMiddleware, { close })
+}
+
+function attach(mounted: Mount, request: IncomingMessage & Record<PropertyKey, unknown>, next: Next): void {
+  const { property, sessions } = mounted
+  const attachOver = (session: SessionAdapter) => {
+    request[property] = new RequestTokens(mounted, session, request)
+    next()
+  }
+  const session = sessions.of(request)
+  if (session instanceof Promise) session.then(attachOver, next)
+  else attachOver(session)
 }
 
 /**

@@ -75,7 +75,7 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
   const { property, sessions } = mounted
 
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
-    Object.assign(ctx, { [property]: new RequestTokens(mounted, sessions.of(ctx), ctx) })
+    Object.assign(ctx, { [property]: new RequestTokens(mounted, await sessions.of(ctx), ctx) })
     await underWay(ctx as KoaContext, next)
   }
 

@@ -3,8 +3,11 @@ import type { SessionAdapter } from './session-adapter.js'
 
 /** One kind of session layer, under one session key. */
 export interface SessionLayer<Request> {
-  /** The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two. */
-  of(request: Request): SessionAdapter
+  /**
+   * The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two. A promise only
+   * where the app finds its sessions by itself.
+   */
+  of(request: Request): SessionAdapter | Promise<SessionAdapter>
   /** Leaves the sessions to themselves. */
   close(): void
 }
