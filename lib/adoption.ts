@@ -107,7 +107,7 @@ export class Adoption {
     const state = await this.#introduce(handedOver)
     if (state?.ended) known.end(grantId, state.ended)
     if (known.ended(grantId)) return false
-    const found = newest(handedOver, copies.read(state?.record?.tokens))
+    const found = newest(handedOver, copies.readRecord(grantId, state?.record?.tokens))
     known.learn(found, found !== handedOver)
     return this.#store(session, newest(found, known.get(grantId)))
   }
@@ -117,7 +117,7 @@ export class Adoption {
     const { copies, emit, grants, onGrantStoreError } = this.#context
     const { grantId, revision } = tokens
     try {
-      const record = { revision, tokens: copies.write(tokens) }
+      const record = { revision, tokens: copies.record(tokens) }
       return await within(GRANT_STORE_TIMEOUT_MS, grants.commit(grantId, randomUUID(), record), noAnswer)
     } catch (cause) {
       const error = new TokenError(
