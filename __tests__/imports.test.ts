@@ -30,6 +30,7 @@ const entries = Object.values(manifest.exports)
 const topLevel: Record<string, string> = {
   'mount.ts': 'assembly',
   'session-tokens.ts': 'assembly',
+  'tenants.ts': 'assembly',
   'clock.ts': 'foundations',
   'crossing.ts': 'foundations',
   'deadline.ts': 'foundations',

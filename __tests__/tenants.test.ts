@@ -1,0 +1,428 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
+import express, { type ErrorRequestHandler, type Request } from 'express'
+import session, { type MemoryStore } from 'express-session'
+import { middlewareOfTenants } from '../lib/frameworks/express.js'
+import {
+  ConfigurationError,
+  clientSecretBasic,
+  requireTokens,
+  type SessionTokensOptions,
+  sessionTokens,
+  type TenantOptions,
+} from '../lib/index.js'
+import { type Mount, mount, type Surroundings } from '../lib/mount.js'
+import { Tenants } from '../lib/tenants.js'
+import { startApp } from './helpers/app.js'
+import { type AuthorizationServer, startAuthorizationServer } from './helpers/authorization-server.js'
+import { type Browser, browser } from './helpers/browser.js'
+import { type TestClock, testClock } from './helpers/clock.js'
+import { createGate, type Gate } from './helpers/gate.js'
+import { ownProcess, tokensIn } from './helpers/site.js'
+import { readSession, recordingStore, type StoreRecording, sessionIdOf } from './helpers/stores.js'
+
+const HOUR_MS = 3_600_000
+const NAMES = ['acme', 'globex'] as const
+type Name = (typeof NAMES)[number]
+
+let servers: Record<Name, AuthorizationServer>
+const closers: (() => Promise<unknown>)[] = []
+const gates: Gate[] = []
+
+beforeAll(async () => {
+  const [acme, globex] = await Promise.all([startAuthorizationServer(), startAuthorizationServer()])
+  servers = { acme, globex }
+})
+afterEach(async () => {
+  for (const gate of gates.splice(0)) gate.release()
+  for (const close of closers.splice(0).reverse()) await close()
+  for (const name of NAMES) expect(servers[name].reuses()).toBe(0)
+})
+afterAll(() => Promise.all(NAMES.map((name) => servers[name].close())))
+
+function held(gate: Gate): Gate {
+  gates.push(gate)
+  return gate
+}
+
+/** The options of a tenant with a server of its own. */
+function optionsOf(name: string): SessionTokensOptions {
+  const { issuer, clients } = servers[name as Name]
+  const { clientId, clientSecret } = clients.client_secret_basic
+  return { issuer, clientId, clientAuthentication: clientSecretBasic(clientSecret) }
+}
+
+interface App {
+  readonly page: Browser
+  readonly store: StoreRecording<MemoryStore>
+  readonly clock: TestClock
+  readonly tenants: Tenants<Request>
+  /** The names whose options were looked up. */
+  readonly lookedUp: readonly string[]
+  readonly made: readonly Mount[]
+  /** Requests of `/<tenant>/slow` wait here before they do their work. */
+  readonly slow: Gate
+  close(): Promise<void>
+}
+
+const tenantOf = ({ path }: Request): string => path.split('/')[1] ?? ''
+
+/** An app whose tenants are the first part of a path, as a process of its own. */
+async function start(
+  options: Partial<TenantOptions<Request>> = {},
+  surroundings: Partial<Surroundings> = {},
+): Promise<App> {
+  const clock = testClock()
+  const store = recordingStore()
+  const lookedUp: string[] = []
+  const made: Mount[] = []
+  const slow = held(createGate())
+  const own = { ...ownProcess(clock), ...surroundings }
+  const lookUp = options.options ?? optionsOf
+  const tenants = new Tenants<Request>(
+    {
+      tenant: tenantOf,
+      ...options,
+      options(name) {
+        lookedUp.push(name)
+        return lookUp(name)
+      },
+    },
+    (options) => {
+      const mounted = mount(options, own)
+      made.push(mounted)
+      return mounted
+    },
+  )
+  const middleware = middlewareOfTenants(tenants as never)
+  const app = express()
+  app.set('env', 'test')
+  app.use(session({ secret: 'test', resave: false, saveUninitialized: false, store: store.store }))
+  app.use(middleware, express.json())
+  app.get('/:tenant/guarded', requireTokens(), (_, response) => void response.json('in'))
+  app.all('/:tenant/:deed', (request, response, next) => {
+    deed(request, slow).then((result) => response.json(result ?? null), next)
+  })
+  app.use(((error, _request, response, _next) => {
+    response
+      .status(error.status ?? 500)
+      .json({ code: error.code, message: error.message, cause: String(error.cause) })
+  }) as ErrorRequestHandler)
+  const running = await startApp(() => app)
+  closers.push(middleware.close, running.close)
+  return { page: browser(running.url), store, clock, tenants, lookedUp, made, slow, close: middleware.close }
+}
+
+async function deed({ params, tokens, body, session }: Request, slow: Gate): Promise<unknown> {
+  switch (params.deed) {
+    case 'login':
+      return tokens.set(body)
+    case 'token':
+      return tokens.getAccessToken()
+    case 'logout':
+      return tokens.revoke()
+    case 'has':
+      return tokens.hasTokens()
+    case 'slow':
+      await slow.pass()
+      return tokens.getAccessToken()
+    case 'slow-write':
+      await slow.pass()
+      Object.assign(session, { views: 1 })
+      return undefined
+    default:
+      return params.deed
+  }
+}
+
+async function login(page: Browser, name: Name): Promise<void> {
+  expect((await page.post(`/${name}/login`, await servers[name].login('alice'))).status).toBe(200)
+}
+
+const refreshes = () => NAMES.map((name) => servers[name].refreshes())
+
+describe('sessionTokens({ tenant, options })', () => {
+  it('one session holds the tokens of two tenants, each refreshed at its own authorization server', async () => {
+    const { page, clock, store, lookedUp } = await start()
+    for (const name of NAMES) await login(page, name)
+    clock.advance(HOUR_MS)
+    const before = refreshes()
+    const tokens = await Promise.all(
+      [...NAMES, ...NAMES].map(
+        async (name) => [name, (await page.get(`/${name}/token`)).json.token] as const,
+      ),
+    )
+    expect(refreshes()).toEqual(before.map((count) => count + 1))
+    for (const [name, token] of tokens) {
+      expect(await servers[name].isActive(token)).toBe(true)
+      expect(await servers[name === 'acme' ? 'globex' : 'acme'].isActive(token)).toBe(false)
+    }
+    const stored = await readSession(store.store, sessionIdOf(page.cookie('connect.sid')))
+    for (const name of NAMES) {
+      const { refreshToken } = tokensIn(stored, `tokens:${name}`)!
+      expect(await servers[name].isActive(refreshToken!)).toBe(true)
+    }
+    expect(lookedUp).toEqual(NAMES)
+  })
+
+  it('a logout at one tenant, and a login again, leave the other alone', async () => {
+    const { page } = await start()
+    for (const name of NAMES) await login(page, name)
+    expect((await page.post('/acme/logout', {})).status).toBe(200)
+    expect((await page.get('/acme/token')).json.code).toBe('ERR_NO_TOKENS')
+    expect((await page.get('/globex/token')).status).toBe(200)
+    await login(page, 'acme')
+    expect((await page.get('/acme/token')).status).toBe(200)
+    expect((await page.get('/globex/token')).status).toBe(200)
+  })
+
+  it('a copy of one tenant under the key of another counts as none', async () => {
+    const { page, store } = await start()
+    await login(page, 'acme')
+    await page.get('/globex/has')
+    const sid = sessionIdOf(page.cookie('connect.sid'))
+    const { sessions } = store.store as unknown as { sessions: Record<string, string> }
+    const stored = JSON.parse(sessions[sid]!)
+    sessions[sid] = JSON.stringify({ ...stored, 'tokens:globex': stored['tokens:acme'] })
+    expect((await page.get('/globex/token')).json.code).toBe('ERR_NO_TOKENS')
+    expect((await page.get('/acme/token')).status).toBe(200)
+  })
+
+  it('the options of a tenant are looked up once, at its first request, however many come at once', async () => {
+    const gate = held(createGate())
+    const { page, lookedUp } = await start({
+      options: async (name) => {
+        await gate.pass()
+        return optionsOf(name)
+      },
+    })
+    const answers = Array.from({ length: 20 }, () => page.get('/acme/has'))
+    await gate.reached
+    gate.release()
+    for (const answer of await Promise.all(answers)) expect(answer.json).toBe(false)
+    expect((await page.get('/acme/has')).json).toBe(false)
+    expect(lookedUp).toEqual(['acme'])
+  })
+
+  it('guards routes with requireTokens()', async () => {
+    const { page } = await start()
+    expect((await page.get('/acme/guarded')).status).toBe(401)
+    await login(page, 'acme')
+    expect((await page.get('/acme/guarded')).json).toBe('in')
+    expect((await page.get('/globex/guarded')).status).toBe(401)
+  })
+
+  it('a sessionKey of the tenant’s own is used as it is; two that are the same are refused', async () => {
+    const { page, store } = await start({ options: (name) => ({ ...optionsOf(name), sessionKey: 'mine' }) })
+    await login(page, 'acme')
+    const stored = await readSession(store.store, sessionIdOf(page.cookie('connect.sid')))
+    expect(tokensIn(stored, 'mine')).toBeDefined()
+    const answer = await page.get('/globex/has')
+    expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+    expect(answer.json.message).toMatch(/same session key, `mine`/)
+  })
+
+  it('closed, resolves when the refreshes of every tenant are stored', async () => {
+    const { page, clock, store, close } = await start()
+    for (const name of NAMES) await login(page, name)
+    clock.advance(HOUR_MS)
+    const gate = held(servers.globex.holdAnswer())
+    const asking = NAMES.map((name) => page.get(`/${name}/token`))
+    await gate.reached
+    let closed = false
+    const closing = close().then(() => (closed = true))
+    await asking[0]
+    expect(closed).toBe(false)
+    gate.release()
+    await closing
+    const stored = await readSession(store.store, sessionIdOf(page.cookie('connect.sid')))
+    for (const name of NAMES) expect(tokensIn(stored, `tokens:${name}`)?.revision).toBe(2)
+    await Promise.all(asking)
+  })
+})
+
+describe('maxTenants', () => {
+  it('gives up the tenant that had no request for the longest time; its options are looked up anew', async () => {
+    const { page, lookedUp } = await start({ maxTenants: 1 })
+    await login(page, 'acme')
+    await login(page, 'globex')
+    expect((await page.get('/acme/token')).status).toBe(200)
+    expect((await page.get('/globex/token')).status).toBe(200)
+    expect(lookedUp).toEqual(['acme', 'globex', 'acme', 'globex'])
+  })
+
+  it('S51 a refresh under way goes on and is stored, and nobody makes it again', async () => {
+    const { page, clock, store, slow } = await start({ maxTenants: 1 })
+    for (const name of NAMES) await login(page, name)
+    clock.advance(HOUR_MS)
+    const before = refreshes()
+    const gate = held(servers.acme.holdAnswer())
+    const asking = page.get('/acme/token')
+    await gate.reached
+    expect((await page.get('/globex/has')).json).toBe(true)
+    const again = page.get('/acme/token')
+    gate.release()
+    slow.release()
+    const [first, second] = await Promise.all([asking, again])
+    expect(first.json.token).toBe(second.json.token)
+    expect(refreshes()[0]).toBe(before[0]! + 1)
+    const stored = await readSession(store.store, sessionIdOf(page.cookie('connect.sid')))
+    expect(tokensIn(stored, 'tokens:acme')?.refreshToken).toBeDefined()
+    expect(await servers.acme.isActive(tokensIn(stored, 'tokens:acme')!.refreshToken!)).toBe(true)
+  })
+
+  it('S36 a request that is at work for a tenant that was given up saves its old session: no token comes back', async () => {
+    const { page, store, slow, made } = await start({ maxTenants: 1 })
+    await login(page, 'acme')
+    const writing = page.get('/acme/slow-write')
+    await slow.reached
+    expect((await page.post('/acme/logout', {})).status).toBe(200)
+    expect((await page.get('/globex/has')).json).toBe(false)
+    slow.release()
+    await writing
+    const stored = await readSession(store.store, sessionIdOf(page.cookie('connect.sid')))
+    expect(stored).toMatchObject({ views: 1 })
+    expect(stored).not.toHaveProperty(['tokens:acme'])
+    expect(made).toHaveLength(2)
+  })
+
+  it('leaves the sessions alone when the last request of a tenant that was given up is over', async () => {
+    const { page, slow, made } = await start({ maxTenants: 1 })
+    await login(page, 'acme')
+    const asking = page.get('/acme/slow')
+    await slow.reached
+    const closed = jest.spyOn(made[0]!.sessions, 'close')
+    await page.get('/globex/has')
+    await new Promise(setImmediate)
+    expect(closed).not.toHaveBeenCalled()
+    slow.release()
+    await asking
+    while (closed.mock.calls.length === 0) await new Promise(setImmediate)
+  })
+})
+
+describe('a request without a tenant, or whose tenant has no options, fails and says why', () => {
+  it.each<[string, Partial<TenantOptions<Request>>, RegExp]>([
+    [
+      'the tenant is undefined',
+      { tenant: () => undefined as never },
+      /`tenant` names no tenant for this request/,
+    ],
+    [
+      'the tenant is empty',
+      { tenant: () => '' },
+      /Mount sessionTokens\(\) on the paths that belong to tenants/,
+    ],
+    ['the tenant is a promise', { tenant: (async () => 'acme') as never }, /must return a text/],
+    [
+      'tenant() throws',
+      {
+        tenant: () => {
+          throw new Error('no host')
+        },
+      },
+      /^`tenant` failed/,
+    ],
+    [
+      'options() has none',
+      { options: () => undefined as never },
+      /There are no options of the tenant "acme"/,
+    ],
+    ['options() rejects', { options: () => Promise.reject(new Error('down')) }, /"acme" are not to be had/],
+    [
+      'options() throws',
+      {
+        options: () => {
+          throw new Error('down')
+        },
+      },
+      /"acme" are not to be had/,
+    ],
+    [
+      'the options are wrong',
+      { options: () => ({ issuer: 'https://idp.example', clientID: 'web' }) as never },
+      /In the options of the tenant "acme": .*Did you mean `clientId`/,
+    ],
+  ])('%s', async (_, options, why) => {
+    const { page } = await start(options)
+    const answer = await page.get('/acme/has')
+    expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+    expect(answer.json.message).toMatch(why)
+  })
+
+  it('the next request tries again, and other tenants are served all along', async () => {
+    let down = true
+    const { page } = await start({
+      options(name) {
+        if (name === 'acme' && down) throw new Error('down')
+        return optionsOf(name)
+      },
+    })
+    expect((await page.get('/acme/has')).status).toBe(500)
+    expect((await page.get('/globex/has')).json).toBe(false)
+    down = false
+    expect((await page.get('/acme/has')).json).toBe(false)
+  })
+
+  it('shows a name that is made up by its beginning alone', async () => {
+    const { page } = await start({ options: () => undefined as never })
+    const answer = await page.get(`/${'x'.repeat(500)}/has`)
+    expect(answer.json.message).toContain(`"${'x'.repeat(100)}"`)
+  })
+})
+
+describe('sessionTokens() refuses at once', () => {
+  it.each<[string, object, RegExp]>([
+    ['no tenant', { options: optionsOf }, /^`tenant` must be a function/],
+    ['no options', { tenant: tenantOf }, /^`options` must be a function of the tenant/],
+    [
+      'options in an object',
+      { tenant: tenantOf, options: {} },
+      /^`options` must be a function of the tenant/,
+    ],
+    [
+      'a misspelt option',
+      { tenant: tenantOf, options: optionsOf, maxTenant: 5 },
+      /Did you mean `maxTenants`/,
+    ],
+    ['maxTenants of 0', { tenant: tenantOf, options: optionsOf, maxTenants: 0 }, /whole number from 1/],
+    [
+      'options of both kinds',
+      { tenant: tenantOf, options: optionsOf, clientId: 'web' },
+      /no option `clientId`/,
+    ],
+  ])('%s', (_, options, why) => {
+    expect(() => sessionTokens(options as never)).toThrow(why)
+    expect(() => sessionTokens(options as never)).toThrow(ConfigurationError)
+  })
+})
+
+describe('mounted twice, for two authorization servers', () => {
+  it('on two paths: each refreshes at its own, beside the other', async () => {
+    const app = express()
+    const clock = testClock()
+    app.use(session({ secret: 'test', resave: false, saveUninitialized: false }), express.json())
+    const mounts = NAMES.map((name) => {
+      const tokens = sessionTokens({ ...optionsOf(name), sessionKey: name })
+      app.use(`/${name}`, tokens)
+      return tokens
+    })
+    app.all('/:tenant/:deed', (request, response, next) => {
+      deed(request, createGate()).then((result) => response.json(result ?? null), next)
+    })
+    const running = await startApp(() => app)
+    closers.push(...mounts.map(({ close }) => close), running.close)
+    const page = browser(running.url)
+    for (const name of NAMES) {
+      const { expires_in: _, ...response } = await servers[name].login('alice')
+      await page.post(`/${name}/login`, { ...response, expires_at: Math.floor(clock.now() / 1000) })
+    }
+    const before = refreshes()
+    const answers = await Promise.all(
+      [...NAMES, ...NAMES].map(
+        async (name) => [name, (await page.get(`/${name}/token`)).json.token] as const,
+      ),
+    )
+    for (const [name, token] of answers) expect(await servers[name].isActive(token)).toBe(true)
+    expect(refreshes()).toEqual(before.map((count) => count + 1))
+  })
+})

@@ -1,0 +1,181 @@
+import { LRUCache } from 'lru-cache'
+import { ConfigurationError } from './errors.js'
+import { closeMount, type Mount } from './mount.js'
+import { refuseUnknown, type SessionTokensOptions } from './options.js'
+
+/** What `sessionTokens()` takes for an app of several tenants, each with an authorization server or a client of its own. */
+export interface TenantOptions<Request = unknown> {
+  /** Names the tenant of a request, from its host or path say: a text that is not empty. It is asked on every request. */
+  tenant(request: Request): string
+  /**
+   * The options of a tenant, looked up when its first request comes, and kept. A failure is not kept. Its `sessionKey` is
+   * `tokens:` and the tenant's name unless it says otherwise, so that one session may hold the tokens of several tenants.
+   */
+  options(tenant: string): SessionTokensOptions<Request> | Promise<SessionTokensOptions<Request>>
+  /**
+   * How many tenants are kept at hand, those that had no request for the longest time being given up first. What goes on
+   * for them ends well, and their options are looked up anew at the next request. Default: 100.
+   */
+  maxTenants?: number
+}
+
+const OPTIONS = ['tenant', 'options', 'maxTenants'] as const satisfies readonly (keyof TenantOptions)[]
+const MAX_SHOWN_LENGTH = 100
+
+export function isTenantOptions(options: unknown): options is TenantOptions {
+  return typeof options === 'object' && options !== null && ('tenant' in options || 'options' in options)
+}
+
+/**
+ * The mounts of an app's tenants, each made when its first request comes. For every request a framework calls `of()`,
+ * `enter()`s the tenant, attaches tokens over its `mounted`, and leaves when the answer is out.
+ */
+export class Tenants<Request> {
+  readonly #options: TenantOptions<Request>
+  readonly #mountOf: (options: SessionTokensOptions<Request>) => Mount
+  readonly #tenants: LRUCache<string, Tenant>
+  readonly #coming = new Map<string, Promise<Tenant>>()
+  /** Those that were given up and are still at work. */
+  readonly #going = new Set<Tenant>()
+
+  constructor(options: TenantOptions<Request>, mountOf: (options: SessionTokensOptions<Request>) => Mount) {
+    this.#options = checkedTenantOptions(options)
+    this.#mountOf = mountOf
+    this.#tenants = new LRUCache({
+      max: options.maxTenants ?? 100,
+      dispose: (tenant) => void this.#giveUp(tenant),
+    })
+  }
+
+  /**
+   * The tenant of a request; a promise of it when its options have to be looked up first.
+   *
+   * @throws `ConfigurationError` when the request has none, or its options are not to be had
+   */
+  of(request: Request): Tenant | Promise<Tenant> {
+    const name = this.#nameOf(request)
+    return this.#tenants.get(name) ?? this.#coming.get(name) ?? this.#welcome(name)
+  }
+
+  /** Resolves when every refresh of every tenant has ended and its result is stored. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#coming.values())
+    this.#tenants.clear()
+    await Promise.all([...this.#going].map((tenant) => tenant.close()))
+  }
+
+  #nameOf(request: Request): string {
+    let name: unknown
+    try {
+      name = this.#options.tenant(request)
+    } catch (cause) {
+      throw new ConfigurationError(
+        '`tenant` failed. It must name the tenant of every request that reaches sessionTokens().',
+        { cause, causeMessage: cause instanceof TypeError },
+      )
+    }
+    if (typeof name === 'string' && name !== '') return name
+    throw new ConfigurationError(
+      '`tenant` names no tenant for this request: it must return a text that is not empty. ' +
+        'Mount sessionTokens() on the paths that belong to tenants alone, or name one for all other requests.',
+    )
+  }
+
+  #welcome(name: string): Promise<Tenant> {
+    const coming = this.#make(name).finally(() => this.#coming.delete(name))
+    this.#coming.set(name, coming)
+    return coming
+  }
+
+  async #make(name: string): Promise<Tenant> {
+    const shown = `the tenant ${JSON.stringify(name.slice(0, MAX_SHOWN_LENGTH))}`
+    const options = await this.#lookUp(name, shown)
+    try {
+      const tenant = new Tenant(
+        this.#mountOf({ ...options, sessionKey: options.sessionKey ?? `tokens:${name}` }),
+      )
+      this.#tenants.set(name, tenant)
+      return tenant
+    } catch (error) {
+      if (!(error instanceof ConfigurationError)) throw error
+      throw new ConfigurationError(`In the options of ${shown}: ${error.message}`)
+    }
+  }
+
+  async #lookUp(name: string, shown: string): Promise<SessionTokensOptions<Request>> {
+    let options: SessionTokensOptions<Request>
+    try {
+      options = await this.#options.options(name)
+    } catch (cause) {
+      throw new ConfigurationError(
+        `The options of ${shown} are not to be had. Check what options() does; the next request tries again.`,
+        { cause, causeMessage: cause instanceof TypeError },
+      )
+    }
+    if (typeof options === 'object' && options !== null) return options
+    throw new ConfigurationError(
+      `There are no options of ${shown}. Have options() return them, or answer requests of tenants that do not exist before sessionTokens().`,
+    )
+  }
+
+  async #giveUp(tenant: Tenant): Promise<void> {
+    this.#going.add(tenant)
+    await tenant.left
+    await tenant.close()
+    this.#going.delete(tenant)
+  }
+}
+
+/** One tenant's mount, and how many requests are at work with it. */
+export class Tenant {
+  readonly mounted: Mount
+  #requests = 0
+  readonly #waiting: (() => void)[] = []
+
+  constructor(mounted: Mount) {
+    this.mounted = mounted
+  }
+
+  /** A request begins. Call what is returned when it is over: till then its session is looked after. */
+  enter(): () => void {
+    this.#requests++
+    let over = false
+    return () => {
+      if (over) return
+      over = true
+      this.#requests--
+      if (this.#requests === 0) for (const resolve of this.#waiting.splice(0)) resolve()
+    }
+  }
+
+  /** Resolves when no request is at work with it. */
+  get left(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#requests === 0) resolve()
+      else this.#waiting.push(resolve)
+    })
+  }
+
+  close(): Promise<void> {
+    return closeMount(this.mounted)
+  }
+}
+
+function checkedTenantOptions<Request>(options: TenantOptions<Request>): TenantOptions<Request> {
+  refuseUnknown(options, OPTIONS, 'sessionTokens({ tenant, options })')
+  if (typeof options.tenant !== 'function') {
+    throw new ConfigurationError(
+      '`tenant` must be a function that names the tenant of a request: tenant: (request) => request.headers.host.',
+    )
+  }
+  if (typeof options.options !== 'function') {
+    throw new ConfigurationError(
+      '`options` must be a function of the tenant: options: (tenant) => ({ issuer, clientId, clientAuthentication }).',
+    )
+  }
+  const { maxTenants } = options
+  if (maxTenants !== undefined && !(Number.isSafeInteger(maxTenants) && maxTenants >= 1)) {
+    throw new ConfigurationError('`maxTenants` must be a whole number from 1, e.g. maxTenants: 100.')
+  }
+  return options
+}
