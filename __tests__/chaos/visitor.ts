@@ -299,7 +299,6 @@ export class Visitor {
   #expectHiccup({ status, json, failure }: Outcome, ...alsoExpected: number[]): void {
     if (failure !== undefined || alsoExpected.includes(status!) || HICCUPS.includes(json?.code)) return
     if (this.#context.sessionsMayFail && json?.code === undefined) return
-    // A write's or a login's request has no token to lose.
     const what = `${status} ${JSON.stringify(json)}`
     this.#context.chronicle.violation('unexpected answer', this.index, what)
   }
