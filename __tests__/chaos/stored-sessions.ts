@@ -1,4 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { createClient } from 'redis'
+
+const MAX_TRIES = 100
+const RETRY_MS = 100
 
 /** A session as the store has it. */
 export interface StoredSession {
@@ -22,11 +26,23 @@ export class StoredSessions {
 
   /** The session that a cookie names; `undefined` if there is none. */
   async read(cookie: string): Promise<StoredSession | undefined> {
-    const text = await this.#client.get(`sess:${sessionIdOf(cookie)}`)
+    const text = await this.#get(`sess:${sessionIdOf(cookie)}`)
     if (text === null) return undefined
     const session = JSON.parse(text) as { written?: number; tokens?: unknown }
     const copy = copyOf(session.tokens)
     return { written: session.written, grantId: copy?.grantId, refreshToken: copy?.refreshToken }
+  }
+
+  /** Redis may be down for a time. */
+  async #get(key: string): Promise<string | null> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#client.get(key)
+      } catch (error) {
+        if (tries === MAX_TRIES) throw error
+        await delay(RETRY_MS)
+      }
+    }
   }
 
   close(): void {
