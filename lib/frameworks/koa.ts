@@ -40,10 +40,11 @@ export interface SessionTokensMiddleware {
 
 /** What Koa and its usual middleware keep on a context, besides what they keep on Express's request as well. */
 const RESERVED_PROPERTIES = [
-  ...['append', 'assert', 'attachment', 'charset', 'etag', 'flushHeaders', 'headerSent', 'href'],
-  ...['idempotent', 'inspect', 'lastModified', 'length', 'message', 'onerror', 'origin', 'querystring'],
-  ...['redirect', 'remove', 'req', 'request', 'respond', 'response', 'search', 'sessionOptions', 'set'],
-  ...['socket', 'state', 'status', 'throw', 'toJSON', 'type', 'URL', 'vary', 'writable'],
+  ...['accept', 'append', 'assert', 'attachment', 'back', 'charset', 'etag', 'flushHeaders', 'has'],
+  ...['headerSent', 'href', 'idempotent', 'inspect', 'lastModified', 'length', 'message', 'onerror'],
+  ...['origin', 'querystring', 'redirect', 'remove', 'req', 'request', 'respond', 'response', 'search'],
+  ...['sessionOptions', 'set', 'socket', 'state', 'status', 'throw', 'toJSON', 'type', 'URL', 'vary'],
+  'writable',
 ]
 
 /**

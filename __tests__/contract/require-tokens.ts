@@ -1,0 +1,259 @@
+import { beforeEach, describe, expect, it } from '@jest/globals'
+import { decodeJwt } from 'jose'
+import type { RequireTokensOptions, SessionTokensOptions } from '../../lib/index.js'
+import type { Browser } from '../helpers/browser.js'
+import { type TestClock, testClock } from '../helpers/clock.js'
+import { rawRequest } from '../helpers/raw-request.js'
+import { ownProcess } from '../helpers/site.js'
+import { json, wireServer } from '../helpers/wire-server.js'
+import type { FrameworkApp, FrameworkDriver, FrameworkHandler } from './framework-driver.js'
+import { frameworkApps } from './framework-tests.js'
+
+const HOUR_MS = 3_600_000
+const PAGE = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8', 'sec-fetch-mode': 'navigate' }
+const OLD_PAGE = { accept: 'text/html,*/*' }
+const FETCH = { accept: '*/*', 'sec-fetch-mode': 'cors' }
+
+/** What `requireTokens()` does in every framework. */
+export function describeRequireTokens(driver: FrameworkDriver): void {
+  describe(`requireTokens(options), ${driver.name}`, () => {
+    const apps = frameworkApps(driver)
+    let clock: TestClock
+    let app: FrameworkApp
+    let ran: number
+
+    function start(options: Partial<SessionTokensOptions> = {}): void {
+      clock = testClock()
+      app = apps.app()
+      ran = 0
+      app.sessions()
+      app.tokens(apps.options(options), { surroundings: ownProcess(clock) })
+      app.handle('/login', (visit) => visit.tokensOf(options.property ?? 'tokens').set(visit.body))
+    }
+    beforeEach(() => start())
+
+    /** A path behind a guard, whose handler answers with the token it finds without asking for anything. */
+    function guard(path: string, options?: RequireTokensOptions, handler?: FrameworkHandler): void {
+      app.guard(path, options)
+      app.handle(path, (visit) => {
+        ran += 1
+        return handler ? handler(visit) : visit.tokens.getAccessToken()
+      })
+    }
+
+    async function login(browser: Browser, ...request: Parameters<typeof apps.server.login>) {
+      expect((await browser.post('/login', await apps.server.login(...request))).status).toBe(200)
+    }
+
+    /** Asks with exactly these headers, besides the session's cookies, and for exactly this target. */
+    function ask(
+      browser: Browser & { readonly url: string },
+      target: string,
+      headers: Record<string, string> = {},
+      method?: string,
+    ) {
+      const cookie = driver.cookies.map((name) => `${name}=${browser.cookie(name) ?? ''}`).join('; ')
+      return rawRequest(browser.url, target, { ...headers, cookie }, method)
+    }
+
+    describe('with tokens', () => {
+      it('the handler runs with a fresh token', async () => {
+        guard('/orders')
+        const browser = await app.listen()
+        await login(browser, 'user')
+        const first = await browser.get('/orders')
+        expect(first.status).toBe(200)
+        clock.advance(HOUR_MS)
+        const second = await browser.get('/orders')
+        expect(second.status).toBe(200)
+        expect(second.json.token).not.toBe(first.json.token)
+        expect(ran).toBe(2)
+      })
+
+      it('S72 each route has the token that it asks for, in the handler and in axios', async () => {
+        const [orders, files] = ['https://orders.example', 'https://files.example']
+        const api = await wireServer((request, response) => json(response, request.headers.authorization))
+        apps.closing(api.close)
+        guard('/orders', { resource: orders, scope: 'orders.read' })
+        guard('/files', { resource: files })
+        guard('/scope', { scope: 'orders.write' })
+        guard('/any')
+        guard('/api', { resource: orders, scope: 'orders.read' }, async ({ tokens }) => {
+          return (await tokens.axios({ baseURL: api.url }).get('/')).data
+        })
+        const browser = await app.listen()
+        await login(browser, 'user', { resource: [orders, files] })
+        const before = apps.server.refreshes()
+        const tokens = []
+        for (const path of ['/orders', '/files', '/any']) tokens.push((await browser.get(path)).json)
+        expect(tokens.slice(0, 2).map(({ token }) => decodeJwt(token))).toMatchObject([
+          { aud: orders, scope: 'orders.read' },
+          { aud: files },
+        ])
+        expect(new Set(tokens.map(({ token }) => token)).size).toBe(3)
+        expect((await browser.get('/scope')).json.token).toBe(tokens[2].token)
+        expect((await browser.get('/api')).json).toBe(`Bearer ${tokens[0].token}`)
+        // Asked for again, they are at hand.
+        expect((await browser.get('/orders')).json).toEqual(tokens[0])
+        expect((await browser.get('/files')).json).toEqual(tokens[1])
+        expect(apps.server.refreshes() - before).toBe(2)
+      })
+
+      it('S72 what the handler asks for itself goes before what the route asks for', async () => {
+        const resource = 'https://orders.example'
+        guard('/own', { resource }, ({ tokens }) =>
+          Promise.all([tokens.getAccessToken(), tokens.getAccessToken({ scope: 'orders.read' })]),
+        )
+        const browser = await app.listen()
+        await login(browser, 'user', { resource })
+        const [ofRoute, own] = (await browser.get('/own')).json
+        expect(decodeJwt(ofRoute.token).aud).toBe(resource)
+        expect(own.token).not.toBe(ofRoute.token)
+      })
+
+      it('minValidityMs: a token that lives shorter is refreshed', async () => {
+        guard('/long', { minValidityMs: HOUR_MS / 2 })
+        const browser = await app.listen()
+        await login(browser, 'user')
+        const first = (await browser.get('/long')).json.token
+        clock.advance(HOUR_MS * 0.45)
+        expect((await browser.get('/long')).json.token).toBe(first)
+        clock.advance(HOUR_MS * 0.1)
+        expect((await browser.get('/long')).json.token).not.toBe(first)
+      })
+    })
+
+    describe('S74 without tokens', () => {
+      it.each<[string, Record<string, string>]>([
+        ['a page of a browser', PAGE],
+        ['a page of an old browser', OLD_PAGE],
+      ])('%s is sent to the login, with its return path', async (_, headers) => {
+        guard('/orders', { loginPath: '/sign-in' })
+        const answer = await ask(await app.listen(), '/orders/7?open=1&page=a%20b', headers)
+        expect(answer.status).toBe(302)
+        expect(answer.headers.location).toBe('/sign-in?returnTo=%2Forders%2F7%3Fopen%3D1%26page%3Da%2520b')
+        expect(answer.headers['cache-control']).toBe('no-store')
+        expect(answer.text).toBe('')
+        expect(ran).toBe(0)
+      })
+
+      it.each<[string, Record<string, string>, string, RequireTokensOptions]>([
+        ['a call of a script', FETCH, 'GET', { loginPath: '/sign-in' }],
+        ['a call of a script for HTML', { ...FETCH, accept: 'text/html' }, 'GET', { loginPath: '/sign-in' }],
+        ['a call of an old script', { accept: 'application/json, */*' }, 'GET', { loginPath: '/sign-in' }],
+        ['a call of a program', {}, 'GET', { loginPath: '/sign-in' }],
+        ['a form that is posted', PAGE, 'POST', { loginPath: '/sign-in' }],
+        ['a page, without loginPath', PAGE, 'GET', {}],
+      ])('%s gets 401 and a problem body', async (_, headers, method, options) => {
+        guard('/orders', options)
+        const answer = await ask(await app.listen(), '/orders', headers, method)
+        expect(answer.status).toBe(401)
+        expect(answer.headers['content-type']).toBe('application/problem+json')
+        expect(answer.headers['cache-control']).toBe('no-store')
+        expect(answer.headers.location).toBeUndefined()
+        expect(JSON.parse(answer.text)).toEqual({
+          type: 'about:blank',
+          title: 'Unauthorized',
+          status: 401,
+          detail: 'Log in first.',
+        })
+        expect(ran).toBe(0)
+        expect(app.errors).toEqual([])
+      })
+
+      it('a user whose grant is dead is sent to the login too', async () => {
+        guard('/orders', { loginPath: '/sign-in' })
+        const browser = await app.listen()
+        await login(browser, 'user')
+        clock.advance(HOUR_MS)
+        apps.server.failNext('invalid_grant')
+        expect((await ask(browser, '/orders', PAGE)).headers.location).toBe('/sign-in?returnTo=%2Forders')
+        expect((await ask(browser, '/orders', FETCH)).status).toBe(401)
+        expect(ran).toBe(0)
+      })
+
+      it('another parameter, and a login elsewhere that has parameters of its own', async () => {
+        guard('/orders', { loginPath: 'https://login.example/?client=web', returnToParameter: 'next' })
+        const { headers } = await ask(await app.listen(), '/orders', PAGE)
+        expect(headers.location).toBe('https://login.example/?client=web&next=%2Forders')
+      })
+
+      it.each([
+        '//evil.example/x',
+        '///evil.example/x',
+        '/\\evil.example/x',
+        '/\\/evil.example/x',
+        'http://evil.example/x',
+        'https://evil.example/x',
+        'HTTPS://evil.example/x',
+        '/.//evil.example/x',
+        '/%5Cevil.example/x',
+        '/%2Fevil.example/x',
+        '/%0D%0ALocation:%20https://evil.example/',
+        '/x?returnTo=https://evil.example/',
+      ])('a request target of %s sends nobody to another host', async (target) => {
+        guard('/', { loginPath: '/sign-in' })
+        const browser = await app.listen()
+        const answer = await ask(browser, target, PAGE)
+        expect(answer.status).toBe(302)
+        const location = new URL(answer.headers.location!, browser.url)
+        expect([location.origin, location.pathname]).toEqual([browser.url, '/sign-in'])
+        expect([...location.searchParams.keys()]).toEqual(['returnTo'])
+        const returnTo = new URL(location.searchParams.get('returnTo')!, browser.url)
+        expect(returnTo.origin).toBe(browser.url)
+      })
+    })
+
+    describe('other failures', () => {
+      it('503 goes to the framework, and the user stays logged in', async () => {
+        guard('/orders', { loginPath: '/sign-in' })
+        const browser = await app.listen()
+        await login(browser, 'user')
+        clock.advance(HOUR_MS)
+        apps.server.failNext(503)
+        const answer = await browser.get('/orders')
+        expect(answer.status).toBe(503)
+        expect(app.errors).toEqual([expect.objectContaining({ code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' })])
+        expect(ran).toBe(0)
+        clock.advance(7_000)
+        expect((await browser.get('/orders')).status).toBe(200)
+      })
+
+      it('a failure of the handler is the app’s own', async () => {
+        const broken = Object.assign(new Error('broken'), { status: 401 })
+        guard('/broken', { loginPath: '/sign-in' }, () => {
+          throw broken
+        })
+        const browser = await app.listen()
+        await login(browser, 'user')
+        const answer = await browser.get('/broken')
+        expect([answer.status, answer.headers.get('location')]).toEqual([401, null])
+        expect(app.errors).toEqual([broken])
+      })
+
+      it.each([
+        ['of the default name', {}, 'tokens', { property: 'oauth' }],
+        ['of another name', { property: 'other' }, 'other', {}],
+      ])('no sessionTokens() %s in front: ERR_CONFIGURATION', async (_, options, property, tokens) => {
+        start(tokens)
+        guard('/orders', { loginPath: '/sign-in', ...options })
+        expect((await ask(await app.listen(), '/orders', PAGE)).status).toBe(500)
+        expect(app.errors).toEqual([
+          expect.objectContaining({
+            code: 'ERR_CONFIGURATION',
+            message: `${driver.carrier}.${property} is missing. Mount sessionTokens() before requireTokens().`,
+          }),
+        ])
+      })
+    })
+
+    it('property: guards with the tokens of that name', async () => {
+      start({ property: 'oauth', sessionKey: 'oauth' })
+      guard('/orders', { property: 'oauth' }, () => 'orders')
+      const browser = await app.listen()
+      expect((await browser.get('/orders')).status).toBe(401)
+      await login(browser, 'user')
+      expect((await browser.get('/orders')).json).toBe('orders')
+    })
+  })
+}
