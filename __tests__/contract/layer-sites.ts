@@ -1,9 +1,13 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from '@jest/globals'
+import type { Clock } from '../../lib/clock.js'
+import { Flights } from '../../lib/flights.js'
+import { KnownGrants } from '../../lib/grants/known-grants.js'
+import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { Surroundings } from '../../lib/mount.js'
 import type { TokenSet } from '../../lib/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
-import { type TestClock, testClock } from '../helpers/clock.js'
+import { testClock } from '../helpers/clock.js'
 import { createGate, type Gate } from '../helpers/gate.js'
 import { tokensIn } from '../helpers/site.js'
 import type { LayerSite, SessionLayerDriver, Sessions, Visit } from './session-layer-driver.js'
@@ -24,11 +28,24 @@ export function putViews({ session }: Visit): void {
   session.views = 7
 }
 
+/**
+ * What processes know of grants, in large tables: made once for all tests, each of which has grants of its own. A process
+ * of a test is one that no other process of the same test is.
+ */
+const processes: Pick<Surroundings, 'known' | 'flights'>[] = []
+let clock = testClock()
+const clockOfTheTest: Clock = { now: () => clock.now(), monotonic: () => clock.monotonic() }
+
+function processOf(index: number): Pick<Surroundings, 'known' | 'flights'> {
+  processes[index] ??= { known: new KnownGrants(clockOfTheTest), flights: new Flights(clockOfTheTest) }
+  return processes[index]
+}
+
 /** What the tests of a driver start and look at. */
 export function layerSites<S extends Sessions, Site extends LayerSite>(driver: SessionLayerDriver<S, Site>) {
   let server: AuthorizationServer
   let sessions: S
-  let clock: TestClock
+  let started = 0
   const sites: Site[] = []
   const gates: Gate[] = []
 
@@ -38,6 +55,7 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
   beforeEach(async () => {
     sessions = await driver.openSessions()
     clock = testClock()
+    started = 0
   })
   afterEach(async () => {
     for (const gate of gates.splice(0)) gate.release()
@@ -53,7 +71,11 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
     const site = await driver.start(server, {
       sessions,
       clock,
-      surroundings,
+      surroundings: {
+        ...processOf(started++),
+        grants: memoryGrantStore({ maxGrants: 100 }),
+        ...surroundings,
+      },
       ...(eager !== undefined && { eager }),
     })
     sites.push(site)

@@ -4,6 +4,7 @@ import type { AuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import type { TestClock } from '../helpers/clock.js'
 import type { Gate } from '../helpers/gate.js'
+import type { MatrixLayer } from './layer-matrix.js'
 
 /** What a handler of these tests has of a request, whatever the framework and the session layer. */
 export interface Visit {
@@ -16,6 +17,8 @@ export interface Visit {
   regenerate(): Promise<void>
   /** Ends the session. It may be gone only when the request has ended. */
   destroy(): Promise<void>
+  /** Sends the headers of the answer, 200. */
+  begin(): void
   /** The body that was posted, if it was JSON. */
   readonly body: unknown
 }
@@ -35,6 +38,8 @@ export interface LayerSiteOptions<S extends Sessions> {
   readonly surroundings: Partial<Surroundings>
   /** The options of the session layer, one of the driver's `eager`; the usual ones if left out. */
   readonly eager?: string
+  /** What the tokens in the sessions are sealed with. Left out: as the driver likes. */
+  readonly encryptionKeys?: readonly string[]
 }
 
 /** A site on one session layer. */
@@ -68,8 +73,10 @@ export interface StoredLayerSite extends LayerSite {
 }
 
 /** Starts sites on one session layer. */
-export interface SessionLayerDriver<S extends Sessions, Site extends LayerSite> {
+export interface SessionLayerDriver<S extends Sessions, Site extends LayerSite> extends MatrixLayer {
   readonly name: string
+  /** What its cookies are called. */
+  readonly cookies: readonly string[]
   /**
    * The configurations, by any names, in which the layer saves sessions that the app has not changed: all of what the
    * request holds goes back to where sessions are.

@@ -1,4 +1,5 @@
-import { describe, expect, it } from '@jest/globals'
+import { describe, expect } from '@jest/globals'
+import { scenarioTests } from './layer-matrix.js'
 import { layerSites, loggedOut, ok, points, putBook } from './layer-sites.js'
 import type { LayerSite, SessionLayerDriver, Sessions, Visit } from './session-layer-driver.js'
 
@@ -7,6 +8,7 @@ export function describeSessionLayer<S extends Sessions, Site extends LayerSite>
   driver: SessionLayerDriver<S, Site>,
 ): void {
   describe(`the session layer ${driver.name}`, () => {
+    const it = scenarioTests(driver)
     const sites = layerSites(driver)
     const { advance, expectLoggedIn, expectLoggedOut, expectNewest, expire, holdRefresh, loggedIn, login } =
       sites

@@ -1,8 +1,9 @@
-import { describe, expect, it } from '@jest/globals'
+import { describe, expect } from '@jest/globals'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { Browser, BrowserAnswer } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
 import { nextCommit } from '../helpers/next-commit.js'
+import { scenarioTests } from './layer-matrix.js'
 import { layerSites, loggedOut, ok, points, putBook, putViews } from './layer-sites.js'
 import { describeSessionLayer } from './session-layer.js'
 import type { SessionLayerDriver, Sessions, StoredLayerSite, Visit } from './session-layer-driver.js'
@@ -14,6 +15,7 @@ export function describeStoredSessionLayer<S extends Sessions, Site extends Stor
   describeSessionLayer(driver)
 
   describe(`the session layer ${driver.name}, with its store`, () => {
+    const it = scenarioTests(driver)
     const sites = layerSites(driver)
     const { expectLoggedIn, expectLoggedOut, expectNewest, expire, held, holdRefresh, loggedIn, login } =
       sites

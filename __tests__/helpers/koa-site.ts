@@ -93,7 +93,7 @@ export async function startKoaSite(
       onEvent: (event) => events.push(event),
       ...options.tokens,
     } as SessionTokensOptions,
-    { ...ownProcess(clock), ...options.surroundings },
+    ownProcess(clock, options.surroundings),
     koaSessions,
   )
   const middleware = middlewareOf(mounted)

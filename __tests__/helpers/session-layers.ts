@@ -59,6 +59,9 @@ export function expressSessionLayer(
 
   return {
     name,
+    layer: name,
+    limits: {},
+    cookies: ['connect.sid'],
     eager: [resave],
     openSessions,
     start,
@@ -87,6 +90,7 @@ function expressVisit(request: Request): Visit {
     save: () => saved(request),
     regenerate: () => regeneratedWithData(request),
     destroy: () => destroyed(request),
+    begin: () => void request.res!.write(' '),
     body: request.body,
   }
 }
@@ -99,6 +103,8 @@ function withoutCookie(stored: object | undefined): Record<string, unknown> | un
 interface KoaSessions extends Sessions {
   readonly sessions: Map<string, unknown>
 }
+
+const koaCookies = [KOA_COOKIE, `${KOA_COOKIE}.sig`]
 
 const koaEager: Record<string, KoaSiteOptions> = {
   'rolling: true': { session: { rolling: true } },
@@ -145,6 +151,9 @@ export function koaStoreLayer(
 
   return {
     name,
+    layer: 'koa-session with a store',
+    limits: {},
+    cookies: koaCookies,
     eager: Object.keys(koaEager),
     openSessions: async () => ({ sessions: new Map(), close: async () => {} }),
     start,
@@ -200,6 +209,9 @@ export function koaCookieLayer(
 
   return {
     name,
+    layer: 'koa-session in cookies',
+    limits: {},
+    cookies: koaCookies,
     eager: Object.keys(koaEager),
     openSessions: async () => ({ close: async () => {} }),
     start,
@@ -220,6 +232,10 @@ async function koaVisit(ctx: Context): Promise<Visit> {
     regenerate: () => ctx.session.regenerate(),
     async destroy() {
       ctx.session = null
+    },
+    begin() {
+      ctx.status = 200
+      ctx.res.write(' ')
     },
     body: await bodyOf(ctx),
   }

@@ -91,7 +91,7 @@ export async function startSite(
       onEvent: (event) => events.push(event),
       ...options.tokens,
     } as SessionTokensOptions,
-    { ...ownProcess(clock), ...options.surroundings },
+    ownProcess(clock, options.surroundings),
   )
   const middleware = middlewareOf(mounted)
   const app = (options.express ?? express)()
@@ -187,9 +187,15 @@ export function sharedSessions(): () => Store {
   return () => Object.assign(new session.MemoryStore(), { sessions })
 }
 
-/** What a process has one of, which knows nothing of any other. */
-export function ownProcess(clock: Clock = testClock()): Surroundings {
-  return { clock, known: new KnownGrants(clock), flights: new Flights(clock), grants: memoryGrantStore() }
+/** What a process has one of: what is given, and the rest new, which knows nothing of any other process. */
+export function ownProcess(clock: Clock = testClock(), given: Partial<Surroundings> = {}): Surroundings {
+  return {
+    clock,
+    known: given.known ?? new KnownGrants(clock),
+    flights: given.flights ?? new Flights(clock),
+    grants: given.grants ?? memoryGrantStore(),
+    ...given,
+  }
 }
 
 export interface RecordingGrants extends GrantStore {
