@@ -82,8 +82,10 @@ export class Refresh {
   async run(): Promise<RefreshOutcome> {
     const startedAt = this.#context.clock.monotonic()
     try {
-      const adopted = (await this.#takeLease()) ?? (await this.#readAgain())
-      if (adopted) return { accessToken: adopted, fresh: false }
+      do {
+        const adopted = (await this.#takeLease()) ?? (await this.#readAgain())
+        if (adopted) return { accessToken: adopted, fresh: false }
+      } while (await this.#hasLostLease())
       const accessToken = await this.#refresh()
       const durationMs = this.#context.clock.monotonic() - startedAt
       const { grantId, revision } = this.#tokens
@@ -120,6 +122,11 @@ export class Refresh {
         )
       }
     }
+  }
+
+  /** Whether another process may have the lease by now. Asked right before the refresh token is spent. */
+  async #hasLostLease(): Promise<boolean> {
+    return this.#lease.isDoubtful && !(await this.#askGrantStore(this.#lease.renew(), GRANT_STORE_TIMEOUT_MS))
   }
 
   /** Looks at what is stored, now that nobody else can refresh. */

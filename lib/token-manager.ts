@@ -212,7 +212,12 @@ export class TokenManager implements CopyKeeper {
       const usable = this.#usable(tokens, need)
       if (usable) return usable
       const flight = this.#context.flights.of(tokens.grantId)
-      if (!flight) return (await this.#fly(session, tokens, need)).accessToken
+      if (!flight) {
+        const { accessToken, fresh } = await this.#fly(session, tokens, need)
+        // Whoever refreshed in another process may have died before it wrote to the session.
+        if (!fresh && !session.isInAnswer) this.#heal(session, this.#tokensOrThrow(session))
+        return accessToken
+      }
       if (flight.key !== key) {
         await flight.outcome.catch(giveUpIfRetryable)
         continue
@@ -256,7 +261,10 @@ export class TokenManager implements CopyKeeper {
     if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
     const name = `heal ${tokens.grantId}`
     if (this.#pending.has(name)) return
-    const stored = this.#context.writes.store(session, tokens)
+    const { keepsForOthers, writes } = this.#context
+    // Another process may be about to do it.
+    const turn = keepsForOthers ? crossingIsOver() : Promise.resolve()
+    const stored = turn.then(() => writes.store(session, tokens))
     this.#inBackground(
       name,
       stored.then((done) => void (done && this.#healed.set(session, tokens.revision))),

@@ -14,6 +14,8 @@ export class Lease {
   #renewal: NodeJS.Timeout | undefined
   #held = false
   #over = false
+  /** When it was known last to be this process's, in milliseconds since the process began. */
+  #knownAt = 0
 
   constructor(grants: GrantStore, grantId: string) {
     this.#grants = grants
@@ -26,6 +28,7 @@ export class Lease {
     const answer = await this.#grants.lease(this.#grantId, request)
     if (answer.granted) {
       this.#held = true
+      this.#knownAt = performance.now()
       this.#keepRenewing()
       // It came after the caller had given up.
       if (this.#over) await this.release()
@@ -50,10 +53,24 @@ export class Lease {
     await this.#grants.release(this.#grantId, this.#owner)
   }
 
+  /** Whether nothing has been heard of it for so long that another process may have it: this one may have stood still. */
+  get isDoubtful(): boolean {
+    return this.#held && performance.now() - this.#knownAt > LEASE_MS / 2
+  }
+
+  /** Prolongs the lease. Resolves with `false` if it is lost. */
+  async renew(): Promise<boolean> {
+    const askedAt = performance.now()
+    const renewed = await this.#grants.renew(this.#grantId, this.#owner, LEASE_MS)
+    if (renewed) this.#knownAt = askedAt
+    return renewed
+  }
+
   #keepRenewing(): void {
+    this.#stopRenewing()
     this.#renewal = setInterval(() => {
       // A renewal that fails is tried again at the next beat; a lease that is lost does not stop the refresh.
-      this.#grants.renew(this.#grantId, this.#owner, LEASE_MS).catch(() => {})
+      this.renew().catch(() => {})
     }, RENEW_EVERY_MS)
     this.#renewal.unref()
   }

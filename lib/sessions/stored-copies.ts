@@ -48,11 +48,11 @@ export class StoredCopies implements StoreObserver {
     this.#logins.add(copy)
     try {
       const stored = await this.#guard.replace(sid, session, () => saved(session))
-      const replaced = this.#keeper.grantOf(seen)
+      const displaced = [before, this.#keeper.grantOf(stored?.[this.key])].filter((id) => id !== undefined)
       // Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces.
-      if (replaced !== undefined) await this.#takeOut(replaced, sid)
-      const displaced = [before, this.#keeper.grantOf(stored?.[this.key])]
-      return displaced.filter((id) => id !== undefined)
+      const replaced = new Set([this.#keeper.grantOf(seen) ?? '', ...displaced])
+      await Promise.all([...replaced].map((grantId) => this.#takeOut(grantId, sid)))
+      return displaced
     } finally {
       this.#logins.delete(copy)
     }
