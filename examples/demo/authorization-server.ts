@@ -1,7 +1,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import express, { type Request, type Response } from 'express'
-import type { Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
+import type { ClientAuthMethod, Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { page } from './page.js'
 import { memoryStorage } from './storage.js'
 import { fingerprint, type Timeline } from './timeline.js'
@@ -19,7 +19,12 @@ const DAY_SECONDS = 86_400
 
 export interface AuthorizationServerOptions {
   readonly issuer: string
-  readonly client: { readonly id: string; readonly secret: string; readonly redirectUri: string }
+  readonly client: {
+    readonly id: string
+    readonly secret: string
+    readonly redirectUri: string
+    readonly authentication: ClientAuthMethod
+  }
   /** The API that access tokens are for. */
   readonly audience: string
   readonly accessTokenSeconds: number
@@ -64,6 +69,7 @@ function configuration({ client, audience, accessTokenSeconds }: AuthorizationSe
       {
         client_id: client.id,
         client_secret: client.secret,
+        token_endpoint_auth_method: client.authentication,
         redirect_uris: [client.redirectUri],
         grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],

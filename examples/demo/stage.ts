@@ -11,6 +11,8 @@ export interface StageOptions {
   /** Where browsers reach the app. */
   readonly siteUrl: string
   readonly accessTokenSeconds: number
+  /** How the app authenticates at the authorization server. Default: by HTTP Basic. */
+  readonly clientAuthentication?: 'client_secret_basic' | 'client_secret_post'
   /** Resolves when the warehouse has confirmed an order. Default: at once. */
   readonly warehouse?: () => Promise<void>
   /** Stands between the network and the authorization server. Default: nothing does. */
@@ -28,14 +30,18 @@ export interface Stage {
 }
 
 export async function setStage(options: StageOptions): Promise<Stage> {
-  const { siteUrl, accessTokenSeconds } = options
+  const {
+    siteUrl,
+    accessTokenSeconds,
+    clientAuthentication: authentication = 'client_secret_basic',
+  } = options
   const [idp, api] = [await listen(0), await listen(0)]
   const events = timeline()
   const client = { id: 'demo', secret: randomBytes(32).toString('hex') }
 
   const { provider, listener } = authorizationServer({
     issuer: idp.url,
-    client: { ...client, redirectUri: `${siteUrl}/callback` },
+    client: { ...client, redirectUri: `${siteUrl}/callback`, authentication },
     audience: api.url,
     accessTokenSeconds,
     timeline: events,
