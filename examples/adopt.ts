@@ -1,0 +1,78 @@
+// An app that logs its users in already, and has the tokens in its sessions: here passport has put them there with the
+// user. They are adopted from there, and the login stays as it is. What is new has a comment.
+//
+//   npm run build && npx tsx examples/adopt.ts
+//
+// It brings an authorization server of its own. To use another one, see stage.ts.
+import express from 'express'
+import session from 'express-session'
+import passport from 'passport'
+import { Strategy, type VerifyCallback } from 'passport-oauth2'
+import { clientSecretPost, requireTokens, sessionTokens } from 'session-token-manager'
+import { START_PAGE, stage } from './stage.js'
+
+declare global {
+  namespace Express {
+    interface User {
+      oauth?: { accessToken: string; refreshToken: string }
+    }
+  }
+}
+
+const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, serve } = await stage({
+  clientAuthentication: 'client_secret_post',
+})
+const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json()
+
+const strategy = new Strategy(
+  {
+    authorizationURL: metadata.authorization_endpoint,
+    tokenURL: metadata.token_endpoint,
+    clientID: clientId,
+    clientSecret,
+    callbackURL: `${url}/callback`,
+    scope,
+    state: true,
+  },
+  (accessToken: string, refreshToken: string, _profile: unknown, done: VerifyCallback) =>
+    done(null, { oauth: { accessToken, refreshToken } }),
+)
+strategy.authorizationParams = () => ({ prompt: 'consent' })
+passport.use(strategy)
+passport.serializeUser((user, done) => done(null, user))
+passport.deserializeUser((user: Express.User, done) => done(null, user))
+
+const app = express()
+app.use(
+  session({ secret: sessionSecret, resave: false, saveUninitialized: false, cookie: { sameSite: 'lax' } }),
+)
+app.use(passport.session())
+
+// New: says where the tokens are. The first who needs one adopts them; then they are refreshed beside what passport keeps.
+// passport-oauth2 tells no expiry. An access token that is a JWT says itself when that is; any other is refreshed at once.
+app.use(
+  sessionTokens({
+    issuer,
+    clientId,
+    clientAuthentication: clientSecretPost(clientSecret),
+    adopt: (request) => request.user?.oauth,
+  }),
+)
+
+app.get('/', (_req, res) => res.send(START_PAGE))
+app.get('/login', passport.authenticate('oauth2'))
+app.get('/callback', passport.authenticate('oauth2', { successRedirect: '/orders', failureRedirect: '/' }))
+
+// New: requireTokens() in place of a check that there is a user, and req.tokens.axios() in place of user.oauth.accessToken.
+app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
+  const { data } = await req.tokens.axios({ baseURL: api }).get('/orders')
+  res.json({ orders: data })
+})
+
+app.post('/logout', async (req, res, next) => {
+  // New: the tokens are revoked. They are not adopted again, not even if passport's logout, or a slow request, left them.
+  await req.tokens.revoke().catch(console.error)
+  req.logout((error) => (error ? next(error) : res.redirect('/')))
+})
+
+serve(app)

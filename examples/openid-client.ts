@@ -1,0 +1,84 @@
+// Login with openid-client 6 (authorization code with PKCE, state and nonce); its tokens are handed over and kept valid
+// from then on. After the login the browser is where it wanted to be.
+//
+//   npm run build && npx tsx examples/openid-client.ts
+//
+// It brings an authorization server of its own. To use another one, see stage.ts.
+import express, { type Request } from 'express'
+import session from 'express-session'
+import * as oidc from 'openid-client'
+import { clientSecretBasic, requireTokens, sessionTokens } from 'session-token-manager'
+import { START_PAGE, stage } from './stage.js'
+
+declare module 'express-session' {
+  interface SessionData {
+    pending?: { checks: oidc.AuthorizationCodeGrantChecks; returnTo: string }
+  }
+}
+
+const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, serve } = await stage()
+const provider = await oidc.discovery(
+  new URL(issuer),
+  clientId,
+  undefined,
+  oidc.ClientSecretBasic(clientSecret),
+  // For the authorization server that this example brings.
+  { execute: issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : [] },
+)
+
+const app = express()
+app.use(
+  session({ secret: sessionSecret, resave: false, saveUninitialized: false, cookie: { sameSite: 'lax' } }),
+)
+app.use(sessionTokens({ issuer, clientId, clientAuthentication: clientSecretBasic(clientSecret) }))
+
+app.get('/', (_req, res) => res.send(START_PAGE))
+
+app.get('/login', async (req, res) => {
+  const [state, nonce, verifier] = [oidc.randomState(), oidc.randomNonce(), oidc.randomPKCECodeVerifier()]
+  const { returnTo } = req.query
+  req.session.pending = {
+    checks: { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier },
+    // Only a path of this app: anybody can send a link to this page.
+    returnTo: typeof returnTo === 'string' && /^\/(?![/\\])/.test(returnTo) ? returnTo : '/',
+  }
+  const authorization = oidc.buildAuthorizationUrl(provider, {
+    redirect_uri: `${url}/callback`,
+    scope,
+    prompt: 'consent',
+    state,
+    nonce,
+    code_challenge: await oidc.calculatePKCECodeChallenge(verifier),
+    code_challenge_method: 'S256',
+  })
+  res.redirect(authorization.href)
+})
+
+app.get('/callback', async (req, res) => {
+  const { pending } = req.session
+  if (!pending) return res.redirect('/login')
+  const answer = await oidc.authorizationCodeGrant(provider, new URL(req.originalUrl, url), pending.checks)
+  await regenerated(req)
+  await req.tokens.set(answer)
+  res.redirect(pending.returnTo)
+})
+
+app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
+  const { data } = await req.tokens.axios({ baseURL: api }).get('/orders')
+  res.json({ user: req.tokens.idTokenClaims?.sub, orders: data })
+})
+
+app.post('/logout', async (req, res) => {
+  await req.tokens.revoke().catch(console.error) // logged out here in any case
+  await regenerated(req)
+  res.redirect('/')
+})
+
+serve(app)
+
+/** Another session id, and an empty session: at login so that nobody goes on with an id from before. */
+function regenerated(req: Request): Promise<void> {
+  return new Promise((resolve, reject) =>
+    req.session.regenerate((error) => (error ? reject(error) : resolve())),
+  )
+}

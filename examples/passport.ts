@@ -1,0 +1,90 @@
+// Login with passport and passport-oauth2; their tokens are handed over and kept valid from then on.
+//
+//   npm run build && npx tsx examples/passport.ts
+//
+// It brings an authorization server of its own. To use another one, see stage.ts.
+import express from 'express'
+import session from 'express-session'
+import { decodeJwt } from 'jose'
+import passport from 'passport'
+import { Strategy, type VerifyCallback } from 'passport-oauth2'
+import { clientSecretPost, requireTokens, sessionTokens } from 'session-token-manager'
+import { START_PAGE, stage } from './stage.js'
+
+declare global {
+  namespace Express {
+    interface User {
+      id?: string | undefined
+    }
+    interface AuthInfo {
+      tokens?: object
+    }
+  }
+}
+
+// passport-oauth2 sends the client's secret in the body.
+const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, serve } = await stage({
+  clientAuthentication: 'client_secret_post',
+})
+const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json()
+
+const strategy = new Strategy(
+  {
+    authorizationURL: metadata.authorization_endpoint,
+    tokenURL: metadata.token_endpoint,
+    clientID: clientId,
+    clientSecret,
+    callbackURL: `${url}/callback`,
+    scope,
+    state: true,
+    pkce: true,
+  },
+  // `answer` is the token endpoint's, but passport-oauth2 has taken the refresh token out of it. The tokens go on as
+  // `req.authInfo`, which lasts for this request, and not with the user, who is put into the session.
+  (
+    _accessToken: string,
+    refreshToken: string,
+    answer: { id_token: string },
+    _profile: unknown,
+    done: VerifyCallback,
+  ) =>
+    done(
+      null,
+      { id: decodeJwt(answer.id_token).sub },
+      { tokens: { ...answer, refresh_token: refreshToken } },
+    ),
+)
+strategy.authorizationParams = () => ({ prompt: 'consent' })
+passport.use(strategy)
+passport.serializeUser((user, done) => done(null, user))
+passport.deserializeUser((user: Express.User, done) => done(null, user))
+
+const app = express()
+app.use(
+  session({ secret: sessionSecret, resave: false, saveUninitialized: false, cookie: { sameSite: 'lax' } }),
+)
+app.use(passport.session())
+app.use(sessionTokens({ issuer, clientId, clientAuthentication: clientSecretPost(clientSecret) }))
+
+app.get('/', (_req, res) => res.send(START_PAGE))
+app.get('/login', passport.authenticate('oauth2'))
+
+// passport has regenerated the session when it calls this handler, so it is the new one that gets the tokens. What was
+// set in the verify callback above would have gone with the old one.
+app.get('/callback', passport.authenticate('oauth2', { failureRedirect: '/' }), async (req, res) => {
+  await req.tokens.set(req.authInfo?.tokens)
+  res.redirect('/orders')
+})
+
+app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
+  const { data } = await req.tokens.axios({ baseURL: api }).get('/orders')
+  res.json({ user: req.user?.id, orders: data })
+})
+
+// First the tokens, while the session has them; then passport takes out the user, and regenerates the session again.
+app.post('/logout', async (req, res, next) => {
+  await req.tokens.revoke().catch(console.error) // logged out here in any case
+  req.logout((error) => (error ? next(error) : res.redirect('/')))
+})
+
+serve(app)
