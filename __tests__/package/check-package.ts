@@ -1,4 +1,4 @@
-/** Packs the package, looks into the tarball, and uses it in three projects as those who install it would. */
+/** Packs the package, looks into the tarball, and uses it in four projects as those who install it would. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -30,6 +30,12 @@ try {
   run(typescript, bin('tsc'))
   run(typescript, 'node', 'dist/main.js')
   run(typescript, 'node', '--test', 'dist/grant-store.js')
+
+  // No types of Express are there.
+  const koa = install('koa', tarball)
+  run(koa, join(koa, 'node_modules/.bin/tsc'))
+  run(koa, bin('tsc'))
+  run(koa, 'node', 'dist/main.js')
 } finally {
   rmSync(scratch, { recursive: true })
 }
