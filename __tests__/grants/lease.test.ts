@@ -66,6 +66,27 @@ describe('a lease that is held', () => {
     expect(renew).toHaveBeenCalledTimes(2)
   })
 
+  it.each<[string, number, renewed: boolean, doubtful: boolean]>([
+    ['is renewed', 3 * LEASE_MS, true, false],
+    ['has not been renewed for a moment', LEASE_MS / 2, false, false],
+    ['has not been renewed for more than half of its time', LEASE_MS / 2 + RENEW_EVERY_MS, false, true],
+  ])('is doubtful or not when it %s', async (_, ms, renewed, doubtful) => {
+    if (!renewed) renew.mockResolvedValue(false)
+    await lease.take(0, 0)
+    await jest.advanceTimersByTimeAsync(ms)
+    expect(lease.isDoubtful).toBe(doubtful)
+  })
+
+  it('is beyond doubt again when it could be renewed', async () => {
+    await lease.take(0, 0)
+    renew.mockResolvedValue(false)
+    await jest.advanceTimersByTimeAsync(LEASE_MS)
+    renew.mockRestore()
+    expect(lease.isDoubtful).toBe(true)
+    expect(await lease.renew()).toBe(true)
+    expect(lease.isDoubtful).toBe(false)
+  })
+
   it('has an owner of its own, within one process too', async () => {
     await lease.take(0, 0)
     expect(await new Lease(store, 'grant').take(0, 0)).toEqual({ granted: false })

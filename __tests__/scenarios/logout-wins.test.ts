@@ -966,3 +966,28 @@ describe('S38 revoke() with the authorization server down: the user is logged ou
     await expectLoggedOut(site, tab)
   })
 })
+
+it('S37 a login on an old session id ends a login that it has not seen, also where that one has moved', async () => {
+  const sessions = new session.MemoryStore()
+  const site = await start({ store: sessions })
+  const tab = site.browser()
+  site.handle('/visit', (request) => {
+    request.session.views = 7
+  })
+  site.handle('/move', regeneratedWithData)
+  await tab.get('/visit')
+  const old = tab.clone()
+  const bob = await server.login('bob')
+  const slow = held(site.slow('/slow', (request) => request.tokens.set(bob)))
+  const login = old.get('/slow')
+  await slow.reached
+  await site.login(tab, 'alice')
+  const alice = (await site.storedTokens(tab))!
+  await tab.get('/move')
+  slow.release()
+  expect(await login).toMatchObject({ status: 200 })
+  expect(site.mounted.manager.isEnded(alice.grantId)).toBe(true)
+  expect(await site.storedTokens(tab)).toBeUndefined()
+  const restarted = await start({ store: sameSessions(sessions) })
+  expect((await restarted.visitorOf(tab).get('/token')).status).toBe(401)
+})
