@@ -23,8 +23,8 @@ const ORDERS = [1001, 1002, 1003]
 /** A recipe that runs, on the authorization server that it brings. */
 interface Recipe {
   readonly url: string
-  /** What the authorization server's token and revocation endpoints have been asked and have answered. */
-  readonly asked: readonly string[]
+  /** What its authorization server has been asked for tokens, and has answered. */
+  readonly asked: string[]
 }
 
 const recipes: [name: string, file: string, env?: NodeJS.ProcessEnv][] = [
