@@ -158,6 +158,23 @@ describe('tokens that the app has in its session', () => {
     expect((await site.storedTokens(tab))?.grantId).not.toMatch(/^adopted-/)
   })
 
+  it('S37 of another user than the one who has logged in by set() meanwhile are not adopted over that', async () => {
+    // As with a login library whose tokens are in a cookie of their own.
+    const oauth = await handedOver('alice')
+    const site = await startOwn({
+      tokens: { adopt: (request: Request) => (request.headers['x-own'] ? oauth : undefined) },
+    })
+    const tab = await withOwn(site, {})
+    const gate = held(site.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
+    const slow = tab.get('/slow', { headers: { 'x-own': 'alice' } })
+    await gate.reached
+    await site.login(tab, 'bob')
+    gate.release()
+    expect((await slow).json.code).toBe('ERR_NO_TOKENS')
+    expect((await tab.get('/has')).json.sub).toBe('bob')
+    await expectNewest(site, tab)
+  })
+
   it('another refresh token there is a new login: its tokens take the place of the adopted ones', async () => {
     const site = await startOwn()
     const alices = await handedOver('alice')
@@ -239,6 +256,18 @@ describe('two processes adopt the same refresh token at the same moment', () => 
     expect(server.refreshes()).toBe(before)
   })
 
+  it('S13 and it is given the newest, though what the app has would be valid yet', async () => {
+    const { two, tab, visitor } = await twoProcesses()
+    const gate = held(two.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
+    const slow = visitor.get('/slow')
+    await gate.reached
+    const rejected = await ask(tab)
+    const { token } = (await tab.get(`/token?rejected=${rejected}`)).json
+    expect(token).not.toBe(rejected)
+    gate.release()
+    expect((await slow).json.token).toBe(token)
+  })
+
   it('S21 a process saves the session as it was before the other adopted: the next request finds the newest', async () => {
     const { one, two, tab, visitor } = await twoProcesses()
     for (const { clock } of [one, two]) clock.advance(HOUR_MS)
@@ -248,6 +277,9 @@ describe('two processes adopt the same refresh token at the same moment', () => 
     const token = await ask(tab)
     gate.release()
     await slow
+    expect(await two.storedTokens(visitor)).toBeUndefined()
+    expect(await ask(visitor)).toBe(token)
+    expect((await two.storedTokens(visitor))?.revision).toBe(2)
     for (const browser of [visitor, tab]) expect(await ask(browser)).toBe(token)
     await expectNewest(one, tab)
   })
@@ -259,8 +291,10 @@ describe('two processes adopt the same refresh token at the same moment', () => 
     await gate.reached
     await ask(tab)
     expect((await tab.post(path, {})).status).toBe(200)
+    two.store.forget()
     gate.release()
     expect((await slow).json.code).toBe('ERR_NO_TOKENS')
+    expect(two.store.count('set')).toBe(0)
     expect(await ask(visitor)).toBe('ERR_NO_TOKENS')
     expect(await two.storedTokens(visitor)).toBeUndefined()
   })
