@@ -1,14 +1,19 @@
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
-import type { Request } from 'express'
+import cookieSession from 'cookie-session'
+import express, { type Request } from 'express'
+import { middlewareOf } from '../../lib/frameworks/express.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
-import type { GrantStore } from '../../lib/index.js'
+import { clientSecretBasic, type GrantStore } from '../../lib/index.js'
+import { mount } from '../../lib/mount.js'
+import { startApp } from '../helpers/app.js'
 import type { LoginRequest, TokenResponse } from '../helpers/authorization-server.js'
-import type { Browser } from '../helpers/browser.js'
-import { recordingGrants, type Site, type SiteOptions, sharedSessions } from '../helpers/site.js'
+import { type Browser, browser } from '../helpers/browser.js'
+import { testClock } from '../helpers/clock.js'
+import { ownProcess, recordingGrants, type Site, type SiteOptions, sharedSessions } from '../helpers/site.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
-const { server, start, held, expectNewest } = await testSites()
+const { server, start, closing, held, expectNewest } = await testSites()
 
 /** What an app has kept in its sessions since before it used this library. */
 const own = (request: Request) =>
@@ -355,6 +360,93 @@ describe('after a logout', () => {
     for (let call = 0; call < 3; call++) expect(await ask(tab)).toBe('ERR_REAUTHENTICATION_REQUIRED')
     expect(server.tokenRequests.length - before).toBe(1)
     expect((await tab.get('/has')).json.has).toBe(false)
+  })
+})
+
+describe('tokens that the app has in a session cookie', () => {
+  async function startCookies() {
+    const clock = testClock()
+    const { clientId, clientSecret } = server.clients.client_secret_basic
+    const tokens = middlewareOf(
+      mount(
+        {
+          tokenEndpoint: server.tokenEndpoint,
+          revocationEndpoint: server.revocationEndpoint,
+          clientId,
+          clientAuthentication: clientSecretBasic(clientSecret),
+          encryptionKeys: ['an encryption key of 44 characters, at least 32'],
+          adopt: (request) => own(request as Request)?.oauth,
+        },
+        ownProcess(clock),
+      ),
+    )
+    const app = express()
+    app.use(cookieSession({ keys: ['test'] }), tokens, express.json())
+    app.post(
+      '/own',
+      ({ session, body }, response) => void response.json(Object.assign(session!, { own: body })),
+    )
+    app.all('/:deed', ({ params, tokens }, response) => {
+      if (params.deed === 'late') response.write(' ')
+      const done = params.deed === 'logout' ? tokens.revoke() : tokens.getAccessToken()
+      done.then(
+        (result) => response.end(JSON.stringify(result ?? null)),
+        ({ code }) => response.end(JSON.stringify({ code })),
+      )
+    })
+    const running = closing(await startApp(() => app))
+    const tab = browser(running.url)
+    const oauth = { ...(await handedOver()), id_token: undefined }
+    await keeps(tab, oauth)
+    const visit = async (path = '/token', by = tab) => {
+      const { token, code } = (await by.get(path)).json ?? {}
+      return token ?? code
+    }
+    return { clock, oauth, tab, visit }
+  }
+
+  it('are adopted into the cookie', async () => {
+    const { oauth, tab, visit } = await startCookies()
+    const before = tab.cookie('session')!.length
+    expect(await visit()).toBe(oauth.access_token)
+    expect(tab.cookie('session')!.length).toBeGreaterThan(before)
+    expect(await visit()).toBe(oauth.access_token)
+  })
+
+  it('S10 S12 are refreshed once, for all who come with the cookie from before, then and later', async () => {
+    const { clock, tab, visit } = await startCookies()
+    clock.advance(HOUR_MS)
+    const before = server.refreshes()
+    const visitors = Array.from({ length: 20 }, () => tab.clone())
+    const answers = await Promise.all([tab, ...visitors].map((by) => visit('/token', by)))
+    expect(new Set([...answers, await visit('/token', tab.clone())]).size).toBe(1)
+    expect(server.refreshes() - before).toBe(1)
+  })
+
+  it('S27 serve when the headers of the answer are out; the next request adopts them', async () => {
+    const { oauth, tab, visit } = await startCookies()
+    const before = tab.cookie('session')!.length
+    expect(await visit('/late')).toBe(oauth.access_token)
+    expect(tab.cookie('session')!.length).toBe(before)
+    expect(await visit()).toBe(oauth.access_token)
+    expect(tab.cookie('session')!.length).toBeGreaterThan(before)
+  })
+
+  it('S27 are not refreshed then, as nothing could be sent back', async () => {
+    const { clock, visit } = await startCookies()
+    clock.advance(HOUR_MS)
+    const before = server.refreshes()
+    expect(await visit('/late')).toBe('ERR_HEADERS_SENT')
+    expect(server.refreshes()).toBe(before)
+  })
+
+  it('after a logout are not adopted again, from a cookie from before neither', async () => {
+    const { tab, visit } = await startCookies()
+    const then = tab.clone()
+    await visit()
+    await visit('/logout')
+    expect(await visit()).toBe('ERR_NO_TOKENS')
+    expect(await visit('/token', then)).toBe('ERR_NO_TOKENS')
   })
 })
 
