@@ -10,10 +10,10 @@ import Koa, { type Context } from 'koa'
 import session from 'koa-session'
 import { clientSecretBasic } from 'session-token-manager'
 import { requireTokens, sessionTokens } from 'session-token-manager/koa'
-import { START_PAGE, stage } from './stage.js'
+import { endpointsOf, START_PAGE, stage } from './stage.js'
 
 const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, sessionKey, serve } = await stage()
-const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json()
+const { authorizationEndpoint } = await endpointsOf(issuer)
 const inCookies = process.env.SESSIONS === 'cookies'
 
 const sessions = new Map<string, unknown>() // koa-redis or another store, in an app that is restarted now and then
@@ -56,7 +56,7 @@ const routes: Record<string, (ctx: Context) => unknown> = {
       code_challenge: createHash('sha256').update(login.verifier).digest('base64url'),
       code_challenge_method: 'S256',
     })
-    ctx.redirect(`${metadata.authorization_endpoint}?${parameters}`)
+    ctx.redirect(`${authorizationEndpoint}?${parameters}`)
   },
 
   'GET /callback': async (ctx) => {

@@ -9,7 +9,7 @@ import { decodeJwt } from 'jose'
 import passport from 'passport'
 import { Strategy, type VerifyCallback } from 'passport-oauth2'
 import { clientSecretPost, requireTokens, sessionTokens } from 'session-token-manager'
-import { START_PAGE, stage } from './stage.js'
+import { endpointsOf, START_PAGE, stage } from './stage.js'
 
 declare global {
   namespace Express {
@@ -26,12 +26,12 @@ declare global {
 const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, serve } = await stage({
   clientAuthentication: 'client_secret_post',
 })
-const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json()
+const { authorizationEndpoint, tokenEndpoint } = await endpointsOf(issuer)
 
 const strategy = new Strategy(
   {
-    authorizationURL: metadata.authorization_endpoint,
-    tokenURL: metadata.token_endpoint,
+    authorizationURL: authorizationEndpoint,
+    tokenURL: tokenEndpoint,
     clientID: clientId,
     clientSecret,
     callbackURL: `${url}/callback`,

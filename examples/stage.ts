@@ -33,7 +33,7 @@ export async function stage(options: Pick<StageOptions, 'clientAuthentication'> 
   const named = ISSUER === undefined ? undefined : namedServers(ISSUER)
   const server = await listen(Number(PORT))
   const url = server.url.replace('127.0.0.1', 'localhost')
-  if (named && new URL(url).port !== PORT) exit(`Port ${PORT} is taken. Set PORT to another one.`)
+  if (named && !url.endsWith(`:${PORT}`)) exit(`Port ${PORT} is taken. Set PORT to another one.`)
 
   return {
     ...(named ?? (await demoServers(url, options))),
@@ -44,6 +44,17 @@ export async function stage(options: Pick<StageOptions, 'clientAuthentication'> 
       server.use(app)
       console.log(`Open ${url} (Ctrl-C stops it).`)
     },
+  }
+}
+
+/** Where users log in and codes are exchanged, for login libraries that do not find out by themselves (OpenID Connect Discovery). */
+export async function endpointsOf(issuer: string) {
+  const answer = await fetch(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
+  if (!answer.ok) exit(`There is no metadata at ISSUER: ${answer.url} answered ${answer.status}.`)
+  const metadata = await answer.json()
+  return {
+    authorizationEndpoint: String(metadata.authorization_endpoint),
+    tokenEndpoint: String(metadata.token_endpoint),
   }
 }
 

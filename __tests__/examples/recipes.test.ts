@@ -52,12 +52,9 @@ describe('the recipe of', () => {
       const { headers } = await rawRequest(url, '/orders', FOR_A_PAGE)
       expect(headers.location).toBe('/login?returnTo=%2Forders')
 
-      const before = await logIn(visitor)
-      const page = await visitor.get('/orders')
-      expect({ status: page.status, orders: idsIn(page.json.orders) }).toEqual({
-        status: 200,
-        orders: ORDERS,
-      })
+      const { page, before } = await logIn(visitor, headers.location ?? '')
+      expect(page.url).toBe(`${url}/orders`)
+      expect(idsIn(page.json.orders)).toEqual(ORDERS)
       expect(asked.splice(0)).toEqual(['authorization_code → 200'])
       expect((await before.get('/orders')).status).toBe(401)
 
@@ -97,13 +94,13 @@ describe('a recipe that is given an ISSUER and nothing else', () => {
   )
 })
 
-/** Logs in as the demo user. Answers with who the browser was before: it has the session from before the login. */
-async function logIn(visitor: Browser): Promise<Browser> {
-  const loginPage = await visitor.visit('/login')
+/** Logs in as the demo user. Answers with the page that came then, and a browser with the session from before. */
+async function logIn(visitor: Browser, path: string) {
+  const loginPage = await visitor.visit(path)
   const before = visitor.clone()
   const pressed = await visitor.post(loginPage.url)
-  await visitor.visit(pressed.headers.get('location') ?? '')
-  return before
+  const page = await visitor.visit(pressed.headers.get('location') ?? '')
+  return { page, before }
 }
 
 const idsIn = (orders: { id: number }[]) => orders.map(({ id }) => id)
