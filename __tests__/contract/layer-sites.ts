@@ -135,6 +135,19 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
     holdRefresh(point: 'hold' | 'holdAnswer'): Gate {
       return held(server[point](({ grantType }) => grantType === 'refresh_token'))
     },
+    /** Fifty clients ask for a token that has to be refreshed, and go before it is there. Resolves with the refreshes made. */
+    async abandon(tab: Browser): Promise<number> {
+      clock.advance(HOUR_MS)
+      const before = server.refreshes()
+      const gate = held(server.holdAnswer())
+      const gone = new AbortController()
+      const asking = Array.from({ length: 50 }, () => tab.get('/token', { signal: gone.signal }))
+      await gate.reached
+      gone.abort()
+      await Promise.allSettled(asking)
+      gate.release()
+      return before + 1
+    },
     async tokensOf(site: Site, tab: Browser): Promise<TokenSet | undefined> {
       return tokensIn(await site.stored(tab))
     },

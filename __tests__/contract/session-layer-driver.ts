@@ -69,6 +69,8 @@ export interface StoredLayerSite extends LayerSite {
     /** How many writes the store has been asked for. */
     writes(): number
     failNextWrite(): void
+    /** From now on every write fails, until what it returns is called. */
+    failWrites(): () => void
   }
 }
 

@@ -149,6 +149,15 @@ export function describeSessionLayer<S extends Sessions, Site extends LayerSite>
       expect(after).toBe(before)
     })
 
+    it('S26 every client disconnects during a refresh: the next request has its tokens', async () => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      const before = await sites.abandon(tab)
+      expect(await tab.get('/token')).toMatchObject(ok)
+      expect(sites.server.refreshes()).toBe(before)
+      await expectNewest(site, tab)
+    })
+
     it('S30 the process is restarted: the tokens are the newest, and a logout stays', async () => {
       const first = await start()
       const tab = await loggedIn(first)

@@ -25,6 +25,8 @@ export interface KoaMemoryStore {
   holdAnswer(method: StoreMethod): Gate
   /** The next call of a method fails. */
   failNext(method: StoreMethod): void
+  /** From now on calls of a method fail, until what this returns is called. */
+  failAll(method: StoreMethod): () => void
   /** The stored session, past everything that stands in front of the store. */
   peek(key: string): StoredSession | undefined
   /** Stores a session as whoever knows nothing of this library would. */
@@ -43,6 +45,7 @@ export function koaMemoryStore(
   const failures: StoreMethod[] = []
   const before: { method: StoreMethod; gate: Gate }[] = []
   const after: { method: StoreMethod; gate: Gate }[] = []
+  const failingAll = new Set<StoreMethod>()
   const frozen = (session: unknown) => (references ? session : JSON.stringify(session))
   const thawed = (stored: unknown) =>
     (references || stored === undefined ? stored : JSON.parse(String(stored))) as StoredSession | undefined
@@ -54,7 +57,8 @@ export function koaMemoryStore(
     const failing = failures.indexOf(call.method)
     if (failing !== -1) failures.splice(failing, 1)
     await Promise.all(first.map(({ gate }) => gate.pass()))
-    if (failing !== -1) throw new Error(`the session store failed to ${call.method}`)
+    if (failing !== -1 || failingAll.has(call.method))
+      throw new Error(`the session store failed to ${call.method}`)
     const result = work()
     await Promise.all(last.map(({ gate }) => gate.pass()))
     return result
@@ -81,6 +85,10 @@ export function koaMemoryStore(
     hold: (method) => addGate(before, method),
     holdAnswer: (method) => addGate(after, method),
     failNext: (method) => void failures.push(method),
+    failAll(method) {
+      failingAll.add(method)
+      return () => void failingAll.delete(method)
+    },
     peek: (key) => thawed(sessions.get(key)),
     poke: (key, session) => void sessions.set(key, frozen(session)),
   }

@@ -3,6 +3,7 @@ import type { Request } from 'express'
 import type { Store } from 'express-session'
 import type { Context, Next } from 'koa'
 import { seal } from '../../lib/sessions/sealing.js'
+import type { Limits } from '../contract/layer-matrix.js'
 import type {
   LayerSite,
   LayerSiteOptions,
@@ -27,6 +28,7 @@ interface ExpressSessions extends Sessions {
 export function expressSessionLayer(
   name: string,
   openSessions: () => Promise<ExpressSessions>,
+  limits: Limits = {},
 ): SessionLayerDriver<ExpressSessions, StoredLayerSite> {
   const idOf = (tab: Browser) => sessionIdOf(tab.cookie('connect.sid'))
   const resave = 'resave: true'
@@ -43,7 +45,8 @@ export function expressSessionLayer(
     })
     return {
       events: site.events,
-      handle: (path, handler) => site.handle(path, (request) => handler(expressVisit(request))),
+      handle: (path, handler) =>
+        site.handle(path, (request) => answered(request, handler(expressVisit(request)))),
       browser: (visitor) => site.browser(visitor),
       stored: async (tab) => withoutCookie(await readSession(sessions.open(), idOf(tab))),
       idOf,
@@ -53,6 +56,7 @@ export function expressSessionLayer(
         holdReads: () => site.store.hold('get'),
         writes: () => site.store.count('set'),
         failNextWrite: () => site.store.failNext('set'),
+        failWrites: () => site.store.failAll('set'),
       },
     }
   }
@@ -60,7 +64,7 @@ export function expressSessionLayer(
   return {
     name,
     layer: name,
-    limits: {},
+    limits,
     cookies: ['connect.sid'],
     eager: [resave],
     openSessions,
@@ -73,6 +77,13 @@ export function expressSessionLayer(
       }
     },
   }
+}
+
+/** Ends an answer that has begun; the site answers otherwise. */
+async function answered({ res }: Request, result: unknown): Promise<unknown> {
+  const value = await result
+  if (res!.headersSent) res!.end(JSON.stringify(value ?? null))
+  return value
 }
 
 /** express-session with its own store in memory. */
@@ -145,6 +156,7 @@ export function koaStoreLayer(
         holdReads: () => store.hold('get'),
         writes: () => store.calls.filter(({ method }) => method === 'set').length,
         failNextWrite: () => store.failNext('set'),
+        failWrites: () => store.failAll('set'),
       },
     }
   }

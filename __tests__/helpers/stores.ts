@@ -28,6 +28,8 @@ export interface StoreRecording<T extends Store> {
   forget(): void
   /** The next calls of a method fail, without reaching the store. */
   failNext(method: StoreMethod, times?: number, error?: Error): void
+  /** From now on calls of a method fail, until what this returns is called. */
+  failAll(method: StoreMethod): () => void
   /** From now on calls of a method wait at the gate before they reach the store. */
   hold(method: StoreMethod): Gate
   /** From now on calls of a method reach the store, and their answers wait at the gate. */
@@ -51,7 +53,9 @@ export function recordingStore(store: Store = new session.MemoryStore()): StoreR
     gates.push({ method, gate })
     return gate
   }
+  const failing = new Set<StoreMethod>()
   const failure = (method: StoreMethod) => {
+    if (failing.has(method)) return new Error(`the session store fails to ${method}`)
     const index = failures.findIndex((planned) => planned.method === method)
     return index === -1 ? undefined : failures.splice(index, 1)[0]?.error
   }
@@ -80,6 +84,10 @@ export function recordingStore(store: Store = new session.MemoryStore()): StoreR
     forget: () => void calls.splice(0),
     failNext(method, times = 1, error = new Error(`the session store failed to ${method}`)) {
       failures.push(...Array.from({ length: times }, () => ({ method, error })))
+    },
+    failAll(method) {
+      failing.add(method)
+      return () => void failing.delete(method)
     },
     hold: (method) => addGate(before, method),
     holdAnswer: (method) => addGate(after, method),
