@@ -1,22 +1,32 @@
+import { json } from 'node:stream/consumers'
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
 import express, { type ErrorRequestHandler, type Request } from 'express'
 import session, { type MemoryStore } from 'express-session'
+import koaSession from 'koa-session'
 import { middlewareOfTenants } from '../lib/frameworks/express.js'
+import {
+  middlewareOfTenants as koaMiddlewareOfTenants,
+  sessionTokens as koaSessionTokens,
+} from '../lib/frameworks/koa.js'
 import {
   ConfigurationError,
   clientSecretBasic,
+  memoryGrantStore,
   requireTokens,
   type SessionTokensOptions,
   sessionTokens,
   type TenantOptions,
 } from '../lib/index.js'
 import { type Mount, mount, type Surroundings } from '../lib/mount.js'
+import { koaSessions } from '../lib/sessions/koa-layers.js'
 import { Tenants } from '../lib/tenants.js'
 import { startApp } from './helpers/app.js'
 import { type AuthorizationServer, startAuthorizationServer } from './helpers/authorization-server.js'
 import { type Browser, browser } from './helpers/browser.js'
 import { type TestClock, testClock } from './helpers/clock.js'
 import { createGate, type Gate } from './helpers/gate.js'
+import { koaVersions } from './helpers/koa-site.js'
+import { koaMemoryStore } from './helpers/koa-stores.js'
 import { ownProcess, tokensIn } from './helpers/site.js'
 import { readSession, recordingStore, type StoreRecording, sessionIdOf } from './helpers/stores.js'
 
@@ -401,6 +411,28 @@ describe('sessionTokens() refuses at once', () => {
   })
 })
 
+it('TypeScript knows the request that tenant(), options() and adopt() are about', async () => {
+  const grants = memoryGrantStore()
+  const find = async (tenant: string) => ({ issuer: `https://${tenant}`, clientId: 'web', secret: 'secret' })
+  const middleware = sessionTokens({
+    tenant: (request) => request.headers.host ?? '',
+    options: async (tenant) => {
+      const { issuer, clientId, secret } = await find(tenant)
+      return {
+        issuer,
+        clientId,
+        clientAuthentication: clientSecretBasic(secret),
+        grants,
+        adopt: (request) => request.session.cookie.path,
+      }
+    },
+    maxTenants: 5,
+  })
+  await middleware.close()
+  const ofExpress: TenantOptions<Request>['tenant'] = (request: Request) => request.hostname
+  await sessionTokens({ tenant: ofExpress, options: optionsOf }).close()
+})
+
 describe('mounted twice, for two authorization servers', () => {
   it('on two paths: each refreshes at its own, beside the other', async () => {
     const app = express()
@@ -429,5 +461,65 @@ describe('mounted twice, for two authorization servers', () => {
     )
     for (const [name, token] of answers) expect(await servers[name].isActive(token)).toBe(true)
     expect(refreshes()).toEqual(before.map((count) => count + 1))
+  })
+})
+
+describe.each(koaVersions)('sessionTokens({ tenant, options }), %s', (_, Koa) => {
+  it('one session holds the tokens of two tenants; a request that is at work keeps its tenant', async () => {
+    const lookedUp: string[] = []
+    const own = ownProcess()
+    const tenants = new Tenants<{ path: string }>(
+      {
+        tenant: ({ path }) => path.split('/')[1] ?? '',
+        options(name) {
+          lookedUp.push(name)
+          return optionsOf(name)
+        },
+        maxTenants: 1,
+      },
+      (options) => mount(options, own, koaSessions),
+    )
+    const middleware = koaMiddlewareOfTenants(tenants as never)
+    const slow = held(createGate())
+    const app = new Koa()
+    app.silent = true
+    app.keys = ['test']
+    app.use(koaSession({ store: koaMemoryStore() }, app))
+    app.use(middleware)
+    app.use(async (ctx) => {
+      const body = ctx.method === 'POST' ? await json(ctx.req) : undefined
+      const params = { deed: ctx.path.split('/')[2] }
+      ctx.body = JSON.stringify((await deed({ params, body, tokens: ctx.tokens } as never, slow)) ?? null)
+    })
+    const running = await startApp(() => app.callback())
+    closers.push(middleware.close, running.close)
+    const page = browser(running.url)
+    for (const name of NAMES) await login(page, name)
+    const asking = page.get('/globex/slow')
+    await slow.reached
+    const { token } = (await page.get('/acme/token')).json
+    expect(await servers.acme.isActive(token)).toBe(true)
+    slow.release()
+    expect(await servers.globex.isActive((await asking).json.token)).toBe(true)
+    expect(lookedUp).toEqual(['acme', 'globex', 'acme'])
+    expect((await page.get('/')).status).toBe(500)
+  })
+
+  it('refuses what is wrong at once, and a property that Koa has in use when it is found', async () => {
+    expect(() => koaSessionTokens({ tenant: tenantOf } as never)).toThrow(/^`options` must be a function/)
+    const app = new Koa()
+    app.silent = true
+    const failures: Error[] = []
+    app.on('error', (error: Error) => void failures.push(error))
+    app.use(
+      koaSessionTokens({
+        tenant: () => 'acme',
+        options: () => ({ ...optionsOf('acme'), property: 'state' }),
+      }),
+    )
+    const running = await startApp(() => app.callback())
+    closers.push(running.close)
+    expect((await browser(running.url).get('/')).status).toBe(500)
+    expect(failures[0]?.message).toMatch(/the tenant "acme": .*which Koa has in use/)
   })
 })

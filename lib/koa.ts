@@ -2,3 +2,4 @@ export { requireTokens, type SessionTokensMiddleware, sessionTokens } from './fr
 export type { RequireTokensOptions } from './frameworks/require-tokens.js'
 export type { SessionTokensOptions } from './options.js'
 export type { SessionTokens } from './session-tokens.js'
+export type { TenantOptions } from './tenants.js'

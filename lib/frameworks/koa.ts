@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type {} from 'koa'
 import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
@@ -6,6 +6,7 @@ import type { SessionTokensOptions } from '../options.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import { type KoaContext, underWay } from '../sessions/koa-context.js'
 import { koaSessions } from '../sessions/koa-layers.js'
+import { isTenantOptions, type TenantOptions, Tenants } from '../tenants.js'
 import { guardOf, type RequireTokensOptions } from './require-tokens.js'
 
 // biome-ignore lint/suspicious/noTsIgnore: whether there is an error depends on the app.
@@ -20,6 +21,7 @@ declare module 'koa' {
 /** What of Koa's context is used. */
 interface Context {
   readonly req: IncomingMessage
+  readonly res: ServerResponse
   readonly originalUrl: string
   status: number
   body: unknown
@@ -51,6 +53,9 @@ const RESERVED_PROPERTIES = [
  * Attaches a token manager to every context: `ctx.tokens`. Mount it behind koa-session. Attaching does nothing yet; a
  * token is looked at when a handler asks for it.
  *
+ * An app of several tenants names the tenant of a context, and the options of a tenant, which are looked up when its first
+ * request comes, see `TenantOptions`.
+ *
  * @throws `ConfigurationError` when an option is missing, unknown or contradicts another
  *
  * @example
@@ -61,27 +66,54 @@ const RESERVED_PROPERTIES = [
  *   clientAuthentication: clientSecretBasic(process.env.CLIENT_SECRET),
  * }))
  */
-export function sessionTokens(options: SessionTokensOptions): SessionTokensMiddleware {
+export function sessionTokens(
+  options: SessionTokensOptions<Context> | TenantOptions<Context>,
+): SessionTokensMiddleware {
+  return isTenantOptions(options)
+    ? middlewareOfTenants(new Tenants(options, mountForKoa))
+    : middlewareOf(mountForKoa(options))
+}
+
+function mountForKoa(options: SessionTokensOptions): Mount {
   const mounted = mount(options, undefined, koaSessions)
   if (RESERVED_PROPERTIES.includes(mounted.property)) {
     throw new ConfigurationError(
       `\`property\` must not be '${mounted.property}', which Koa has in use. Choose another, e.g. 'tokens'.`,
     )
   }
-  return middlewareOf(mounted)
+  return mounted
 }
 
 /** The middleware over parts that have been put together. */
 export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
-  const { property, sessions } = mounted
-
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
-    Object.assign(ctx, { [property]: new RequestTokens(mounted, await sessions.of(ctx), ctx) })
-    await underWay(ctx as KoaContext, next)
+    await serve(mounted, ctx, next)
   }
 
   const close = () => closeMount(mounted)
   return Object.assign(sessionTokensMiddleware, { close })
+}
+
+/** The middleware over the parts of several tenants. */
+export function middlewareOfTenants(tenants: Tenants<Context>): SessionTokensMiddleware {
+  async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
+    const { res } = ctx as Context
+    const tenant = await tenants.of(ctx as Context)
+    const leave = tenant.enter()
+    // koa-session saves when this middleware is over, so the request is not; unless the client has gone by now.
+    if (res.closed) leave()
+    else res.once('close', leave)
+    await serve(tenant.mounted, ctx, next)
+  }
+
+  const close = () => tenants.close()
+  return Object.assign(sessionTokensMiddleware, { close })
+}
+
+async function serve(mounted: Mount, ctx: object, next: Next): Promise<void> {
+  const { property, sessions } = mounted
+  Object.assign(ctx, { [property]: new RequestTokens(mounted, await sessions.of(ctx), ctx) })
+  await underWay(ctx as KoaContext, next)
 }
 
 /**
