@@ -70,7 +70,8 @@ app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
 })
 
 app.post('/logout', async (req, res, next) => {
-  // New: the tokens are revoked. They are not adopted again, not even if passport's logout, or a slow request, left them.
+  // New, and needed: the adopted tokens are beside what passport takes out, and outlive it where the session does. They
+  // are not adopted again, not even if a slow request brings passport's user back.
   await req.tokens.revoke().catch(console.error)
   req.logout((error) => (error ? next(error) : res.redirect('/')))
 })
