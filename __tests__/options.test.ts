@@ -139,6 +139,7 @@ describe('sessionTokens(options)', () => {
       /no method end\(\)/,
     ],
     ['grants that are a Map', { ...valid, grants: new Map() }, /memoryGrantStore\(\)/],
+    ['an adopt that is no function', { ...valid, adopt: {} }, /`adopt` must be a function/],
     ['an onEvent that is no function', { ...valid, onEvent: true }, /onEvent: \(event\) => /],
     ['http that is text', { ...valid, http: 'x' }, /`http` must be an object, e\.g\. http: \{ headers/],
     ['http that is null', { ...valid, http: null }, /`http` must be an object, e\.g\. http: \{ headers/],

@@ -56,6 +56,11 @@ describe('authorizationServer(options)', () => {
       { tokenEndpoint: 'https://a/token', revocationEndpoint: 'http://a/revoke' },
       /^`revocationEndpoint` must use https/,
     ],
+    [
+      'S64 a jwksUri over http',
+      { tokenEndpoint: 'https://a/token', jwksUri: 'http://a/jwks' },
+      /^`jwksUri` must use https/,
+    ],
     ['S64 an issuer over http', { issuer: 'http://a' }, /^`issuer` must use https/],
     ['an issuer with a query', { issuer: 'https://a?b=c' }, /^`issuer` must not have a query/],
   ])('refuses %s', (_, options, cure) => {

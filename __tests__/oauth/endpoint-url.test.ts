@@ -56,6 +56,7 @@ describe('endpointUrl(value, option)', () => {
     ['tokenEndpoint', 'https://idp.example.com/oauth2/token'],
     ['refreshEndpoint', 'https://idp.example.com/oauth2/token'],
     ['revocationEndpoint', 'https://idp.example.com/oauth2/revoke'],
+    ['jwksUri', 'https://idp.example.com/oauth2/jwks'],
   ])('gives an example of an %s', (option, example) => {
     const message = `\`${option}\` must be an absolute https URL, e.g. ${option}: '${example}'.`
     expect(() => endpointUrl('idp.example.com', option)).toThrow(new ConfigurationError(message))
