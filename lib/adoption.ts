@@ -84,6 +84,18 @@ export class Adoption {
     return settled
   }
 
+  /** Ends the grant of the tokens that the app has for a request, if it has any. */
+  async disown(request: unknown): Promise<void> {
+    const { known } = this.#context
+    let tokens: TokenSet | undefined
+    try {
+      tokens = this.handedOver(request, undefined)
+    } catch {
+      // What cannot be read cannot be adopted.
+    }
+    if (tokens && !known.ended(tokens.grantId)) await this.#writes.end(tokens.grantId, 'logged_out', tokens)
+  }
+
   /** Resolves when nothing is under way any more. */
   async close(): Promise<void> {
     while (this.#pending.size > 0) await Promise.allSettled(this.#pending.values())
@@ -238,8 +250,9 @@ export class AdoptingSession implements SessionAdapter {
     return this.#session.replace(copy, replaces)
   }
 
-  clear(clears: (stored: unknown) => boolean): Promise<void> {
-    return this.#session.clear(clears)
+  /** What the app still has, beside tokens of a login by `set()` as well, is not to be adopted after a logout. */
+  async clear(clears: (stored: unknown) => boolean): Promise<void> {
+    await Promise.all([this.#session.clear(clears), this.#adoption.disown(this.#request)])
   }
 
   /** The app's tokens, unless the session holds tokens of a login by `set()`, or has adopted these already. */

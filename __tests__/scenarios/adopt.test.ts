@@ -340,6 +340,30 @@ describe('after a logout', () => {
     expect(revoked).toBe(path === '/logout')
   })
 
+  it.each(['/logout', '/clear'])(
+    'by %s of tokens that came by set(), what the app has kept beside them is not adopted',
+    async (path) => {
+      const grants = recordingGrants()
+      const site = await startOwn({ surroundings: { grants } })
+      const tab = site.browser()
+      const oauth = await handedOver()
+      await tab.post('/login', oauth)
+      await keeps(tab, oauth)
+      expect(await ask(tab)).toBe(oauth.access_token)
+      expect((await tab.post(path, {})).status).toBe(200)
+      expect(await ask(tab)).toBe('ERR_NO_TOKENS')
+      expect(grants.calls.filter((call) => call === 'end')).toHaveLength(2)
+    },
+  )
+
+  it('a logout without tokens of ours tells the grant store once', async () => {
+    const grants = recordingGrants()
+    const site = await startOwn({ surroundings: { grants } })
+    const tab = await withOwn(site, await handedOver())
+    await tab.post('/clear', {})
+    expect(grants.calls).toEqual(['end'])
+  })
+
   it('a new login of the app’s is adopted', async () => {
     const site = await startOwn()
     const tab = await withOwn(site, await handedOver())
