@@ -476,6 +476,24 @@ export function describeStoredSessionLayer<S extends Sessions, Site extends Stor
       await expectLoggedOut(site, old)
     })
 
+    it('S36 logged out in a process of its own while the request of the login goes on: no token comes back', async () => {
+      const [site, other] = [await start(), await start()]
+      const tab = site.browser()
+      site.handle('/cart', putBook)
+      await tab.get('/cart')
+      const loggedInHere = held(createGate())
+      site.handle('/login', async (visit) => {
+        await visit.tokens.set(visit.body)
+        await loggedInHere.pass()
+      })
+      const logging = login(tab)
+      await loggedInHere.reached
+      answered(await other.browser(tab).post('/logout'))
+      loggedInHere.release()
+      await logging
+      await expectLoggedOut(other, other.browser(tab))
+    })
+
     it.each(points)('S35 in another process, during %s()', async (point) => {
       const [site, other] = await twoProcesses()
       const tab = await loggedIn(site)

@@ -344,6 +344,41 @@ describe('koa-session with a store: sessionTokens() in front of it', () => {
     expect(tokensOf(site, tab)).toBeUndefined()
     expect(await tab.get('/token')).toMatchObject(loggedOut)
   })
+
+  it('a logout by hand counts there, too', async () => {
+    const site = await start({ mountedInFront: true })
+    const tab = await loggedIn(site)
+    const old = site.stored(tab)!
+    site.handle('/out', (ctx) => {
+      delete ctx.session.tokens
+    })
+    await tab.get('/out')
+    expect(tokensOf(site, tab)).toBeUndefined()
+    site.store.poke(tab.cookie(KOA_COOKIE)!, old)
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+  })
+})
+
+describe('koa-session with a store: the tokens are taken out in front of sessionTokens()', () => {
+  it.each([
+    ['and the request ends there', false],
+    ['and the request goes on', true],
+  ])('%s: they stay out', async (_, goesOn) => {
+    const site = await start({
+      before: async (ctx, next) => {
+        if (ctx.path === '/out') delete ctx.session.tokens
+        if (ctx.path !== '/out' || goesOn) await next()
+      },
+    })
+    site.handle('/out', () => null)
+    const tab = await loggedIn(site)
+    const old = site.stored(tab)!
+    await tab.get('/out')
+    expect(tokensOf(site, tab)).toBeUndefined()
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+    site.store.poke(tab.cookie(KOA_COOKIE)!, old)
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+  })
 })
 
 describe('koa-session with a store: sessions from before the process had its first request', () => {
