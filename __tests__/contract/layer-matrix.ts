@@ -17,8 +17,16 @@ const SCENARIOS = {
   S35: 'a logout during a refresh',
   S36: 'a slow request brings back a session that was logged out',
   S37: 'another user logs in during a refresh',
+  S61: 'tokens and cookies that are forged, cut off or sealed with another key',
 } as const
 
+/** The session layers, in the order of the matrix. */
+const LAYERS = [
+  ...(['MemoryStore', 'connect-redis', 'connect-pg-simple', 'session-file-store'] as const),
+  ...(['koa-session, store', 'koa-session, cookies', 'cookie-session', 'iron-session'] as const),
+] as const
+
+export type Layer = (typeof LAYERS)[number]
 export type Scenario = keyof typeof SCENARIOS
 
 /** What a layer cannot do, and why: in part, such that the suite tests what holds instead, or at all. */
@@ -32,7 +40,7 @@ export type Limits = Partial<Record<Scenario, Limit>>
 /** What the matrix has to know of a session layer. Several drivers may be of one layer. */
 export interface MatrixLayer {
   /** Its name in the matrix. */
-  readonly layer: string
+  readonly layer: Layer
   readonly limits: Limits
 }
 
@@ -42,7 +50,7 @@ interface Column extends MatrixLayer {
 }
 
 /** Which scenarios hold on which session layers, as the tests of this file have found. */
-const found = new Map<string, Column>()
+const found = new Map<Layer, Column>()
 
 /** Defines tests, and notes for the matrix how those with a scenario's number in their title end. */
 export interface ScenarioTests {
@@ -79,9 +87,9 @@ function columnOf(column: Column): Column {
   return known
 }
 
-/** The matrix as a Markdown table, with the reasons below it. */
-export function matrixTable(): string {
-  const columns = [...found.values()]
+/** The matrix of those layers that were tested, as a Markdown table with the reasons below it. */
+export function matrix(): string {
+  const columns = LAYERS.flatMap((layer) => found.get(layer) ?? [])
   const reasons: string[] = []
   const noteOf = (why: string) => {
     if (!reasons.includes(why)) reasons.push(why)
@@ -94,14 +102,32 @@ export function matrixTable(): string {
     if (!played.has(scenario)) return '?'
     return limit ? `partly (${noteOf(limit.why)})` : '✓'
   }
-  const lines = [
-    ['', ...columns.map(({ layer }) => layer)],
-    ['---', ...columns.map(() => '---')],
-    ...Object.entries(SCENARIOS).map(([scenario, what]) => [
-      `${scenario} ${what}`,
-      ...columns.map((column) => cell(scenario as Scenario, column)),
-    ]),
-  ]
-  const table = lines.map((cells) => `|${cells.map((text) => (text === '' ? ' ' : ` ${text} `)).join('|')}|`)
+  const rows = Object.entries(SCENARIOS).map(([scenario, what]) => [
+    `${scenario} ${what}`,
+    ...columns.map((column) => cell(scenario as Scenario, column)),
+  ])
+  const head = ['', ...columns.map(({ layer }) => layer)]
+  const table = [head, head.map(() => '---'), ...rows].map(tableRow)
   return [...table, '', ...reasons.map((why, index) => `${index + 1}. ${why}`)].join('\n')
+}
+
+/** A matrix without the columns of layers that were not tested. */
+export function asTested(text: string): string {
+  const lines = text.split('\n')
+  const head = cellsOf(lines[0] ?? '')
+  const isTested = (_: string, index: number) => index === 0 || found.has(head[index] as Layer)
+  return lines
+    .map((line) => (line.startsWith('|') ? tableRow(cellsOf(line).filter(isTested)) : line))
+    .join('\n')
+}
+
+function tableRow(cells: readonly string[]): string {
+  return `| ${cells.join(' | ')} |`.replace('|  |', '| |')
+}
+
+function cellsOf(line: string): string[] {
+  return line
+    .slice(1, -1)
+    .split('|')
+    .map((cell) => cell.trim())
 }

@@ -10,7 +10,13 @@ import type { Browser } from '../helpers/browser.js'
 import { testClock } from '../helpers/clock.js'
 import { createGate, type Gate } from '../helpers/gate.js'
 import { tokensIn } from '../helpers/site.js'
-import type { LayerSite, SessionLayerDriver, Sessions, Visit } from './session-layer-driver.js'
+import type {
+  LayerSite,
+  LayerSiteOptions,
+  SessionLayerDriver,
+  Sessions,
+  Visit,
+} from './session-layer-driver.js'
 
 const HOUR_MS = 3_600_000
 
@@ -41,6 +47,8 @@ function processOf(index: number): Pick<Surroundings, 'known' | 'flights'> {
   return processes[index]
 }
 
+type SharedOptions = Pick<LayerSiteOptions<Sessions>, 'grants' | 'encryptionKeys'>
+
 /** What the tests of a driver start and look at. */
 export function layerSites<S extends Sessions, Site extends LayerSite>(driver: SessionLayerDriver<S, Site>) {
   let server: AuthorizationServer
@@ -67,7 +75,11 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
   afterAll(() => server.close())
 
   /** A process over the sessions of the test. */
-  async function start(eager?: string, surroundings: Partial<Surroundings> = {}): Promise<Site> {
+  async function start(
+    eager?: string,
+    surroundings: Partial<Surroundings> = {},
+    options: SharedOptions = {},
+  ): Promise<Site> {
     const site = await driver.start(server, {
       sessions,
       clock,
@@ -77,6 +89,7 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
         ...surroundings,
       },
       ...(eager !== undefined && { eager }),
+      ...options,
     })
     sites.push(site)
     site.handle('/token', ({ tokens }) => tokens.getAccessToken())
@@ -99,9 +112,9 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
     },
     start,
     /** A process in place of those that run now, over the same sessions. */
-    async restart(): Promise<Site> {
+    async restart(options?: SharedOptions): Promise<Site> {
       await Promise.all(sites.splice(0).map((site) => site.close()))
-      return start()
+      return start(undefined, {}, options)
     },
     held,
     login,

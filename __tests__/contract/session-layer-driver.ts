@@ -1,4 +1,4 @@
-import type { SessionTokens, TokenEvent } from '../../lib/index.js'
+import type { GrantStore, SessionTokens, TokenEvent } from '../../lib/index.js'
 import type { Surroundings } from '../../lib/mount.js'
 import type { AuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
@@ -40,6 +40,8 @@ export interface LayerSiteOptions<S extends Sessions> {
   readonly eager?: string
   /** What the tokens in the sessions are sealed with. Left out: as the driver likes. */
   readonly encryptionKeys?: readonly string[]
+  /** The option `grants`, of a grant store that other processes share. Left out: one of the process itself. */
+  readonly grants?: GrantStore
 }
 
 /** A site on one session layer. */

@@ -29,7 +29,7 @@ export function expressRedisLayer(): ExpressSessionLayer {
     if (keys.length > 0) await client.del(keys)
     await client.close()
   })
-  return expressSessionLayer('express-session with connect-redis', async () => ({
+  return expressSessionLayer('connect-redis', async () => ({
     open: () => new RedisStore({ client, prefix }),
     close: async () => {},
   }))
@@ -48,7 +48,7 @@ export function expressPostgresLayer(pool: Pool): ExpressSessionLayer {
   afterAll(async () => {
     await pool.query(`drop table ${tableName}`)
   })
-  return expressSessionLayer('express-session with connect-pg-simple', async () => ({
+  return expressSessionLayer('connect-pg-simple', async () => ({
     open,
     close: async () => {},
   }))
@@ -56,7 +56,7 @@ export function expressPostgresLayer(pool: Pool): ExpressSessionLayer {
 
 /** express-session with session-file-store, which notes the time of each write in the session. */
 export const expressFileLayer: ExpressSessionLayer = expressSessionLayer(
-  'express-session with session-file-store',
+  'session-file-store',
   async () => {
     const files = await fileStore()
     return { open: files.reopen, close: files.close }

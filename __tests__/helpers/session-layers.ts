@@ -3,7 +3,7 @@ import type { Request } from 'express'
 import type { Store } from 'express-session'
 import type { Context, Next } from 'koa'
 import { seal } from '../../lib/sessions/sealing.js'
-import type { Limits } from '../contract/layer-matrix.js'
+import type { Layer, Limits } from '../contract/layer-matrix.js'
 import type {
   LayerSite,
   LayerSiteOptions,
@@ -13,11 +13,19 @@ import type {
   Visit,
 } from '../contract/session-layer-driver.js'
 import type { Browser } from './browser.js'
+import { cookieLimits } from './cookie-limits.js'
 import { KOA_COOKIE, type KoaSiteOptions, startKoaSite } from './koa-site.js'
 import { koaMemoryStore } from './koa-stores.js'
 import { destroyed, regeneratedWithData, saved } from './session-deeds.js'
 import { sharedSessions, startSite } from './site.js'
 import { readSession, sessionIdOf } from './stores.js'
+
+function tokenOptions({
+  encryptionKeys,
+  grants,
+}: Pick<LayerSiteOptions<Sessions>, 'encryptionKeys' | 'grants'>) {
+  return { ...(encryptionKeys && { encryptionKeys: [...encryptionKeys] }), ...(grants && { grants }) }
+}
 
 interface ExpressSessions extends Sessions {
   /** A store over the sessions, as another process would open it. */
@@ -26,7 +34,7 @@ interface ExpressSessions extends Sessions {
 
 /** Sessions of express-session, in any store that can be opened several times. */
 export function expressSessionLayer(
-  name: string,
+  layer: Layer,
   openSessions: () => Promise<ExpressSessions>,
   limits: Limits = {},
 ): SessionLayerDriver<ExpressSessions, StoredLayerSite> {
@@ -35,13 +43,14 @@ export function expressSessionLayer(
 
   async function start(
     server: Parameters<typeof startSite>[0],
-    { sessions, clock, surroundings, eager }: LayerSiteOptions<ExpressSessions>,
+    { sessions, clock, surroundings, eager, ...options }: LayerSiteOptions<ExpressSessions>,
   ): Promise<StoredLayerSite> {
     const site = await startSite(server, {
       store: sessions.open(),
       session: { resave: eager === resave },
       clock,
       surroundings,
+      tokens: tokenOptions(options),
     })
     return {
       events: site.events,
@@ -62,8 +71,8 @@ export function expressSessionLayer(
   }
 
   return {
-    name,
-    layer: name,
+    name: `express-session with ${layer}`,
+    layer,
     limits,
     cookies: ['connect.sid'],
     eager: [resave],
@@ -87,7 +96,7 @@ async function answered({ res }: Request, result: unknown): Promise<unknown> {
 }
 
 /** express-session with its own store in memory. */
-export const expressMemoryLayer = expressSessionLayer('express-session with MemoryStore', async () => ({
+export const expressMemoryLayer = expressSessionLayer('MemoryStore', async () => ({
   open: sharedSessions(),
   close: async () => {},
 }))
@@ -132,7 +141,7 @@ export function koaStoreLayer(
 
   async function start(
     server: Parameters<typeof startKoaSite>[0],
-    { sessions, clock, surroundings, eager = '' }: LayerSiteOptions<KoaSessions>,
+    { sessions, clock, surroundings, eager = '', ...tokens }: LayerSiteOptions<KoaSessions>,
   ): Promise<StoredLayerSite> {
     const { session, ...rest } = koaEager[eager] ?? {}
     const store = openStore(sessions)
@@ -143,6 +152,7 @@ export function koaStoreLayer(
       store,
       clock,
       surroundings,
+      tokens: tokenOptions(tokens),
     })
     return {
       events: site.events,
@@ -163,7 +173,7 @@ export function koaStoreLayer(
 
   return {
     name,
-    layer: 'koa-session with a store',
+    layer: 'koa-session, store',
     limits: {},
     cookies: koaCookies,
     eager: Object.keys(koaEager),
@@ -190,11 +200,11 @@ export function koaCookieLayer(
   name: string,
   options: Pick<KoaSiteOptions, 'Koa'>,
 ): SessionLayerDriver<Sessions, LayerSite> {
-  const encryptionKeys = [randomBytes(32).toString('base64')]
+  const ownKeys = [randomBytes(32).toString('base64')]
 
   async function start(
     server: Parameters<typeof startKoaSite>[0],
-    { clock, surroundings, eager = '' }: LayerSiteOptions<Sessions>,
+    { clock, surroundings, eager = '', encryptionKeys = ownKeys, grants }: LayerSiteOptions<Sessions>,
   ): Promise<LayerSite> {
     const site = await startKoaSite(server, {
       ...options,
@@ -202,7 +212,7 @@ export function koaCookieLayer(
       inCookies: true,
       clock,
       surroundings,
-      tokens: { encryptionKeys },
+      tokens: tokenOptions({ encryptionKeys, ...(grants && { grants }) }),
     })
     const { clientId } = server.clients.client_secret_basic
     const { open } = seal(encryptionKeys, `${clientId} ${server.tokenEndpoint} tokens`)
@@ -221,8 +231,8 @@ export function koaCookieLayer(
 
   return {
     name,
-    layer: 'koa-session in cookies',
-    limits: {},
+    layer: 'koa-session, cookies',
+    limits: cookieLimits,
     cookies: koaCookies,
     eager: Object.keys(koaEager),
     openSessions: async () => ({ close: async () => {} }),

@@ -1,24 +1,54 @@
-import { beforeAll } from '@jest/globals'
-import { describeSessionLayer } from '../contract/session-layer.js'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { describeCookieSessionLayer } from '../contract/cookie-session-layer.js'
+import { asTested, matrix } from '../contract/layer-matrix.js'
+import { describeForgedSessions } from '../contract/session-layer-fuzz.js'
 import { describeStoredSessionLayer } from '../contract/stored-session-layer.js'
+import { cookieSessionLayer, ironSessionLayer } from '../helpers/express-cookies.js'
 import { expressFileLayer, expressPostgresLayer, expressRedisLayer } from '../helpers/express-stores.js'
 import { koaVersions } from '../helpers/koa-site.js'
 import { describeWithPostgres } from '../helpers/postgres.js'
 import { describeWithRedis, redisUrl } from '../helpers/redis.js'
 import { expressMemoryLayer, koaCookieLayer, koaStoreLayer } from '../helpers/session-layers.js'
 
+function describeExpressStore(driver: ReturnType<typeof expressRedisLayer>): void {
+  describeStoredSessionLayer(driver)
+  describeForgedSessions(driver)
+}
+
 // A server of the tests' own takes a while to start; where there is none, its tests say so.
 beforeAll(() => void redisUrl().catch(() => {}))
 
-describeStoredSessionLayer(expressMemoryLayer)
-describeStoredSessionLayer(expressFileLayer)
-await describeWithPostgres('PostgreSQL', (pool) => describeStoredSessionLayer(expressPostgresLayer(pool)))
+describeExpressStore(expressMemoryLayer)
+describeExpressStore(expressFileLayer)
+await describeWithPostgres('PostgreSQL', (pool) => describeExpressStore(expressPostgresLayer(pool)))
+
+for (const driver of [cookieSessionLayer, ironSessionLayer]) {
+  describeCookieSessionLayer(driver)
+  describeForgedSessions(driver)
+}
+
 // S29
 for (const [name, Koa] of koaVersions) {
   describeStoredSessionLayer(koaStoreLayer(`koa-session with a store, on ${name}`, { Koa }))
-  describeSessionLayer(koaCookieLayer(`koa-session in cookies, on ${name}`, { Koa }))
+  describeCookieSessionLayer(koaCookieLayer(`koa-session in cookies, on ${name}`, { Koa }))
 }
 describeStoredSessionLayer(
   koaStoreLayer('koa-session with a store that hands out what it holds', { references: true }),
 )
-describeWithRedis('Redis', () => describeStoredSessionLayer(expressRedisLayer()))
+describeForgedSessions(koaStoreLayer('koa-session with a store', {}))
+describeForgedSessions(koaCookieLayer('koa-session in cookies', {}))
+
+describeWithRedis('Redis', () => describeExpressStore(expressRedisLayer()))
+
+describe('the matrix of session layers and scenarios', () => {
+  afterAll(() => void process.stderr.write(`\n${matrix()}\n\n`))
+
+  it('stands in the README', () => {
+    const readme = readFileSync(join(import.meta.dirname, '../../README.md'), 'utf8')
+    const [, table = ''] = /^## Session layers\n.*?(^\|.*?\n\n1\. .*?)\n\n/ms.exec(readme) ?? []
+    // The matrix that is expected is to be pasted there.
+    expect(asTested(table)).toBe(matrix())
+  })
+})
