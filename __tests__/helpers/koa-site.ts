@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import { json } from 'node:stream/consumers'
 import Koa3, { type Context } from 'koa'
-import koaSession, { type CreateSessionOptions } from 'koa-session'
+import koaSession7, { type CreateSessionOptions } from 'koa-session'
 import { middlewareOf, type SessionTokensMiddleware } from '../../lib/frameworks/koa.js'
 import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
 import { type Mount, mount, type Surroundings } from '../../lib/mount.js'
@@ -14,8 +14,10 @@ import { createGate, type Gate } from './gate.js'
 import { type KoaMemoryStore, koaMemoryStore } from './koa-stores.js'
 import { ownProcess } from './site.js'
 
-// Koa 2 brings no types of its own; what is used here is the same in both.
-const Koa2 = createRequire(import.meta.url)('koa2') as typeof Koa3
+// Neither brings types of its own; what is used here is the same in both versions.
+const require = createRequire(import.meta.url)
+const Koa2 = require('koa2') as typeof Koa3
+export const koaSession6 = require('koa-session6') as typeof koaSession7
 
 /** The Koa versions that the library supports, for `describe.each`. */
 export const koaVersions: [name: string, Koa: typeof Koa3][] = [
@@ -34,6 +36,8 @@ export interface KoaSiteOptions {
   Koa?: typeof Koa3
   /** Options of `sessionTokens()` besides those of the authorization server and the client. */
   tokens?: Partial<SessionTokensOptions>
+  /** koa-session 7 by default. */
+  koaSession?: typeof koaSession7
   /** Options of koa-session. */
   session?: CreateSessionOptions
   /** Default: one in memory. */
@@ -100,7 +104,7 @@ export async function startKoaSite(
   const app = new (options.Koa ?? Koa3)()
   app.keys = ['test']
   app.on('error', (error) => errors.push(error))
-  const sessions = koaSession(
+  const sessions = (options.koaSession ?? koaSession7)(
     { ...options.session, ...(!options.inCookies && { store }) } as CreateSessionOptions,
     app,
   )

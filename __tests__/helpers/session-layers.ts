@@ -134,7 +134,7 @@ const koaEager: Record<string, KoaSiteOptions> = {
 /** koa-session in a store. */
 export function koaStoreLayer(
   name: string,
-  options: Pick<KoaSiteOptions, 'Koa' | 'mountedInFront' | 'session'> & { references?: boolean },
+  options: Pick<KoaSiteOptions, 'Koa' | 'koaSession' | 'session'> & { references?: boolean },
 ): SessionLayerDriver<KoaSessions, StoredLayerSite> {
   const idOf = (tab: Browser) => tab.cookie(KOA_COOKIE) ?? ''
   const openStore = ({ sessions }: KoaSessions) => koaMemoryStore(sessions, options)
@@ -198,7 +198,7 @@ function nearlyExpired(ctx: Context, next: Next): Promise<void> {
 /** koa-session in cookies. */
 export function koaCookieLayer(
   name: string,
-  options: Pick<KoaSiteOptions, 'Koa'>,
+  options: Pick<KoaSiteOptions, 'Koa' | 'koaSession'>,
 ): SessionLayerDriver<Sessions, LayerSite> {
   const ownKeys = [randomBytes(32).toString('base64')]
 

@@ -7,7 +7,7 @@ import { describeForgedSessions } from '../contract/session-layer-fuzz.js'
 import { describeStoredSessionLayer } from '../contract/stored-session-layer.js'
 import { cookieSessionLayer, ironSessionLayer } from '../helpers/express-cookies.js'
 import { expressFileLayer, expressPostgresLayer, expressRedisLayer } from '../helpers/express-stores.js'
-import { koaVersions } from '../helpers/koa-site.js'
+import { koaSession6, koaVersions } from '../helpers/koa-site.js'
 import { describeWithPostgres } from '../helpers/postgres.js'
 import { describeWithRedis, redisUrl } from '../helpers/redis.js'
 import { expressMemoryLayer, koaCookieLayer, koaStoreLayer } from '../helpers/session-layers.js'
@@ -31,12 +31,21 @@ for (const driver of [cookieSessionLayer, ironSessionLayer]) {
 
 // S29
 for (const [name, Koa] of koaVersions) {
+<<<<<<< Updated upstream
   describeStoredSessionLayer(koaStoreLayer(`koa-session with a store, on ${name}`, { Koa }))
   describeCookieSessionLayer(koaCookieLayer(`koa-session in cookies, on ${name}`, { Koa }))
+=======
+  describeStoredSessionLayer(koaStoreLayer(`koa-session 7 with a store, on ${name}`, { Koa }))
+  describeSessionLayer(koaCookieLayer(`koa-session 7 in cookies, on ${name}`, { Koa }))
+>>>>>>> Stashed changes
 }
 describeStoredSessionLayer(
-  koaStoreLayer('koa-session with a store that hands out what it holds', { references: true }),
+  koaStoreLayer('koa-session 6 with a store that hands out what it holds', {
+    koaSession: koaSession6,
+    references: true,
+  }),
 )
+<<<<<<< Updated upstream
 describeForgedSessions(koaStoreLayer('koa-session with a store', {}))
 describeForgedSessions(koaCookieLayer('koa-session in cookies', {}))
 
@@ -52,3 +61,7 @@ describe('the matrix of session layers and scenarios', () => {
     expect(asTested(table)).toBe(matrix())
   })
 })
+=======
+describeSessionLayer(koaCookieLayer('koa-session 6 in cookies', { koaSession: koaSession6 }))
+describeWithRedis('Redis', () => describeStoredSessionLayer(expressRedisLayer()))
+>>>>>>> Stashed changes
