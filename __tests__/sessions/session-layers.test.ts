@@ -31,13 +31,8 @@ for (const driver of [cookieSessionLayer, ironSessionLayer]) {
 
 // S29
 for (const [name, Koa] of koaVersions) {
-<<<<<<< Updated upstream
-  describeStoredSessionLayer(koaStoreLayer(`koa-session with a store, on ${name}`, { Koa }))
-  describeCookieSessionLayer(koaCookieLayer(`koa-session in cookies, on ${name}`, { Koa }))
-=======
   describeStoredSessionLayer(koaStoreLayer(`koa-session 7 with a store, on ${name}`, { Koa }))
-  describeSessionLayer(koaCookieLayer(`koa-session 7 in cookies, on ${name}`, { Koa }))
->>>>>>> Stashed changes
+  describeCookieSessionLayer(koaCookieLayer(`koa-session 7 in cookies, on ${name}`, { Koa }))
 }
 describeStoredSessionLayer(
   koaStoreLayer('koa-session 6 with a store that hands out what it holds', {
@@ -45,7 +40,7 @@ describeStoredSessionLayer(
     references: true,
   }),
 )
-<<<<<<< Updated upstream
+describeCookieSessionLayer(koaCookieLayer('koa-session 6 in cookies', { koaSession: koaSession6 }))
 describeForgedSessions(koaStoreLayer('koa-session with a store', {}))
 describeForgedSessions(koaCookieLayer('koa-session in cookies', {}))
 
@@ -61,7 +56,3 @@ describe('the matrix of session layers and scenarios', () => {
     expect(asTested(table)).toBe(matrix())
   })
 })
-=======
-describeSessionLayer(koaCookieLayer('koa-session 6 in cookies', { koaSession: koaSession6 }))
-describeWithRedis('Redis', () => describeStoredSessionLayer(expressRedisLayer()))
->>>>>>> Stashed changes
