@@ -51,6 +51,10 @@ export interface RefreshOutcome {
   readonly fresh: boolean
 }
 
+const UNREADABLE =
+  'Another process has stored newer tokens that this one cannot read. Give all processes the same encryptionKeys, clientId ' +
+  'and issuer; a new key is first added at the end of the list everywhere, then moved to its front.'
+
 /** How long a commit holds up the write to the session. The lease holds for longer. */
 const COMMIT_PATIENCE_MS = 1_000
 /** For how long tokens wait for the keys that their ID token is checked with. The next refresh has them. */
@@ -113,6 +117,7 @@ export class Refresh {
       const answer = await this.#orWithout(asked)
       if (!answer) return undefined
       this.#adopt(answer)
+      this.#refuseUnreadable(answer)
       const usable = this.#usable()
       if (usable || answer.granted) return usable
       if (clock.monotonic() >= deadline) {
@@ -122,6 +127,12 @@ export class Refresh {
         )
       }
     }
+  }
+
+  /** Newer tokens that cannot be read are not the same as none: the refresh token at hand has been spent. */
+  #refuseUnreadable({ record }: GrantState): void {
+    if (!record || record.revision <= this.#tokens.revision) return
+    throw new TokenError('ERR_GRANT_STORE', UNREADABLE)
   }
 
   /** Whether another process may have the lease by now. Asked right before the refresh token is spent. */
@@ -231,7 +242,7 @@ export class Refresh {
     const aliveAt = await within(COMMIT_PATIENCE_MS, committed, noAnswer).catch(() => undefined)
     if (!known.ended(grantId)) await writes.store(this.#session, tokens, aliveAt, this.#secrets)
     // Without an answer to the commit nobody has said whether the grant has ended meanwhile.
-    if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(grantId)
+    if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(grantId, true)
     if (known.ended(grantId)) await this.#tooLate()
   }
 
@@ -282,7 +293,9 @@ export class Refresh {
       throw sessionStoreFailed(error, this.#secrets)
     }
     if (known.ended(this.#tokens.grantId)) throw loggedOut()
-    this.#take(copies.read(copy))
+    const found = copies.read(copy)
+    if (!found && typeof copy === 'string') throw new TokenError('ERR_SESSION_STORE', UNREADABLE)
+    this.#take(found)
   }
 
   #adopt(state: GrantState): void {

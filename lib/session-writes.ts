@@ -13,6 +13,8 @@ import { newest, secretsOf, type TokenSet } from './token-set.js'
 
 export interface SessionWritesContext {
   readonly grants: GrantStore
+  /** Whether the grant store keeps what the session cannot, for other processes as well. */
+  readonly keepsForOthers?: boolean
   readonly known: KnownGrants
   readonly copies: SessionCopies
   readonly clock: Clock
@@ -73,7 +75,7 @@ export class SessionWrites {
     const replace = () => session.replace(copy, replaces)
     try {
       const written = await replace().catch(replace)
-      if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.ask(grantId)
+      if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.ask(grantId, true)
       if (written && known.ended(grantId)) await this.takeOut(session, [grantId])
       return true
     } catch (error) {
@@ -104,10 +106,13 @@ export class SessionWrites {
     return heardJustNow || isNews
   }
 
-  /** Learns what the grant store knows of a grant, if it answers soon. Never rejects. */
-  async ask(grantId: string): Promise<void> {
+  /**
+   * Learns what the grant store knows of a grant, if it answers soon. One that has just failed to answer is not asked, unless
+   * somebody insists. Never rejects.
+   */
+  async ask(grantId: string, insists = false): Promise<void> {
     const { clock, copies, grants, known } = this.#context
-    if (clock.monotonic() < this.#silentUntil) return
+    if (!insists && clock.monotonic() < this.#silentUntil) return
     try {
       const state = await within(QUESTION_TIMEOUT_MS, grants.read(grantId), noAnswer)
       if (state.ended) known.end(grantId, state.ended)
@@ -132,7 +137,8 @@ export class SessionWrites {
       return undefined
     } catch (cause) {
       const message = 'The grant store could not be told of a login. Check its connection.'
-      const error = new TokenError('ERR_GRANT_STORE', message, { cause, secrets: secretsOf(tokens) })
+      // A store may put anything into its message, the tokens of others as well.
+      const error = new TokenError('ERR_GRANT_STORE', message, { cause, causeMessage: false })
       emit({ type: 'grant_store_failed', grantId, error })
       return error
     }
@@ -143,7 +149,7 @@ export class SessionWrites {
    * Never rejects; a failure is told as an event, too.
    */
   async end(grantId: string, why: GrantEnd, seen?: TokenSet): Promise<Ending> {
-    const { copies, emit, grants, known } = this.#context
+    const { copies, emit, grants, keepsForOthers, known } = this.#context
     const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
     const endedBefore = known.ended(grantId) !== undefined
     const heardJustNow = known.heardWithin(CROSSING_MS, grantId)
@@ -151,9 +157,10 @@ export class SessionWrites {
     try {
       const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
       const unheard = (record?.revision ?? 0) > (tokens?.revision ?? 0)
-      const isWritten = record !== undefined && !copies.isReference
-      const crossed = !endedBefore && isWritten && (unheard || heardJustNow)
-      return { ...(record && { record }), crossed }
+      // A shared store that has no record has forgotten it, or was told before: by an answer that got lost.
+      const isLost = record === undefined && keepsForOthers
+      const crossed = !endedBefore && !copies.isReference && (isLost || (record && (unheard || heardJustNow)))
+      return { ...(record && { record }), crossed: crossed === true }
     } catch (cause) {
       const failure = new TokenError(
         'ERR_GRANT_STORE',
@@ -161,7 +168,7 @@ export class SessionWrites {
         { cause, secrets: tokens ? secretsOf(tokens) : [] },
       )
       emit({ type: 'grant_store_failed', grantId, error: failure })
-      return { crossed: false, failure }
+      return { crossed: !endedBefore && !copies.isReference, failure }
     }
   }
 }

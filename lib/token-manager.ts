@@ -85,6 +85,8 @@ export class TokenManager implements CopyKeeper {
       return await within(this.#context.timeoutMs, this.#refreshed(session, need), tooSlow)
     } catch (error) {
       const left = this.tokensOf(session)
+      // What was found in the grant store belongs into the session, whatever has become of the refresh.
+      if (left && !session.isInAnswer) this.#heal(session, left)
       const unexpired = left && unexpiredToken(left, need, this.#context.known.now(left.grantId))
       if (unexpired) return unexpired
       throw error
@@ -112,9 +114,20 @@ export class TokenManager implements CopyKeeper {
     earlier.delete(tokens.grantId)
     const ends = [...earlier]
     const endings = await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
-    if (!endings.some(({ crossed }) => crossed)) return
+    if (endings.some(({ crossed }) => crossed)) await this.#lookAgain(session, tokens, ends)
+    else if (ends.length > 0 && this.#context.keepsForOthers) {
+      this.#inBackground(`login ${tokens.grantId}`, this.#lookAgain(session, tokens, ends))
+    }
+  }
+
+  /** A refresh of what a login has replaced may have been written to the session meanwhile, or taken out again with it. */
+  async #lookAgain(session: SessionAdapter, tokens: TokenSet, replaced: readonly string[]): Promise<void> {
+    const { copies, known, writes } = this.#context
     await crossingIsOver()
-    await writes.takeOut(session, ends, copy)
+    await writes.ask(tokens.grantId)
+    const isLost = (stored: unknown) =>
+      !known.ended(tokens.grantId) && (stored === undefined || replaced.includes(this.grantOf(stored) ?? ''))
+    await session.replace(copies.write(tokens), isLost)
   }
 
   #giveUp(grantId: string, previous: TokenSet | undefined, tokens: TokenSet): Promise<Ending> {
@@ -196,8 +209,17 @@ export class TokenManager implements CopyKeeper {
 
   #tokensOrThrow(session: SessionAdapter): TokenSet {
     const tokens = this.tokensOf(session)
-    if (!tokens) throw loggedOut()
-    return tokens
+    if (tokens) return tokens
+    this.#takeOutEnded(session)
+    throw loggedOut()
+  }
+
+  /** A process that has brought back the copy of an ended grant may have died before it could mend that. */
+  #takeOutEnded(session: SessionAdapter): void {
+    const grantId = this.grantOf(session.read())
+    if (grantId === undefined || !this.#context.keepsForOthers) return
+    const name = `take out ${grantId}`
+    if (!this.#pending.has(name)) this.#inBackground(name, this.#context.writes.takeOut(session, [grantId]))
   }
 
   #usable(tokens: TokenSet, need: TokenNeed): AccessToken | undefined {

@@ -191,7 +191,10 @@ export function deadTokenSet(tokens: TokenSet): TokenSet {
 
 /** The newer of two token sets of one grant. A set of another grant never wins over `tokens`. */
 export function newest(tokens: TokenSet, other: TokenSet | undefined): TokenSet {
-  return other && other.grantId === tokens.grantId && other.revision > tokens.revision ? other : tokens
+  if (other?.grantId !== tokens.grantId) return tokens
+  // One that is dead says so of the refresh token before, one that is alive has a newer one.
+  const isAlive = tokens.refreshToken === undefined && other.refreshToken !== undefined
+  return other.revision > tokens.revision || (other.revision === tokens.revision && isAlive) ? other : tokens
 }
 
 /** Every string in a token set that must not be shown. */

@@ -81,7 +81,7 @@ describe('a lease that is held', () => {
     await lease.take(0, 0)
     renew.mockResolvedValue(false)
     await jest.advanceTimersByTimeAsync(LEASE_MS)
-    renew.mockRestore()
+    renew.mockResolvedValue(true)
     expect(lease.isDoubtful).toBe(true)
     expect(await lease.renew()).toBe(true)
     expect(lease.isDoubtful).toBe(false)

@@ -101,7 +101,7 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
     const { store, grant, key, lease } = grantOf()
     await lease()
     await lease({ owner: 'b' })
-    expect(Object.keys(await client.hgetall(key)).sort()).toEqual(['owner', 'until', 'waiting'])
+    expect(Object.keys(await client.hgetall(key)).sort()).toEqual(['owner', 'ttl', 'until', 'waiting'])
     await store.commit(grant, 'a', record)
     expect(await client.hgetall(key)).toEqual({ revision: '1', tokens: 'tokens' })
     await store.end(grant, 'replaced')

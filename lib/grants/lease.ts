@@ -38,8 +38,9 @@ export class Lease {
 
   /** Stores a record and releases the lease. Also after the lease was lost: what is newer is worth keeping. */
   async commit(record: GrantRecord): Promise<GrantState> {
-    const state = await this.#grants.commit(this.#grantId, this.#owner, record)
+    // A renewal that arrives after it might take the lease again.
     this.#stopRenewing()
+    const state = await this.#grants.commit(this.#grantId, this.#owner, record)
     this.#held = false
     return state
   }

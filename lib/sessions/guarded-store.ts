@@ -118,7 +118,7 @@ export class GuardedStore {
     const touch = this.#store.touch?.bind(this.#store)
     if (!touch) return
     replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) =>
-      this.#save(touch, sid, session, () => this.#saves.touched(sid, session), callback),
+      this.#save(touch, sid, session, () => this.#saves.touched(sid, session), callback, true),
     )
   }
 
@@ -132,6 +132,7 @@ export class GuardedStore {
     session: SessionData,
     asItIs: () => SessionData | undefined,
     callback: Callback | undefined,
+    isTouch = false,
   ): unknown {
     let saved: Saved | undefined
     const confirmed: Callback = (...results) => {
@@ -139,7 +140,7 @@ export class GuardedStore {
       void this.#saves.confirm(sid, saved).then(() => callback?.(...results))
     }
     const saveOver = async () => {
-      saved = await this.#saves.saveOver(sid, session, operation)
+      saved = await this.#saves.saveOver(sid, session, operation, isTouch)
       if (!callback) void this.#saves.confirm(sid, saved)
     }
     return this.#inTurn('shared', sid, callback && confirmed, (done) => {

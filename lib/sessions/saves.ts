@@ -51,8 +51,13 @@ export class Saves {
     return observed
   }
 
-  /** Stores a session over what is stored. */
-  async saveOver(sid: string, session: SessionData, operation: SessionStore['set']): Promise<Saved> {
+  /** Stores a session over what is stored. A touch changes nothing that could be undone by others. */
+  async saveOver(
+    sid: string,
+    session: SessionData,
+    operation: SessionStore['set'],
+    isTouch: boolean,
+  ): Promise<Saved> {
     let before: SessionData | undefined
     let stored: SessionData | undefined
     try {
@@ -63,7 +68,7 @@ export class Saves {
     const written = this.observed(sid, session, stored)
     const at = performance.now()
     await over((callback) => operation(sid, written, callback))
-    return { before, written, at }
+    return { before: isTouch ? undefined : before, written, at }
   }
 
   #recalled(sid: string, session: SessionData): SessionData {

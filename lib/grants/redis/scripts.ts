@@ -9,7 +9,7 @@ export interface RedisScript {
 /*
  * A grant is one hash:
  *   revision, tokens   the newest record
- *   owner, until       who has the lease, and until when by Redis' clock, in milliseconds
+ *   owner, until, ttl  who has the lease, until when by Redis' clock, and for how long it was given, in milliseconds
  *   free               from when somebody else may have a lease that ran out or that Redis knows nothing of
  *   waiting            set when somebody was told to wait, so that a change is published only if it is news to anyone
  *   ended              why the grant has ended; then there is nothing else
@@ -30,7 +30,8 @@ end
 
 const TELL = `
 local function tell(channel, grant)
-  if redis.call('HDEL', KEYS[1], 'waiting') == 1 then redis.call('PUBLISH', channel, grant) end
+  -- Not every user may publish. Whoever waits asks again in a moment anyway.
+  if redis.call('HDEL', KEYS[1], 'waiting') == 1 then redis.pcall('PUBLISH', channel, grant) end
 end
 `
 
@@ -62,7 +63,7 @@ export const LEASE = script(
   HOLD_OFF,
   `
 local owner, ttl, revision, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free')
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl')
 local function answer(what, wait) return { what, wait, known[1] or '', known[2] or '', known[5] or '' } end
 local function text(number) return string.format('%.0f', number) end
 
@@ -71,8 +72,13 @@ if tonumber(known[1] or 0) > tonumber(revision) then return answer('newer', 0) e
 local wait = 0
 if known[3] ~= owner then
   wait = tonumber(known[4] or 0) - now
+  -- The clock was set back, or is that of another server.
+  if known[7] and wait > tonumber(known[7]) then
+    wait = tonumber(known[7])
+    redis.call('HSET', KEYS[1], 'until', text(now + wait))
+  end
   if wait <= 0 and (known[3] or not known[1]) then
-    local free = tonumber(known[6]) or now + grace
+    local free = math.min(tonumber(known[6]) or now + grace, now + grace)
     redis.call('HSET', KEYS[1], 'free', text(free))
     wait = free - now
   end
@@ -83,7 +89,7 @@ if wait > 0 then
   keep_for(2 * ttl)
   return answer('held', wait)
 end
-redis.call('HSET', KEYS[1], 'owner', owner, 'until', text(now + ttl))
+redis.call('HSET', KEYS[1], 'owner', owner, 'until', text(now + ttl), 'ttl', ttl)
 redis.call('HDEL', KEYS[1], 'free')
 keep_for(2 * ttl)
 return answer('granted', 0)
@@ -103,7 +109,7 @@ local owner, ttl = ARGV[1], ARGV[2]
 local known = redis.call('HMGET', KEYS[1], 'owner', 'revision', 'ended')
 local function forgotten() return not known[1] and (not known[2] or hold_off() > 0) end
 if known[3] or (known[1] ~= owner and not forgotten()) then return 0 end
-redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl))
+redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl), 'ttl', ttl)
 redis.call('HDEL', KEYS[1], 'free')
 keep_for(2 * ttl)
 return 1
@@ -123,7 +129,7 @@ if newer then
   redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens)
   keep_for(ttl)
 end
-if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until') end
+if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl') end
 if newer or known[3] == owner then tell(channel, grant) end
 if newer then return { '', '', '' } end
 return { '', known[1], known[2] }
@@ -136,7 +142,7 @@ export const RELEASE = script(
   `
 local owner, channel, grant = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('HGET', KEYS[1], 'owner') ~= owner then return 0 end
-redis.call('HDEL', KEYS[1], 'owner', 'until')
+redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl')
 -- What was released is not what was forgotten.
 redis.call('HSETNX', KEYS[1], 'revision', 0)
 tell(channel, grant)
@@ -158,7 +164,7 @@ local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'ended', 'waiti
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'ended', known[3] or why)
 redis.call('PEXPIRE', KEYS[1], ttl)
-if known[4] then redis.call('PUBLISH', channel, grant) end
+if known[4] then redis.pcall('PUBLISH', channel, grant) end
 return { known[1] or '', known[2] or '' }
 `,
 )
