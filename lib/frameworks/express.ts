@@ -17,8 +17,6 @@ declare global {
   }
 }
 
-// biome-ignore lint/suspicious/noTsIgnore: whether there is an error depends on the app.
-/** @ts-ignore A Koa app has no types of express-session. */
 declare module 'express-session' {
   interface SessionData {
     /** The tokens of `session-token-manager`. Leave them to `req.tokens`. */

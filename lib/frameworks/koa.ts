@@ -9,8 +9,6 @@ import { koaSessions } from '../sessions/koa-layers.js'
 import { isTenantOptions, type TenantOptions, Tenants } from '../tenants.js'
 import { guardOf, type RequireTokensOptions } from './require-tokens.js'
 
-// biome-ignore lint/suspicious/noTsIgnore: whether there is an error depends on the app.
-/** @ts-ignore An app may have no types of Koa. */
 declare module 'koa' {
   interface ExtendableContext {
     /** The tokens of this request's session, put there by `sessionTokens()`. */
