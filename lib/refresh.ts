@@ -2,7 +2,7 @@ import type { Clock } from './clock.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { TokenEventListener } from './events.js'
-import type { GrantState, GrantStore } from './grants/grant-store.js'
+import type { GrantRecord, GrantState, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import type { AuthorizationServer, RefreshAnswer } from './oauth/authorization-server.js'
@@ -49,6 +49,8 @@ export interface RefreshOutcome {
   readonly accessToken: AccessToken
   /** Whether the token came from the authorization server just now, rather than from whoever was faster. */
   readonly fresh: boolean
+  /** Neither the grant store nor the session store has taken the tokens: this process alone has them. */
+  readonly isUnsaved?: boolean
 }
 
 const UNREADABLE =
@@ -71,6 +73,7 @@ export class Refresh {
   readonly #need: TokenNeed
   readonly #lease: Lease
   #tokens: TokenSet
+  #isUnsaved = false
   /** Every token that has been in play, newer and older: none of them may show in an error. */
   readonly #secrets: string[]
 
@@ -94,7 +97,7 @@ export class Refresh {
       const durationMs = this.#context.clock.monotonic() - startedAt
       const { grantId, revision } = this.#tokens
       this.#context.emit({ type: 'refreshed', grantId, revision, durationMs })
-      return { accessToken, fresh: true }
+      return { accessToken, fresh: true, isUnsaved: this.#isUnsaved }
     } finally {
       // Nobody waits for it: where the store cannot be reached the lease ends by itself.
       void this.#lease.release().catch(() => {})
@@ -237,29 +240,44 @@ export class Refresh {
     this.#secrets.push(...secretsOf(tokens))
     known.learn(tokens)
     if (known.ended(grantId)) return this.#tooLate()
-    const committed = this.#commit(tokens)
+    const committed = this.#commit()
     // Without an answer the lease ends before long, and by then the session must have what others will look for there.
     const aliveAt = await within(COMMIT_PATIENCE_MS, committed, noAnswer).catch(() => undefined)
-    if (!known.ended(grantId)) await writes.store(this.#session, tokens, aliveAt, this.#secrets)
+    const isStored =
+      !known.ended(grantId) && (await writes.store(this.#session, this.#tokens, aliveAt, this.#secrets))
+    this.#isUnsaved = !isStored && (await committed) === undefined
     // Without an answer to the commit nobody has said whether the grant has ended meanwhile.
     if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(grantId, true)
     if (known.ended(grantId)) await this.#tooLate()
   }
 
   /** Commits to the grant store. Resolves with when it was asked, if it answered that the grant is alive. Never rejects. */
-  async #commit(tokens: TokenSet): Promise<number | undefined> {
+  async #commit(): Promise<number | undefined> {
     const { clock, copies, emit, known } = this.#context
-    const { grantId, revision } = tokens
+    const { grantId, revision } = this.#tokens
     const askedAt = clock.monotonic()
     try {
-      const record = { revision, tokens: copies.record(tokens) }
+      const record = { revision, tokens: copies.record(this.#tokens) }
       const state = await this.#askGrantStore(this.#lease.commit(record), GRANT_STORE_TIMEOUT_MS)
-      if (!state.ended) return askedAt
-      known.end(grantId, state.ended)
+      if (state.ended) known.end(grantId, state.ended)
+      else if (this.#isBehind(state.record, record)) return await this.#commit()
+      else return askedAt
     } catch (error) {
       emit({ type: 'grant_store_failed', grantId, error: error as TokenError })
     }
     return undefined
+  }
+
+  /**
+   * Where the lease was lost another process may have committed what it got for the same refresh token, or for the next. What
+   * came last is the newest, so it is given a revision of its own.
+   */
+  #isBehind(held: GrantRecord | undefined, ours: GrantRecord): boolean {
+    if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
+    if (this.#tokens.refreshToken === undefined) return false
+    this.#tokens = { ...this.#tokens, revision: held.revision + 1 }
+    this.#context.known.learn(this.#tokens)
+    return true
   }
 
   /** The grant has ended meanwhile: nothing brings it back, and what arrived late is of no use to anyone. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { Flights } from './flights.js'
@@ -34,6 +35,9 @@ export interface TokenManagerContext extends Omit<RefreshContext, 'writes'> {
   readonly timeoutMs: number
   readonly flights: Flights
 }
+
+/** When to try again to save what nobody has taken, in milliseconds from one time to the next. */
+const SAVE_AGAIN_MS = [500, 1_000, 2_000, 4_000, 8_000]
 
 /**
  * Keeps the tokens of sessions valid: hands out what is valid, and has one refresh at a time made for each grant when
@@ -258,10 +262,25 @@ export class TokenManager implements CopyKeeper {
     const { outcome } = flights.start(grantId, needKey(need), () => refresh.run())
     this.#inBackground(`refresh ${grantId}`, outcome)
     try {
-      return await outcome
+      const refreshed = await outcome
+      if (refreshed.isUnsaved) this.#inBackground(`save ${grantId}`, this.#saveLater(session, grantId))
+      return refreshed
     } catch (error) {
       emit({ type: 'refresh_failed', grantId, error: error as TokenError })
       throw error
+    }
+  }
+
+  /** Goes on trying to save what both stores have refused. If this process ends first, the user has to log in again. */
+  async #saveLater(session: SessionAdapter, grantId: string): Promise<void> {
+    const { known, writes } = this.#context
+    for (const ms of SAVE_AGAIN_MS) {
+      await delay(ms)
+      const tokens = known.get(grantId)
+      if (!tokens) return
+      const isCommitted = (await writes.introduce(tokens)) === undefined
+      const isStored = await writes.store(session, tokens)
+      if (isCommitted || isStored) return
     }
   }
 
