@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
 import { GrantChanges } from '../../lib/grants/redis/changes.js'
+import { redisConnection } from '../../lib/grants/redis/client.js'
 import type { RedisCommands } from '../../lib/redis.js'
 
 type Subscribe = NonNullable<RedisCommands['subscribe']>
@@ -66,5 +67,49 @@ describe('news of grants', () => {
     await jest.advanceTimersByTimeAsync(0)
     expect(heard).toEqual(['first', 'third'])
     tell('nobody')
+  })
+})
+
+describe('the subscription of a client of any kind that does not come about', () => {
+  const changesOver = (subscribe: Subscribe) =>
+    new GrantChanges('channel', redisConnection({ send: async () => '', subscribe }).subscribe)
+
+  it('is given up after 5 s, and so close() ends', async () => {
+    const changes = changesOver(() => new Promise(() => {}))
+    const listening = changes.listen()
+    let isClosed = false
+    const closed = changes.close().then(() => (isClosed = true))
+    await jest.advanceTimersByTimeAsync(4_999)
+    expect(isClosed).toBe(false)
+    await jest.advanceTimersByTimeAsync(1)
+    expect(isClosed).toBe(true)
+    await closed
+    expect(await listening).toBe(false)
+  })
+
+  it('is ended when it comes about later', async () => {
+    let succeed = (_: () => void) => {}
+    const changes = changesOver(() => new Promise((resolve) => (succeed = resolve)))
+    const listening = changes.listen()
+    await jest.advanceTimersByTimeAsync(5_000)
+    expect(await listening).toBe(false)
+    const end = jest.fn()
+    succeed(end)
+    await jest.advanceTimersByTimeAsync(0)
+    expect(end).toHaveBeenCalledTimes(1)
+    expect(changes.listening).toBe(false)
+  })
+
+  it('may fail, at once or after it was given up', async () => {
+    const refused = changesOver(() => {
+      throw new Error('NOPERM')
+    })
+    expect(await refused.listen()).toBe(false)
+    let fail = (_: Error) => {}
+    const late = changesOver(() => new Promise((_, reject) => (fail = reject)))
+    const listening = late.listen()
+    await jest.advanceTimersByTimeAsync(5_000)
+    fail(new Error('NOPERM'))
+    expect(await listening).toBe(false)
   })
 })

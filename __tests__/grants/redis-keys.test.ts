@@ -234,10 +234,22 @@ describe('redisGrantStore(client, options)', () => {
       { grantTtlMs: ms },
       '`grantTtlMs` must be a whole number of milliseconds from 1, e.g. grantTtlMs: 86400000.',
     ]),
+    ...[0, 86_400_001, 2 ** 31].map((ms): [object, string] => [
+      { commandTimeoutMs: ms },
+      '`commandTimeoutMs` must be a whole number of milliseconds from 1, at most 86400000, e.g. commandTimeoutMs: 2000.',
+    ]),
+    ...[-1, 86_400_001].map((ms): [object, string] => [
+      { graceMs: ms },
+      '`graceMs` must be a whole number of milliseconds from 0, at most 86400000, e.g. graceMs: 1000.',
+    ]),
     [
-      { commandTimeoutMs: 0 },
-      '`commandTimeoutMs` must be a whole number of milliseconds from 1, e.g. commandTimeoutMs: 2000.',
+      { toString: 1 },
+      'redisGrantStore() has no option `toString`. Known are prefix, grantTtlMs, commandTimeoutMs, graceMs.',
     ],
+    ...[null, 'my-app:', 7].map((options): [object, string] => [
+      options as never,
+      "The options of redisGrantStore() must be an object: redisGrantStore(client, { prefix: 'my-app:tokens:' }).",
+    ]),
   ])('refuses %j, with the cure', (wrong, message) => {
     expect(() => redisGrantStore(client, wrong)).toThrow(new ConfigurationError(message))
   })
@@ -246,6 +258,7 @@ describe('redisGrantStore(client, options)', () => {
     {},
     { prefix: undefined, grantTtlMs: undefined },
     { prefix: 'x', grantTtlMs: 1, commandTimeoutMs: 1 },
+    { grantTtlMs: 365 * 86_400_000, commandTimeoutMs: 86_400_000, graceMs: 86_400_000 },
   ])('takes %j', (options) => {
     expect(() => redisGrantStore(client, options as RedisGrantStoreOptions)).not.toThrow()
   })

@@ -135,11 +135,10 @@ const SUBSCRIBE_TIMEOUT_MS = 5_000
 
 /** Resolves with how to end the subscription when the attempt has succeeded; ends it when that failed. */
 async function subscribed(attempt: () => Promise<unknown>, end: () => unknown): Promise<() => unknown> {
-  const late = () => new Error(`Redis took no subscription within ${SUBSCRIBE_TIMEOUT_MS} ms.`)
   // What the app or the client itself has ended already needs no further end.
   const ended = async () => void (await Promise.resolve().then(end).catch(ignore))
   try {
-    await within(SUBSCRIBE_TIMEOUT_MS, attempt(), late)
+    await within(SUBSCRIBE_TIMEOUT_MS, attempt(), noSubscription)
     return ended
   } catch (error) {
     await ended()
@@ -180,7 +179,17 @@ function commandsConnection(client: RedisCommands): RedisConnection {
         () => client.send(['EVALSHA', script.sha1, '1', key, ...args], key),
         () => client.send(['EVAL', script.source, '1', key, ...args], key),
       ),
-    subscribe: client.subscribe?.bind(client),
+    subscribe: client.subscribe && ((channel, listener) => inTime(client.subscribe!(channel, listener))),
+  }
+}
+
+/** A subscription in time; one that comes later is ended. */
+async function inTime(subscription: Promise<() => unknown>): Promise<() => unknown> {
+  try {
+    return await within(SUBSCRIBE_TIMEOUT_MS, subscription, noSubscription)
+  } catch (error) {
+    void subscription.then((end) => end()).catch(ignore)
+    throw error
   }
 }
 
@@ -196,5 +205,7 @@ async function withFallback(
     return await bySource()
   }
 }
+
+const noSubscription = () => new Error(`Redis took no subscription within ${SUBSCRIBE_TIMEOUT_MS} ms.`)
 
 function ignore(): void {}

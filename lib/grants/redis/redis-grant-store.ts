@@ -15,11 +15,11 @@ export interface RedisGrantStoreOptions {
    * Default: 24 hours.
    */
   grantTtlMs?: number
-  /** How long Redis may take to answer one command, in milliseconds. Default: 2,000. */
+  /** How long Redis may take to answer one command, in milliseconds, at most 24 hours. Default: 2,000. */
   commandTimeoutMs?: number
   /**
    * For how long a lease remains its holder's to renew after it ran out, or after Redis has lost it, in milliseconds.
-   * Leases are renewed every 400 ms. Default: 1,000.
+   * Leases are renewed every 400 ms. At most 24 hours. Default: 1,000.
    */
   graceMs?: number
 }
@@ -37,6 +37,8 @@ const DEFAULTS = {
   graceMs: 1_000,
 }
 const LEAST = { grantTtlMs: 1, commandTimeoutMs: 1, graceMs: 0 }
+/** Whoever waits does so for 24 hours at most. A timer of Node's that is given more than 24 days fires at once. */
+const MOST: { readonly [name: string]: number } = { commandTimeoutMs: 86_400_000, graceMs: 86_400_000 }
 /** How often to ask while no news can be heard. */
 const POLL_MS = 50
 /** How often to ask all the same: a message may get lost when a connection breaks. */
@@ -186,8 +188,13 @@ async function timeout(ms: number, promise: Promise<unknown>): Promise<void> {
 }
 
 function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantStoreOptions> {
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError(
+      "The options of redisGrantStore() must be an object: redisGrantStore(client, { prefix: 'my-app:tokens:' }).",
+    )
+  }
   for (const name of Object.keys(options)) {
-    if (name in DEFAULTS) continue
+    if (Object.hasOwn(DEFAULTS, name)) continue
     const closest = closestTo(name, Object.keys(DEFAULTS))
     const cure = closest ? `Did you mean \`${closest}\`?` : `Known are ${Object.keys(DEFAULTS).join(', ')}.`
     throw new ConfigurationError(`redisGrantStore() has no option \`${name}\`. ${cure}`)
@@ -198,9 +205,11 @@ function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantSto
     throw new ConfigurationError("`prefix` must be a text, e.g. prefix: 'my-app:tokens:'.")
   }
   for (const [name, least] of Object.entries(LEAST) as [keyof typeof LEAST, number][]) {
-    if (Number.isSafeInteger(checked[name]) && checked[name] >= least) continue
+    const most = MOST[name] ?? Number.MAX_SAFE_INTEGER
+    if (Number.isSafeInteger(checked[name]) && checked[name] >= least && checked[name] <= most) continue
+    const range = `from ${least}${MOST[name] ? `, at most ${most}` : ''}`
     throw new ConfigurationError(
-      `\`${name}\` must be a whole number of milliseconds from ${least}, e.g. ${name}: ${DEFAULTS[name]}.`,
+      `\`${name}\` must be a whole number of milliseconds ${range}, e.g. ${name}: ${DEFAULTS[name]}.`,
     )
   }
   return checked
