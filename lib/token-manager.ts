@@ -7,13 +7,8 @@ import { Logout } from './logout.js'
 import type { AcquireParameters, RefreshAnswer } from './oauth/authorization-server.js'
 import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
 import { differentSubjects } from './oauth/subject.js'
-import {
-  loggedOut,
-  nothingToRefreshWith,
-  Refresh,
-  type RefreshContext,
-  type RefreshOutcome,
-} from './refresh.js'
+import { Refresh, type RefreshContext, type RefreshOutcome } from './refresh.js'
+import { loggedOut, nothingToRefreshWith } from './refusals.js'
 import { crossingIsOver, type Ending, SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { CopyKeeper } from './sessions/copy-keeper.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'

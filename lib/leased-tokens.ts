@@ -1,0 +1,247 @@
+import type { Clock } from './clock.js'
+import { within } from './deadline.js'
+import { TokenError } from './errors.js'
+import type { TokenEventListener } from './events.js'
+import type { GrantRecord, GrantState, GrantStore } from './grants/grant-store.js'
+import type { KnownGrants } from './grants/known-grants.js'
+import { Lease } from './grants/lease.js'
+import { loggedOut } from './refusals.js'
+import { GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { SessionCopies } from './sessions/session-copy.js'
+import {
+  type AccessToken,
+  newest,
+  secretsOf,
+  type TokenNeed,
+  type TokenSet,
+  usableToken,
+} from './token-set.js'
+
+/** Where the tokens of a grant are, and who is told. */
+export interface LeasedTokensContext {
+  readonly grants: GrantStore
+  readonly known: KnownGrants
+  readonly copies: SessionCopies
+  readonly writes: SessionWrites
+  readonly clock: Clock
+  readonly emit: TokenEventListener
+  /** Whether the grant store keeps what the session cannot, for other processes as well. */
+  readonly keepsForOthers?: boolean
+  /** Whether a refresh goes on without the grant store when that fails. */
+  readonly onGrantStoreError?: 'fail' | 'local'
+  readonly leewayMs: number
+  readonly refreshTimeoutMs: number
+}
+
+const UNREADABLE =
+  'Another process has stored newer tokens that this one cannot read. Give all processes the same encryptionKeys, clientId ' +
+  'and issuer; a new key is first added at the end of the list everywhere, then moved to its front.'
+
+/** How long a commit holds up the write to the session. The lease holds for longer. */
+const COMMIT_PATIENCE_MS = 1_000
+
+/**
+ * The tokens of a grant in the hands of one refresh: the newest of all places under the lease, and newer ones kept in all
+ * places.
+ */
+export class LeasedTokens {
+  readonly #context: LeasedTokensContext
+  readonly #session: SessionAdapter
+  readonly #need: TokenNeed
+  readonly #lease: Lease
+  #tokens: TokenSet
+  #isUnsaved = false
+  /** Every token that has been in play, newer and older: none of them may show in an error. */
+  readonly #secrets: string[]
+
+  constructor(context: LeasedTokensContext, session: SessionAdapter, tokens: TokenSet, need: TokenNeed) {
+    this.#context = context
+    this.#session = session
+    this.#tokens = tokens
+    this.#secrets = secretsOf(tokens)
+    this.#need = need
+    this.#lease = new Lease(context.grants, tokens.grantId)
+  }
+
+  /** The newest tokens that have been found, or kept. */
+  get newest(): TokenSet {
+    return this.#tokens
+  }
+
+  /** Whether neither the grant store nor the session store has taken them. */
+  get isUnsaved(): boolean {
+    return this.#isUnsaved
+  }
+
+  /** A token that serves the need, if there is one by now. */
+  get usable(): AccessToken | undefined {
+    const { known, leewayMs } = this.#context
+    return usableToken(this.#tokens, this.#need, known.now(this.#tokens.grantId), leewayMs)
+  }
+
+  /**
+   * Waits for the lease. Resolves with a token instead when another process committed one that serves the need. With
+   * `onGrantStoreError: 'local'` it goes without where the grant store fails.
+   */
+  async takeLease(): Promise<AccessToken | undefined> {
+    const { clock, refreshTimeoutMs } = this.#context
+    const deadline = clock.monotonic() + 2 * refreshTimeoutMs
+    for (;;) {
+      const waitMs = Math.max(0, deadline - clock.monotonic())
+      const asked = this.#askGrantStore(
+        this.#lease.take(this.#tokens.revision, waitMs),
+        waitMs + GRANT_STORE_TIMEOUT_MS,
+      )
+      const answer = await this.#orWithout(asked)
+      if (!answer) return undefined
+      this.#adopt(answer)
+      this.#refuseUnreadable(answer)
+      const usable = this.usable
+      if (usable || answer.granted) return usable
+      if (clock.monotonic() >= deadline) {
+        throw new TokenError(
+          'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+          'Another process has been refreshing this grant for too long. Try again later.',
+        )
+      }
+    }
+  }
+
+  /** Newer tokens that cannot be read are not the same as none: the refresh token at hand has been spent. */
+  #refuseUnreadable({ record }: GrantState): void {
+    if (!record || record.revision <= this.#tokens.revision) return
+    throw new TokenError('ERR_GRANT_STORE', UNREADABLE)
+  }
+
+  /** Whether another process may have the lease by now. Asked right before the refresh token is spent. */
+  async hasLostLease(): Promise<boolean> {
+    return this.#lease.isDoubtful && !(await this.#askGrantStore(this.#lease.renew(), GRANT_STORE_TIMEOUT_MS))
+  }
+
+  /** Looks at what is stored, now that nobody else can refresh. */
+  async readAgain(): Promise<AccessToken | undefined> {
+    await this.#rereadSession()
+    return this.usable
+  }
+
+  /** After `invalid_grant`: whether there is a newer refresh token than the one that was refused. */
+  async findNewer(refused: string): Promise<boolean> {
+    const { grants, known } = this.#context
+    const { grantId } = this.#tokens
+    const state = await this.#orWithout(this.#askGrantStore(grants.read(grantId), GRANT_STORE_TIMEOUT_MS))
+    if (state) this.#adopt(state)
+    this.#tokens = newest(this.#tokens, known.get(this.#tokens.grantId))
+    await this.#rereadSession()
+    return this.#tokens.refreshToken !== undefined && this.#tokens.refreshToken !== refused
+  }
+
+  /**
+   * Keeps a new token set: in this process at once, then in the grant store, then in the session; unless the grant has ended,
+   * which is known afterwards. Never rejects.
+   */
+  async keep(tokens: TokenSet): Promise<void> {
+    const { known, writes } = this.#context
+    const { grantId } = tokens
+    this.#tokens = tokens
+    this.#secrets.push(...secretsOf(tokens))
+    known.learn(tokens)
+    if (known.ended(grantId)) return
+    const committed = this.#commit()
+    // Without an answer the lease ends before long, and by then the session must have what others will look for there.
+    const aliveAt = await within(COMMIT_PATIENCE_MS, committed, noAnswer).catch(() => undefined)
+    const isStored =
+      !known.ended(grantId) && (await writes.store(this.#session, this.#tokens, aliveAt, this.#secrets))
+    this.#isUnsaved = !isStored && (await committed) === undefined
+    // Without an answer to the commit nobody has said whether the grant has ended meanwhile.
+    if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(grantId, true)
+  }
+
+  /** Gives the lease back. Nobody waits for it: where the grant store cannot be reached the lease ends by itself. */
+  release(): void {
+    this.#lease.release().catch(() => {})
+  }
+
+  /** Commits to the grant store. Resolves with when it was asked, if it answered that the grant is alive. Never rejects. */
+  async #commit(): Promise<number | undefined> {
+    const { clock, copies, emit, known } = this.#context
+    const { grantId, revision } = this.#tokens
+    const askedAt = clock.monotonic()
+    try {
+      const record = { revision, tokens: copies.record(this.#tokens) }
+      const state = await this.#askGrantStore(this.#lease.commit(record), GRANT_STORE_TIMEOUT_MS)
+      if (state.ended) known.end(grantId, state.ended)
+      else if (this.#isBehind(state.record, record)) return await this.#commit()
+      else return askedAt
+    } catch (error) {
+      emit({ type: 'grant_store_failed', grantId, error: error as TokenError })
+    }
+    return undefined
+  }
+
+  /**
+   * Where the lease was lost another process may have committed what it got for the same refresh token, or for the next. What
+   * came last is the newest, so it is given a revision of its own.
+   */
+  #isBehind(held: GrantRecord | undefined, ours: GrantRecord): boolean {
+    if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
+    if (this.#tokens.refreshToken === undefined) return false
+    this.#tokens = { ...this.#tokens, revision: held.revision + 1 }
+    this.#context.known.learn(this.#tokens)
+    return true
+  }
+
+  async #rereadSession(): Promise<void> {
+    const { copies, known } = this.#context
+    let copy: unknown
+    try {
+      copy = await this.#session.reread()
+    } catch (error) {
+      throw sessionStoreFailed(error, this.#secrets)
+    }
+    if (known.ended(this.#tokens.grantId)) throw loggedOut()
+    const found = copies.read(copy)
+    if (!found && typeof copy === 'string') throw new TokenError('ERR_SESSION_STORE', UNREADABLE)
+    this.#take(found)
+  }
+
+  #adopt(state: GrantState): void {
+    const { copies, known } = this.#context
+    if (state.ended) known.end(this.#tokens.grantId, state.ended)
+    if (state.ended || known.ended(this.#tokens.grantId)) throw loggedOut()
+    this.#take(copies.readRecord(this.#tokens.grantId, state.record?.tokens))
+  }
+
+  #take(found: TokenSet | undefined): void {
+    const tokens = newest(this.#tokens, found)
+    if (tokens !== this.#tokens) this.#context.known.learn(tokens, true)
+    this.#secrets.push(...secretsOf(tokens))
+    this.#tokens = tokens
+  }
+
+  /** The grant store's answer; `undefined` where it failed and this process goes on by itself. */
+  async #orWithout<T>(answer: Promise<T>): Promise<T | undefined> {
+    const { emit, onGrantStoreError } = this.#context
+    try {
+      return await answer
+    } catch (error) {
+      if (onGrantStoreError !== 'local') throw error
+      emit({ type: 'grant_store_failed', grantId: this.#tokens.grantId, error: error as TokenError })
+      return undefined
+    }
+  }
+
+  async #askGrantStore<T>(operation: Promise<T>, timeoutMs: number): Promise<T> {
+    try {
+      return await within(timeoutMs, operation, noAnswer)
+    } catch (error) {
+      throw new TokenError(
+        'ERR_GRANT_STORE',
+        'The grant store cannot be reached. Check its connection, then try again.',
+        { cause: error, secrets: this.#secrets },
+      )
+    }
+  }
+}
+
+const noAnswer = () => new Error('The grant store did not answer in time.')
