@@ -172,7 +172,7 @@ export function describeCookieSessionLayer<S extends Sessions, Site extends Laye
       const grants: GrantStore = recordingGrants()
       const site = await start(undefined, {}, { grants })
       const tab = await loggedIn(site)
-      const before = await sites.abandon(tab)
+      const before = await sites.abandon(site, tab)
       const other = await sites.restart({ grants })
       const later = other.browser(tab)
       expect(await later.get('/token')).toMatchObject(ok)

@@ -148,18 +148,31 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
     holdRefresh(point: 'hold' | 'holdAnswer'): Gate {
       return held(server[point](({ grantType }) => grantType === 'refresh_token'))
     },
-    /** Fifty clients ask for a token that has to be refreshed, and go before it is there. Resolves with the refreshes made. */
-    async abandon(tab: Browser): Promise<number> {
+    /**
+     * Fifty clients ask for a token that has to be refreshed, and go before it is there. Resolves when it is, with how
+     * many refreshes the authorization server has seen by then.
+     */
+    async abandon(site: Site, tab: Browser): Promise<number> {
       clock.advance(HOUR_MS)
       const before = server.refreshes()
-      const gate = held(server.holdAnswer())
+      const arrivals = held(createGate())
+      const handled: Promise<unknown>[] = []
+      site.handle('/abandoned', ({ tokens }) => {
+        void arrivals.pass()
+        const token = tokens.getAccessToken()
+        handled.push(token)
+        return token
+      })
+      const answer = held(server.holdAnswer())
       const gone = new AbortController()
-      const asking = Array.from({ length: 50 }, () => tab.get('/token', { signal: gone.signal }))
-      await gate.reached
+      const asking = Array.from({ length: 50 }, () => tab.get('/abandoned', { signal: gone.signal }))
+      await Promise.all([arrivals.reachedBy(50), answer.reached])
       gone.abort()
       await Promise.allSettled(asking)
-      gate.release()
-      return before + 1
+      answer.release()
+      await Promise.all(handled)
+      expect(server.refreshes() - before).toBe(1)
+      return server.refreshes()
     },
     async tokensOf(site: Site, tab: Browser): Promise<TokenSet | undefined> {
       return tokensIn(await site.stored(tab))

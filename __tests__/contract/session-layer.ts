@@ -150,7 +150,7 @@ export function describeSessionLayer<S extends Sessions, Site extends LayerSite>
     it('S26 every client disconnects during a refresh: the next request has its tokens', async () => {
       const site = await start()
       const tab = await loggedIn(site)
-      const before = await sites.abandon(tab)
+      const before = await sites.abandon(site, tab)
       expect(await tab.get('/token')).toMatchObject(ok)
       expect(sites.server.refreshes()).toBe(before)
       await expectNewest(site, tab)

@@ -99,7 +99,7 @@ export function describeStoredSessionLayer<S extends Sessions, Site extends Stor
     it('S26 every client disconnects during a refresh: another process finds its tokens', async () => {
       const site = await start()
       const tab = await loggedIn(site)
-      const before = await sites.abandon(tab)
+      const before = await sites.abandon(site, tab)
       const other = await sites.restart()
       expect(await other.browser(tab).get('/token')).toMatchObject(ok)
       expect(sites.server.refreshes()).toBe(before)
