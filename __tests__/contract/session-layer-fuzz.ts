@@ -6,7 +6,7 @@ import { scenarioTests } from './layer-matrix.js'
 import { layerSites, loggedOut, ok } from './layer-sites.js'
 import type { LayerSite, SessionLayerDriver, Sessions } from './session-layer-driver.js'
 
-const RUNS = 25
+const RUNS = 15
 const newKeys = () => [randomBytes(32).toString('base64')]
 
 /** A change of a text: a part of it, or another character in one place. Both are cut to its length. */
