@@ -22,7 +22,7 @@ beforeAll(() => void redisUrl().catch(() => {}))
 
 describeExpressStore(expressMemoryLayer)
 describeExpressStore(expressFileLayer)
-await describeWithPostgres('PostgreSQL', (pool) => describeExpressStore(expressPostgresLayer(pool)))
+await describeWithPostgres('connect-pg-simple', (pool) => describeExpressStore(expressPostgresLayer(pool)))
 
 for (const driver of [cookieSessionLayer, ironSessionLayer]) {
   describeCookieSessionLayer(driver)
@@ -44,7 +44,7 @@ describeCookieSessionLayer(koaCookieLayer('koa-session 6 in cookies', { koaSessi
 describeForgedSessions(koaStoreLayer('koa-session with a store', {}))
 describeForgedSessions(koaCookieLayer('koa-session in cookies', {}))
 
-describeWithRedis('Redis', () => describeExpressStore(expressRedisLayer()))
+describeWithRedis('connect-redis', () => describeExpressStore(expressRedisLayer()))
 
 describe('the matrix of session layers and scenarios', () => {
   afterAll(() => void process.stderr.write(`\n${matrix()}\n\n`))
