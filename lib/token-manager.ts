@@ -1,23 +1,20 @@
-import { randomUUID } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
+import { Background } from './background.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { Flights } from './flights.js'
+import { Login } from './login.js'
 import { Logout } from './logout.js'
-import type { AcquireParameters, RefreshAnswer } from './oauth/authorization-server.js'
-import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
-import { differentSubjects } from './oauth/subject.js'
+import { Mending } from './mending.js'
+import type { AcquireParameters } from './oauth/authorization-server.js'
 import { Refresh, type RefreshContext, type RefreshOutcome } from './refresh.js'
 import { loggedOut, nothingToRefreshWith } from './refusals.js'
-import { crossingIsOver, type Ending, SessionWrites, sessionStoreFailed } from './session-writes.js'
+import { SessionWrites } from './session-writes.js'
 import type { CopyKeeper } from './sessions/copy-keeper.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import {
   type AccessToken,
-  firstTokenSet,
   needKey,
   newest,
-  secretsOf,
   type TokenAnswer,
   type TokenNeed,
   type TokenSet,
@@ -31,24 +28,22 @@ export interface TokenManagerContext extends Omit<RefreshContext, 'writes'> {
   readonly flights: Flights
 }
 
-/** When to try again to save what nobody has taken, in milliseconds from one time to the next. */
-const SAVE_AGAIN_MS = [500, 1_000, 2_000, 4_000, 8_000]
-
 /**
  * Keeps the tokens of sessions valid: hands out what is valid, and has one refresh at a time made for each grant when
  * it is not.
  */
 export class TokenManager implements CopyKeeper {
   readonly #context: TokenManagerContext & RefreshContext
+  readonly #background = new Background()
+  readonly #login: Login
   readonly #logout: Logout
-  /** Up to which revision a request has seen to the session in the store. */
-  readonly #healed = new WeakMap<SessionAdapter, number>()
-  /** Everything that goes on behind the callers' backs. */
-  readonly #pending = new Map<string, Promise<unknown>>()
+  readonly #mending: Mending
 
   constructor(context: TokenManagerContext) {
     this.#context = { ...context, writes: new SessionWrites(context) }
+    this.#login = new Login(this.#context, this.#background)
     this.#logout = new Logout(this.#context)
+    this.#mending = new Mending(this.#context, this.#background)
   }
 
   /** The newest tokens of a session as far as this process knows; `undefined` when nobody is logged in. No I/O. */
@@ -69,7 +64,8 @@ export class TokenManager implements CopyKeeper {
 
   async getAccessToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
     const accessToken = await this.#validToken(session, need)
-    if (session.isInAnswer) await this.#bringAlong(session)
+    const tokens = session.isInAnswer && this.tokensOf(session)
+    if (tokens) await this.#mending.bringAlong(session, tokens)
     return accessToken
   }
 
@@ -77,7 +73,7 @@ export class TokenManager implements CopyKeeper {
     const tokens = this.#tokensOrThrow(session)
     const usable = this.#usable(tokens, need)
     if (usable) {
-      if (!session.isInAnswer) this.#heal(session, tokens)
+      this.#mending.heal(session, tokens)
       return usable
     }
     try {
@@ -85,81 +81,21 @@ export class TokenManager implements CopyKeeper {
     } catch (error) {
       const left = this.tokensOf(session)
       // What was found in the grant store belongs into the session, whatever has become of the refresh.
-      if (left && !session.isInAnswer) this.#heal(session, left)
+      if (left) this.#mending.heal(session, left)
       const unexpired = left && unexpiredToken(left, need, this.#context.known.now(left.grantId))
       if (unexpired) return unexpired
       throw error
     }
   }
 
-  /** Starts a grant: the tokens of a login, stored in the session when this resolves. What the session held is given up. */
-  async set(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
-    const { clock, copies, defaultLifetimeMs, known, writes } = this.#context
-    // A session that was regenerated for the login does not hold the earlier tokens any more.
-    const previous = copies.read(session.read() ?? session.seen)
-    const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
-    known.learn(tokens)
-    const copy = copies.write(tokens)
-    const introduced = writes.introduce(tokens)
-    // Nobody else has the tokens then.
-    const failure = copies.isReference && (await introduced)
-    if (failure) throw failure
-    const displaced = await session.save(copy).catch((error) => {
-      throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
-    })
-    await introduced
-    const earlier = new Set([...displaced, ...(previous ? [previous.grantId] : [])])
-    // A save of the app may have been faster with it.
-    earlier.delete(tokens.grantId)
-    const ends = [...earlier]
-    const endings = await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
-    if (endings.some(({ crossed }) => crossed)) await this.#lookAgain(session, tokens, ends)
-    else if (ends.length > 0 && this.#context.keepsForOthers) {
-      this.#inBackground(`login ${tokens.grantId}`, this.#lookAgain(session, tokens, ends))
-    }
+  /** Starts a grant with the tokens of a login, see {@link Login}. */
+  set(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
+    return this.#login.with(session, answer)
   }
 
-  /** A refresh of what a login has replaced may have been written to the session meanwhile, or taken out again with it. */
-  async #lookAgain(session: SessionAdapter, tokens: TokenSet, replaced: readonly string[]): Promise<void> {
-    const { copies, known, writes } = this.#context
-    await crossingIsOver()
-    await writes.ask(tokens.grantId)
-    const isLost = (stored: unknown) =>
-      !known.ended(tokens.grantId) && (stored === undefined || replaced.includes(this.grantOf(stored) ?? ''))
-    await session.replace(copies.write(tokens), isLost)
-  }
-
-  #giveUp(grantId: string, previous: TokenSet | undefined, tokens: TokenSet): Promise<Ending> {
-    const seen = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
-    const why = differentSubjects(seen?.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
-    return this.#context.writes.end(grantId, why, seen)
-  }
-
-  /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */
-  async acquire(session: SessionAdapter, parameters: AcquireParameters): Promise<void> {
-    const { refreshTimeoutMs, server } = this.#context
-    // A missing session is found out before the code is spent.
-    session.read()
-    const answer = await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs))
-    if (answer.idToken !== undefined) await this.#checkFirstIdToken(answer.idToken, answer)
-    await this.set(session, answer)
-  }
-
-  /** What came beside an ID token that is refused is revoked: nobody will have it. */
-  async #checkFirstIdToken(idToken: string, { accessToken, refreshToken }: RefreshAnswer): Promise<void> {
-    const { clock, refreshTimeoutMs, server } = this.#context
-    try {
-      checkFirstIdToken(idToken, this.#context, clock.now())
-      const signature = await server.signatureOf(idToken)
-      if (signature.verdict === 'bad') throw refusedAtLogin(signature.why)
-      if (signature.verdict === 'unknown') throw signature.error
-    } catch (error) {
-      const hint = refreshToken === undefined ? 'access_token' : 'refresh_token'
-      const signal = AbortSignal.timeout(refreshTimeoutMs)
-      // Without a revocation endpoint they end by themselves.
-      await server.revoke(refreshToken ?? accessToken, hint, signal).catch(() => {})
-      throw error
-    }
+  /** Starts a grant with the tokens that the token endpoint gives. */
+  acquire(session: SessionAdapter, parameters: AcquireParameters): Promise<void> {
+    return this.#login.acquire(session, parameters)
   }
 
   /** Logs out here, see {@link Logout}. */
@@ -174,7 +110,7 @@ export class TokenManager implements CopyKeeper {
 
   /** Resolves when every refresh under way has ended and its result is stored. */
   async close(): Promise<void> {
-    while (this.#pending.size > 0) await Promise.allSettled(this.#pending.values())
+    await this.#background.end()
   }
 
   grantOf(copy: unknown): string | undefined {
@@ -209,16 +145,8 @@ export class TokenManager implements CopyKeeper {
   #tokensOrThrow(session: SessionAdapter): TokenSet {
     const tokens = this.tokensOf(session)
     if (tokens) return tokens
-    this.#takeOutEnded(session)
+    this.#mending.takeOutEnded(session)
     throw loggedOut()
-  }
-
-  /** A process that has brought back the copy of an ended grant may have died before it could mend that. */
-  #takeOutEnded(session: SessionAdapter): void {
-    const grantId = this.grantOf(session.read())
-    if (grantId === undefined || !this.#context.keepsForOthers) return
-    const name = `take out ${grantId}`
-    if (!this.#pending.has(name)) this.#inBackground(name, this.#context.writes.takeOut(session, [grantId]))
   }
 
   #usable(tokens: TokenSet, need: TokenNeed): AccessToken | undefined {
@@ -236,7 +164,7 @@ export class TokenManager implements CopyKeeper {
       if (!flight) {
         const { accessToken, fresh } = await this.#fly(session, tokens, need)
         // Whoever refreshed in another process may have died before it wrote to the session.
-        if (!fresh && !session.isInAnswer) this.#heal(session, this.#tokensOrThrow(session))
+        if (!fresh) this.#mending.heal(session, this.#tokensOrThrow(session))
         return accessToken
       }
       if (flight.key !== key) {
@@ -255,80 +183,15 @@ export class TokenManager implements CopyKeeper {
     if (tokens.refreshToken === undefined && !tokens.isElsewhere) throw nothingToRefreshWith()
     const refresh = new Refresh(this.#context, session, tokens, need)
     const { outcome } = flights.start(grantId, needKey(need), () => refresh.run())
-    this.#inBackground(`refresh ${grantId}`, outcome)
+    this.#background.start(`refresh ${grantId}`, outcome)
     try {
       const refreshed = await outcome
-      if (refreshed.isUnsaved) this.#inBackground(`save ${grantId}`, this.#saveLater(session, grantId))
+      if (refreshed.isUnsaved) this.#mending.saveLater(session, grantId)
       return refreshed
     } catch (error) {
       emit({ type: 'refresh_failed', grantId, error: error as TokenError })
       throw error
     }
-  }
-
-  /** Goes on trying to save what both stores have refused. If this process ends first, the user has to log in again. */
-  async #saveLater(session: SessionAdapter, grantId: string): Promise<void> {
-    const { known, writes } = this.#context
-    for (const ms of SAVE_AGAIN_MS) {
-      await delay(ms)
-      const tokens = known.get(grantId)
-      if (!tokens) return
-      const isCommitted = (await writes.introduce(tokens)) === undefined
-      const isStored = await writes.store(session, tokens)
-      if (isCommitted || isStored) return
-    }
-  }
-
-  /**
-   * Sees to it that a session whose copy is stale is up to date in its store: an earlier write may have failed, or
-   * another process may have saved an old session over it. Once for each request, and not during a refresh, which stores
-   * what comes of it itself.
-   */
-  #heal(session: SessionAdapter, tokens: TokenSet): void {
-    const { copies } = this.#context
-    const held = copies.read(session.read())
-    if (
-      !held ||
-      held.revision >= tokens.revision ||
-      copies.isReference ||
-      this.#context.flights.of(tokens.grantId)
-    )
-      return
-    if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
-    const name = `heal ${tokens.grantId}`
-    if (this.#pending.has(name)) return
-    const { keepsForOthers, writes } = this.#context
-    // Another process may be about to do it.
-    const turn = keepsForOthers ? crossingIsOver() : Promise.resolve()
-    const stored = turn.then(() => writes.store(session, tokens))
-    this.#inBackground(
-      name,
-      stored.then((done) => void (done && this.#healed.set(session, tokens.revision))),
-    )
-  }
-
-  /** Puts the newest tokens into a session that goes with the answer, if there is time left for it. */
-  async #bringAlong(session: SessionAdapter): Promise<void> {
-    const { clock, copies, writes } = this.#context
-    const tokens = this.tokensOf(session)
-    const held = copies.read(session.read())
-    if (!tokens || !held || held.revision >= tokens.revision || copies.isReference) return
-    try {
-      session.checkStorable()
-    } catch {
-      // The next request with this cookie is given what this process or the grant store knows.
-      return
-    }
-    await writes.store(session, tokens, clock.monotonic())
-  }
-
-  /** Lets something go on while nobody waits for it but `close()`. */
-  #inBackground(name: string, work: Promise<unknown>): void {
-    const land = () => {
-      if (this.#pending.get(name) === over) this.#pending.delete(name)
-    }
-    const over = work.then(land, land)
-    this.#pending.set(name, over)
   }
 }
 

@@ -1,0 +1,91 @@
+import { randomUUID } from 'node:crypto'
+import type { Background } from './background.js'
+import type { AcquireParameters, RefreshAnswer } from './oauth/authorization-server.js'
+import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
+import { differentSubjects } from './oauth/subject.js'
+import type { RefreshContext } from './refresh.js'
+import { crossingIsOver, type Ending, sessionStoreFailed } from './session-writes.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
+import { firstTokenSet, secretsOf, type TokenAnswer, type TokenSet } from './token-set.js'
+
+/** Starts grants. */
+export class Login {
+  readonly #context: RefreshContext
+  readonly #background: Background
+
+  constructor(context: RefreshContext, background: Background) {
+    this.#context = context
+    this.#background = background
+  }
+
+  /** Starts a grant: the tokens of a login, stored in the session when this resolves. What the session held is given up. */
+  async with(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
+    const { clock, copies, defaultLifetimeMs, known, writes } = this.#context
+    // A session that was regenerated for the login does not hold the earlier tokens any more.
+    const previous = copies.read(session.read() ?? session.seen)
+    const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
+    known.learn(tokens)
+    const copy = copies.write(tokens)
+    const introduced = writes.introduce(tokens)
+    // Nobody else has the tokens then.
+    const failure = copies.isReference && (await introduced)
+    if (failure) throw failure
+    const displaced = await session.save(copy).catch((error) => {
+      throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
+    })
+    await introduced
+    const earlier = new Set([...displaced, ...(previous ? [previous.grantId] : [])])
+    // A save of the app may have been faster with it.
+    earlier.delete(tokens.grantId)
+    const ends = [...earlier]
+    const endings = await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
+    if (endings.some(({ crossed }) => crossed)) await this.#lookAgain(session, tokens, ends)
+    else if (ends.length > 0 && this.#context.keepsForOthers) {
+      this.#background.start(`login ${tokens.grantId}`, this.#lookAgain(session, tokens, ends))
+    }
+  }
+
+  /** A refresh of what a login has replaced may have been written to the session meanwhile, or taken out again with it. */
+  async #lookAgain(session: SessionAdapter, tokens: TokenSet, replaced: readonly string[]): Promise<void> {
+    const { copies, known, writes } = this.#context
+    await crossingIsOver()
+    await writes.ask(tokens.grantId)
+    const isLost = (stored: unknown) =>
+      !known.ended(tokens.grantId) &&
+      (stored === undefined || replaced.includes(copies.read(stored)?.grantId ?? ''))
+    await session.replace(copies.write(tokens), isLost)
+  }
+
+  #giveUp(grantId: string, previous: TokenSet | undefined, tokens: TokenSet): Promise<Ending> {
+    const seen = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
+    const why = differentSubjects(seen?.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
+    return this.#context.writes.end(grantId, why, seen)
+  }
+
+  /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */
+  async acquire(session: SessionAdapter, parameters: AcquireParameters): Promise<void> {
+    const { refreshTimeoutMs, server } = this.#context
+    // A missing session is found out before the code is spent.
+    session.read()
+    const answer = await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs))
+    if (answer.idToken !== undefined) await this.#checkFirstIdToken(answer.idToken, answer)
+    await this.with(session, answer)
+  }
+
+  /** What came beside an ID token that is refused is revoked: nobody will have it. */
+  async #checkFirstIdToken(idToken: string, { accessToken, refreshToken }: RefreshAnswer): Promise<void> {
+    const { clock, refreshTimeoutMs, server } = this.#context
+    try {
+      checkFirstIdToken(idToken, this.#context, clock.now())
+      const signature = await server.signatureOf(idToken)
+      if (signature.verdict === 'bad') throw refusedAtLogin(signature.why)
+      if (signature.verdict === 'unknown') throw signature.error
+    } catch (error) {
+      const hint = refreshToken === undefined ? 'access_token' : 'refresh_token'
+      const signal = AbortSignal.timeout(refreshTimeoutMs)
+      // Without a revocation endpoint they end by themselves.
+      await server.revoke(refreshToken ?? accessToken, hint, signal).catch(() => {})
+      throw error
+    }
+  }
+}

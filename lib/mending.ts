@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Background } from './background.js'
+import type { Clock } from './clock.js'
+import type { Flights } from './flights.js'
+import type { KnownGrants } from './grants/known-grants.js'
+import { crossingIsOver, type SessionWrites } from './session-writes.js'
+import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { SessionCopies } from './sessions/session-copy.js'
+import type { TokenSet } from './token-set.js'
+
+export interface MendingContext {
+  readonly clock: Clock
+  readonly copies: SessionCopies
+  readonly flights: Flights
+  readonly known: KnownGrants
+  readonly writes: SessionWrites
+  /** Whether the grant store keeps what the session cannot, for other processes as well. */
+  readonly keepsForOthers?: boolean
+}
+
+/** When to try again to save what nobody has taken, in milliseconds from one time to the next. */
+const SAVE_AGAIN_MS = [500, 1_000, 2_000, 4_000, 8_000]
+
+/** Brings sessions up to date that hold something else than they should, whatever the reason. */
+export class Mending {
+  readonly #context: MendingContext
+  readonly #background: Background
+  /** Up to which revision a request has seen to the session in the store. */
+  readonly #healed = new WeakMap<SessionAdapter, number>()
+
+  constructor(context: MendingContext, background: Background) {
+    this.#context = context
+    this.#background = background
+  }
+
+  /**
+   * Sees to it that a session whose copy is stale is up to date in its store: an earlier write may have failed, or
+   * another process may have saved an old session over it. Once for each request, and not during a refresh, which stores
+   * what comes of it itself.
+   */
+  heal(session: SessionAdapter, tokens: TokenSet): void {
+    if (session.isInAnswer) return
+    if (!this.#isStale(session, tokens) || this.#context.flights.of(tokens.grantId)) return
+    if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
+    const name = `heal ${tokens.grantId}`
+    if (this.#background.has(name)) return
+    const { keepsForOthers, writes } = this.#context
+    // Another process may be about to do it.
+    const turn = keepsForOthers ? crossingIsOver() : Promise.resolve()
+    const stored = turn.then(() => writes.store(session, tokens))
+    this.#background.start(
+      name,
+      stored.then((done) => void (done && this.#healed.set(session, tokens.revision))),
+    )
+  }
+
+  /** Puts the newest tokens into a session that goes with the answer, if there is time left for it. */
+  async bringAlong(session: SessionAdapter, tokens: TokenSet): Promise<void> {
+    const { clock, writes } = this.#context
+    if (!session.isInAnswer || !this.#isStale(session, tokens)) return
+    try {
+      session.checkStorable()
+    } catch {
+      // The next request with this cookie is given what this process or the grant store knows.
+      return
+    }
+    await writes.store(session, tokens, clock.monotonic())
+  }
+
+  /** A process that has brought back the copy of an ended grant may have died before it could mend that. */
+  takeOutEnded(session: SessionAdapter): void {
+    const { copies, keepsForOthers, writes } = this.#context
+    const grantId = copies.read(session.read())?.grantId
+    if (grantId === undefined || !keepsForOthers) return
+    const name = `take out ${grantId}`
+    if (!this.#background.has(name)) this.#background.start(name, writes.takeOut(session, [grantId]))
+  }
+
+  /** Goes on trying to save what both stores have refused. If this process ends first, the user has to log in again. */
+  saveLater(session: SessionAdapter, grantId: string): void {
+    this.#background.start(`save ${grantId}`, this.#save(session, grantId))
+  }
+
+  async #save(session: SessionAdapter, grantId: string): Promise<void> {
+    const { known, writes } = this.#context
+    for (const ms of SAVE_AGAIN_MS) {
+      await delay(ms)
+      const tokens = known.get(grantId)
+      if (!tokens) return
+      const isCommitted = (await writes.introduce(tokens)) === undefined
+      const isStored = await writes.store(session, tokens)
+      if (isCommitted || isStored) return
+    }
+  }
+
+  #isStale(session: SessionAdapter, tokens: TokenSet): boolean {
+    const { copies } = this.#context
+    const held = copies.read(session.read())
+    return held !== undefined && held.revision < tokens.revision && !copies.isReference
+  }
+}
