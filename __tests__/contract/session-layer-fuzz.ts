@@ -33,8 +33,8 @@ export function describeForgedSessions<S extends Sessions, Site extends LayerSit
     const sites = layerSites(driver)
 
     /** A site whose handlers tell the tokens as they are in the session, and put others in their place. */
-    const startForging = async () => {
-      const site = await sites.start(undefined, {}, { encryptionKeys: newKeys() })
+    const startForging = async (options: { encryptionKeys?: string[] } = { encryptionKeys: newKeys() }) => {
+      const site = await sites.start(undefined, {}, options)
       let value: unknown
       site.handle('/copy', ({ session }) => session.tokens)
       site.handle('/forge', async ({ session }) => {
@@ -47,8 +47,12 @@ export function describeForgedSessions<S extends Sessions, Site extends LayerSit
       return { site, forge }
     }
 
-    it('S61 anything in the place of the tokens', async () => {
-      const { site, forge } = await startForging()
+    const kinds: [string, { encryptionKeys?: string[] }][] = [
+      ['sealed', { encryptionKeys: newKeys() }],
+      ['as the layer usually has them', {}],
+    ]
+    it.each(kinds)('S61 anything in the place of the tokens, %s', async (_, options) => {
+      const { site, forge } = await startForging(options)
       await fc.assert(
         fc.asyncProperty(fc.oneof(fc.jsonValue(), fc.string({ unit: 'binary' }), copies), async (forged) => {
           const tab = site.browser()
