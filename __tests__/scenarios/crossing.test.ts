@@ -4,31 +4,62 @@ import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { Browser } from '../helpers/browser.js'
 import { stillClock } from '../helpers/clock.js'
+import { createGate } from '../helpers/gate.js'
 import { destroyed } from '../helpers/session-deeds.js'
-import { type RecordingGrants, recordingGrants, type Site, sharedSessions } from '../helpers/site.js'
+import {
+  type RecordingGrants,
+  recordingGrants,
+  type Site,
+  type SiteOptions,
+  sharedSessions,
+} from '../helpers/site.js'
+import { readSession, sessionIdOf } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
 const { server, start, held, loggedIn, expectNewest } = await testSites()
 
+interface Grants {
+  grants?: GrantStore
+  /** How the other process reaches them. */
+  othersGrants?: GrantStore
+}
+
 /** A process that refreshes, and another one that saves, logs in or logs out at the same moment. */
-async function twoProcesses({ grants = memoryGrantStore() as GrantStore } = {}) {
+async function twoProcesses({ grants = memoryGrantStore(), othersGrants = grants }: Grants = {}) {
+  return besideEachOther(grants, { surroundings: { grants } }, { surroundings: { grants: othersGrants } })
+}
+
+/** The same with a grant store that is known to be there for several processes. */
+async function twoProcessesThatShare({ grants = recordingGrants(), othersGrants = grants }: Grants = {}) {
+  return besideEachOther(grants, { tokens: { grants } }, { tokens: { grants: othersGrants } })
+}
+
+async function besideEachOther(grants: GrantStore, ofRefreshing: SiteOptions, ofOther: SiteOptions) {
   const open = sharedSessions()
-  const refreshing = await start({ store: open(), clock: stillClock(), surroundings: { grants } })
-  const other = await start({ store: open(), clock: stillClock(), surroundings: { grants } })
+  const refreshing = await start({ store: open(), clock: stillClock(), ...ofRefreshing })
+  const other = await start({ store: open(), clock: stillClock(), ...ofOther })
   const tab = await loggedIn(refreshing)
   if ('forget' in grants) (grants as RecordingGrants).forget()
-  other.handle('/write', ({ session }) => {
-    session.views = 1
-  })
+  for (const site of [refreshing, other]) {
+    site.handle('/write', ({ session }) => {
+      session.views = 1
+    })
+  }
   other.handle('/destroy', destroyed)
-  return { refreshing, other, tab, visitor: other.visitorOf(tab), grants }
+  return { refreshing, other, tab, visitor: other.visitorOf(tab), grants, open }
 }
 
 /** A refresh that has read the session and is about to write it back. */
 async function aboutToWrite(site: Site, tab: Browser) {
-  const write = held(site.store.hold('set'))
   site.clock.advance(HOUR_MS)
-  const answer = tab.get('/token')
+  return aboutToWriteAtOnce(site, tab, '/token')
+}
+
+/** The same without any time that passes. */
+async function aboutToWriteAtOnce(site: Site, tab: Browser, path?: string) {
+  const rejecting = path ?? `/token?rejected=${(await tab.get('/token')).json.token}`
+  const write = held(site.store.hold('set'))
+  const answer = tab.get(rejecting)
   await write.reached
   return { write, answer }
 }
@@ -111,6 +142,68 @@ describe('a logout in one process crosses with the write of a refresh in another
     expect(server.revocations.length).toBeGreaterThan(0)
   })
 
+  it('S35 which is late, just after a question that stayed without an answer: it asks again', async () => {
+    const grants = recordingGrants()
+    const { read } = grants
+    const { refreshing, tab, visitor } = await twoProcesses({ grants })
+    grants.read = noConnection
+    await tab.post('/write', {})
+    grants.read = read
+    const { write, answer } = await aboutToWriteAtOnce(refreshing, tab)
+    await visitor.post('/logout', {})
+    await late(refreshing)
+    write.release()
+    expect((await answer).status).toBe(401)
+    expect(await refreshing.storedTokens(tab)).toBeUndefined()
+  })
+
+  it.each<[string, (grants: GrantStore) => GrantStore['end'], logout: object]>([
+    [
+      'is lost: that is told, and looks again',
+      (grants) => async (grantId, why) => {
+        await grants.end(grantId, why)
+        return noConnection()
+      },
+      { status: 503, json: { code: 'ERR_GRANT_STORE' } },
+    ],
+    [
+      'is lost, so that its client asks once more: looks again',
+      (grants) => async (grantId, why) => {
+        await grants.end(grantId, why)
+        return grants.end(grantId, why)
+      },
+      { status: 200 },
+    ],
+  ])('S35 which is prompt, and the answer to the one who logs out %s', async (_, end, told) => {
+    const grants = recordingGrants()
+    const othersGrants = { ...grants, end: end(grants) }
+    const { refreshing, other, tab, visitor } = await twoProcessesThatShare({ grants, othersGrants })
+    const { write, answer } = await aboutToWrite(refreshing, tab)
+    other.store.forget()
+    const logout = visitor.post('/logout', {})
+    await asked(other, 'set')
+    write.release()
+    await answer
+    expect(await logout).toMatchObject(told)
+    expect(await refreshing.storedTokens(tab)).toBeUndefined()
+  })
+
+  it('S35 S36 tokens that were brought back by a process that died then are taken out by whoever finds them', async () => {
+    const { refreshing, tab, visitor, open } = await twoProcessesThatShare()
+    const died = open()
+    const sid = sessionIdOf(tab.cookie('connect.sid'))
+    const session = await readSession(died, sid)
+    expect((await visitor.post('/logout', {})).status).toBe(200)
+    await new Promise((resolve) => died.set(sid, session as never, resolve))
+    refreshing.clock.advance(HOUR_MS)
+    for (let request = 1; request <= 2; request++) {
+      expect(await refreshing.storedTokens(tab)).toBeDefined()
+      expect((await tab.get('/token')).status).toBe(401)
+      await refreshing.mounted.manager.close()
+    }
+    expect(await refreshing.storedTokens(tab)).toBeUndefined()
+  })
+
   it('S35 which is prompt, and the one who logs out has been given its result: looks again all the same', async () => {
     const { refreshing, other, tab, visitor } = await twoProcesses()
     const { write, answer } = await aboutToWrite(refreshing, tab)
@@ -126,7 +219,7 @@ describe('a logout in one process crosses with the write of a refresh in another
   })
 
   it('S35 whoever logs out with an old copy revokes the newest refresh token that was stored', async () => {
-    const grants = { ...recordingGrants(), commit: () => Promise.reject(new Error('no connection')) }
+    const grants = { ...recordingGrants(), commit: noConnection }
     const { refreshing, other, tab, visitor } = await twoProcesses({ grants })
     const slow = held(other.slow('/slow-logout', (request) => request.tokens.revoke()))
     const logout = visitor.post('/slow-logout', {})
@@ -164,6 +257,65 @@ it('S37 a login in one process crosses with the write of a refresh in another: t
   await expectNewest(other, visitor)
 })
 
+describe('S37 a login in one process looks at its session again, and puts its tokens back', () => {
+  it('when it crosses with a logout in another, which takes them out', async () => {
+    const { refreshing, other, tab, visitor } = await twoProcessesThatShare()
+    const write = held(refreshing.store.hold('set'))
+    const logout = tab.post('/logout', {})
+    await write.reached
+    other.store.forget()
+    const login = other.login(visitor, 'bob')
+    await asked(other, 'set')
+    write.release()
+    await logout
+    await login
+    await expectNewest(other, visitor)
+  })
+
+  it.each<[string, (session: Record<string, unknown>) => object]>([
+    ['with the tokens that it has replaced', (session) => session],
+    ['without tokens', ({ tokens: _, ...others }) => others],
+  ])('when another that has died then has saved it %s: nobody waits for that', async (_, change) => {
+    const grants = recordingGrants()
+    const { read } = grants
+    const { other, tab, visitor, open } = await twoProcessesThatShare({ grants })
+    const died = open()
+    const sid = sessionIdOf(tab.cookie('connect.sid'))
+    const session = change((await readSession(died, sid)) as never)
+    const look = held(createGate())
+    grants.read = (grantId) => look.pass().then(() => read(grantId))
+    await other.login(visitor, 'bob')
+    await look.reached
+    await new Promise((resolve) => died.set(sid, session as never, resolve))
+    look.release()
+    await other.mounted.manager.close()
+    await expectNewest(other, visitor)
+  })
+})
+
+it('S22 a request that only reads, beside a save and after a login in another process, brings nothing back', async () => {
+  const { refreshing, other, tab, visitor } = await twoProcesses()
+  // Here the session still counts as that of the first login.
+  await tab.post('/write', {})
+  await visitor.post('/logout', {})
+  await other.login(visitor, 'bob')
+  const { token } = (await visitor.get('/token')).json
+  const reading = held(refreshing.slow('/read', ({ tokens }) => tokens.getAccessToken({ rejected: token })))
+  const answer = tab.get('/read')
+  await reading.reached
+  other.handle('/write', ({ session }) => {
+    session.views = 2
+  })
+  await visitor.post('/write', {})
+  expect((await visitor.get(`/token?rejected=${token}`)).status).toBe(200)
+  refreshing.store.forget()
+  reading.release()
+  expect((await answer).status).toBe(200)
+  expect(refreshing.store.count('touch')).toBe(1)
+  expect((await refreshing.stored(tab))?.views).toBe(2)
+  await expectNewest(refreshing, tab)
+})
+
 describe('what is asked of the grant store', () => {
   it('by the save of a session with tokens is one question, and none by others', async () => {
     const grants = recordingGrants()
@@ -194,6 +346,8 @@ describe('what is asked of the grant store', () => {
     expect((await other.stored(visitor))?.views).toBe(3)
   })
 })
+
+const noConnection = () => Promise.reject(new Error('no connection'))
 
 async function timed(work: Promise<unknown>): Promise<number> {
   const start = performance.now()

@@ -1,0 +1,109 @@
+import { describe, expect, it } from '@jest/globals'
+import { stillClock } from '../helpers/clock.js'
+import { recordingGrants, sharedSessions } from '../helpers/site.js'
+import { HOUR_MS, testSites } from '../helpers/test-sites.js'
+
+const { server, start, held, loggedIn } = await testSites()
+
+/** A process that refreshes, and another one, both with tokens that have expired. */
+async function twoProcesses() {
+  const grants = recordingGrants()
+  const ownGrants = { ...grants }
+  const open = sharedSessions()
+  const options = () => ({ store: open(), clock: stillClock() })
+  const refreshing = await start({ ...options(), surroundings: { grants: ownGrants } })
+  const other = await start({ ...options(), surroundings: { grants } })
+  const tab = await loggedIn(refreshing)
+  for (const site of [refreshing, other]) site.clock.advance(HOUR_MS)
+  return { refreshing, other, tab, visitor: other.visitorOf(tab), grants, ownGrants }
+}
+
+const noConnection = () => Promise.reject(new Error('no connection'))
+
+describe('a refresh whose result neither store takes', () => {
+  async function unsaved() {
+    const processes = await twoProcesses()
+    const { refreshing, tab, ownGrants } = processes
+    const { commit } = ownGrants
+    const answer = held(server.holdAnswer())
+    const first = tab.get('/token')
+    await answer.reached
+    ownGrants.commit = noConnection
+    const sessionsAreBack = refreshing.store.failAll('set')
+    answer.release()
+    const { status, json } = await first
+    expect(status).toBe(200)
+    const grantsAreBack = () => {
+      ownGrants.commit = commit
+    }
+    return { ...processes, token: json.token, sessionsAreBack, grantsAreBack }
+  }
+
+  it.each(['the grant store', 'the session store'])(
+    'S47 is saved in %s as soon as that is back, and no refresh token is spent twice',
+    async (which) => {
+      const { refreshing, visitor, token, grantsAreBack, sessionsAreBack } = await unsaved()
+      if (which === 'the grant store') grantsAreBack()
+      else sessionsAreBack()
+      // Resolves when everything has been saved.
+      await refreshing.mounted.manager.close()
+      expect(await visitor.get('/token')).toMatchObject({ status: 200, json: { token } })
+      expect(server.presentedAgain()).toEqual([])
+    },
+  )
+
+  it('S42 S47 stays good where it was made, though another process has been refused the refresh token before', async () => {
+    const { refreshing, tab, visitor, token, grantsAreBack, sessionsAreBack } = await unsaved()
+    server.failNext('invalid_grant')
+    expect((await visitor.get('/token')).status).toBe(401)
+    expect((await refreshing.storedTokens(tab))?.refreshToken).toBeUndefined()
+    expect(await tab.get('/token')).toMatchObject({ status: 200, json: { token } })
+    grantsAreBack()
+    sessionsAreBack()
+  })
+})
+
+it('S21 S47 of two refreshes under one lease, at a server with a grace period, the later one is kept', async () => {
+  const { refreshing, tab, visitor, grants, ownGrants } = await twoProcesses()
+  const { lease } = grants
+  for (const each of [grants, ownGrants]) each.lease = async () => ({ granted: true })
+  for (const name of ['one', 'another']) server.failNext({ status: 200, body: tokenResponse(name) })
+  let isLate = true
+  const late = held(server.hold(() => isLate))
+  const second = visitor.get('/token')
+  await late.reached
+  isLate = false
+  expect((await tab.get('/token')).status).toBe(200)
+  late.release()
+  const { status, json } = await second
+  expect(status).toBe(200)
+  ownGrants.lease = lease
+
+  const stored = (await refreshing.storedTokens(tab))!
+  expect(stored).toMatchObject({ revision: 3, accessTokens: [{ token: json.token }] })
+  const { record } = await grants.read(stored.grantId)
+  expect(JSON.parse(record!.tokens)).toMatchObject({ revision: 3, refreshToken: stored.refreshToken })
+  refreshing.clock.advance(2 * HOUR_MS)
+  server.failNext({ status: 200, body: tokenResponse('a third') })
+  expect((await tab.get('/token')).status).toBe(200)
+  expect(server.tokenRequests.at(-1)?.refreshToken).toBe(stored.refreshToken)
+})
+
+const tokenResponse = (name: string) => ({
+  access_token: `the access token of ${name}`,
+  token_type: 'Bearer',
+  expires_in: 3600,
+  refresh_token: `the refresh token of ${name}`,
+})
+
+it('S47 tokens that were found in the grant store are put into the session, though their own refresh then fails', async () => {
+  const { refreshing, other, tab, visitor } = await twoProcesses()
+  refreshing.store.failNext('set', 2)
+  expect((await tab.get('/token')).status).toBe(200)
+  expect((await refreshing.storedTokens(tab))?.revision).toBe(1)
+  other.clock.advance(2 * HOUR_MS)
+  server.failNext(503)
+  expect((await visitor.get('/token')).status).toBe(503)
+  await other.mounted.manager.close()
+  expect((await refreshing.storedTokens(tab))?.revision).toBe(2)
+})
