@@ -438,6 +438,13 @@ describe('newest(tokens, other)', () => {
   ])('compares with %s', (_, other, wins) => {
     expect(newest(tokens, other)).toBe(wins ? other : tokens)
   })
+
+  it('of two of one revision takes the one that is alive, whichever comes first', () => {
+    const { refreshToken: _, ...dead } = tokens
+    expect(newest(dead, tokens)).toBe(tokens)
+    expect(newest(tokens, dead)).toBe(tokens)
+    expect(newest(dead, { ...tokens, grantId: 'other' })).toBe(dead)
+  })
 })
 
 describe('withoutRefreshToken(tokens)', () => {

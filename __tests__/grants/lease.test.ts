@@ -102,6 +102,14 @@ describe('a lease that is held', () => {
     expect(renew).not.toHaveBeenCalled()
     expect(jest.getTimerCount()).toBe(0)
   })
+
+  it('is not renewed from the moment when a commit is sent, which would take it again', async () => {
+    jest.spyOn(store, 'commit').mockReturnValue(new Promise(() => {}))
+    await lease.take(0, 0)
+    void lease.commit(record)
+    await jest.advanceTimersByTimeAsync(2 * LEASE_MS)
+    expect(renew).not.toHaveBeenCalled()
+  })
 })
 
 describe('a lease that is not granted', () => {

@@ -142,6 +142,47 @@ describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
     })
   })
 
+  describe('that lets its user publish nothing', () => {
+    const mayNot = '~session-tokens:* resetchannels +@all'
+    beforeEach(() => counts.redis.call('ACL', 'SETUSER', 'app', 'on', '>secret', ...mayNot.split(' ')))
+    afterEach(() => counts.redis.call('ACL', 'DELUSER', 'app'))
+
+    it.each<[string, (store: RedisGrantStore) => Promise<unknown>, answer: unknown, wakes: unknown]>([
+      [
+        'keeps what is committed',
+        (store) => store.commit(grant, 'a', record(1)),
+        { record: record(1) },
+        { granted: false, record: record(1) },
+      ],
+      ['releases', (store) => store.release(grant, 'a'), undefined, { granted: true }],
+      ['ends', (store) => store.end(grant, 'logged_out'), undefined, { granted: false, ended: 'logged_out' }],
+    ])('%s while somebody waits', async (_, change, answer, wakes) => {
+      const { store } = process({}, redis.url.replace('//', '//app:secret@'))
+      await lease(store, 'a')
+      const waiting = lease(store, 'b')
+      while (!(await counts.redis.hexists(`session-tokens:${grant}`, 'waiting'))) await delay(1)
+      expect(await change(store)).toEqual(answer)
+      expect(await waiting).toEqual(wakes)
+    })
+  })
+
+  describe('whose clock is set back by an hour', () => {
+    const HOUR_MS = 3_600_000
+
+    it.each<[string, (until: number) => object]>([
+      ['a lease was given', (until) => ({ until: until + HOUR_MS })],
+      ['a lease ran out', (until) => ({ until: until - HOUR_MS, free: until + HOUR_MS })],
+    ])('after %s whose holder is gone: the next gets it as soon as ever', async (_, then) => {
+      const { client, store } = process({ graceMs: 100 })
+      await lease(store, 'gone', { ttlMs: 200 })
+      const key = `session-tokens:${grant}`
+      await client.hset(key, then(Number(await client.hget(key, 'until'))))
+      const answer = lease(store, 'b', { waitMs: 10_000 })
+      expect(await timeOf(answer)).toBeLessThan(5_000)
+      expect(await answer).toEqual({ granted: true })
+    })
+  })
+
   describe('that hangs', () => {
     afterEach(() => redis.resume())
 
