@@ -99,6 +99,7 @@ function audienceOf({ clientId, issuer, tokenEndpoint }: ReturnType<typeof check
 function sessionCopies(options: ReturnType<typeof checkedOptions>): SessionCopies {
   const { encryptionKeys, keep, sessionKey } = options
   const audience = audienceOf(options)
-  const sealed = encryptionKeys && seal(encryptionKeys, `${audience} ${sessionKey}`)
+  const keys = encryptionKeys?.filter((key) => key !== undefined)
+  const sealed = keys && seal(keys, `${audience} ${sessionKey}`)
   return keep === 'store' ? new References(audience, sealed) : new SessionCopies(audience, sealed)
 }

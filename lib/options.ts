@@ -58,7 +58,7 @@ export interface SessionTokensOptions<Request = unknown> {
    * `KeyObject`s. The first seals, all open, so a new key is put in front and the old one kept for as long as sessions
    * live. A copy that is not sealed, or not by one of them, is treated as none. Default: not sealed.
    */
-  encryptionKeys?: readonly EncryptionKey[]
+  encryptionKeys?: readonly (EncryptionKey | undefined)[]
   /**
    * Where the tokens are: `'session'` holds a copy of them beside the grant store; `'store'` leaves only the grant's id and
    * its key in the session, so that the session stays small and holds no tokens, and needs `grants` to be a store that

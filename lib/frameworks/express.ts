@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type {} from 'express-session'
+import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
@@ -80,6 +81,7 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
     _response: ServerResponse,
     next: Next,
   ): void {
+    if (typeof next !== 'function') throw isKoa()
     attach(mounted, request, next)
   }
 
@@ -108,6 +110,12 @@ export function middlewareOfTenants(tenants: Tenants<ExpressRequest>): SessionTo
 
   const close = () => tenants.close()
   return Object.assign(sessionTokensMiddleware as SessionTokensMiddleware, { close })
+}
+
+function isKoa(): ConfigurationError {
+  return new ConfigurationError(
+    "This is not Express. On Koa import sessionTokens() and requireTokens() from 'session-token-manager/koa'.",
+  )
 }
 
 function attach(mounted: Mount, request: IncomingMessage & Record<PropertyKey, unknown>, next: Next): void {

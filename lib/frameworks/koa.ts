@@ -85,6 +85,7 @@ function mountForKoa(options: SessionTokensOptions): Mount {
 /** The middleware over parts that have been put together. */
 export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
+    if (typeof next !== 'function') throw isExpress()
     await serve(mounted, ctx, next)
   }
 
@@ -106,6 +107,12 @@ export function middlewareOfTenants(tenants: Tenants<Context>): SessionTokensMid
 
   const close = () => tenants.close()
   return Object.assign(sessionTokensMiddleware, { close })
+}
+
+function isExpress(): ConfigurationError {
+  return new ConfigurationError(
+    "This is not Koa. On Express import sessionTokens() and requireTokens() from 'session-token-manager'.",
+  )
 }
 
 async function serve(mounted: Mount, ctx: object, next: Next): Promise<void> {

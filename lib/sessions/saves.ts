@@ -102,11 +102,11 @@ export class Saves {
     if (undone || observed !== session) await this.#store.write(sid, observed)
   }
 
-  /** Whether two sessions hold the same, but for what observers keep in them. */
+  /** Whether two sessions hold the same, but for what observers keep in them, and stores for themselves. */
   #sameContent(a: SessionData, b: SessionData): boolean {
     const ours = new Set(['cookie', ...[...this.#observers].map(({ key }) => key)])
     const content = (data: SessionData) =>
-      JSON.stringify(data, (name, value) => (ours.has(name) ? undefined : value))
+      JSON.stringify(data, (name, value) => (ours.has(name) || name.startsWith('__') ? undefined : value))
     return content(a) === content(b)
   }
 }

@@ -55,7 +55,7 @@ const SAFETY_MS = 1_000
  * A Redis that has started within the last 5 seconds grants no lease but to whoever had it: it may have forgotten some.
  *
  * @param client ioredis, node-redis, single server, Sentinel or Cluster; or a function that sends a command. Redis must
- * be version 5 or later.
+ * be version 6.2 or later, or Valkey.
  * @throws `ConfigurationError` when an option is unknown or out of range
  *
  * @example
