@@ -1,6 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
 import type { Browser } from '../helpers/browser.js'
-import { stillClock } from '../helpers/clock.js'
 import { recordingGrants, type Site, sharedSessions } from '../helpers/site.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
@@ -22,7 +21,7 @@ describe('S61 a process that seals with a new key too soon, beside one that does
   async function twoProcesses() {
     const grants = recordingGrants()
     const open = sharedSessions()
-    const options = () => ({ store: open(), clock: stillClock(), surroundings: { grants } })
+    const options = () => ({ store: open(), surroundings: { grants } })
     const ahead = await start({ ...options(), tokens: { encryptionKeys: [after, before] } })
     const behind = await start({
       ...options(),
