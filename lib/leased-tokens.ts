@@ -52,6 +52,8 @@ export class LeasedTokens {
   readonly #lease: Lease
   #tokens: TokenSet
   #isUnsaved = false
+  /** The grant store has failed, and `onGrantStoreError` says that this does not matter. */
+  #goesWithout = false
   /** Every token that has been in play, newer and older: none of them may show in an error. */
   readonly #secrets: string[]
 
@@ -94,6 +96,7 @@ export class LeasedTokens {
         waitMs + GRANT_STORE_TIMEOUT_MS,
       )
       const answer = await this.#orWithout(asked)
+      this.#goesWithout = !answer
       if (!answer) return undefined
       this.#adopt(answer)
       this.#refuseUnreadable(answer)
@@ -114,9 +117,11 @@ export class LeasedTokens {
     throw new TokenError('ERR_GRANT_STORE', UNREADABLE)
   }
 
-  /** Whether another process may have the lease by now. Asked right before the refresh token is spent. */
-  async hasLostLease(): Promise<boolean> {
-    return this.#lease.isDoubtful && !(await this.#askGrantStore(this.#lease.renew(), GRANT_STORE_TIMEOUT_MS))
+  /** Whether no other process can have the lease. Asked right before a refresh token is spent. */
+  async hasLease(): Promise<boolean> {
+    if (this.#goesWithout) return true
+    if (!this.#lease.isHeld) return false
+    return !this.#lease.isDoubtful || this.#askGrantStore(this.#lease.renew(), GRANT_STORE_TIMEOUT_MS)
   }
 
   /** Looks at what is stored, now that nobody else can refresh. */

@@ -39,9 +39,12 @@ export class Login {
     earlier.delete(tokens.grantId)
     const ends = [...earlier]
     const endings = await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
-    if (endings.some(({ crossed }) => crossed)) await this.#lookAgain(session, tokens, ends)
-    else if (ends.length > 0 && this.#context.keepsForOthers) {
-      this.#background.start(`login ${tokens.grantId}`, this.#lookAgain(session, tokens, ends))
+    const isCrossed = endings.some(({ crossed }) => crossed)
+    if (isCrossed) await this.#lookAgain(session, tokens, ends)
+    // A save that has crossed with this login takes the old tokens out when it looks again, and maybe the new ones with them.
+    if (isCrossed || (ends.length > 0 && this.#context.keepsForOthers)) {
+      const later = crossingIsOver().then(() => this.#lookAgain(session, tokens, ends))
+      this.#background.start(`login ${tokens.grantId}`, later)
     }
   }
 

@@ -57,11 +57,12 @@ export class Refresh {
   async run(): Promise<RefreshOutcome> {
     const startedAt = this.#context.clock.monotonic()
     try {
+      let accessToken: AccessToken | undefined
       do {
-        const adopted = (await this.#tokens.takeLease()) ?? (await this.#tokens.readAgain())
+        const adopted = await this.#underLease()
         if (adopted) return { accessToken: adopted, fresh: false }
-      } while (await this.#tokens.hasLostLease())
-      const accessToken = await this.#refresh()
+        accessToken = await this.#refresh()
+      } while (!accessToken)
       const durationMs = this.#context.clock.monotonic() - startedAt
       const { grantId, revision } = this.#tokens.newest
       this.#context.emit({ type: 'refreshed', grantId, revision, durationMs })
@@ -71,7 +72,17 @@ export class Refresh {
     }
   }
 
-  async #refresh(): Promise<AccessToken> {
+  /** Resolves under the lease; with a token instead if another process was faster. */
+  async #underLease(): Promise<AccessToken | undefined> {
+    while (!(await this.#tokens.hasLease())) {
+      const adopted = (await this.#tokens.takeLease()) ?? (await this.#tokens.readAgain())
+      if (adopted) return adopted
+    }
+    return undefined
+  }
+
+  /** Resolves without a token when the one presented was not the newest: then the newest is to be presented. */
+  async #refresh(): Promise<AccessToken | undefined> {
     const { refreshToken } = this.#tokens.newest
     if (refreshToken === undefined) throw nothingToRefreshWith()
     // What comes could not be sent back in the session cookie any more, and would be lost for other processes.
@@ -86,7 +97,7 @@ export class Refresh {
         await this.#store(withRefreshToken(this.#tokens.newest, rotated))
       }
       if ((error as TokenError).code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
-      if (await this.#tokens.findNewer(refreshToken)) return this.#tokens.usable ?? this.#refresh()
+      if (await this.#tokens.findNewer(refreshToken)) return this.#tokens.usable
       await this.#store(deadTokenSet(this.#tokens.newest))
       throw error
     }

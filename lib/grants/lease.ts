@@ -54,6 +54,11 @@ export class Lease {
     await this.#grants.release(this.#grantId, this.#owner)
   }
 
+  /** Whether it was granted, and has been neither committed nor released since. */
+  get isHeld(): boolean {
+    return this.#held
+  }
+
   /** Whether nothing has been heard of it for so long that another process may have it: this one may have stood still. */
   get isDoubtful(): boolean {
     return this.#held && performance.now() - this.#knownAt > LEASE_MS / 2
