@@ -84,7 +84,7 @@ export class SiteProcesses {
     this.incarnations.set(name, incarnation)
     const port = await this.#listenTo(child, incarnation)
     if (port === undefined) return
-    if (this.#calm) child.send('calm')
+    if (this.#calm) child.send('calm', ignore)
     slot.running = { incarnation, port: Number(port), agent: new Agent({ keepAlive: true }) }
     this.#context.chronicle.note(`${name} is ready`)
   }
@@ -185,7 +185,7 @@ export class SiteProcesses {
   /** From now on no process has a mishap of its own. */
   calm(): void {
     this.#calm = true
-    for (const { child } of this.#slots) if (child?.connected) child.send('calm')
+    for (const { child } of this.#slots) if (child?.connected) child.send('calm', ignore)
   }
 
   /** Resolves when all serve and none is paused. */
@@ -254,3 +254,6 @@ function linesOf(file: string): string[] {
     return []
   }
 }
+
+/** A process that has just been killed hears of nothing any more. */
+function ignore(): void {}

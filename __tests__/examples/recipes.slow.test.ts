@@ -43,6 +43,13 @@ beforeAll(async () => {
 }, TIMEOUT_MS)
 afterAll(killCommands)
 
+/** What was printed since, at least a line: it comes from another process, and may be slower than an answer. */
+async function nextAsked(asked: string[]): Promise<string[]> {
+  const deadline = performance.now() + 5_000
+  while (asked.length === 0 && performance.now() < deadline) await after(10)
+  return asked.splice(0)
+}
+
 describe('the recipe of', () => {
   it.concurrent.each(recipes)(
     '%s: a login in a new session, one refresh for all who ask at once, and a logout for good',
@@ -55,19 +62,19 @@ describe('the recipe of', () => {
       const { page, before } = await logIn(visitor, headers.location ?? '')
       expect(page.url).toBe(`${url}/orders`)
       expect(idsIn(page.json.orders)).toEqual(ORDERS)
-      expect(asked.splice(0)).toEqual(['authorization_code → 200'])
+      expect(await nextAsked(asked)).toEqual(['authorization_code → 200'])
       expect((await before.get('/orders')).status).toBe(401)
 
       // It is another process: there is no clock to set.
       await after(LIFETIME_SECONDS * 1000)
       const pages = await Promise.all(Array.from({ length: 20 }, () => visitor.get('/orders')))
       expect(pages.map(({ status }) => status)).toEqual(pages.map(() => 200))
-      expect(asked.splice(0)).toEqual(['refresh_token → 200'])
+      expect(await nextAsked(asked)).toEqual(['refresh_token → 200'])
 
       const copy = visitor.clone()
       const start = await visitor.post('/logout')
       expect([start.status, start.headers.get('location')]).toEqual([302, '/'])
-      expect(asked.splice(0)).toEqual(['revocation → 200'])
+      expect(await nextAsked(asked)).toEqual(['revocation → 200'])
       for (const browser of [visitor, copy]) expect((await browser.get('/orders')).status).toBe(401)
       expect(asked).toEqual([])
     },
