@@ -14,6 +14,9 @@ export interface Saved {
   readonly at: number
 }
 
+/** How often a save is looked after. */
+const MAX_ROUNDS = 3
+
 /**
  * The saves of one store's sessions: each is stored as its observers want it, over what is stored already, and once more
  * if it has crossed with another process.
@@ -83,23 +86,29 @@ export class Saves {
    * round. Then what was saved is stored again, unless somebody else has changed it since; with the newest tokens. Never
    * rejects.
    */
-  async confirm(sid: string, saved: Saved): Promise<void> {
+  async confirm(sid: string, saved: Saved, rounds = MAX_ROUNDS): Promise<void> {
     const outdated = [...this.#observers].map((observer) => observer.isOutdated(saved.written))
     const isOutdated = (await Promise.all(outdated)).includes(true)
     const isLate = performance.now() - saved.at > CROSSING_MS
     if (!isOutdated && !isLate) return
     await delay(CROSSING_MS)
-    await this.#turns.exclusively(sid, () => this.#saveAgain(sid, saved)).catch(() => {})
+    const again = await this.#turns.exclusively(sid, () => this.#saveAgain(sid, saved)).catch(() => undefined)
+    // That one may have crossed with the next refresh.
+    if (again && rounds > 1) await this.confirm(sid, again, rounds - 1)
   }
 
-  async #saveAgain(sid: string, { before, written }: Saved): Promise<void> {
+  /** Resolves with what it has stored, if it had to. */
+  async #saveAgain(sid: string, { before, written }: Saved): Promise<Saved | undefined> {
     const data = await this.#store.read(sid)
-    if (!data) return
+    if (!data) return undefined
     const undone =
       before !== undefined && this.#sameContent(data, before) && !this.#sameContent(data, written)
     const session = undone ? written : this.#store.inflate(sid, data)
     const observed = this.observed(sid, session, data)
-    if (undone || observed !== session) await this.#store.write(sid, observed)
+    if (!undone && observed === session) return undefined
+    const at = performance.now()
+    await this.#store.write(sid, observed)
+    return { before: undone ? data : undefined, written: observed, at }
   }
 
   /** Whether two sessions hold the same, but for what observers keep in them, and stores for themselves. */
