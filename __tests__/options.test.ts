@@ -7,7 +7,7 @@ import {
   publicClient,
   sessionTokens,
 } from '../lib/index.js'
-import { checkedOptions } from '../lib/options.js'
+import { checkedOptions } from '../lib/option-checks.js'
 import { expressVersions } from './helpers/app.js'
 
 const valid = {

@@ -20,7 +20,7 @@ const tableOf = (heading: string) => rowsOf(heading).flatMap(({ names }) => name
 
 describe('the tables of the README', () => {
   it('name every option', () => {
-    const [, list = ''] = /const OPTIONS = \[(.*?)\]/s.exec(read('lib/options.ts')) ?? []
+    const [, list = ''] = /const OPTIONS = \[(.*?)\]/s.exec(read('lib/option-checks.ts')) ?? []
     const options = [...list.matchAll(/'(\w+)'/g)].map(([, name]) => name)
     expect(options).toContain('issuer')
     expect(tableOf('## Options').sort()).toEqual(options.sort())

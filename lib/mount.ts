@@ -6,7 +6,8 @@ import type { GrantStore } from './grants/grant-store.js'
 import { type KnownGrants, knownInThisProcess } from './grants/known-grants.js'
 import { isMemoryGrantStore, memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
-import { checkedOptions, type SessionTokensOptions } from './options.js'
+import { checkedOptions } from './option-checks.js'
+import type { SessionTokensOptions } from './options.js'
 import { expressSessions } from './sessions/express-layers.js'
 import { ownSessions } from './sessions/own-session.js'
 import { References } from './sessions/references.js'
@@ -56,6 +57,7 @@ export function mount(
   const audience = audienceOf(checked)
   const shared = {
     grants: checked.grants ?? surroundings.grants,
+    keepsForOthers: checked.grants !== undefined && !isMemoryGrantStore(checked.grants),
     onGrantStoreError: checked.onGrantStoreError,
     known,
     copies: sessionCopies(checked),
@@ -65,7 +67,6 @@ export function mount(
   }
   const manager = new TokenManager({
     ...shared,
-    keepsForOthers: checked.grants !== undefined && !isMemoryGrantStore(checked.grants),
     flights,
     server,
     clientId,

@@ -31,7 +31,7 @@ export interface AccessToken {
 export interface TokenSet {
   /** Names the grant; random, born at login, not a secret of the authorization server's. */
   readonly grantId: string
-  /** Grows by one at each change. */
+  /** Grows at each change: of two token sets of one grant the higher revision is the newer one. */
   readonly revision: number
   readonly refreshToken?: string
   readonly idToken?: string

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { ConfigurationError, TokenError } from '../errors.js'
-import { checkedProperty, refuseUnknown } from '../options.js'
+import { checkedProperty, refuseUnknown } from '../option-checks.js'
 import { RequestTokens } from '../session-tokens.js'
 import type { TokenNeed } from '../token-set.js'
 

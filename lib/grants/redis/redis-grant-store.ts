@@ -59,7 +59,7 @@ const SAFETY_MS = 1_000
  * @throws `ConfigurationError` when an option is unknown or out of range
  *
  * @example
- * const client = new Redis(process.env.REDIS_URL)
+ * const client = new Redis(process.env.REDIS_URL!)
  * app.use(sessionTokens({ …, grants: redisGrantStore(client) }))
  */
 export function redisGrantStore(client: RedisClient, options: RedisGrantStoreOptions = {}): RedisGrantStore {

@@ -1,0 +1,266 @@
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
+import { ConfigurationError } from './errors.js'
+import {
+  clientAssertion,
+  clientSecretBasic,
+  clientSecretJwt,
+  clientSecretPost,
+  privateKeyJwt,
+  publicClient,
+} from './oauth/client-authentication.js'
+import type { HttpOptions } from './oauth/http.js'
+import { checkTexts } from './oauth/texts.js'
+import type { SessionTokensOptions } from './options.js'
+import { checkEncryptionKeys } from './sessions/sealing.js'
+import { closestTo } from './spelling.js'
+
+const OPTIONS = [
+  'issuer',
+  'tokenEndpoint',
+  'refreshEndpoint',
+  'revocationEndpoint',
+  'jwksUri',
+  'clientId',
+  'clientAuthentication',
+  'encryptionKeys',
+  'grants',
+  'keep',
+  'onGrantStoreError',
+  'session',
+  'sessionKey',
+  'property',
+  'leewayMs',
+  'timeoutMs',
+  'refreshTimeoutMs',
+  'defaultLifetimeMs',
+  'adopt',
+  'http',
+  'onEvent',
+] as const satisfies readonly (keyof SessionTokensOptions)[]
+
+/** What people are used to from other libraries. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
+  client_secret: 'Use clientAuthentication: clientSecretBasic(secret).',
+  client_id: 'Did you mean `clientId`?',
+  tokenURL: 'Did you mean `tokenEndpoint`?',
+  authentication: 'Did you mean `clientAuthentication`?',
+  store: 'The session store belongs to express-session; the store that processes share is `grants`.',
+  scope:
+    'Scopes are asked for where a token is needed: requireTokens({ scope }) or getAccessToken({ scope }).',
+}
+
+/** What makes a client authentication; passing one of these without calling it is easily done. */
+const FACTORIES = [
+  clientAssertion,
+  clientSecretBasic,
+  clientSecretJwt,
+  clientSecretPost,
+  privateKeyJwt,
+  publicClient,
+] as const
+
+const GRANT_STORE_METHODS = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
+const HTTP_OPTIONS = ['httpAgent', 'httpsAgent', 'proxy', 'headers'] as const
+/** What express-session and Express keep under these names. */
+const RESERVED_SESSION_KEYS = [
+  'cookie',
+  'id',
+  'req',
+  'save',
+  'reload',
+  'touch',
+  'destroy',
+  'regenerate',
+  'resetMaxAge',
+]
+/** What Express, its routers and its usual middleware keep on a request. Node's own names a request tells itself. */
+const RESERVED_PROPERTIES = [
+  ...['app', 'baseUrl', 'next', 'originalUrl', 'params', 'res', 'route'],
+  ...[
+    'accepts',
+    'acceptsCharset',
+    'acceptsCharsets',
+    'acceptsEncoding',
+    'acceptsEncodings',
+    'acceptsLanguage',
+  ],
+  ...['acceptsLanguages', 'get', 'header', 'is', 'param', 'range', '_parsedUrl'],
+  ...['fresh', 'host', 'hostname', 'ip', 'ips', 'path', 'protocol', 'query', 'secure', 'stale', 'subdomains'],
+  ...['xhr', 'body', 'cookies', 'secret', 'signedCookies', 'session', 'sessionID', 'sessionStore'],
+]
+
+/**
+ * The options with their defaults. Throws a {@link ConfigurationError} that says what to change. The URLs are checked
+ * where they are used, by `authorizationServer()`.
+ */
+export function checkedOptions(options: SessionTokensOptions) {
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError(
+      'sessionTokens() takes an object: sessionTokens({ issuer, clientId, clientAuthentication }).',
+    )
+  }
+  refuseUnknown(options, OPTIONS, 'sessionTokens()')
+  checkServer(options)
+  checkClient(options)
+  checkGrantStore(options)
+  if (options.encryptionKeys !== undefined) checkEncryptionKeys(options.encryptionKeys)
+  if (options.http !== undefined) checkHttp(options.http)
+  if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
+    throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
+  }
+  if (options.session !== undefined && typeof options.session !== 'function') {
+    throw new ConfigurationError(
+      '`session` must be a function that finds a session of your own: session: (request) => ({ read, write, clear }).',
+    )
+  }
+  if (options.adopt !== undefined && typeof options.adopt !== 'function') {
+    throw new ConfigurationError(
+      '`adopt` must be a function that hands over tokens: adopt: (request) => request.session?.oauth.',
+    )
+  }
+  return {
+    ...options,
+    sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
+    property: checkedProperty(options.property),
+    keep: options.keep ?? 'session',
+    onGrantStoreError: options.onGrantStoreError ?? 'fail',
+    leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0, DAY_MS),
+    timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1, DAY_MS),
+    refreshTimeoutMs: checkedDuration(options.refreshTimeoutMs, 'refreshTimeoutMs', 30_000, 1, DAY_MS),
+    defaultLifetimeMs: checkedDuration(
+      options.defaultLifetimeMs,
+      'defaultLifetimeMs',
+      300_000,
+      1,
+      365 * DAY_MS,
+    ),
+  }
+}
+
+/** Throws if an object has a key that is not among those allowed, and says which was probably meant. */
+export function refuseUnknown(object: object, allowed: readonly string[], where: string): void {
+  for (const name of Object.keys(object)) {
+    if (allowed.includes(name)) continue
+    const closest = closestTo(name, allowed)
+    const cure =
+      (Object.hasOwn(ELSEWHERE, name) && ELSEWHERE[name]) ||
+      (closest ? `Did you mean \`${closest}\`?` : `Known are ${allowed.join(', ')}.`)
+    throw new ConfigurationError(`${where} has no option \`${name}\`. ${cure}`)
+  }
+}
+
+function checkServer(options: SessionTokensOptions): void {
+  if (options.issuer !== undefined && options.tokenEndpoint !== undefined) {
+    throw new ConfigurationError(
+      'Both `issuer` and `tokenEndpoint` are given. Keep `issuer` if the authorization server publishes metadata, else `tokenEndpoint`.',
+    )
+  }
+  if (options.issuer === undefined && options.tokenEndpoint === undefined) {
+    throw new ConfigurationError(
+      "Neither `issuer` nor `tokenEndpoint` is given. Give the issuer URL, e.g. issuer: 'https://idp.example.com', " +
+        'or `tokenEndpoint` (and `revocationEndpoint`).',
+    )
+  }
+}
+
+function checkClient(options: SessionTokensOptions): void {
+  if (typeof options.clientId !== 'string' || options.clientId === '') {
+    throw new ConfigurationError(
+      '`clientId` is missing. It is the identifier under which this app is registered at the authorization server.',
+    )
+  }
+  if (FACTORIES.includes(options.clientAuthentication as never)) {
+    const { name } = options.clientAuthentication
+    throw new ConfigurationError(
+      `\`clientAuthentication\` is the function ${name} itself; call it: clientAuthentication: ${name}(…).`,
+    )
+  }
+  if (typeof options.clientAuthentication !== 'function') {
+    throw new ConfigurationError(
+      '`clientAuthentication` is missing or not a function. Use clientSecretBasic(secret), clientSecretPost(secret), ' +
+        'clientSecretJwt(secret), privateKeyJwt(key) or clientAssertion(jwt), or for a client without a secret publicClient().',
+    )
+  }
+}
+
+function checkGrantStore(options: SessionTokensOptions): void {
+  const { adopt, grants, keep = 'session', onGrantStoreError = 'fail' } = options
+  if (!['session', 'store'].includes(keep)) {
+    throw new ConfigurationError("`keep` must be 'session' or 'store'.")
+  }
+  if (keep === 'store' && adopt !== undefined) {
+    throw new ConfigurationError(
+      "keep: 'store' does not go with `adopt`, whose tokens are in the session already.",
+    )
+  }
+  if (keep === 'store' && grants === undefined) {
+    throw new ConfigurationError(
+      "keep: 'store' needs a grant store that outlives the process: grants: redisGrantStore(client).",
+    )
+  }
+  if (!['fail', 'local'].includes(onGrantStoreError)) {
+    throw new ConfigurationError("`onGrantStoreError` must be 'fail' or 'local'.")
+  }
+  if (grants === undefined) return
+  const missing = GRANT_STORE_METHODS.find((name) => typeof grants?.[name] !== 'function')
+  if (missing) {
+    throw new ConfigurationError(
+      `\`grants\` is not a grant store: it has no method ${missing}(). ` +
+        'Use memoryGrantStore(), or redisGrantStore(client) from session-token-manager/redis.',
+    )
+  }
+}
+
+function checkHttp(http: HttpOptions): void {
+  if (typeof http !== 'object' || http === null) {
+    throw new ConfigurationError(
+      "`http` must be an object, e.g. http: { headers: { 'User-Agent': 'my-app' } }.",
+    )
+  }
+  refuseUnknown(http, HTTP_OPTIONS, '`http`')
+  checkTexts(http.headers, '`http.headers`', "{ 'User-Agent': 'my-app' }")
+}
+
+/** The name under which a request has the token manager. */
+export function checkedProperty(value: unknown): string {
+  const property = checkedName(value, 'property', RESERVED_PROPERTIES)
+  if (property in new IncomingMessage(new Socket())) throw inUse('property', property)
+  return property
+}
+
+function checkedName(value: unknown, name: string, reserved: readonly string[]): string {
+  if (value === undefined) return 'tokens'
+  if (typeof value !== 'string' || value === '' || value in Object.prototype) {
+    throw new ConfigurationError(`\`${name}\` must be a name, e.g. ${name}: 'tokens'.`)
+  }
+  if (reserved.includes(value)) throw inUse(name, value)
+  return value
+}
+
+function inUse(name: string, value: string): ConfigurationError {
+  return new ConfigurationError(
+    `\`${name}\` must not be '${value}', which is in use. Choose another, e.g. 'tokens'.`,
+  )
+}
+
+function checkedDuration(
+  value: unknown,
+  name: string,
+  fallback: number,
+  least: number,
+  most: number,
+): number {
+  if (value === undefined) return fallback
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < least || value > most) {
+    const days = most === DAY_MS ? '24 hours' : `${most / DAY_MS} days`
+    throw new ConfigurationError(
+      `\`${name}\` must be a number of milliseconds from ${least} to ${most} (${days}), e.g. ${name}: ${fallback}.`,
+    )
+  }
+  return value
+}
+
+/** The longest time that anyone is to wait. Sums of such times must be within what a timer of Node's can take, 24 days. */
+const DAY_MS = 24 * 60 * 60 * 1000
