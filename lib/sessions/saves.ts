@@ -83,22 +83,32 @@ export class Saves {
 
   /**
    * A refresh in another process may have read the session before this save and written it back after, or the other way
-   * round. Then what was saved is stored again, unless somebody else has changed it since; with the newest tokens. Never
-   * rejects.
+   * round. Then what was saved is stored again, unless somebody else has changed it since; with the newest tokens: at once,
+   * so that hardly anybody finds the older ones meanwhile, and when the other one has surely written. Never rejects.
    */
   async confirm(sid: string, saved: Saved, rounds = MAX_ROUNDS): Promise<void> {
-    const outdated = [...this.#observers].map((observer) => observer.isOutdated(saved.written))
-    const isOutdated = (await Promise.all(outdated)).includes(true)
+    const isOutdated = await this.#isOutdated(saved)
     const isLate = performance.now() - saved.at > CROSSING_MS
     if (!isOutdated && !isLate) return
+    const mended = await this.#saveAgain(sid, saved)
     await delay(CROSSING_MS)
-    const again = await this.#turns.exclusively(sid, () => this.#saveAgain(sid, saved)).catch(() => undefined)
-    // That one may have crossed with the next refresh.
+    // What was stored just now may have crossed with the next refresh, which is known by this.
+    if (mended) await this.#isOutdated(mended)
+    const again = await this.#saveAgain(sid, mended ? { ...mended, before: saved.before } : saved)
     if (again && rounds > 1) await this.confirm(sid, again, rounds - 1)
   }
 
+  async #isOutdated({ written }: Saved): Promise<boolean> {
+    const outdated = [...this.#observers].map((observer) => observer.isOutdated(written))
+    return (await Promise.all(outdated)).includes(true)
+  }
+
+  #saveAgain(sid: string, saved: Saved): Promise<Saved | undefined> {
+    return this.#turns.exclusively(sid, () => this.#mend(sid, saved)).catch(() => undefined)
+  }
+
   /** Resolves with what it has stored, if it had to. */
-  async #saveAgain(sid: string, { before, written }: Saved): Promise<Saved | undefined> {
+  async #mend(sid: string, { before, written }: Saved): Promise<Saved | undefined> {
     const data = await this.#store.read(sid)
     if (!data) return undefined
     const undone =
