@@ -38,6 +38,7 @@ const topLevel: Record<string, string> = {
   'events.ts': 'foundations',
   'redact.ts': 'foundations',
   'spelling.ts': 'foundations',
+  'token-need.ts': 'foundations',
   'token-set.ts': 'foundations',
   'token-source.ts': 'foundations',
 }
@@ -56,7 +57,7 @@ const layers: Record<string, readonly string[]> = {
     'foundations',
   ],
   testing: ['grants', 'foundations'],
-  frameworks: ['assembly', 'core', 'sessions', 'foundations'],
+  frameworks: ['assembly', 'outbound', 'core', 'sessions', 'foundations'],
   assembly: ['outbound', 'core', 'sessions', 'grants', 'oauth', 'foundations'],
   outbound: ['foundations'],
   core: ['sessions', 'grants', 'oauth', 'foundations'],

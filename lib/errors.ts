@@ -14,6 +14,7 @@ export type TokenErrorCode =
   | 'ERR_HEADERS_SENT'
   | 'ERR_SESSION_TOO_LARGE'
   | 'ERR_ORIGIN_NOT_ALLOWED'
+  | 'ERR_STEP_UP_REQUIRED'
 
 const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
   ERR_CONFIGURATION: { status: 500, retryable: false },
@@ -28,6 +29,7 @@ const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
   ERR_HEADERS_SENT: { status: 500, retryable: false },
   ERR_SESSION_TOO_LARGE: { status: 500, retryable: false },
   ERR_ORIGIN_NOT_ALLOWED: { status: 500, retryable: false },
+  ERR_STEP_UP_REQUIRED: { status: 401, retryable: false },
 }
 
 /** What a {@link TokenError} may carry besides its code and message. */
@@ -98,6 +100,47 @@ export class ConfigurationError extends TokenError {
     super('ERR_CONFIGURATION', message, details)
     this.name = 'ConfigurationError'
   }
+}
+
+/** What an API asks of the login that its tokens come from (RFC 9470 §3). */
+export interface StepUp {
+  /** The authentication context classes it would take, in order of preference, separated by spaces: `acr_values`. */
+  acrValues?: string
+  /** How long ago the user may have logged in at most, in seconds as on the wire: `max_age`. */
+  maxAge?: number
+  /** The scopes it asks for as well, separated by spaces. */
+  scope?: string
+}
+
+/**
+ * An API takes the token only after a stronger or a more recent login (`insufficient_user_authentication`, RFC 9470).
+ * Send the user to the login with `acrValues` as `acr_values` and `maxAge` as `max_age`.
+ */
+export class StepUpError extends TokenError implements StepUp {
+  /** Values for the `acr_values` of the next authorization request. */
+  declare readonly acrValues?: string
+  /** The `max_age` of the next authorization request, in seconds. */
+  declare readonly maxAge?: number
+  /** Scopes for the next authorization request. */
+  declare readonly scope?: string
+
+  constructor(stepUp: StepUp, secrets: readonly string[] = []) {
+    super(
+      'ERR_STEP_UP_REQUIRED',
+      'The API asks for a stronger or a more recent login. Send the user to the login with the acr_values and the max_age of this error.',
+    )
+    this.name = 'StepUpError'
+    const { acrValues, maxAge, scope } = stepUp
+    if (acrValues !== undefined) this.acrValues = redact(acrValues, secrets)
+    if (maxAge !== undefined) this.maxAge = maxAge
+    if (scope !== undefined) this.scope = redact(scope, secrets)
+  }
+}
+
+/** Whether a failure is that nobody is logged in, or not any more. */
+export function isNobody(error: unknown): boolean {
+  if (!(error instanceof TokenError)) return false
+  return error.code === 'ERR_NO_TOKENS' || error.code === 'ERR_REAUTHENTICATION_REQUIRED'
 }
 
 const NO_MESSAGE = '(message left out, as it may hold tokens)'

@@ -19,6 +19,8 @@ import { TokenManager } from './token-manager.js'
 /** One mounted middleware: the parts that all its requests share. */
 export interface Mount {
   readonly property: string
+  /** Whether `sessionAxios()` finds its tokens. */
+  readonly isAmbient: boolean
   readonly clock: Clock
   readonly server: AuthorizationServer
   readonly sessions: SessionLayer<object>
@@ -81,7 +83,8 @@ export function mount(
     : sessionLayer({ key: sessionKey, audience, keeper: manager, isSealed })
   const { adopt } = checked
   const adoption = adopt && new Adoption({ ...shared, audience, adopt })
-  return { property, clock, server, sessions, manager, ...(adoption && { adoption }) }
+  const isAmbient = checked.ambient ?? false
+  return { property, isAmbient, clock, server, sessions, manager, ...(adoption && { adoption }) }
 }
 
 /** Resolves when every refresh under way has ended and its result is stored. */

@@ -13,7 +13,7 @@ import type { HttpOptions } from './oauth/http.js'
 import { checkTexts } from './oauth/texts.js'
 import type { SessionTokensOptions } from './options.js'
 import { checkEncryptionKeys } from './sessions/sealing.js'
-import { closestTo } from './spelling.js'
+import { refuseUnknown } from './spelling.js'
 
 const OPTIONS = [
   'issuer',
@@ -35,21 +35,10 @@ const OPTIONS = [
   'refreshTimeoutMs',
   'defaultLifetimeMs',
   'adopt',
+  'ambient',
   'http',
   'onEvent',
 ] as const satisfies readonly (keyof SessionTokensOptions)[]
-
-/** What people are used to from other libraries. */
-const ELSEWHERE: Readonly<Record<string, string>> = {
-  clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
-  client_secret: 'Use clientAuthentication: clientSecretBasic(secret).',
-  client_id: 'Did you mean `clientId`?',
-  tokenURL: 'Did you mean `tokenEndpoint`?',
-  authentication: 'Did you mean `clientAuthentication`?',
-  store: 'The session store belongs to express-session; the store that processes share is `grants`.',
-  scope:
-    'Scopes are asked for where a token is needed: requireTokens({ scope }) or getAccessToken({ scope }).',
-}
 
 /** What makes a client authentication; passing one of these without calling it is easily done. */
 const FACTORIES = [
@@ -120,6 +109,9 @@ export function checkedOptions(options: SessionTokensOptions) {
       '`adopt` must be a function that hands over tokens: adopt: (request) => request.session?.oauth.',
     )
   }
+  if (options.ambient !== undefined && typeof options.ambient !== 'boolean') {
+    throw new ConfigurationError('`ambient` must be true or false, or left out.')
+  }
   return {
     ...options,
     sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
@@ -136,18 +128,6 @@ export function checkedOptions(options: SessionTokensOptions) {
       1,
       365 * DAY_MS,
     ),
-  }
-}
-
-/** Throws if an object has a key that is not among those allowed, and says which was probably meant. */
-export function refuseUnknown(object: object, allowed: readonly string[], where: string): void {
-  for (const name of Object.keys(object)) {
-    if (allowed.includes(name)) continue
-    const closest = closestTo(name, allowed)
-    const cure =
-      (Object.hasOwn(ELSEWHERE, name) && ELSEWHERE[name]) ||
-      (closest ? `Did you mean \`${closest}\`?` : `Known are ${allowed.join(', ')}.`)
-    throw new ConfigurationError(`${where} has no option \`${name}\`. ${cure}`)
   }
 }
 

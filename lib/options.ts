@@ -104,6 +104,11 @@ export interface SessionTokensOptions<Request = unknown> {
    * sessionTokens({ …, adopt: (request) => request.session?.passport?.user?.tokens })
    */
   adopt?(request: Request): unknown
+  /**
+   * Whether `sessionAxios()` finds the tokens of the request that is being served. It costs every request an
+   * `AsyncLocalStorage`, so it is off unless asked for. Default: `false`.
+   */
+  ambient?: boolean
   /** Connection settings for requests to the authorization server: agents, a proxy, further headers. */
   http?: HttpOptions
   /** Is told of refreshes and failures. No event holds a token; what the listener throws or rejects with is ignored. */

@@ -109,11 +109,12 @@ export class Refresh {
 
   #present(refreshToken: string): Promise<RefreshAnswer> {
     const { server, refreshTimeoutMs } = this.#context
-    const { scope, resource } = this.#need
+    const { scope, resource, audience } = this.#need
     const request = {
       signal: AbortSignal.timeout(refreshTimeoutMs),
       ...(scope !== undefined && { scope }),
       ...(resource !== undefined && { resource }),
+      ...(audience !== undefined && { audience }),
     }
     return server.refresh(refreshToken, request)
   }

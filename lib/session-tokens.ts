@@ -1,22 +1,15 @@
 import type { AxiosInstance } from 'axios'
 import type { AdoptingSession } from './adoption.js'
-import { ConfigurationError } from './errors.js'
+import { isNobody } from './errors.js'
 import type { Mount } from './mount.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
 import { type IdTokenClaims, idTokenClaims } from './oauth/id-token.js'
 import { handedOverTokens } from './oauth/token-response.js'
-import { refuseUnknown } from './option-checks.js'
-import { type SessionAxiosConfig, sessionAxios } from './outbound/axios.js'
+import { axiosOver, type SessionAxiosConfig } from './outbound/axios.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
+import { checkedNeed, namedIn } from './token-need.js'
 import type { TokenNeed } from './token-set.js'
-import type { TokenSource, ValidAccessToken } from './token-source.js'
-
-const NEED = [
-  'scope',
-  'resource',
-  'minValidityMs',
-  'rejected',
-] as const satisfies readonly (keyof TokenNeed)[]
+import type { OutboundTokens, TokenSource, UserPolicy, ValidAccessToken } from './token-source.js'
 
 /**
  * The tokens of one request's session: `req.tokens`. Having it costs nothing; only asking it for something does.
@@ -105,13 +98,15 @@ export interface SessionTokens extends TokenSource {
 }
 
 /** The tokens of a request's session, over the parts that all requests share. */
-export class RequestTokens implements SessionTokens {
+export class RequestTokens implements SessionTokens, OutboundTokens {
   readonly #mount: Mount
   readonly #session: SessionAdapter
   /** The same session, if tokens of the app's are adopted. */
   readonly #adopting: AdoptingSession | undefined
-  /** The scope and resource that the route asks for. */
+  /** What the route asks for by default: scope, resource, audience. */
   #routeNeed: TokenNeed | undefined
+  /** Whose tokens the route's calls carry. */
+  #user: UserPolicy = 'required'
 
   /** @param request what the option `adopt` is asked with: the framework's request or context */
   constructor(mount: Mount, session: SessionAdapter, request: unknown) {
@@ -160,49 +155,30 @@ export class RequestTokens implements SessionTokens {
   }
 
   axios(config: SessionAxiosConfig): AxiosInstance {
-    if (typeof config !== 'object' || config === null) {
-      throw new ConfigurationError(
-        "axios() takes an object that names the API: req.tokens.axios({ baseURL: 'https://api.example.com' }).",
-      )
-    }
-    if (config.need !== undefined) checkedNeed(config.need)
-    return sessionAxios(this, config)
+    return axiosOver(this, config)
   }
 
-  /** Makes sure of a token and makes `need` the default for the rest of the request. What `requireTokens()` calls. */
-  async require(need: TokenNeed): Promise<void> {
-    await this.getAccessToken(need)
-    const { scope, resource } = checkedNeed(need)
-    this.#routeNeed = { ...(scope !== undefined && { scope }), ...(resource !== undefined && { resource }) }
+  async tokenToSend(need: TokenNeed): Promise<ValidAccessToken | undefined> {
+    if (this.#user === 'none') return undefined
+    try {
+      return await this.getAccessToken(need)
+    } catch (error) {
+      if (this.#user === 'optional' && isNobody(error)) return undefined
+      throw error
+    }
+  }
+
+  /**
+   * Makes `need` and `user` the default for the rest of the request, and sees to it that there is a fresh token if there is
+   * a user. What `requireTokens()` calls.
+   */
+  async enterRoute(need: TokenNeed, user: UserPolicy): Promise<void> {
+    this.#user = user
+    await this.tokenToSend(need)
+    this.#routeNeed = namedIn(checkedNeed(need)) ?? this.#routeNeed
   }
 
   #complete(need: TokenNeed): TokenNeed {
-    const { scope, resource } = need
-    return this.#routeNeed && scope === undefined && resource === undefined
-      ? { ...need, ...this.#routeNeed }
-      : need
+    return namedIn(need) ? need : { ...need, ...this.#routeNeed }
   }
-}
-
-/** The need, with each scope once and single spaces between them; without a scope if there is none in it. */
-function checkedNeed(need: TokenNeed): TokenNeed {
-  if (typeof need !== 'object' || need === null) {
-    throw new ConfigurationError("The need of a token must be an object, e.g. { scope: 'orders.read' }.")
-  }
-  refuseUnknown(need, NEED, 'The need of a token')
-  const { scope, resource, minValidityMs, rejected } = need
-  for (const [name, value] of Object.entries({ scope, resource, rejected })) {
-    if (value !== undefined && typeof value !== 'string') {
-      throw new ConfigurationError(`\`${name}\` must be a string, or left out.`)
-    }
-  }
-  if (minValidityMs !== undefined && !Number.isFinite(minValidityMs)) {
-    throw new ConfigurationError(
-      '`minValidityMs` must be a number of milliseconds, e.g. minValidityMs: 60000.',
-    )
-  }
-  if (scope === undefined) return need
-  const { scope: _, ...rest } = need
-  const scopes = new Set(scope.split(/\s+/).filter(Boolean))
-  return scopes.size === 0 ? rest : { ...rest, scope: [...scopes].join(' ') }
 }

@@ -1,3 +1,29 @@
+import { ConfigurationError } from './errors.js'
+
+/** What people are used to from other libraries. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
+  client_secret: 'Use clientAuthentication: clientSecretBasic(secret).',
+  client_id: 'Did you mean `clientId`?',
+  tokenURL: 'Did you mean `tokenEndpoint`?',
+  authentication: 'Did you mean `clientAuthentication`?',
+  store: 'The session store belongs to express-session; the store that processes share is `grants`.',
+  scope:
+    'Scopes are asked for where a token is needed: requireTokens({ scope }) or getAccessToken({ scope }).',
+}
+
+/** Throws if an object has a key that is not among those allowed, and says which was probably meant. */
+export function refuseUnknown(object: object, allowed: readonly string[], where: string): void {
+  for (const name of Object.keys(object)) {
+    if (allowed.includes(name)) continue
+    const closest = closestTo(name, allowed)
+    const cure =
+      (Object.hasOwn(ELSEWHERE, name) && ELSEWHERE[name]) ||
+      (closest ? `Did you mean \`${closest}\`?` : `Known are ${allowed.join(', ')}.`)
+    throw new ConfigurationError(`${where} has no option \`${name}\`. ${cure}`)
+  }
+}
+
 /** The word of a list that a misspelt word was probably meant to be. */
 export function closestTo(word: string, words: readonly string[]): string | undefined {
   const [closest] = words

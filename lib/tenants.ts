@@ -1,8 +1,8 @@
 import { LRUCache } from 'lru-cache'
 import { ConfigurationError } from './errors.js'
 import { closeMount, type Mount } from './mount.js'
-import { refuseUnknown } from './option-checks.js'
 import type { SessionTokensOptions } from './options.js'
+import { refuseUnknown } from './spelling.js'
 
 /** What `sessionTokens()` takes for an app of several tenants, each with an authorization server or a client of its own. */
 export interface TenantOptions<Request = unknown> {

@@ -4,6 +4,8 @@ export interface TokenNeed {
   scope?: string
   /** The API the token is for, an absolute URI (RFC 8707). */
   resource?: string
+  /** The API the token is for, by the name that the authorization server has for it, where that is not a `resource`. */
+  audience?: string
   /** For how long the token must still be valid, in milliseconds. Default: the `leewayMs` of the middleware. */
   minValidityMs?: number
   /** An access token that an API refused. Asks for one that is not this one, and for nothing if there is one. */
@@ -21,6 +23,8 @@ export interface AccessToken {
   readonly requestedScope?: string
   /** The resource that was asked for when the token was obtained (RFC 8707). */
   readonly resource?: string
+  /** The audience that was asked for when the token was obtained. */
+  readonly audience?: string
   /** Milliseconds since the epoch. */
   readonly obtainedAt: number
   /** Milliseconds since the epoch. */
@@ -64,19 +68,22 @@ export function scopesOf(scope: string | undefined): Set<string> {
 }
 
 /** Names the access token that a need is about: equal for needs that differ in the order of scopes alone. */
-export function needKey(need: Pick<TokenNeed, 'scope' | 'resource'>): string {
-  return JSON.stringify([[...scopesOf(need.scope)].sort().join(' '), need.resource ?? ''])
+export function needKey(need: Pick<TokenNeed, 'scope' | 'resource' | 'audience'>): string {
+  const scope = [...scopesOf(need.scope)].sort().join(' ')
+  return JSON.stringify([scope, need.resource ?? '', need.audience ?? ''])
 }
 
 function keyOf(token: AccessToken): string {
   return needKey({
     ...(token.requestedScope !== undefined && { scope: token.requestedScope }),
     ...(token.resource !== undefined && { resource: token.resource }),
+    ...(token.audience !== undefined && { audience: token.audience }),
   })
 }
 
 function covers(token: AccessToken, need: TokenNeed): boolean {
   if ((token.resource ?? '') !== (need.resource ?? '')) return false
+  if ((token.audience ?? '') !== (need.audience ?? '')) return false
   const granted = scopesOf(token.scope)
   const needed = scopesOf(need.scope)
   return needed.size > 0 && [...needed].every((scope) => granted.has(scope))
@@ -218,5 +225,6 @@ function accessTokenOf(
     ...(answer.scope && { scope: answer.scope }),
     ...(need.scope && { requestedScope: need.scope }),
     ...(need.resource && { resource: need.resource }),
+    ...(need.audience && { audience: need.audience }),
   }
 }

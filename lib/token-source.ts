@@ -11,7 +11,16 @@ export interface ValidAccessToken {
   readonly scope?: string
 }
 
-/** Hands out valid access tokens. All that an outbound client needs to know. */
+/** Hands out valid access tokens. */
 export interface TokenSource {
   getAccessToken(need?: TokenNeed): Promise<ValidAccessToken>
+}
+
+/** Whose tokens a route's calls carry: the user's, the user's if somebody is logged in, or nobody's. */
+export type UserPolicy = 'required' | 'optional' | 'none'
+
+/** The tokens for the calls of one request, by its route's policy. All that an outbound client needs to know. */
+export interface OutboundTokens {
+  /** Resolves with the token that a call carries; with nothing where the policy has it carry none. */
+  tokenToSend(need: TokenNeed): Promise<ValidAccessToken | undefined>
 }

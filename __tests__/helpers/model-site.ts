@@ -52,7 +52,7 @@ export function modelSite({ server, store, clock, resave, genid, onEvent }: Mode
     defaultLifetimeMs: 3_600_000,
   })
   const sessions = new ExpressSessions({ key: 'tokens', audience: 'web', keeper: manager })
-  const withTokens = middlewareOf({ property: 'tokens', clock, server, sessions, manager })
+  const withTokens = middlewareOf({ property: 'tokens', isAmbient: false, clock, server, sessions, manager })
   const withSession = session({ secret: 'test', resave, saveUninitialized: false, store, genid })
 
   return {

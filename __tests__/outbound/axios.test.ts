@@ -13,7 +13,7 @@ import {
   isAxiosError,
   isCancel,
 } from 'axios'
-import type { SessionTokens } from '../../lib/index.js'
+import { type SessionTokens, StepUpError } from '../../lib/index.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
@@ -197,11 +197,6 @@ describe('when the API refuses the token', () => {
     ],
     ['401 with insufficient_scope unquoted', 401, { 'www-authenticate': 'Bearer error=insufficient_scope' }],
     [
-      '401 with insufficient_user_authentication (RFC 9470)',
-      401,
-      { 'www-authenticate': 'Bearer error="insufficient_user_authentication", acr_values="mfa"' },
-    ],
-    [
       '401 with insufficient_scope spelt otherwise',
       401,
       { 'www-authenticate': 'Bearer realm="x", Error = "insufficient_scope"' },
@@ -212,6 +207,17 @@ describe('when the API refuses the token', () => {
     refused = (response) => json(response, { why: 'not the token' }, status, headers)
     const error = await failure(calling((api) => api.get('/orders')))
     expect(error).toMatchObject({ status, response: { data: { why: 'not the token' } } })
+    expect(api.requests).toHaveLength(1)
+    expect(refreshes()).toBe(0)
+  })
+
+  it('S70 insufficient_user_authentication is a step-up error (RFC 9470), and nothing is refreshed', async () => {
+    accepted = () => false
+    const challenge = 'Bearer error="insufficient_user_authentication", acr_values="mfa phr", max_age="300"'
+    refused = (response) => json(response, {}, 401, { 'www-authenticate': challenge })
+    const error = await failure(calling((api) => api.get('/orders')))
+    expect(error).toBeInstanceOf(StepUpError)
+    expect(error).toMatchObject({ code: 'ERR_STEP_UP_REQUIRED', acrValues: 'mfa phr', maxAge: 300 })
     expect(api.requests).toHaveLength(1)
     expect(refreshes()).toBe(0)
   })
@@ -278,7 +284,10 @@ describe('bodies', () => {
     const error = await failure(calling((api) => api.post('/files', Readable.from(['one ', 'two']))))
     expect(error.status).toBe(401)
     expect(api.requests.map(({ body }) => body)).toEqual(['one two', 'one two'])
-    expect(refreshes()).toBe(0)
+    // Who sends it again does so with another token.
+    expect(refreshes()).toBe(1)
+    expect((await calling((api) => api.post('/files', Readable.from(['two'])))).status).toBe(200)
+    expect(refreshes()).toBe(1)
   })
 })
 

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import type { AxiosError } from 'axios'
-import { sessionAxios } from '../../lib/outbound/axios.js'
+import { axiosOver } from '../../lib/outbound/axios.js'
 import type { TokenNeed } from '../../lib/token-set.js'
 import { json, type WireServer, wireServer } from '../helpers/wire-server.js'
 
@@ -25,12 +25,12 @@ beforeEach(async () => {
 afterEach(() => Promise.all([api.close(), other.close()]))
 
 const source = {
-  async getAccessToken(need: TokenNeed = {}) {
+  async tokenToSend(need: TokenNeed = {}) {
     needs.push(need)
     return { token: `token${needs.length}`, tokenType: 'Bearer', expiresAt: Number.MAX_SAFE_INTEGER }
   },
 }
-const instance = (config: object = {}) => sessionAxios(source, { baseURL: api.url, ...config })
+const instance = (config: object = {}) => axiosOver(source, { baseURL: api.url, ...config })
 const sent = ({ requests }: WireServer) =>
   requests.map(({ method, body, headers }) => [method, body, headers['content-type'], headers.authorization])
 
@@ -139,10 +139,10 @@ it('the streamed 401 is destroyed when the refresh fails', async () => {
   })
   let closed: Promise<string> | undefined
   const failing = {
-    getAccessToken: (need: TokenNeed = {}) =>
-      need.rejected ? Promise.reject(new Error('no refresh')) : source.getAccessToken(need),
+    tokenToSend: (need: TokenNeed = {}) =>
+      need.rejected ? Promise.reject(new Error('no refresh')) : source.tokenToSend(need),
   }
-  const client = sessionAxios(failing, { baseURL: refusing.url, responseType: 'stream' })
+  const client = axiosOver(failing, { baseURL: refusing.url, responseType: 'stream' })
   await expect(client.get('/')).rejects.toThrow('no refresh')
   expect(await closed).toBe('closed')
   await refusing.close()

@@ -3,6 +3,7 @@ import type {} from 'express-session'
 import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
+import { whileServing } from '../outbound/ambient.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
@@ -78,11 +79,11 @@ export function sessionTokens(
 export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
   function sessionTokensMiddleware(
     request: IncomingMessage & Record<PropertyKey, unknown>,
-    _response: ServerResponse,
+    response: ServerResponse,
     next: Next,
   ): void {
     if (typeof next !== 'function') throw isKoa()
-    attach(mounted, request, next)
+    attach(mounted, request, response, next)
   }
 
   const close = () => closeMount(mounted)
@@ -101,7 +102,7 @@ export function middlewareOfTenants(tenants: Tenants<ExpressRequest>): SessionTo
       // The client may have gone while the options were looked up.
       if (response.closed) leave()
       else response.once('close', leave)
-      attach(tenant.mounted, request, next)
+      attach(tenant.mounted, request, response, next)
     }
     const tenant = tenants.of(request)
     if (tenant instanceof Promise) tenant.then(serve).catch(next)
@@ -118,11 +119,18 @@ function isKoa(): ConfigurationError {
   )
 }
 
-function attach(mounted: Mount, request: IncomingMessage & Record<PropertyKey, unknown>, next: Next): void {
-  const { property, sessions } = mounted
+function attach(
+  mounted: Mount,
+  request: IncomingMessage & Record<PropertyKey, unknown>,
+  response: ServerResponse,
+  next: Next,
+): void {
+  const { isAmbient, property, sessions } = mounted
   const attachOver = (session: SessionAdapter) => {
-    request[property] = new RequestTokens(mounted, session, request)
-    next()
+    const tokens = new RequestTokens(mounted, session, request)
+    request[property] = tokens
+    if (isAmbient) whileServing({ property, tokens, response }, () => next())
+    else next()
   }
   const session = sessions.of(request)
   if (session instanceof Promise) session.then(attachOver, next)

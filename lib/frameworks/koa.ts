@@ -3,6 +3,7 @@ import type {} from 'koa'
 import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
+import { whileServing } from '../outbound/ambient.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import { type KoaContext, underWay } from '../sessions/koa-context.js'
 import { koaSessions } from '../sessions/koa-layers.js'
@@ -116,9 +117,12 @@ function isExpress(): ConfigurationError {
 }
 
 async function serve(mounted: Mount, ctx: object, next: Next): Promise<void> {
-  const { property, sessions } = mounted
-  Object.assign(ctx, { [property]: new RequestTokens(mounted, await sessions.of(ctx), ctx) })
-  await underWay(ctx as KoaContext, next)
+  const { isAmbient, property, sessions } = mounted
+  const tokens = new RequestTokens(mounted, await sessions.of(ctx), ctx)
+  Object.assign(ctx, { [property]: tokens })
+  const { res: response } = ctx as Context
+  const rest = () => underWay(ctx as KoaContext, next)
+  await (isAmbient ? whileServing({ property, tokens, response }, rest) : rest())
 }
 
 /**

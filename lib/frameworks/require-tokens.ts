@@ -1,11 +1,19 @@
 import type { IncomingMessage } from 'node:http'
-import { ConfigurationError, TokenError } from '../errors.js'
-import { checkedProperty, refuseUnknown } from '../option-checks.js'
+import { ConfigurationError, isNobody } from '../errors.js'
+import { checkedProperty } from '../option-checks.js'
 import { RequestTokens } from '../session-tokens.js'
+import { refuseUnknown } from '../spelling.js'
 import type { TokenNeed } from '../token-set.js'
+import type { UserPolicy } from '../token-source.js'
+import { returnPath } from './return-path.js'
 
 /** What a route needs, and what becomes of those who have no tokens. */
 export interface RequireTokensOptions extends Omit<TokenNeed, 'rejected'> {
+  /**
+   * Whose token the calls of this route carry: the user's (`'required'`), the user's if somebody is logged in and none if
+   * nobody is (`'optional'`), or none at all (`'none'`). Only `'required'` keeps anybody out. Default: `'required'`.
+   */
+  user?: UserPolicy
   /**
    * Where a browser that asks for a page is sent to log in: a path, or an absolute URL. The path it came for is
    * appended as `returnTo`. Left out: everyone without tokens gets 401.
@@ -17,9 +25,24 @@ export interface RequireTokensOptions extends Omit<TokenNeed, 'rejected'> {
   property?: string
 }
 
-const OPTIONS = ['scope', 'resource', 'minValidityMs', 'loginPath', 'returnToParameter', 'property'] as const
+const OPTIONS = [
+  'user',
+  'scope',
+  'resource',
+  'audience',
+  'minValidityMs',
+  'loginPath',
+  'returnToParameter',
+  'property',
+] as const satisfies readonly (keyof RequireTokensOptions)[]
+const USERS: readonly unknown[] = ['required', 'optional', 'none'] satisfies UserPolicy[]
 /** The options that are texts, each with an example. */
-const TEXTS = { scope: 'orders.read', resource: 'https://api.example.com', returnToParameter: 'returnTo' }
+const TEXTS = {
+  scope: 'orders.read',
+  resource: 'https://api.example.com',
+  audience: 'orders',
+  returnToParameter: 'returnTo',
+}
 
 /** What is answered instead of the route. */
 export interface Refusal {
@@ -43,7 +66,7 @@ export type Guard = (
 /** Checks the options. `carrierName` is what handlers usually call the object that has the tokens. */
 export function guardOf(options: RequireTokensOptions, carrierName: string): Guard {
   checkOptions(options)
-  const { loginPath, returnToParameter = 'returnTo', property: _, ...need } = options
+  const { user = 'required', loginPath, returnToParameter = 'returnTo', property: _, ...need } = options
   const property = checkedProperty(options.property)
 
   return async (carrier, request, path) => {
@@ -54,10 +77,10 @@ export function guardOf(options: RequireTokensOptions, carrierName: string): Gua
       )
     }
     try {
-      await tokens.require(need)
+      await tokens.enterRoute(need, user)
       return undefined
     } catch (error) {
-      if (!(error instanceof TokenError) || error.status !== 401) throw error
+      if (!isNobody(error)) throw error
       if (loginPath === undefined || !asksForPage(request)) return unauthorized()
       return redirectToLogin(loginPath, returnToParameter, path ?? '/')
     }
@@ -69,7 +92,10 @@ function checkOptions(options: RequireTokensOptions): void {
     throw new ConfigurationError("requireTokens() takes an object: requireTokens({ loginPath: '/login' }).")
   }
   refuseUnknown(options, OPTIONS, 'requireTokens()')
-  const { loginPath, minValidityMs } = options
+  const { loginPath, minValidityMs, user } = options
+  if (user !== undefined && !USERS.includes(user)) {
+    throw new ConfigurationError("`user` must be 'required', 'optional' or 'none', or left out.")
+  }
   for (const [name, example] of Object.entries(TEXTS)) {
     const value: unknown = options[name as keyof typeof TEXTS]
     if (value !== undefined && (typeof value !== 'string' || value.trim() === '')) {
@@ -105,10 +131,8 @@ function asksForPage(request: IncomingMessage): boolean {
 }
 
 function redirectToLogin(loginPath: string, parameter: string, path: string): Refusal {
-  // A path of two slashes would be another host to a browser that is sent there later.
-  const returnTo = isPath(path) ? path : '/'
   const separator = loginPath.includes('?') ? '&' : '?'
-  const location = `${loginPath}${separator}${new URLSearchParams({ [parameter]: returnTo })}`
+  const location = `${loginPath}${separator}${new URLSearchParams({ [parameter]: returnPath(path) })}`
   return { status: 302, headers: { Location: location, 'Cache-Control': 'no-store' }, body: '' }
 }
 

@@ -26,7 +26,13 @@ export interface AuthorizationServer {
    */
   refresh(
     refreshToken: string,
-    request: { readonly scope?: string; readonly resource?: string; readonly signal: AbortSignal },
+    request: {
+      readonly scope?: string
+      readonly resource?: string
+      /** Sent along as `audience`, which servers without RFC 8707 know. */
+      readonly audience?: string
+      readonly signal: AbortSignal
+    },
   ): Promise<RefreshAnswer>
   /** Exchanges a code, a password or an assertion for tokens (RFC 6749 §4.1.3, §4.3; RFC 7523 §2.1), once. */
   acquire(parameters: AcquireParameters, signal: AbortSignal): Promise<RefreshAnswer>
@@ -134,8 +140,8 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
   }
 
   return {
-    async refresh(refreshToken, { scope, resource, signal }) {
-      const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken, scope, resource }
+    async refresh(refreshToken, { signal, ...need }) {
+      const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken, ...need }
       return requestTokens(
         send,
         await formRequest('refresh', parameters, ['grant_type', 'refresh_token'], signal),

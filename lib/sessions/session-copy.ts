@@ -119,6 +119,7 @@ function isAccessToken(value: unknown): value is AccessToken {
     isTextOrAbsent(value.scope) &&
     isTextOrAbsent(value.requestedScope) &&
     isTextOrAbsent(value.resource) &&
+    isTextOrAbsent(value.audience) &&
     Number.isFinite(value.obtainedAt) &&
     Number.isFinite(value.expiresAt)
   )
