@@ -6,7 +6,13 @@ import express, { type Request } from 'express'
 import session from 'express-session'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { clientSecretBasic, type GrantStore, sessionTokens, type TokenEvent } from '../../lib/index.js'
+import {
+  type ClientAuthentication,
+  clientSecretBasic,
+  type GrantStore,
+  sessionTokens,
+  type TokenEvent,
+} from '../../lib/index.js'
 import { redisGrantStore } from '../../lib/redis.js'
 import { type Mishap, Mishaps } from './mishaps.js'
 import { now } from './records.js'
@@ -69,6 +75,7 @@ await sessions.connect()
 const sessionClient = {
   async get(key: string) {
     const found = await sessions.get(key)
+    if (found !== null) noteTokens('stored', JSON.parse(found).tokens)
     mishaps.at('session read')
     return found
   },
@@ -76,7 +83,9 @@ const sessionClient = {
     mishaps.at('session about to be written')
     const at = now()
     const answer = await sessions.set(...args)
-    if (now() - at > LONG_WRITE_MS) noteLongWrite(at, String(args[1]))
+    const { tokens } = JSON.parse(String(args[1])) as { tokens?: string }
+    if (now() - at > LONG_WRITE_MS) noteLongWrite(at, tokens)
+    noteTokens('stored', tokens)
     return answer
   },
   expire: (...args: Parameters<typeof sessions.expire>) => sessions.expire(...args),
@@ -86,29 +95,54 @@ const sessionClient = {
 /** A session write that takes this long was held up by a pause, and may undo what others have written meanwhile. */
 const LONG_WRITE_MS = 100
 
-function noteLongWrite(at: number, session: string): void {
-  const { tokens } = JSON.parse(session) as { tokens?: string }
+function noteLongWrite(at: number, tokens: string | undefined): void {
   if (tokens !== undefined) note({ type: 'long write', at, to: now(), grantId: JSON.parse(tokens).grantId })
+}
+
+const noted = new Map<string, string>()
+
+/** Which tokens this process has found in the session store, or knows of by the grant store; once as long as it is so. */
+function noteTokens(type: 'stored' | 'heard', tokens: string | undefined): void {
+  if (tokens === undefined) return
+  const { grantId, refreshToken } = JSON.parse(tokens) as { grantId: string; refreshToken?: string }
+  if (refreshToken === undefined || noted.get(`${type} ${grantId}`) === refreshToken) return
+  noted.set(`${type} ${grantId}`, refreshToken)
+  note({ type, grantId, refreshToken })
 }
 
 const grantStore = redisGrantStore(grants)
 const watchedGrantStore: GrantStore = {
   async lease(...args) {
     const state = await grantStore.lease(...args)
+    noteTokens('heard', state.record?.tokens)
     if (state.granted) mishaps.at('lease taken')
     return state
   },
-  async commit(grantId, ...args) {
+  async commit(grantId, owner, record) {
+    noteTokens('heard', record.tokens)
     mishaps.at('about to commit')
-    const state = await grantStore.commit(grantId, ...args)
+    const state = await grantStore.commit(grantId, owner, record)
+    noteTokens('heard', state.record?.tokens)
     note({ type: 'committed', grantId, revision: state.record?.revision })
     mishaps.at('committed')
     return state
   },
   renew: (...args) => grantStore.renew(...args),
   release: (...args) => grantStore.release(...args),
-  read: (...args) => grantStore.read(...args),
+  async read(...args) {
+    const state = await grantStore.read(...args)
+    noteTokens('heard', state.record?.tokens)
+    return state
+  },
   end: (...args) => grantStore.end(...args),
+}
+
+const withSecret = clientSecretBasic(settings.clientSecret)
+
+/** Tells the authorization server when a request was sent off: a process that is stopped then sends it when it goes on. */
+const clientAuthentication: ClientAuthentication = async (request) => {
+  const { headers, ...others } = await withSecret(request)
+  return { ...others, headers: { ...headers, 'x-chaos-sent': String(now()) } }
 }
 
 const app = express()
@@ -126,7 +160,7 @@ app.use(
     tokenEndpoint: settings.tokenEndpoint,
     revocationEndpoint: settings.revocationEndpoint,
     clientId: settings.clientId,
-    clientAuthentication: clientSecretBasic(settings.clientSecret),
+    clientAuthentication,
     grants: watchedGrantStore,
     timeoutMs: 9_000,
     refreshTimeoutMs: 10_000,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals'
-import { lateIssuesOf, lateWritesTo, lossOf, newestKnownSerial, repetitionsOf } from './judge.js'
-import type { Grant, Incarnation, Issue, Presentation } from './records.js'
+import { lateIssuesOf, lateWritesTo, lossOf, mayBeServed, newestKnownSerial, repetitionsOf } from './judge.js'
+import type { Grant, Incarnation, Issue, LibraryEvent, OlderToken, Presentation } from './records.js'
 
 function process(details: Partial<Incarnation> = {}): Incarnation {
   return { name: 'p0.1', slot: 0, pauses: [], events: [], ...details }
@@ -13,7 +13,7 @@ function stored(at: number) {
 /** A refresh token that came at a time, and was answered ten milliseconds later. */
 function presented(at: number, details: Partial<Presentation> = {}): Presentation {
   const answered = { verdict: 'succeeded', judgedAt: at + 5, answeredAt: at + 10, status: 200 } as const
-  return { at, connectedAt: at - 1, serial: 1, by: process(), ...answered, ...details }
+  return { at, sentAt: at - 1, serial: 1, by: process(), ...answered, ...details }
 }
 
 function refused(at: number, details: Partial<Presentation> = {}): Presentation {
@@ -32,11 +32,13 @@ function grant(presentations: Presentation[], details: Partial<Grant> = {}): Gra
       answers,
     })
   }
-  return { session: 0, login: 1, libraryId: 'g', issues, presentations, revocations: [], ...details }
+  const records = { issues, presentations, revocations: [], olderTokens: [] }
+  return { session: 0, login: 1, libraryId: 'g', ...records, ...details }
 }
 
 const KILLED = 'the answer was lost with its process, which was killed'
 const PAUSED = 'outcome unknown: the holder was paused longer than its lease'
+const ON_ITS_WAY = 'outcome unknown: it was on its way when its process was paused longer than its lease'
 const LOST = 'the answer was lost with its connection'
 
 describe('repetitionsOf(grant)', () => {
@@ -49,7 +51,7 @@ describe('repetitionsOf(grant)', () => {
 
   it.each<[string, Presentation, string]>([
     ['was answered', presented(100), 'none'],
-    ['is under way', { at: 100, connectedAt: 99, serial: 1, by: process() }, 'none'],
+    ['is under way', { at: 100, sentAt: 99, serial: 1, by: process() }, 'none'],
     [
       'was answered with 503, unseen',
       { ...presented(100), verdict: undefined!, status: 503 },
@@ -101,6 +103,57 @@ describe('repetitionsOf(grant)', () => {
   it('has no excuse for a process that goes on after a pause without asking again', () => {
     const late = refused(9_000, { by: process({ pauses: [{ from: 1_000, to: 8_990 }] }) })
     expect(excuses([presented(7_000), late])).toEqual(['none'])
+  })
+
+  describe('and one that was on its way when its process was paused', () => {
+    const paused = process({ name: 'p1.1', pauses: [{ from: 1_000, to: 9_000 }] })
+    const onItsWay = { by: paused, sentAt: 998 }
+
+    it.each<[string, Presentation[], string]>([
+      ['excuses it', [presented(7_000), refused(9_001, onItsWay)], ON_ITS_WAY],
+      [
+        'excuses it though the next one has been presented meanwhile',
+        [presented(7_000), presented(8_000, { serial: 2 }), refused(9_001, onItsWay)],
+        ON_ITS_WAY,
+      ],
+      [
+        'excuses who had the lease by then, and was slower all the same',
+        [presented(9_001, onItsWay), refused(9_003, { sentAt: 7_000 })],
+        ON_ITS_WAY,
+      ],
+    ])('%s', (_, presentations, excuse) => {
+      expect(excuses(presentations)).toEqual([excuse])
+    })
+
+    it.each<[string, Presentation[]]>([
+      [
+        'it was sent off after the pause',
+        [presented(7_000), refused(9_001, { by: paused, sentAt: 9_000.5 })],
+      ],
+      ['the other was sent off before a lease lapses', [presented(3_000), refused(9_001, onItsWay)]],
+      ['the other was sent off when the pause was over', [presented(9_500), refused(9_600, { by: paused })]],
+      [
+        'it was another process that was paused',
+        [presented(7_000), refused(9_001, { sentAt: 998, by: process({ name: 'p2.1' }) })],
+      ],
+      ['the same process had presented it', [presented(900, { by: paused }), refused(9_001, onItsWay)]],
+      [
+        'it had arrived before',
+        [presented(900, onItsWay), presented(7_000, { serial: 2 }), refused(9_100, { sentAt: 9_099 })],
+      ],
+      [
+        'the pause was short',
+        [
+          presented(3_000),
+          refused(4_001, {
+            sentAt: 998,
+            by: process({ name: 'p1.1', pauses: [{ from: 1_000, to: 4_000 }] }),
+          }),
+        ],
+      ],
+    ])('has no excuse when %s', (_, presentations) => {
+      expect(excuses(presentations)).toEqual(['none'])
+    })
   })
 })
 
@@ -160,6 +213,56 @@ describe('lateIssuesOf(grant, redisRestarts)', () => {
     const forgotten = 'Redis was out of reach, or had forgotten the logout'
     expect(excuses(presented(55), {}, [{ downAt: 55, upAt: 62 }])).toEqual([forgotten])
     expect(excuses(presented(55), {}, [{ downAt: 10, upAt: 12 }])).toEqual(['none'])
+  })
+})
+
+describe('mayBeServed(grant, older, incarnations)', () => {
+  const told = (type: string, at: number, refreshToken = 'r3'): LibraryEvent => ({
+    at,
+    type,
+    grantId: 'g',
+    refreshToken,
+  })
+  /** Tokens 2 came at 110, tokens 3 at 1,010; tokens 2 are served to a request from 1,030 to 1,040. */
+  const judged = (
+    events: { by?: LibraryEvent[]; other?: LibraryEvent[] },
+    times: Partial<OlderToken> = {},
+  ) => {
+    const by = process({ events: events.by ?? [] })
+    const other = process({ name: 'p1.1', events: events.other ?? [] })
+    const older = { by, began: 1_030, at: 1_040, serial: 2, newest: 3, ...times }
+    const both = grant([presented(100), presented(1_000, { serial: 2 })], { loggedInAt: 50 })
+    return mayBeServed(both, older, [by, other])
+  }
+
+  it('lets a valid token be served before the newer one is told', () => {
+    expect(judged({})).toBe(true)
+    expect(judged({ other: [told('stored', 1_031)] })).toBe(true)
+    expect(judged({ by: [told('heard', 1_031)] })).toBe(true)
+    expect(judged({ other: [told('heard', 1_012)] })).toBe(true)
+    expect(judged({ by: [told('stored', 120, 'r2'), told('heard', 115, 'r2')] })).toBe(true)
+  })
+
+  it('does not once anybody has found the newer one in the session', () => {
+    expect(judged({ other: [told('stored', 1_030)] })).toBe(false)
+    expect(judged({ by: [told('stored', 1_020)] })).toBe(false)
+  })
+
+  it('does not once the process itself has heard of the newer one', () => {
+    expect(judged({ by: [told('heard', 1_020)] })).toBe(false)
+  })
+
+  it('does not when one in between is told', () => {
+    expect(judged({ other: [told('stored', 1_020, 'r2')] }, { serial: 1 })).toBe(false)
+  })
+
+  it.each<[Partial<OlderToken>, boolean]>([
+    [{ at: 2_110 }, true],
+    [{ at: 2_111 }, false],
+    [{ serial: 1, at: 2_050 }, true],
+    [{ serial: 1, at: 2_051 }, false],
+  ])('does not when it has expired: %j is %s', (times, expected) => {
+    expect(judged({}, times)).toBe(expected)
   })
 })
 

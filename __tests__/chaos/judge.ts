@@ -1,4 +1,5 @@
-import type { Grant, Incarnation, Issue, Pause, Presentation, RedisRestart } from './records.js'
+import { ACCESS_TOKEN_TTL } from './plan.js'
+import type { Grant, Incarnation, Issue, OlderToken, Pause, Presentation, RedisRestart } from './records.js'
 
 /** Why the library could not know what had become of a refresh token when it presented it once more. */
 export type Excuse =
@@ -7,13 +8,12 @@ export type Excuse =
   | 'the answer was lost with its connection'
   | 'the answer was lost with its process, which was killed'
   | 'outcome unknown: the holder was paused longer than its lease'
+  | 'outcome unknown: it was on its way when its process was paused longer than its lease'
   /** The login was dead by then, and nobody could be told. */
   | 'it had been refused, and Redis was out of reach'
 
 /** A lease of 5 s that was renewed 1.7 s before its holder was paused lapses after this. */
 const LEASE_MAY_LAPSE_AFTER_MS = 3_200
-/** From opening a connection to the request on it there is nothing that the library could still decide. */
-const ON_ITS_WAY_MS = 100
 
 /** A refresh token that came to the authorization server once more. */
 export interface Repetition {
@@ -40,6 +40,7 @@ export function repetitionsOf(grant: Grant, redisRestarts: readonly RedisRestart
 }
 
 const NOT_USED = 'it had not been used'
+const ON_ITS_WAY = 'outcome unknown: it was on its way when its process was paused longer than its lease'
 
 function excuseOf(
   grant: Grant,
@@ -50,16 +51,18 @@ function excuseOf(
   const lost = earlier.lostAt !== undefined && earlier.lostAt <= later.at
   const over = lost || earlier.status !== undefined
   if (earlier.verdict === 'other' || (over && earlier.verdict === undefined)) return NOT_USED
+  // What is on its way knows nothing of what has become known since.
+  if (wasOvertaken(later, earlier)) return ON_ITS_WAY
   // Whoever presents the next one knows it.
   if (isKnown(grant, earlier, later.at)) return undefined
   const stored = storedAt(grant, earlier, later.at, redisRestarts) ?? Number.POSITIVE_INFINITY
   // A process that is killed takes its connections with it.
   if (wasKilled(earlier, stored, later.at)) return 'the answer was lost with its process, which was killed'
   if (lost) return 'the answer was lost with its connection'
-  if (wasPaused(earlier, stored, later.at) || waitedForItsConnection(later)) {
+  if (later.by !== earlier.by && wasPaused(earlier, stored, later.sentAt)) {
     return 'outcome unknown: the holder was paused longer than its lease'
   }
-  return undefined
+  return wasOvertaken(earlier, later) ? ON_ITS_WAY : undefined
 }
 
 function excuseOfRefused(
@@ -94,12 +97,16 @@ function isLong({ from, to }: Pause, until: number): boolean {
   return Math.min(to ?? until, until) - from >= LEASE_MAY_LAPSE_AFTER_MS
 }
 
-/** It was sent off before a pause, and its connection was only then opened by the kernel. */
-function waitedForItsConnection({ by, connectedAt, at }: Presentation): boolean {
-  return by.pauses.some(
-    ({ from, to }) =>
-      connectedAt < from + ON_ITS_WAY_MS && to !== undefined && at > from + ON_ITS_WAY_MS && at >= to - 1,
-  )
+/**
+ * It had been sent off when its process was paused, and had not arrived; and the pause had lasted for longer than its lease
+ * when another process sent off the same refresh token.
+ */
+function wasOvertaken({ by, sentAt, at }: Presentation, other: Presentation): boolean {
+  if (other.by === by) return false
+  return by.pauses.some(({ from, to = at }) => {
+    const [held, released] = [Math.max(from, sentAt), Math.min(to, at)]
+    return Math.min(released, other.sentAt) - held >= LEASE_MAY_LAPSE_AFTER_MS
+  })
 }
 
 /**
@@ -209,6 +216,30 @@ function lateExcuse(
   const { began, failures } = grant.logout!
   const forgotten = redisRestarts.some(({ upAt = began }) => upAt >= began)
   return forgotten || failures.length > 0 ? 'Redis was out of reach, or had forgotten the logout' : undefined
+}
+
+/**
+ * Whether an older token may have been served: it was still valid, and when the request for it began nobody had found a
+ * newer one in the session store yet, nor had the process that served it heard of one. A valid token is served without
+ * asking anybody.
+ */
+export function mayBeServed(
+  grant: Grant,
+  { by, began, at, serial }: OlderToken,
+  incarnations: Iterable<Incarnation>,
+): boolean {
+  const { answers, at: issuedAt } = grant.issues[serial - 1]!
+  const obtainedAt = (answers ? answers.answeredAt : grant.loggedInAt) ?? issuedAt
+  if (obtainedAt + ACCESS_TOKEN_TTL * 1000 < at) return false
+  const newer = new Set(grant.issues.slice(serial).map(({ refreshToken }) => refreshToken))
+  return ![...incarnations].some((incarnation) =>
+    incarnation.events.some(
+      ({ type, at: toldAt, refreshToken }) =>
+        toldAt <= began &&
+        newer.has(refreshToken ?? '') &&
+        (type === 'stored' || (type === 'heard' && incarnation === by)),
+    ),
+  )
 }
 
 /** Tokens that were issued, whose fate the library must have known for all that happened. */

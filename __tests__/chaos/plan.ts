@@ -81,6 +81,9 @@ export interface PlanOptions {
   readonly pace?: number
 }
 
+/** For how long an access token lives, in seconds: long enough to be used, short enough to be refreshed all the time. */
+export const ACCESS_TOKEN_TTL = 2
+
 /** Longer than a lease holds. */
 export const LONG_PAUSE_MS = 6_000
 

@@ -23,6 +23,8 @@ export interface LibraryEvent {
   readonly message?: string
   /** Until when a process stood still. */
   readonly to?: number
+  /** The newest that a process found in the session store, or knows of by the grant store. */
+  readonly refreshToken?: string
 }
 
 /** What the authorization server issued in one answer. */
@@ -39,8 +41,8 @@ export interface Issue {
 /** One time that a refresh token came to the authorization server. */
 export interface Presentation {
   readonly at: number
-  /** When the connection that brought it was opened. */
-  readonly connectedAt: number
+  /** When its process sent it off: from then on there was nothing that the library could still decide. */
+  readonly sentAt: number
   readonly serial: number
   readonly by: Incarnation
   /** What went wrong by plan. */
@@ -61,6 +63,15 @@ export interface RevocationRecord {
   readonly by: Incarnation
   /** Whether the authorization server has processed it. */
   processed: boolean
+}
+
+/** An older token than one that had come when the request for it began. */
+export interface OlderToken {
+  readonly by: Incarnation
+  readonly began: number
+  readonly at: number
+  readonly serial: number
+  readonly newest: number
 }
 
 export interface LogoutRecord {
@@ -84,6 +95,7 @@ export interface Grant {
   readonly issues: Issue[]
   readonly presentations: Presentation[]
   readonly revocations: RevocationRecord[]
+  readonly olderTokens: OlderToken[]
   /** Somebody is about to log out. */
   ending?: boolean
   logout?: LogoutRecord

@@ -26,7 +26,7 @@ export function progressLine({ sessions }: ChaosOptions, progress: Progress): st
 
 /** The result, as text. */
 export function reportOf({ seed, processes, oneRedis }: ChaosOptions, result: ChaosResult): string {
-  const { chronicle, repetitions, lost, late } = result
+  const { chronicle, repetitions, lost, older, late } = result
   const seconds = result.tookMs / 1000
   const requests = chronicle.counts('requests').get('') ?? 0
   const redis = oneRedis ? 'one durable Redis' : 'two Redis, that of the grants restarted empty'
@@ -43,6 +43,7 @@ export function reportOf({ seed, processes, oneRedis }: ChaosOptions, result: Ch
     ...table('answers', chronicle.counts('answer: ')),
     ...table('what the library told', chronicle.counts('event: ')),
     ...table(`${total(repetitions)} refresh tokens presented again, with an excuse`, repetitions),
+    `${older} times a valid token came though another process had a newer one, which it was about to store`,
     ...table(`${total(late)} tokens that came after a logout`, late),
     ...table(`${lost.length} logins lost`, countOf(lost.map(kindOf))),
     ...table(

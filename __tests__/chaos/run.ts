@@ -37,7 +37,7 @@ export interface ChaosResult extends Verdict {
 
 const LOOKS_AT_A_TIME = 12
 /** What processes note beside the library's events. */
-const OUR_OWN = ['committed', 'long write']
+const OUR_OWN = ['committed', 'long write', 'stored', 'heard']
 
 /** Runs a site of several processes with many visitors, has things go wrong, and judges what came of it. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
@@ -112,11 +112,13 @@ async function inParallel(count: number, work: () => Promise<void>): Promise<voi
 function noteEvents(processes: SiteProcesses, desk: TokenDesk, chronicle: Chronicle): void {
   const sessions = new Map(desk.grants.map(({ libraryId, session }) => [libraryId, session]))
   for (const { name, events } of processes.incarnations.values()) {
-    for (const { at, type, grantId, revision, code, message } of events) {
+    for (const { at, type, grantId, revision, code, message, refreshToken } of events) {
       if (!OUR_OWN.includes(type)) chronicle.count(`event: ${type}`)
       const session = sessions.get(grantId)
       if (session === undefined) continue
-      const details = [revision, code, message].filter((detail) => detail !== undefined).join(' ')
+      const owner = refreshToken === undefined ? undefined : desk.ownerOfRefreshToken(refreshToken)
+      const tokens = owner && `${owner.grant.login}/${owner.issue.serial}`
+      const details = [revision, tokens, code, message].filter((detail) => detail !== undefined).join(' ')
       chronicle.noteAt(at, `${name} tells: ${type} ${details}`, session)
     }
   }

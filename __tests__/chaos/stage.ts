@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import { Chronicle } from './chronicle.js'
-import { type Plan, type PlanOptions, plan } from './plan.js'
+import { ACCESS_TOKEN_TTL, type Plan, type PlanOptions, plan } from './plan.js'
 import type { Incarnation } from './records.js'
 import { startRedisProcess } from './redis-process.js'
 import { Saboteur } from './saboteur.js'
@@ -27,9 +27,6 @@ export interface Stage {
   readonly saboteur: Saboteur
   close(): Promise<void>
 }
-
-/** For how long an access token lives, in seconds: long enough to be used, short enough to be refreshed all the time. */
-const ACCESS_TOKEN_TTL = 2
 
 export async function openStage(options: StageOptions): Promise<Stage> {
   const closing: (() => unknown)[] = []

@@ -55,7 +55,6 @@ export class TokenDesk {
   readonly #context: DeskContext
   readonly #byRefreshToken = new Map<string, Owner>()
   readonly #byAccessToken = new Map<string, Owner>()
-  readonly #connectedAt = new WeakMap<object, number>()
   /** Every request has a connection of its own: none is lost on one that is about to be closed. */
   readonly #agent = new Agent()
   readonly #presentations = new Map<number, number>()
@@ -68,7 +67,6 @@ export class TokenDesk {
   }
 
   async open(): Promise<void> {
-    this.#http.on('connection', (socket) => void this.#connectedAt.set(socket, now()))
     await this.#up()
     this.#port = (this.#http.address() as AddressInfo).port
   }
@@ -107,7 +105,7 @@ export class TokenDesk {
 
   async login(session: number, login: number): Promise<{ grant: Grant; answer: TokenResponse }> {
     const answer = await this.#context.server.login(`user ${session}`)
-    const grant: Grant = { session, login, issues: [], presentations: [], revocations: [] }
+    const grant: Grant = { session, login, issues: [], presentations: [], revocations: [], olderTokens: [] }
     this.grants.push(grant)
     this.#issue(grant, answer)
     return { grant, answer }
@@ -177,8 +175,8 @@ export class TokenDesk {
     response: ServerResponse,
   ): Promise<void> {
     const { chronicle, atMoment } = this.#context
-    const connectedAt = this.#connectedAt.get(message.socket)!
-    const presentation: Presentation = { at: now(), connectedAt, serial, by }
+    const sentAt = Number(message.headers['x-chaos-sent'])
+    const presentation: Presentation = { at: now(), sentAt, serial, by }
     grant.presentations.push(presentation)
     const name = `refresh token ${grant.login}/${serial}`
     const say = (text: string) => chronicle.note(`AS: ${name} of ${by.name} ${text}`, grant.session)

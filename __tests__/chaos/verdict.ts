@@ -6,16 +6,19 @@ import {
   lateIssuesOf,
   lateWritesTo,
   lossOf,
+  mayBeServed,
   type Repetition,
   repetitionsOf,
 } from './judge.js'
-import { type Grant, type Incarnation, now, type RedisRestart } from './records.js'
+import { type Grant, type Incarnation, now, type OlderToken, type RedisRestart } from './records.js'
 import type { Stage } from './stage.js'
 
 export interface Verdict {
   /** Refresh tokens that were presented once more, by what excuses it. */
   readonly repetitions: ReadonlyMap<Excuse, number>
   readonly lost: readonly Loss[]
+  /** How often an older token was served that was valid, while the newer one had been told to nobody. */
+  readonly older: number
   /** Tokens that came after a logout, by what became of them. */
   readonly late: ReadonlyMap<string, number>
 }
@@ -25,14 +28,17 @@ export async function judge({ desk, server, saboteur, processes, chronicle }: St
   const { redisRestarts } = saboteur
   const repetitions = new Tally<Excuse>()
   const lost: Loss[] = []
+  const incarnations = [...processes.incarnations.values()]
+  let older = 0
   const late = new Tally<string>()
   for (const grant of desk.grants) {
+    older += judgeOlderTokens(grant, incarnations, chronicle)
     judgeRepetitions(repetitionsOf(grant, redisRestarts), chronicle, repetitions)
     if (grant.lost) lost.push(judgeLoss(lossOf(grant, redisRestarts), chronicle))
     if (grant.logout) await judgeLogout(grant, server, redisRestarts, chronicle, late)
   }
-  excuseLateWrites(desk.grants, [...processes.incarnations.values()], chronicle)
-  return { repetitions, lost, late }
+  excuseLateWrites(desk.grants, incarnations, chronicle)
+  return { repetitions, lost, older, late }
 }
 
 /** What follows from an old session that a paused process had already sent off is not held against the library. */
@@ -72,6 +78,20 @@ function judgeRepetitions(
     const what = `${token} was presented by ${later.by.name}, and had been by ${first}`
     chronicle.violation('I1', grant.session, what, later.at)
   }
+}
+
+/** Answers how many there are that are as they should be. */
+function judgeOlderTokens(grant: Grant, incarnations: readonly Incarnation[], chronicle: Chronicle): number {
+  const { login, session, olderTokens } = grant
+  const [fine, wrong] = [[], []] as [OlderToken[], OlderToken[]]
+  for (const older of olderTokens) (mayBeServed(grant, older, incarnations) ? fine : wrong).push(older)
+  for (const { at, serial, newest } of wrong) {
+    chronicle.violation('I2', session, `${login}/${serial} came after ${login}/${newest} had come`, at)
+  }
+  for (const { at, serial } of fine) {
+    chronicle.noteAt(at, `${login}/${serial} was valid, and the newer one told to nobody`, session)
+  }
+  return fine.length
 }
 
 function judgeLoss(loss: Loss, chronicle: Chronicle): Loss {

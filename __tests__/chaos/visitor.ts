@@ -129,7 +129,7 @@ export class Visitor {
     const outcome = await this.#send(process, what, { method: 'GET', path, abortAfterMs })
     this.#checkWritten(known, outcome)
     if (outcome.status === 200) {
-      const serial = this.#checkToken(known, outcome.json.token)
+      const serial = this.#checkToken(known, process, outcome.json.token)
       return { status: 200, token: outcome.json.token, ...(serial !== undefined && { serial }) }
     }
     if (outcome.status === 401) this.#loggedOut(known, process, outcome)
@@ -148,7 +148,7 @@ export class Visitor {
     if (outcome.status !== 200) return this.#expectHiccup(outcome)
     // A logout saves the session as well, as it was when the request came: then either may win.
     if (!besideLogout) this.written = value
-    if (outcome.json.token !== undefined) this.#checkToken(known, outcome.json.token)
+    if (outcome.json.token !== undefined) this.#checkToken(known, running, outcome.json.token)
   }
 
   async #logout({ process, delayMs, kind }: PlannedLogout): Promise<void> {
@@ -254,7 +254,7 @@ export class Visitor {
     return [...parts, status === 200 ? '' : message].filter(Boolean).join(' ')
   }
 
-  #checkToken(known: Knowledge, token: string): number | undefined {
+  #checkToken(known: Knowledge, { incarnation }: RunningProcess, token: string): number | undefined {
     const { desk, chronicle } = this.#context
     const owner = desk.ownerOf(token)
     const say = (invariant: 'I2' | 'I4', what: string) => chronicle.violation(invariant, this.index, what)
@@ -266,7 +266,8 @@ export class Visitor {
     const { logout } = known.grant
     if (logout?.ended !== undefined && logout.ended < known.at) say('I4', 'a token came after the logout')
     if (serial < known.serial) {
-      say('I2', `${nameOf(owner)} came after ${known.grant.login}/${known.serial} had come`)
+      const [began, newest] = [known.at, known.serial]
+      known.grant.olderTokens.push({ by: incarnation, began, at: now(), serial, newest })
     }
     if (serial > (this.#serials.get(known.grant) ?? 0)) {
       this.#serials.set(known.grant, serial)
