@@ -57,7 +57,7 @@ describe('tokens.getAccessToken(need)', () => {
 
   it.each<[string, object, string]>([
     ['scopes', { scopes: 'a' }, 'The need of a token has no option `scopes`. Did you mean `scope`?'],
-    ['constructor', { constructor: 1 }, 'Known are scope, resource, minValidityMs, rejected.'],
+    ['constructor', { constructor: 1 }, 'Known are scope, resource, audience, minValidityMs, rejected.'],
   ])('refuses the unknown option %s and names the cure', async (_, need, cure) => {
     expect(await refused((tokens) => tokens.getAccessToken(need))).toContain(cure)
   })
