@@ -111,6 +111,42 @@ export function describeRequireTokens(driver: FrameworkDriver): void {
         expect(own.token).not.toBe(ofRoute.token)
       })
 
+      it('S72 a guard that asks for nothing leaves what the one before it asked for', async () => {
+        const resource = 'https://orders.example'
+        guard('/orders', { resource })
+        guard('/orders/open')
+        const browser = await app.listen()
+        await login(browser, 'user', { resource })
+        expect(decodeJwt((await browser.get('/orders/open')).json.token).aud).toBe(resource)
+      })
+
+      it('S72 S15 audience goes to the token endpoint as it is, and its token is kept beside the others', async () => {
+        const sent: (string | null)[] = []
+        const endpoint = await wireServer((request, response) => {
+          const form = new URLSearchParams(request.body)
+          sent.push(form.get('audience'))
+          const refreshToken = `${form.get('refresh_token')}+`
+          json(response, {
+            access_token: `for ${form.get('audience')}`,
+            expires_in: 3600,
+            refresh_token: refreshToken,
+          })
+        })
+        apps.closing(endpoint.close)
+        start({ issuer: undefined as never, tokenEndpoint: `${endpoint.url}/token` })
+        guard('/billing', { audience: 'billing' })
+        guard('/stock', { audience: 'stock' })
+        guard('/any')
+        const browser = await app.listen()
+        await browser.post('/login', { access_token: 'login', expires_in: 3600, refresh_token: 'r' })
+        const shown: unknown[] = []
+        for (const path of ['/billing', '/stock', '/billing', '/any']) {
+          shown.push((await browser.get(path)).json.token)
+        }
+        expect(shown).toEqual(['for billing', 'for stock', 'for billing', 'login'])
+        expect(sent).toEqual(['billing', 'stock'])
+      })
+
       it('minValidityMs: a token that lives shorter is refreshed', async () => {
         guard('/long', { minValidityMs: HOUR_MS / 2 })
         const browser = await app.listen()
@@ -201,6 +237,74 @@ export function describeRequireTokens(driver: FrameworkDriver): void {
         expect([...location.searchParams.keys()]).toEqual(['returnTo'])
         const returnTo = new URL(location.searchParams.get('returnTo')!, browser.url)
         expect(returnTo.origin).toBe(browser.url)
+      })
+    })
+
+    describe('S72 user: whose token the calls of a route carry', () => {
+      /** Answers with what an API saw of the route's call. */
+      async function route(path: string, options: RequireTokensOptions): Promise<void> {
+        const api = await wireServer((request, response) =>
+          json(response, request.headers.authorization ?? ''),
+        )
+        apps.closing(api.close)
+        guard(path, options, async ({ tokens }) => (await tokens.axios({ baseURL: api.url }).get('/')).data)
+      }
+
+      it('optional: the user’s, or none if nobody is logged in', async () => {
+        await route('/news', { user: 'optional' })
+        const browser = await app.listen()
+        const anonymous = await browser.get('/news')
+        expect([anonymous.status, anonymous.json]).toEqual([200, ''])
+        await login(browser, 'user')
+        expect((await browser.get('/news')).json).toMatch(/^Bearer ./)
+      })
+
+      it('optional: none when the grant is dead, and the page is not sent to the login', async () => {
+        await route('/news', { user: 'optional', loginPath: '/sign-in' })
+        const browser = await app.listen()
+        await login(browser, 'user')
+        clock.advance(HOUR_MS)
+        apps.server.failNext('invalid_grant')
+        const answer = await ask(browser, '/news', PAGE)
+        expect([answer.status, answer.text]).toEqual([200, '""'])
+      })
+
+      it('optional: a user whose token is not to be had now is not taken for nobody', async () => {
+        await route('/news', { user: 'optional' })
+        const browser = await app.listen()
+        await login(browser, 'user')
+        clock.advance(HOUR_MS)
+        apps.server.failNext(503)
+        expect((await browser.get('/news')).status).toBe(503)
+        expect(ran).toBe(0)
+      })
+
+      it('optional: the scope and the resource are the route’s, as with required', async () => {
+        const resource = 'https://orders.example'
+        await route('/news', { user: 'optional', resource })
+        const browser = await app.listen()
+        await login(browser, 'user', { resource })
+        expect(decodeJwt((await browser.get('/news')).json.slice('Bearer '.length)).aud).toBe(resource)
+      })
+
+      it('none: no token, whoever is logged in, and nothing is refreshed', async () => {
+        await route('/public', { user: 'none' })
+        const browser = await app.listen()
+        expect((await browser.get('/public')).json).toBe('')
+        await login(browser, 'user')
+        clock.advance(HOUR_MS)
+        const before = apps.server.refreshes()
+        expect((await browser.get('/public')).json).toBe('')
+        expect(apps.server.refreshes()).toBe(before)
+      })
+
+      it('none, then required further down the path: the last guard counts', async () => {
+        guard('/public', { user: 'none' })
+        await route('/public/orders', { user: 'required' })
+        const browser = await app.listen()
+        expect((await browser.get('/public/orders')).status).toBe(401)
+        await login(browser, 'user')
+        expect((await browser.get('/public/orders')).json).toMatch(/^Bearer ./)
       })
     })
 
