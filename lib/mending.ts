@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Background } from './background.js'
 import type { Clock } from './clock.js'
+import { within } from './deadline.js'
 import type { Flights } from './flights.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { crossingIsOver, type SessionWrites } from './session-writes.js'
@@ -16,6 +17,8 @@ export interface MendingContext {
   readonly writes: SessionWrites
   /** Whether the grant store keeps what the session cannot, for other processes as well. */
   readonly keepsForOthers?: boolean
+  /** For how long a caller waits for a token, in milliseconds. */
+  readonly timeoutMs: number
 }
 
 /** When to try again to save what nobody has taken, in milliseconds from one time to the next. */
@@ -56,7 +59,7 @@ export class Mending {
 
   /** Puts the newest tokens into a session that goes with the answer, if there is time left for it. */
   async bringAlong(session: SessionAdapter, tokens: TokenSet): Promise<void> {
-    const { clock, writes } = this.#context
+    const { clock, timeoutMs, writes } = this.#context
     if (!session.isInAnswer || !this.#isStale(session, tokens)) return
     try {
       session.checkStorable()
@@ -64,7 +67,9 @@ export class Mending {
       // The next request with this cookie is given what this process or the grant store knows.
       return
     }
-    await writes.store(session, tokens, clock.monotonic())
+    const stored = writes.store(session, tokens, clock.monotonic())
+    // An app's own session layer may hang. The caller has its token, and a later request mends.
+    await within(timeoutMs, stored, tooLate).catch(() => {})
   }
 
   /** A process that has brought back the copy of an ended grant may have died before it could mend that. */
@@ -99,3 +104,5 @@ export class Mending {
     return held !== undefined && held.revision < tokens.revision && !copies.isReference
   }
 }
+
+const tooLate = () => new Error('The session did not take the tokens in time.')

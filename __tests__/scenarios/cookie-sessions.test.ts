@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { afterAll, afterEach, describe, expect, it } from '@jest/globals'
 import cookieSession from 'cookie-session'
 import express, { type Express, type Request, type RequestHandler } from 'express'
@@ -16,6 +17,7 @@ import { startApp } from '../helpers/app.js'
 import { startAuthorizationServer } from '../helpers/authorization-server.js'
 import { type Browser, browser } from '../helpers/browser.js'
 import { type TestClock, testClock } from '../helpers/clock.js'
+import { createGate, type Gate } from '../helpers/gate.js'
 
 const HOUR_MS = 3_600_000
 const encryptionKeys = ['UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c=']
@@ -47,9 +49,12 @@ interface CookieSite {
   readonly app: Express
   readonly clock: TestClock
   readonly events: TokenEvent[]
+  /** What the app's error handler got. */
+  readonly errors: unknown[]
 }
 
 async function start(layer: RequestHandler, tokens: Partial<SessionTokensOptions> = {}): Promise<CookieSite> {
+  const errors: unknown[] = []
   const clock = testClock()
   const events: TokenEvent[] = []
   const { clientId, clientSecret } = server.clients.client_secret_basic
@@ -97,11 +102,12 @@ async function start(layer: RequestHandler, tokens: Partial<SessionTokensOptions
     response.end(outcome)
   })
   app.use(((error, _request, response, _next) => {
+    errors.push(error)
     response.status(error.status ?? 500).json({ code: error.code, message: error.message })
   }) as express.ErrorRequestHandler)
   const { url, close } = await startApp(() => app)
   running.push({ close }, { close: () => middleware.close() })
-  return { url, app, clock, events }
+  return { url, app, clock, events, errors }
 }
 
 async function loggedIn({ url }: CookieSite): Promise<Browser> {
@@ -285,6 +291,64 @@ describe('a session layer of the app', () => {
     const answer = await browser(site.url).get('/token')
     expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
     expect(answer.json.message).toContain('{ read, write, clear }')
+  })
+
+  it('is found by whatever can be waited for', async () => {
+    const thenable = (request: Request) => ({
+      // biome-ignore lint/suspicious/noThenProperty: what database clients answer with
+      then: (resolve: (session: unknown) => void) => resolve(own(request)),
+    })
+    const site = await start(plain, { session: thenable } as never)
+    const tab = await loggedIn(site)
+    expect((await tab.get('/token')).status).toBe(200)
+    await tab.post('/logout', {})
+  })
+
+  it.each([
+    ['a promise', async () => undefined],
+    ['a promise that rejects', () => Promise.reject(new Error('no database'))],
+    ['what is no text', () => Buffer.from('text')],
+  ])('whose read() returns %s is told with the cure, and not taken for logged out', async (_, read) => {
+    const session = () => ({ read, write: () => {}, clear: () => {} })
+    const site = await start(plain, { session } as never)
+    const answer = await browser(site.url).get('/token')
+    expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+    expect(answer.json.message).toContain('session: async (request) =>')
+  })
+
+  it.each([null, ''])('whose read() returns %j has no tokens', async (nothing) => {
+    const session = () => ({ read: () => nothing, write: () => {}, clear: () => {} })
+    const site = await start(plain, { session } as never)
+    expect((await browser(site.url).get('/token')).json.code).toBe('ERR_NO_TOKENS')
+  })
+
+  it('whose read() throws is told without what it says', async () => {
+    const read = () => {
+      throw new Error('row: secret-token')
+    }
+    const site = await start(plain, { session: () => ({ read, write: () => {}, clear: () => {} }) } as never)
+    const answer = await browser(site.url).get('/token')
+    expect([answer.status, answer.json.code]).toEqual([503, 'ERR_SESSION_STORE'])
+    expect(site.errors.map((error) => inspect(error, { depth: 20 })).join()).not.toContain('secret-token')
+  })
+
+  it('I5 whose write() hangs keeps nobody waiting for longer than timeoutMs, and the tokens are kept', async () => {
+    let gate: Gate | undefined
+    const session = (request: Request) => ({
+      ...own(request),
+      write: (text: string) => gate?.pass() ?? own(request).write(text),
+    })
+    const site = await start(plain, { session, timeoutMs: 200 } as never)
+    const tab = await loggedIn(site)
+    const refreshes = server.refreshes()
+    site.clock.advance(HOUR_MS)
+    gate = createGate()
+    const first = await tab.get('/token')
+    const second = await tab.get('/token')
+    gate.release()
+    expect([first.status, second.json.token]).toEqual([200, first.json.token])
+    expect(server.refreshes() - refreshes).toBe(1)
+    await tab.post('/logout', {})
   })
 
   it('whose search fails fails the request', async () => {

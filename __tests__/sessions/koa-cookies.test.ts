@@ -1,7 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from '@jest/globals'
 import type { Browser } from '../helpers/browser.js'
-import { KOA_COOKIE, type KoaSite, type KoaSiteOptions, startKoaSite } from '../helpers/koa-site.js'
+import {
+  KOA_COOKIE,
+  type KoaSite,
+  type KoaSiteOptions,
+  koaSession6,
+  startKoaSite,
+} from '../helpers/koa-site.js'
 import { recordingGrants } from '../helpers/site.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
@@ -165,6 +171,35 @@ describe('koa-session in cookies', () => {
     const size = KOA_COOKIE.length + tab.cookie(KOA_COOKIE)!.length
     expect(size).toBeLessThanOrEqual(4_096)
     expect(size).toBeGreaterThan(4_096 - 16)
+  })
+
+  it.each([
+    ['7', undefined],
+    ['6', koaSession6],
+  ])(
+    'I2 koa-session %s with autoCommit: false: a refresh is committed, whether or not the app commits',
+    async (_, koaSession) => {
+      const session = { autoCommit: false } as KoaSiteOptions['session'] & object
+      const site = await start({ session, ...(koaSession && { koaSession }) })
+      const tab = await loggedIn(site)
+      site.clock.advance(HOUR_MS)
+      const { token } = (await tab.get('/token')).json
+      // A process that knows nothing of it.
+      const other = await start({ session, clock: site.clock, ...(koaSession && { koaSession }) })
+      const refreshes = server.refreshes()
+      expect((await other.browser(tab).get('/token')).json.token).toBe(token)
+      expect(server.refreshes()).toBe(refreshes)
+      expect(await tab.post('/logout')).toMatchObject(ok)
+      expect(site.stored(tab)).not.toHaveProperty('tokens')
+    },
+  )
+
+  it('with autoCommit: false a session that would not fit a cookie is not sent', async () => {
+    const site = await start({ session: { autoCommit: false } as KoaSiteOptions['session'] & object })
+    const tab = site.browser()
+    const answer = await tab.post('/login', { access_token: 'a'.repeat(4_000), expires_in: 3600 })
+    expect(answer.json.code).toBe('ERR_SESSION_TOO_LARGE')
+    expect(answer.headers.get('set-cookie')).toBeNull()
   })
 
   it('a login after ctx.session = null starts a new session', async () => {

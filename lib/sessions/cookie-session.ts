@@ -6,8 +6,10 @@ import type { SessionAdapter } from './session-adapter.js'
 export interface CookieSession {
   /** The value under our key; `undefined` also where the app has done away with the session. */
   get(): unknown
-  /** Puts a value under our key, or takes it out, such that the answer brings it. */
+  /** Puts a value under our key, or takes it out. */
   put(copy: unknown): void | Promise<void>
+  /** Has the answer bring what was put, where the layer does not see to it by itself. */
+  send?(): Promise<void>
   /** Whether the answer's headers are out, and with them the cookie. */
   isAnswered(): boolean
   /** How many bytes the cookie takes now: its name and its value. A layer that sees to it by itself says 0. */
@@ -71,6 +73,7 @@ export class CookieSessionAdapter implements SessionAdapter {
       await this.#session.put(copy)
       const bytes = this.#session.size()
       if (copy !== undefined && bytes > MAX_COOKIE_BYTES) throw cookieTooLarge(bytes)
+      await this.#session.send?.()
     } catch (error) {
       // A session that cannot be sent back must not be sent back by the way.
       await this.#session.put(before)

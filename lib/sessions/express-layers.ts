@@ -60,11 +60,11 @@ function ironSessionOf(
   return new CookieSessionAdapter(
     {
       get: () => session[key],
-      async put(copy) {
+      put(copy) {
         if (copy === undefined) delete session[key]
         else session[key] = copy
-        await session.save().catch(passOnTooLarge)
       },
+      send: () => session.save().catch(passOnTooLarge),
       isAnswered: () => request.res?.headersSent ?? false,
       size: () => 0,
     },

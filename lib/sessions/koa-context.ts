@@ -24,6 +24,8 @@ export interface KoaSession {
   readonly externalKey?: string
   /** What the app keeps in it. */
   toJSON(): SessionData
+  /** Sets the cookie, where that is the app's to do. */
+  manuallyCommit(): Promise<void>
   [name: string]: unknown
 }
 
@@ -35,6 +37,8 @@ export interface KoaSessionOptions {
   /** Milliseconds, or `'session'`. */
   readonly maxAge?: unknown
   readonly rolling?: boolean
+  /** `false` where the app commits its sessions by itself. */
+  readonly autoCommit?: boolean
   encode(session: SessionData): string
 }
 

@@ -49,6 +49,10 @@ function cookieSessionOf(
       if (copy !== undefined) ctx.session ??= {}
       if (ctx.session) put(ctx.session, key, copy)
     },
+    // An app that commits by itself does not know of a refresh.
+    async send() {
+      if (options.autoCommit === false) await ctx.session?.manuallyCommit()
+    },
     // koa-session sets the cookie as soon as everything behind it is done.
     isAnswered: () => ctx[UNDER_WAY] === 0 || ctx.headerSent,
     size: () => options.key.length + (ctx.session ? encodedLength(ctx.session, options) : 0),

@@ -1,8 +1,9 @@
-import { ConfigurationError } from '../errors.js'
+import { ConfigurationError, TokenError } from '../errors.js'
 import { CookieSessionAdapter } from './cookie-session.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer } from './session-layer.js'
+import { inTime } from './store-calls.js'
 import { UnusableSession } from './unusable-session.js'
 
 /**
@@ -10,7 +11,7 @@ import { UnusableSession } from './unusable-session.js'
  * app need not understand.
  */
 export interface OwnSession {
-  /** The text as the request has it, `undefined` if there is none. Called often, so it must be quick. */
+  /** The text as the request has it, `undefined` if there is none; at once, not a promise. Called often, so it must be quick. */
   read(): string | undefined
   /** Keeps the text, so that `read()` and the next request find it. Only this text must change in the session. */
   write(text: string): void | Promise<void>
@@ -20,7 +21,7 @@ export interface OwnSession {
 
 /** The sessions that a function of the app's finds. */
 export function ownSessions(
-  find: (request: never) => OwnSession | Promise<OwnSession>,
+  find: (request: never) => OwnSession | PromiseLike<OwnSession>,
   keeper: CopyKeeper,
 ): SessionLayer<object> {
   const adapterOf = (session: OwnSession): SessionAdapter =>
@@ -28,7 +29,7 @@ export function ownSessions(
   return {
     of(request) {
       const found = find(request as never)
-      return found instanceof Promise ? found.then(adapterOf) : adapterOf(found)
+      return isPromise(found) ? Promise.resolve(found).then(adapterOf) : adapterOf(found)
     },
     close() {},
   }
@@ -36,11 +37,34 @@ export function ownSessions(
 
 /** As a cookie it is brought up to date in each request that asks, since nobody knows whether requests share it. */
 function ownSession(session: OwnSession, keeper: CopyKeeper): SessionAdapter {
-  const put = (text: unknown) => (text === undefined ? session.clear() : session.write(text as string))
+  const put = async (text: unknown) =>
+    inTime(Promise.resolve(text === undefined ? session.clear() : session.write(text as string)))
   return new CookieSessionAdapter(
-    { get: () => session.read(), put, isAnswered: () => false, size: () => 0 },
+    { get: () => textOf(session), put, isAnswered: () => false, size: () => 0 },
     keeper,
   )
+}
+
+/** What the app has for none, such as a database's `null`, is none. */
+function textOf(session: OwnSession): string | undefined {
+  let text: unknown
+  try {
+    text = session.read()
+  } catch (cause) {
+    // What the app's session layer says may hold anything.
+    throw new TokenError('ERR_SESSION_STORE', READ_FAILED, { cause, causeMessage: false })
+  }
+  if (typeof text === 'string') return text === '' ? undefined : text
+  if (text === undefined || text === null) return undefined
+  if (isPromise(text)) Promise.resolve(text).catch(() => {})
+  throw notText()
+}
+
+const READ_FAILED =
+  'The read() of the session that the option `session` has found failed. Check your session layer, then try again.'
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === 'function'
 }
 
 function isOwnSession(session: unknown): session is OwnSession {
@@ -52,5 +76,12 @@ function noSession(): ConfigurationError {
   return new ConfigurationError(
     '`session` has not found the session of a request. It must return { read, write, clear }: ' +
       'session: (request) => ({ read: () => …, write: (text) => …, clear: () => … }).',
+  )
+}
+
+function notText(): ConfigurationError {
+  return new ConfigurationError(
+    'The read() of the session that the option `session` has found must return the text that write() was given, or ' +
+      'undefined, and no promise of it. Load the session before: session: async (request) => { … }, which is waited for.',
   )
 }
