@@ -219,6 +219,26 @@ describe('usableToken(tokens, need, now, leewayMs)', () => {
     { name: 'a resource by another one', held: { resource: A }, need: { resource: B }, serves: false },
     { name: 'a resource by the token of the login', held: {}, need: { resource: A }, serves: false },
     { name: 'the empty need by a resource token', held: { resource: A }, need: {}, serves: false },
+    { name: 'an audience by its token', held: { audience: 'a' }, need: { audience: 'a' }, serves: true },
+    { name: 'an audience by another one', held: { audience: 'a' }, need: { audience: 'b' }, serves: false },
+    {
+      name: 'an audience by a resource of that name',
+      held: { resource: A },
+      need: { audience: A },
+      serves: false,
+    },
+    {
+      name: 'a scope for an audience by a token for none',
+      held: { scope: 'a b' },
+      need: { audience: 'x', scope: 'a' },
+      serves: false,
+    },
+    {
+      name: 'a scope without an audience by a token for one',
+      held: { audience: 'x', scope: 'a b' },
+      need: { scope: 'a' },
+      serves: false,
+    },
     {
       name: 'a scope at a resource by a wider token for it',
       held: { resource: A, scope: 'a b' },
@@ -284,6 +304,9 @@ describe('needKey(need)', () => {
     ['a resource', { resource: 'https://a.example' }, {}, false],
     ['another resource', { resource: 'https://a.example' }, { resource: 'https://b.example' }, false],
     ['a scope that looks like a resource', { scope: 'x' }, { resource: 'x' }, false],
+    ['an audience', { audience: 'x' }, { audience: 'x' }, true],
+    ['another audience', { audience: 'x' }, { audience: 'y' }, false],
+    ['an audience that looks like a resource', { audience: 'x' }, { resource: 'x' }, false],
     ['scope and resource that could be mixed up', { scope: 'a","b' }, { scope: 'a', resource: 'b' }, false],
   ])('of two needs that differ in %s (%j, %j) is equal: %s', (_, one, other, equal) => {
     expect(needKey(one) === needKey(other)).toBe(equal)

@@ -7,7 +7,7 @@
 import express, { type Request } from 'express'
 import session from 'express-session'
 import * as oidc from 'openid-client'
-import { clientSecretBasic, requireTokens, sessionTokens } from 'session-token-manager'
+import { clientSecretBasic, requireTokens, returnPath, sessionTokens } from 'session-token-manager'
 import { START_PAGE, stage } from './stage.js'
 
 declare module 'express-session' {
@@ -36,11 +36,9 @@ app.get('/', (_req, res) => res.send(START_PAGE))
 
 app.get('/login', async (req, res) => {
   const [state, nonce, verifier] = [oidc.randomState(), oidc.randomNonce(), oidc.randomPKCECodeVerifier()]
-  const { returnTo } = req.query
   req.session.pending = {
     checks: { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier },
-    // Only a path of this app: anybody can send a link to this page.
-    returnTo: typeof returnTo === 'string' && /^\/(?![/\\])/.test(returnTo) ? returnTo : '/',
+    returnTo: returnPath(req.query.returnTo),
   }
   const authorization = oidc.buildAuthorizationUrl(provider, {
     redirect_uri: `${url}/callback`,

@@ -14,6 +14,7 @@ const accessToken = fc.record(
     scope: fc.string({ minLength: 1 }),
     requestedScope: fc.string({ minLength: 1 }),
     resource: fc.webUrl(),
+    audience: fc.string({ minLength: 1 }),
     obtainedAt: fc.integer({ min: 0 }),
     expiresAt: fc.integer({ min: 0 }),
   },
@@ -81,7 +82,7 @@ function isTokenSet(value: TokenSet): boolean {
       (token) =>
         text(token.token) &&
         text(token.tokenType) &&
-        [token.scope, token.requestedScope, token.resource].every(textOrAbsent) &&
+        [token.scope, token.requestedScope, token.resource, token.audience].every(textOrAbsent) &&
         Number.isFinite(token.obtainedAt) &&
         Number.isFinite(token.expiresAt),
     )
@@ -163,6 +164,7 @@ describe('copies.read(copy)', () => {
     ['a scope that is no text', { scope: ['a'] }],
     ['a requested scope that is no text', { requestedScope: 7 }],
     ['a resource that is no text', { resource: null }],
+    ['an audience that is no text', { audience: 7 }],
     ['no time of receipt', { obtainedAt: undefined }],
     ['an expiry in text', { expiresAt: '1' }],
     ['no expiry, as JSON has it for infinity', { expiresAt: null }],

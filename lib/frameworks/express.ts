@@ -139,7 +139,7 @@ function attach(
 
 /**
  * Guards a route: the handler runs with a fresh access token at hand, or not at all. What is asked for here is the
- * default of `getAccessToken()` and `axios()` for the rest of the request.
+ * default of `getAccessToken()` and of calls for the rest of the request. `user` says whose token calls carry.
  *
  * Without tokens a page is redirected to `loginPath`, and everything else is answered with 401 and a problem body
  * (RFC 9457). Other failures go to the app's error handler as `TokenError`.

@@ -127,7 +127,7 @@ async function serve(mounted: Mount, ctx: object, next: Next): Promise<void> {
 
 /**
  * Guards a route: what comes behind runs with a fresh access token at hand, or not at all. What is asked for here is the
- * default of `getAccessToken()` and `axios()` for the rest of the request.
+ * default of `getAccessToken()` and of calls for the rest of the request. `user` says whose token calls carry.
  *
  * Without tokens a page is redirected to `loginPath`, and everything else is answered with 401 and a problem body
  * (RFC 9457). Other failures are thrown as `TokenError`; Koa answers with their status.
