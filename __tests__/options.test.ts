@@ -327,7 +327,9 @@ describe('clientAuthentication that was not called', () => {
 
 describe('memoryGrantStore(options)', () => {
   it.each([
-    ['another option', { max: 3 }, 'It takes `maxGrants`'],
+    ['another option', { max: 3 }, 'memoryGrantStore() has no option `max`. Known are maxGrants.'],
+    ['a misspelt option', { maxGrant: 3 }, 'Did you mean `maxGrants`?'],
+    ['what is no object', null, 'memoryGrantStore({ maxGrants'],
     ['none at all', { maxGrants: 0 }, 'a whole number from 1'],
     ['half a grant', { maxGrants: 1.5 }, 'a whole number from 1'],
   ])('refuses %s', (_, options, cure) => {

@@ -295,6 +295,25 @@ describe('clientAssertion(jwt, options?)', () => {
   })
 })
 
+describe('options of a client authentication that it does not have', () => {
+  it.each<[string, (options: object) => ClientAuthentication, object, string]>([
+    ['clientSecretBasic', (options) => clientSecretBasic('s', options), { formencode: false }, 'formEncode'],
+    ['clientSecretJwt', (options) => clientSecretJwt('s', options), { lifeTimeMs: 1_000 }, 'lifetimeMs'],
+    ['privateKeyJwt', (options) => privateKeyJwt(ec.privateKey, options), { keyId: 'k' }, 'kid'],
+    [
+      'clientAssertion',
+      (options) => clientAssertion('a.b.c', options),
+      { formClientID: 'x' },
+      'formClientId',
+    ],
+  ])('%s() refuses, and says which it has', (name, make, wrong, right) => {
+    expect(() => make(wrong)).toThrow(ConfigurationError)
+    expect(() => make(wrong)).toThrow(`${name}() has no option \`${Object.keys(wrong)[0]}\`. `)
+    expect(() => make(wrong)).toThrow(new RegExp(`${right}`))
+    expect(() => make('x' as never)).toThrow(`The options of ${name}() must be an object of `)
+  })
+})
+
 describe.each<[string, ClientAuthentication]>([
   ['clientSecretJwt', clientSecretJwt('s', { formClientId: 'other' })],
   ['privateKeyJwt', privateKeyJwt(ec.privateKey, { formClientId: 'other' })],

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { ConfigurationError } from '../errors.js'
+import { refuseUnknown } from '../spelling.js'
 import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from './grant-store.js'
 
 export interface MemoryGrantStoreOptions {
@@ -27,11 +28,13 @@ interface Lease {
  * sessionTokens({ …, grants: memoryGrantStore({ maxGrants: 50_000 }) })
  */
 export function memoryGrantStore(options: MemoryGrantStoreOptions = {}): GrantStore {
-  const { maxGrants = 10_000, ...unknown } = options
-  const [name] = Object.keys(unknown)
-  if (name !== undefined) {
-    throw new ConfigurationError(`memoryGrantStore() has no option \`${name}\`. It takes \`maxGrants\`.`)
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError(
+      'The options of memoryGrantStore() must be an object: memoryGrantStore({ maxGrants: 50_000 }).',
+    )
   }
+  refuseUnknown(options, ['maxGrants'] satisfies (keyof MemoryGrantStoreOptions)[], 'memoryGrantStore()')
+  const { maxGrants = 10_000 } = options
   if (!Number.isSafeInteger(maxGrants) || maxGrants < 1) {
     throw new ConfigurationError('`maxGrants` must be a whole number from 1, e.g. maxGrants: 10_000.')
   }

@@ -1,6 +1,7 @@
 import { createSecretKey, type KeyObject, randomUUID, type webcrypto } from 'node:crypto'
 import { type JWK, SignJWT } from 'jose'
 import { ConfigurationError } from '../errors.js'
+import { refuseUnknown } from '../spelling.js'
 import { type SigningKey, signingKey } from './private-key.js'
 
 /** What a {@link ClientAuthentication} is told of the request that it is to authenticate. */
@@ -61,6 +62,11 @@ export interface SignedAssertionOptions extends FormClientIdOption {
   readonly lifetimeMs?: number
 }
 
+const FORM_OPTIONS = ['formClientId'] as const satisfies readonly (keyof FormClientIdOption)[]
+const SIGNED_OPTIONS = [
+  ...FORM_OPTIONS,
+  ...(['audience', 'lifetimeMs'] as const),
+] as const satisfies readonly (keyof SignedAssertionOptions)[]
 const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
 /**
@@ -77,6 +83,7 @@ export function clientSecretBasic(
   secret: string | undefined,
   options: { readonly formEncode?: boolean } = {},
 ): ClientAuthentication {
+  checkNames(options, ['formEncode'], 'clientSecretBasic')
   const checked = checkedSecret(secret, 'clientSecretBasic')
   const encode = options.formEncode === false ? (text: string) => text : formEncoded
   return ({ clientId }) => {
@@ -117,6 +124,7 @@ export function clientSecretJwt(
   secret: string | undefined,
   options: SignedAssertionOptions & { readonly alg?: 'HS256' | 'HS384' | 'HS512' } = {},
 ): ClientAuthentication {
+  checkNames(options, [...SIGNED_OPTIONS, 'alg'], 'clientSecretJwt')
   const checked = checkedSecret(secret, 'clientSecretJwt')
   const alg = options.alg ?? 'HS256'
   if (!['HS256', 'HS384', 'HS512'].includes(alg)) {
@@ -142,6 +150,7 @@ export function privateKeyJwt(
   key: webcrypto.CryptoKey | KeyObject | JWK | string | undefined,
   options: SignedAssertionOptions & { readonly alg?: string; readonly kid?: string } = {},
 ): ClientAuthentication {
+  checkNames(options, [...SIGNED_OPTIONS, 'alg', 'kid'], 'privateKeyJwt')
   return signedAssertion(signingKey(key, options.alg, options.kid), options, 'privateKeyJwt', [])
 }
 
@@ -159,6 +168,7 @@ export function clientAssertion(
   jwt: string | (() => string | Promise<string>) | undefined,
   options: FormClientIdOption = {},
 ): ClientAuthentication {
+  checkNames(options, FORM_OPTIONS, 'clientAssertion')
   if (typeof jwt !== 'function') checkedJwt(jwt)
   checkFormClientId(options.formClientId, 'clientAssertion')
   return async ({ clientId }) => {
@@ -245,6 +255,15 @@ function checkedJwt(jwt: unknown): string {
     'clientAssertion: the assertion must be a JWT, or a function that answers with one, but there was none. ' +
       'To sign assertions with a key of your own, use privateKeyJwt(key).',
   )
+}
+
+function checkNames(options: object, allowed: readonly string[], name: string): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError(
+      `The options of ${name}() must be an object of ${allowed.join(', ')}, or left out.`,
+    )
+  }
+  refuseUnknown(options, allowed, `${name}()`)
 }
 
 function checkFormClientId(formClientId: unknown, name: string): void {

@@ -1,6 +1,6 @@
 import { within } from '../../deadline.js'
 import { ConfigurationError } from '../../errors.js'
-import { closestTo } from '../../spelling.js'
+import { refuseUnknown } from '../../spelling.js'
 import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from '../grant-store.js'
 import { GrantChanges, type Watch } from './changes.js'
 import { type RedisClient, type RedisConnection, redisConnection } from './client.js'
@@ -193,12 +193,7 @@ function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantSto
       "The options of redisGrantStore() must be an object: redisGrantStore(client, { prefix: 'my-app:tokens:' }).",
     )
   }
-  for (const name of Object.keys(options)) {
-    if (Object.hasOwn(DEFAULTS, name)) continue
-    const closest = closestTo(name, Object.keys(DEFAULTS))
-    const cure = closest ? `Did you mean \`${closest}\`?` : `Known are ${Object.keys(DEFAULTS).join(', ')}.`
-    throw new ConfigurationError(`redisGrantStore() has no option \`${name}\`. ${cure}`)
-  }
+  refuseUnknown(options, Object.keys(DEFAULTS), 'redisGrantStore()')
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
   const checked = { ...DEFAULTS, ...given }
   if (typeof checked.prefix !== 'string' || checked.prefix === '') {
