@@ -2,7 +2,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import express, { type Request, type Response } from 'express'
 import type { ClientAuthMethod, Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
-import { page } from './page.js'
+import { page, readPage } from './page.js'
 import { memoryStorage } from './storage.js'
 import { fingerprint, type Timeline } from './timeline.js'
 
@@ -14,8 +14,15 @@ const oidc = await import('oidc-provider').finally(() => {
 })
 
 const DEMO_USER = 'demo user'
-const SCOPES = 'orders.read orders.write'
 const DAY_SECONDS = 86_400
+
+/** An API that access tokens are for (RFC 8707). */
+export interface ProtectedApi {
+  /** How requests and tokens name it. */
+  readonly resource: string
+  /** The scopes that it knows, separated by spaces. */
+  readonly scope: string
+}
 
 export interface AuthorizationServerOptions {
   readonly issuer: string
@@ -24,9 +31,11 @@ export interface AuthorizationServerOptions {
     readonly secret: string
     readonly redirectUri: string
     readonly authentication: ClientAuthMethod
+    /** Where browsers may go after a logout here (OpenID Connect RP-Initiated Logout). */
+    readonly postLogoutRedirectUri?: string
   }
-  /** The API that access tokens are for. */
-  readonly audience: string
+  /** Tokens that are asked for without a `resource` are for the first. */
+  readonly apis: readonly [ProtectedApi, ...ProtectedApi[]]
   readonly accessTokenSeconds: number
   readonly timeline: Timeline
 }
@@ -57,13 +66,14 @@ export function authorizationServer(options: AuthorizationServerOptions): {
   const { origin } = new URL(options.client.redirectUri)
   // The browser applies form-action to the redirects that follow as well.
   app.get('/interaction/:uid', page('login.html', { formAction: `'self' ${origin}` }))
-  app.post('/interaction/:uid', (req, res) => logIn(provider, req, res))
+  app.post('/interaction/:uid', (req, res) => logIn(provider, options.apis, req, res))
   app.use(provider.callback())
   return { provider, listener: app }
 }
 
-function configuration({ client, audience, accessTokenSeconds }: AuthorizationServerOptions): Configuration {
+function configuration({ client, apis, accessTokenSeconds }: AuthorizationServerOptions): Configuration {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const logout = readPage('logout.html', { formAction: `'self' ${new URL(client.redirectUri).origin}` })
   return {
     adapter: memoryStorage([
       {
@@ -71,6 +81,7 @@ function configuration({ client, audience, accessTokenSeconds }: AuthorizationSe
         client_secret: client.secret,
         token_endpoint_auth_method: client.authentication,
         redirect_uris: [client.redirectUri],
+        post_logout_redirect_uris: [client.postLogoutRedirectUri ?? []].flat(),
         grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],
         id_token_signed_response_alg: 'ES256',
@@ -78,7 +89,7 @@ function configuration({ client, audience, accessTokenSeconds }: AuthorizationSe
     ]),
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' } as never] },
     cookies: { keys: [randomBytes(32).toString('hex')] },
-    scopes: ['openid', 'offline_access', ...SCOPES.split(' ')],
+    scopes: ['openid', 'offline_access', ...apis.flatMap(({ scope }) => scope.split(' '))],
     rotateRefreshToken: true,
     ttl: {
       AccessToken: accessTokenSeconds,
@@ -96,25 +107,36 @@ function configuration({ client, audience, accessTokenSeconds }: AuthorizationSe
       revocation: { enabled: true, allowedPolicy: (_, client, token) => token.clientId === client.clientId },
       resourceIndicators: {
         enabled: true,
-        defaultResource: () => audience,
+        defaultResource: () => apis[0].resource,
         useGrantedResource: () => true,
-        getResourceServerInfo: () => ({
-          audience,
-          scope: SCOPES,
-          accessTokenFormat: 'jwt',
-          jwt: { sign: { alg: 'ES256' } },
-        }),
+        getResourceServerInfo(_, resource) {
+          const api = apis.find((api) => api.resource === resource)
+          if (!api) throw new oidc.errors.InvalidTarget()
+          const { scope } = api
+          return { audience: resource, scope, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }
+        },
+      },
+      rpInitiatedLogout: {
+        logoutSource(ctx, form) {
+          ctx.set(logout.headers)
+          ctx.body = logout.html.replace('<!-- form -->', form)
+        },
       },
     },
   }
 }
 
 /** The one button of the login page: the demo user logs in and grants what the client asked for. */
-async function logIn(provider: Provider, req: Request, res: Response): Promise<void> {
+async function logIn(
+  provider: Provider,
+  apis: readonly ProtectedApi[],
+  req: Request,
+  res: Response,
+): Promise<void> {
   const { params } = await provider.interactionDetails(req, res)
   const grant = new provider.Grant({ accountId: DEMO_USER, clientId: String(params.client_id) })
   grant.addOIDCScope(String(params.scope))
-  grant.addResourceScope(String(params.resource), SCOPES)
+  for (const { resource, scope } of apis) grant.addResourceScope(resource, scope)
   const result = { login: { accountId: DEMO_USER }, consent: { grantId: await grant.save() } }
   await provider.interactionFinished(req, res, result)
 }

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RequestHandler } from 'express'
 
-/** Answers with an HTML file below page/, under a Content-Security-Policy that allows what is in it and nothing more. */
-export function page(file: string, { formAction }: { formAction: string }): RequestHandler {
+/** An HTML file below page/, and a Content-Security-Policy that allows what is in it and nothing more. */
+export function readPage(file: string, { formAction }: { formAction: string }) {
   const html = readFileSync(join(import.meta.dirname, 'page', file), 'utf8')
   const style = /<style>(.*)<\/style>/s.exec(html)?.[1] ?? ''
   const policy = [
@@ -17,14 +17,17 @@ export function page(file: string, { formAction }: { formAction: string }): Requ
     "base-uri 'none'",
     "frame-ancestors 'none'",
   ].join('; ')
-
-  return (_req, res) => {
-    res.set({
-      'Content-Security-Policy': policy,
-      'Referrer-Policy': 'no-referrer',
-      'X-Content-Type-Options': 'nosniff',
-      'Cache-Control': 'no-store',
-    })
-    res.type('html').send(html)
+  const headers = {
+    'Content-Security-Policy': policy,
+    'Referrer-Policy': 'no-referrer',
+    'X-Content-Type-Options': 'nosniff',
+    'Cache-Control': 'no-store',
   }
+  return { html, headers }
+}
+
+/** Answers with an HTML file below page/. */
+export function page(file: string, options: { formAction: string }): RequestHandler {
+  const { html, headers } = readPage(file, options)
+  return (_req, res) => void res.set(headers).type('html').send(html)
 }

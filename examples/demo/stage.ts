@@ -42,7 +42,7 @@ export async function setStage(options: StageOptions): Promise<Stage> {
   const { provider, listener } = authorizationServer({
     issuer: idp.url,
     client: { ...client, redirectUri: `${siteUrl}/callback`, authentication },
-    audience: api.url,
+    apis: [{ resource: api.url, scope: 'orders.read orders.write' }],
     accessTokenSeconds,
     timeline: events,
   })
