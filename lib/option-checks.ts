@@ -90,6 +90,7 @@ export function checkedOptions(options: SessionTokensOptions) {
       'sessionTokens() takes an object: sessionTokens({ issuer, clientId, clientAuthentication }).',
     )
   }
+  refuseRequest(options, 'app.use(sessionTokens({ … }))')
   refuseUnknown(options, OPTIONS, 'sessionTokens()')
   checkServer(options)
   checkClient(options)
@@ -129,6 +130,13 @@ export function checkedOptions(options: SessionTokensOptions) {
       365 * DAY_MS,
     ),
   }
+}
+
+/** `app.use(sessionTokens)`, for one, hands a request over where options should be, or Koa's context. */
+export function refuseRequest(options: object, right: string): void {
+  const request = 'req' in options ? options.req : options
+  if (!(request instanceof IncomingMessage)) return
+  throw new ConfigurationError(`A middleware was mounted that is made by a call. Call it: ${right}.`)
 }
 
 function checkServer(options: SessionTokensOptions): void {

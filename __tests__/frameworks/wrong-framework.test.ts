@@ -1,36 +1,85 @@
-import { expect, it } from '@jest/globals'
+import { describe, expect, it } from '@jest/globals'
 import express from 'express'
 import Koa from 'koa'
-import { sessionTokens as onExpress, publicClient } from '../../lib/index.js'
-import { sessionTokens as onKoa } from '../../lib/koa.js'
-import { startApp } from '../helpers/app.js'
+import {
+  sessionTokens as onExpress,
+  publicClient,
+  requireTokens as requireOnExpress,
+} from '../../lib/index.js'
+import { sessionTokens as onKoa, requireTokens as requireOnKoa } from '../../lib/koa.js'
+import { expressVersions, startApp } from '../helpers/app.js'
+import { koaVersions } from '../helpers/koa-site.js'
 
 const options = { issuer: 'https://idp.example.com', clientId: 'web', clientAuthentication: publicClient() }
 
-it('sessionTokens() of Express on Koa says where the other one is', async () => {
-  const app = new Koa()
-  const errors: Error[] = []
+const tenants = { tenant: () => 'acme', options: () => options }
+
+/** What a Koa app with a middleware says to a request. */
+async function saidOnKoa(middleware: unknown, Version = Koa): Promise<string> {
+  const app = new Version()
+  const errors: { code?: string; message: string }[] = []
   app.on('error', (error) => errors.push(error))
-  app.use(onExpress(options) as never)
+  app.use(middleware as Koa.Middleware)
   const { url, close } = await startApp(() => app.callback())
   expect((await fetch(url)).status).toBe(500)
-  expect(errors[0]).toMatchObject({ code: 'ERR_CONFIGURATION' })
-  expect(errors[0]!.message).toContain("from 'session-token-manager/koa'")
   await close()
-})
+  expect(errors[0]!.code).toBe('ERR_CONFIGURATION')
+  return errors[0]!.message
+}
 
-it('sessionTokens() of Koa on Express says where the other one is', async () => {
-  const app = express()
+/** The same on Express. */
+async function saidOnExpress(version: typeof express, middleware: unknown): Promise<string> {
+  const app = version()
   app.set('env', 'test')
-  app.use(onKoa(options) as never)
+  app.use(middleware as express.RequestHandler)
   app.use(((error, _request, response, _next) => {
-    response.status(error.status).send(error.message)
+    response.status(error.status ?? 500).json([error.code, error.message])
   }) as express.ErrorRequestHandler)
   const { url, close } = await startApp(() => app)
-  const answer = await fetch(url)
-  expect([answer.status, await answer.text()]).toEqual([
-    500,
-    expect.stringContaining("from 'session-token-manager'."),
-  ])
+  const [code, message] = (await (await fetch(url)).json()) as [string, string]
   await close()
+  expect(code).toBe('ERR_CONFIGURATION')
+  return message
+}
+
+describe.each([
+  ['an authorization server', options],
+  ['tenants', tenants],
+])('sessionTokens() for %s', (_, options) => {
+  it('of Express on Koa says where the other one is', async () => {
+    expect(await saidOnKoa(onExpress(options))).toContain("from 'session-token-manager/koa'")
+  })
+
+  it('of Koa on Express says where the other one is', async () => {
+    expect(await saidOnExpress(express, onKoa(options))).toContain("from 'session-token-manager'.")
+  })
+})
+
+describe('a middleware that is mounted without being called says to call it', () => {
+  it.each([
+    ['sessionTokens', onExpress, 'app.use(sessionTokens({ … }))'],
+    ['requireTokens', requireOnExpress, 'requireTokens(), handler)'],
+  ])('%s on Express', async (_, middleware, cure) => {
+    for (const [, version] of expressVersions) {
+      expect(
+        await saidOnExpress(version, (...args: unknown[]) =>
+          (middleware as (...args: unknown[]) => unknown)(...args),
+        ),
+      ).toContain(cure)
+    }
+  })
+
+  it.each([
+    ['sessionTokens', onKoa, 'app.use(sessionTokens({ … }))'],
+    ['requireTokens', requireOnKoa, 'requireTokens(), handler)'],
+  ])('%s on Koa', async (_, middleware, cure) => {
+    for (const [, Version] of koaVersions) {
+      expect(
+        await saidOnKoa(
+          (...args: unknown[]) => (middleware as (...args: unknown[]) => unknown)(...args),
+          Version,
+        ),
+      ).toContain(cure)
+    }
+  })
 })

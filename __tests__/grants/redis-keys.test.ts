@@ -1,6 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
+import { createClient } from 'redis'
+import { createClient as createClient5 } from 'redis5'
 import { ConfigurationError } from '../../lib/index.js'
 import { type RedisClient, type RedisGrantStoreOptions, redisGrantStore } from '../../lib/redis.js'
 import type { TokenSet } from '../../lib/token-set.js'
@@ -101,9 +103,10 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
     const { store, grant, key, lease } = grantOf()
     await lease()
     await lease({ owner: 'b' })
-    expect(Object.keys(await client.hgetall(key)).sort()).toEqual(['owner', 'ttl', 'until', 'waiting'])
+    expect(Object.keys(await client.hgetall(key)).sort()).toEqual(['owner', 'run', 'ttl', 'until', 'waiting'])
     await store.commit(grant, 'a', record)
-    expect(await client.hgetall(key)).toEqual({ revision: '1', tokens: 'tokens' })
+    const [, run] = /run_id:(.{8})/.exec(await client.info('server'))!
+    expect(await client.hgetall(key)).toEqual({ revision: '1', tokens: 'tokens', run })
     await store.end(grant, 'replaced')
     expect(await client.hgetall(key)).toEqual({ ended: 'replaced' })
   })
@@ -220,6 +223,17 @@ describe('redisGrantStore(client, options)', () => {
     const call = () => redisGrantStore(wrong as never)
     expect(call).toThrow(ConfigurationError)
     expect(call).toThrow(/new Redis\(\) of ioredis, createClient\(\) of node-redis, or \{ send:/)
+  })
+
+  it.each([
+    ['5', createClient5()],
+    ['6', createClient()],
+  ])('says to connect a client of node-redis %s that was not', async (_, client) => {
+    const store = redisGrantStore(client as RedisClient)
+    await expect(store.read('grant')).rejects.toThrow(
+      'Connect it when the app starts: await client.connect().',
+    )
+    await store.close()
   })
 
   it.each<[wrong: object, message: string]>([

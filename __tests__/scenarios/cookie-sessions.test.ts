@@ -254,6 +254,15 @@ it('S61 no token can be read in a cookie', async () => {
   }
 })
 
+it('without a session in front it is told which there may be', async () => {
+  const site = await start((_request, _response, next) => next())
+  const { status, json } = await browser(site.url).get('/token')
+  expect([status, json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+  for (const layer of ['express-session', 'cookie-session', 'iron-session', 'the option `session`']) {
+    expect(json.message).toContain(layer)
+  }
+})
+
 describe('a session layer of the app', () => {
   const sessions = new Map<string, string>()
   const own = (request: Request) => {

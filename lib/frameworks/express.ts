@@ -97,6 +97,7 @@ export function middlewareOfTenants(tenants: Tenants<ExpressRequest>): SessionTo
     response: ServerResponse,
     next: Next,
   ): void {
+    if (typeof next !== 'function') throw isKoa()
     const serve = (tenant: Tenant) => {
       const leave = tenant.enter()
       // The client may have gone while the options were looked up.

@@ -97,6 +97,7 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
 /** The middleware over the parts of several tenants. */
 export function middlewareOfTenants(tenants: Tenants<Context>): SessionTokensMiddleware {
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
+    if (typeof next !== 'function') throw isExpress()
     const { res } = ctx as Context
     const tenant = await tenants.of(ctx as Context)
     const leave = tenant.enter()

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { ConfigurationError, isNobody } from '../errors.js'
-import { checkedProperty } from '../option-checks.js'
+import { checkedProperty, refuseRequest } from '../option-checks.js'
 import { RequestTokens } from '../session-tokens.js'
 import { refuseUnknown } from '../spelling.js'
 import type { TokenNeed } from '../token-set.js'
@@ -91,6 +91,7 @@ function checkOptions(options: RequireTokensOptions): void {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError("requireTokens() takes an object: requireTokens({ loginPath: '/login' }).")
   }
+  refuseRequest(options, "app.get('/orders', requireTokens(), handler)")
   refuseUnknown(options, OPTIONS, 'requireTokens()')
   const { loginPath, minValidityMs, user } = options
   if (user !== undefined && !USERS.includes(user)) {

@@ -150,8 +150,9 @@ function ignore(): void {}
 
 function noSession(): ConfigurationError {
   return new ConfigurationError(
-    'This request has no express-session session. Mount express-session before sessionTokens(): ' +
-      'app.use(session({ … })); app.use(sessionTokens({ … })). ' +
+    'This request has no session. Mount express-session before sessionTokens(): ' +
+      'app.use(session({ … })); app.use(sessionTokens({ … })); likewise cookie-session, or what puts an iron-session on ' +
+      'req.session. For another session layer give the option `session`. ' +
       'If it is mounted, its store may be disconnected, or the session was destroyed earlier in this request.',
   )
 }

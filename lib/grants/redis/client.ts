@@ -106,6 +106,7 @@ interface ScriptArguments {
 }
 
 interface NodeRedisMethods extends NodeRedisClient {
+  readonly isOpen?: boolean
   evalSha(sha1: string, options: ScriptArguments): Promise<unknown>
   eval(source: string, options: ScriptArguments): Promise<unknown>
   subscribe?(channel: string, listener: (message: string) => void): Promise<unknown>
@@ -121,6 +122,7 @@ function nodeRedisConnection(client: NodeRedisMethods): RedisConnection {
   return {
     run: (script, key, args) => {
       const options = { keys: [key], arguments: [...args] }
+      if (client.isOpen === false) return Promise.reject(notOpen())
       return withFallback(
         () => client.evalSha(script.sha1, options),
         () => client.eval(script.source, options),
@@ -205,6 +207,12 @@ async function withFallback(
     return await bySource()
   }
 }
+
+/** node-redis itself says that it is closed, to those who have never opened it too. */
+const notOpen = () =>
+  new Error(
+    'The client of node-redis is not connected. Connect it when the app starts: await client.connect().',
+  )
 
 const noSubscription = () => new Error(`Redis took no subscription within ${SUBSCRIBE_TIMEOUT_MS} ms.`)
 
