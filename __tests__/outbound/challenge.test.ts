@@ -1,0 +1,163 @@
+import { describe, expect, it } from '@jest/globals'
+import { StepUpError } from '../../lib/index.js'
+import { verdictOn } from '../../lib/outbound/challenge.js'
+
+const TOKEN = 'the-token-that-was-sent'
+const verdict = (header: string, status = 401) => verdictOn(status, header, TOKEN)
+
+/** What a step-up error says, without what is the same in all of them. */
+function stepUp(header: string): object {
+  const error = verdict(header)
+  expect(error).toBeInstanceOf(StepUpError)
+  const { acrValues, maxAge, scope } = error as StepUpError
+  return { acrValues, maxAge, scope }
+}
+
+describe('verdictOn(status, wwwAuthenticate, token)', () => {
+  it.each([
+    ['no header', ''],
+    ['Bearer alone', 'Bearer'],
+    ['Bearer without an error', 'Bearer realm="api", scope="orders.read"'],
+    ['another scheme', 'Basic realm="api"'],
+    ['another scheme with a token68', 'Negotiate YWJj=='],
+    ['invalid_token', 'Bearer error="invalid_token"'],
+    [
+      'invalid_token, with more around it',
+      'Bearer realm="a, b", error="invalid_token", error_description="x"',
+    ],
+    ['invalid_token, unquoted', 'Bearer error=invalid_token'],
+    ['invalid_token, unquoted, with a comma behind it', 'Bearer error=invalid_token,realm="x"'],
+    ['odd case', 'bEARER ERROR="Invalid_Token"'],
+    ['spaces around the equals sign', 'Bearer realm = "x" ,\tError\t= "invalid_token"'],
+    ['an escaped letter', 'Bearer error="invalid\\_token"'],
+    ['no error in the quotes', 'Bearer error=""'],
+    ['no error behind the equals sign', 'Bearer error=, realm="x"'],
+    ['the error of Bearer, behind another challenge', 'Basic realm="x", Bearer error="invalid_token"'],
+    [
+      'the error of Bearer, with that of another scheme before it',
+      'DPoP error="invalid_dpop_proof", Bearer error="invalid_token"',
+    ],
+    ['an error of another scheme, and none of Bearer', 'Bearer realm="x", DPoP error="use_dpop_nonce"'],
+    ['a second challenge for Bearer that names it', 'Bearer realm="a", Bearer error="invalid_token"'],
+    ['two errors: the first counts', 'Bearer error="invalid_token", error="insufficient_scope"'],
+    [
+      'a realm that quotes an error',
+      'Bearer realm="x error=\\"insufficient_scope\\"", error="invalid_token"',
+    ],
+    ['a realm with the text of an error', 'Bearer realm="error=insufficient_scope"'],
+    ['a realm with a challenge', 'Bearer realm=", Bearer error=insufficient_scope,"'],
+    ['a realm that ends with a backslash', 'Bearer realm="C:\\\\", error="invalid_token"'],
+    ['the error of another parameter', 'Bearer x_error="insufficient_scope", error_uri="error=other"'],
+    ['an error without a scheme', 'error="invalid_token"'],
+    ['empty elements of the list', ', ,, Bearer , , error="invalid_token",,'],
+    ['a quotation that does not end', 'Bearer realm="x, error=insufficient_scope'],
+    ['a quotation that ends with a backslash', 'Bearer realm="x, error=insufficient_scope\\'],
+    ['a quotation that belongs to nothing', 'Bearer "error=insufficient_scope", realm="x"'],
+    ['junk', '=,=;"\\'],
+    ['a colon in place of the equals sign', 'Bearer error: insufficient_scope'],
+  ])('wants another token: %s', (_, header) => {
+    expect(verdict(header)).toBe('refused')
+  })
+
+  it.each([
+    ['insufficient_scope', 'Bearer error="insufficient_scope", scope="a"'],
+    ['insufficient_scope, unquoted', 'Bearer error=insufficient_scope'],
+    ['insufficient_scope, in odd case', 'bearer realm="x", Error = "Insufficient_Scope"'],
+    ['invalid_request', 'Bearer error="invalid_request"'],
+    ['a code that nobody knows', 'Bearer error="out_of_order"'],
+    ['a code that begins like another', 'Bearer error="invalid_token2"'],
+    ['a realm that says otherwise', 'Bearer realm="error=\\"invalid_token\\"", error="insufficient_scope"'],
+    ['a realm without quotes', 'Bearer realm=my api, error="insufficient_scope"'],
+    ['behind another challenge', 'Basic realm="x", Bearer error="insufficient_scope"'],
+    ['before another challenge', 'Bearer error="insufficient_scope", Basic realm="x", error="invalid_token"'],
+    ['another scheme alone', 'DPoP error="invalid_dpop_proof", algs="ES256"'],
+    ['no scheme', 'error="insufficient_scope"'],
+  ])('passes it on: %s', (_, header) => {
+    expect(verdict(header)).toBe('taken')
+  })
+
+  it.each([200, 302, 400, 403, 407, 500])('passes a %i on, whatever its header says', (status) => {
+    expect(verdict('Bearer error="invalid_token"', status)).toBe('taken')
+    expect(verdict('Bearer error="insufficient_user_authentication"', status)).toBe('taken')
+  })
+
+  const nothing = { acrValues: undefined, maxAge: undefined, scope: undefined }
+  const error = 'error="insufficient_user_authentication"'
+
+  it.each<[string, string, object]>([
+    ['nothing more', `Bearer ${error}`, nothing],
+    ['unquoted', 'Bearer error=insufficient_user_authentication', nothing],
+    ['odd case', 'BEARER Error="Insufficient_User_Authentication", MAX_AGE="5"', { ...nothing, maxAge: 5 }],
+    ['acr_values', `Bearer ${error}, acr_values="mfa phr"`, { ...nothing, acrValues: 'mfa phr' }],
+    ['max_age', `Bearer max_age="300", ${error}`, { ...nothing, maxAge: 300 }],
+    ['max_age, unquoted', `Bearer ${error}, max_age=0`, { ...nothing, maxAge: 0 }],
+    ['scope', `Bearer ${error}, scope="orders.write"`, { ...nothing, scope: 'orders.write' }],
+    [
+      'all of it',
+      `Bearer realm="x", ${error}, acr_values="a", max_age=60, scope="b c"`,
+      { acrValues: 'a', maxAge: 60, scope: 'b c' },
+    ],
+    ['nothing in the quotes', `Bearer ${error}, acr_values="", max_age="", scope=""`, nothing],
+    [
+      'escaped quotes',
+      `Bearer ${error}, acr_values="urn:\\"a\\" \\\\"`,
+      { ...nothing, acrValues: 'urn:"a" \\' },
+    ],
+    ['a max_age that is none', `Bearer ${error}, max_age="-1"`, nothing],
+    ['a max_age in words', `Bearer ${error}, max_age="an hour"`, nothing],
+    ['a max_age that no number holds', `Bearer ${error}, max_age="9999999999999999999"`, nothing],
+    [
+      'a second challenge that asks for something else',
+      `Bearer ${error}, acr_values="a", Bearer ${error}, acr_values="b", max_age=1`,
+      { ...nothing, acrValues: 'a' },
+    ],
+    [
+      'parameters of other challenges',
+      `Basic realm="x", acr_values="basic", Bearer ${error}, DPoP max_age="5", scope="dpop"`,
+      nothing,
+    ],
+  ])('wants the user to log in again: %s', (_, header, expected) => {
+    expect(stepUp(header)).toEqual(expected)
+  })
+
+  it('no token that the API echoes', () => {
+    expect(stepUp(`Bearer ${error}, acr_values="a ${TOKEN} b", scope="${TOKEN}"`)).toEqual({
+      ...nothing,
+      acrValues: 'a [redacted] b',
+      scope: '[redacted]',
+    })
+  })
+
+  const KIB = 1024
+  /** As long as Node takes headers, and as long as an app may have it take them. */
+  const lengths = [16 * KIB, 1024 * KIB]
+
+  it.each([
+    'a',
+    '=',
+    '"',
+    ' ',
+    ',',
+    '\\',
+    'a ',
+    'a=',
+    'a="',
+    'a="\\',
+    '\\"',
+    'a=b,',
+    'a, ',
+    'Bearer error="x", ',
+    'a \t',
+  ])('reads junk in linear time: %j for 16 KB, and for 1 MB', (junk) => {
+    for (const length of lengths) {
+      const long = junk.repeat(length / junk.length)
+      for (const header of [long, `Bearer realm="${long}`, `Bearer x=${long}`]) {
+        const before = process.cpuUsage()
+        verdict(header)
+        const { user, system } = process.cpuUsage(before)
+        // Square time would be minutes.
+        expect((user + system) / 1000).toBeLessThan(2000)
+      }
+    }
+  })
+})
