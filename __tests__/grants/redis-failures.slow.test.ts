@@ -55,6 +55,12 @@ async function timeOf(promise: Promise<unknown>): Promise<number> {
   return performance.now() - start
 }
 
+/** Whether a server answers, and says so. */
+async function isLoading(client: Redis): Promise<boolean> {
+  const info = await client.info('persistence').catch(() => '')
+  return info.includes('loading:1')
+}
+
 const pending = async (promise: Promise<unknown>) =>
   expect(await Promise.race([promise, delay(20, 'pending')])).toBe('pending')
 
@@ -390,5 +396,102 @@ describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
         }
       }
     }, 20_000)
+  })
+
+  describe.each<[string, (lose: () => Promise<unknown>) => Promise<RedisServer>]>([
+    [
+      'that took more than 5 s to load what it had before',
+      async (lose) => {
+        await counts.redis.save()
+        await lose()
+        await redis.restart()
+        return redis
+      },
+    ],
+    [
+      'whose place is taken by a replica',
+      async (lose) => {
+        const replica = await startRedis({ settings: { replicaof: `127.0.0.1 ${redis.port}` } })
+        const client = new Redis(replica.url)
+        toClose.push(
+          () => replica.close(),
+          () => client.disconnect(),
+        )
+        while (!(await client.exists(`session-tokens:${grant}`))) await delay(10)
+        await client.replicaof('NO', 'ONE')
+        await lose()
+        return replica
+      },
+    ],
+  ])('%s', (_, lost) => {
+    const options = { graceMs: 1_000 }
+    const lastRecord = record(1)
+    let holder: RedisGrantStore
+    let other: RedisGrantStore
+    const ask = (store: RedisGrantStore, owner: string, waitMs = 0) =>
+      lease(store, owner, { revision: 1, waitMs })
+
+    beforeEach(async () => {
+      const before = process(options).store
+      await before.commit(grant, 'login', lastRecord)
+      const { url } = await lost(() => ask(before, 'holder'))
+      ;[holder, other] = [process(options, url).store, process(options, url).store]
+    }, 30_000)
+
+    it('leaves a lease that it has lost to its holder', async () => {
+      expect(await ask(other, 'other')).toEqual({ granted: false, record: lastRecord })
+      expect(await holder.renew(grant, 'holder', 60_000)).toBe(true)
+      expect(await ask(other, 'other', 1_500)).toEqual({ granted: false, record: lastRecord })
+      expect(await holder.commit(grant, 'holder', record(2))).toEqual({ record: record(2) })
+    })
+
+    it('gives it to the next a moment later when the holder is gone, and then holds nobody up any more', async () => {
+      const took = await timeOf(ask(other, 'other', 10_000))
+      expect(took).toBeGreaterThan(options.graceMs - 50)
+      expect(took).toBeLessThan(options.graceMs + 2_000)
+      expect(await holder.renew(grant, 'holder', 60_000)).toBe(false)
+      await other.release(grant, 'other')
+      expect(await ask(holder, 'next')).toEqual({ granted: true, record: lastRecord })
+    })
+  })
+
+  describe('that loads what it had before', () => {
+    const KEYS = 3_000
+    let loading: RedisServer
+
+    beforeAll(async () => {
+      const settings = { 'key-load-delay': '1000', 'loading-process-events-interval-bytes': '1024' }
+      loading = await startRedis({ settings })
+      const { client } = process({}, loading.url)
+      await client.eval(`for key = 1, ${KEYS} do redis.call('SET', 'filler ' .. key, key) end`, 0)
+    }, START_MS)
+    afterAll(() => loading?.close())
+
+    it('rejects whatever is asked, and goes on with what it had', async () => {
+      const { client, store } = process({}, loading.url)
+      await store.commit(grant, 'a', record(1))
+      await client.save()
+      const impatient = new Redis(loading.url, { enableReadyCheck: false })
+      impatient.on('error', () => {})
+      toClose.push(() => impatient.disconnect())
+      const asking = redisGrantStore(impatient)
+      await asking.read(grant)
+      const restarted = loading.restart()
+      while (!(await isLoading(impatient))) await delay(10)
+      for (const refused of [
+        lease(asking, 'b'),
+        asking.renew(grant, 'b', 60_000),
+        asking.commit(grant, 'b', record(2)),
+        asking.release(grant, 'b'),
+        asking.read(grant),
+        asking.end(grant, 'logged_out'),
+      ]) {
+        await expect(refused).rejects.toThrow(/^LOADING/)
+      }
+      expect(await isLoading(impatient)).toBe(true)
+      await restarted
+      expect(await asking.read(grant)).toEqual({ record: record(1) })
+      expect(await store.read(grant)).toEqual({ record: record(1) })
+    }, 30_000)
   })
 })

@@ -11,6 +11,7 @@ export interface RedisScript {
  *   revision, tokens   the newest record
  *   owner, until, ttl  who has the lease, until when by Redis' clock, and for how long it was given, in milliseconds
  *   free               from when somebody else may have a lease that ran out or that Redis knows nothing of
+ *   run                which run of which server the grant was changed in last
  *   waiting            set when somebody was told to wait, so that a change is published only if it is news to anyone
  *   ended              why the grant has ended; then there is nothing else
  * Redis' own clock decides about leases: the clocks of processes differ.
@@ -37,13 +38,21 @@ end
 
 /** A server that is younger may have forgotten leases, also of grants that it has read from its disk. */
 const YOUNG_MS = 5_000
-/** For how long a server that has just started grants no lease, so that their holders renew them first. */
-const HOLD_OFF = `
-local function hold_off()
+/**
+ * Which run of the server this is, and for how long a server that has just started grants no lease, so that their holders
+ * renew them first. One that read its data from the disk for longer than that is not young any more when it begins to answer,
+ * and one that takes the place of another never was: what a grant was changed in is another run then.
+ */
+const SERVER = `
+local function server()
   local info = redis.pcall('INFO', 'server')
-  local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-  return uptime and math.max(0, ${YOUNG_MS} - uptime * 1000) or 0
+  if type(info) ~= 'string' then return nil, 0 end
+  local uptime = tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
+  local hold_off = uptime and math.max(0, ${YOUNG_MS} - uptime * 1000) or 0
+  return string.match(info, 'run_id:(%x%x%x%x%x%x%x%x)'), hold_off
 end
+local run, hold_off = server()
+local function from_before(known) return run and known and run ~= known end
 `
 
 function script(...parts: string[]): RedisScript {
@@ -54,16 +63,18 @@ function script(...parts: string[]): RedisScript {
 /**
  * ARGV: owner, ttlMs, revision, graceMs. Answers what became of it, for how long to wait, revision, tokens, why ended.
  *
- * A lease that ran out, and one of a grant that Redis knows nothing of, may still have a holder: the server may have stood
- * still, or have lost the grant. So whoever asks first has to wait a moment, in which the holder renews it.
+ * A lease that ran out, and one of a grant that Redis knows nothing of or only from an earlier run, may still have a holder:
+ * the server may have stood still, or have lost the lease. So whoever asks first has to wait a moment, in which the holder
+ * renews it.
  */
 export const LEASE = script(
   NOW,
   KEEP_FOR,
-  HOLD_OFF,
+  SERVER,
   `
 local owner, ttl, revision, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl')
+local fields = { 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl', 'run' }
+local known = redis.call('HMGET', KEYS[1], unpack(fields))
 local function answer(what, wait) return { what, wait, known[1] or '', known[2] or '', known[5] or '' } end
 local function text(number) return string.format('%.0f', number) end
 
@@ -77,19 +88,19 @@ if known[3] ~= owner then
     wait = tonumber(known[7])
     redis.call('HSET', KEYS[1], 'until', text(now + wait))
   end
-  if wait <= 0 and (known[3] or not known[1]) then
+  if wait <= 0 and (known[3] or not known[1] or from_before(known[8])) then
     local free = math.min(tonumber(known[6]) or now + grace, now + grace)
     redis.call('HSET', KEYS[1], 'free', text(free))
     wait = free - now
   end
-  if wait <= 0 or not known[3] then wait = math.max(wait, hold_off()) end
+  if wait <= 0 or not known[3] then wait = math.max(wait, hold_off) end
 end
 if wait > 0 then
   redis.call('HSET', KEYS[1], 'waiting', 1)
   keep_for(2 * ttl)
   return answer('held', wait)
 end
-redis.call('HSET', KEYS[1], 'owner', owner, 'until', text(now + ttl), 'ttl', ttl)
+redis.call('HSET', KEYS[1], 'owner', owner, 'until', text(now + ttl), 'ttl', ttl, 'run', run or '')
 redis.call('HDEL', KEYS[1], 'free')
 keep_for(2 * ttl)
 return answer('granted', 0)
@@ -103,13 +114,14 @@ return answer('granted', 0)
 export const RENEW = script(
   NOW,
   KEEP_FOR,
-  HOLD_OFF,
+  SERVER,
   `
 local owner, ttl = ARGV[1], ARGV[2]
-local known = redis.call('HMGET', KEYS[1], 'owner', 'revision', 'ended')
-local function forgotten() return not known[1] and (not known[2] or hold_off() > 0) end
-if known[3] or (known[1] ~= owner and not forgotten()) then return 0 end
-redis.call('HSET', KEYS[1], 'owner', owner, 'until', string.format('%.0f', now + ttl), 'ttl', ttl)
+local known = redis.call('HMGET', KEYS[1], 'owner', 'revision', 'ended', 'run')
+local forgotten = not known[1] and (not known[2] or hold_off > 0 or from_before(known[4]))
+if known[3] or (known[1] ~= owner and not forgotten) then return 0 end
+local lasts = string.format('%.0f', now + ttl)
+redis.call('HSET', KEYS[1], 'owner', owner, 'until', lasts, 'ttl', ttl, 'run', run or '')
 redis.call('HDEL', KEYS[1], 'free')
 keep_for(2 * ttl)
 return 1
@@ -120,13 +132,14 @@ return 1
 export const COMMIT = script(
   KEEP_FOR,
   TELL,
+  SERVER,
   `
 local owner, revision, tokens, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'ended')
 if known[4] then return { known[4], '', '' } end
 local newer = tonumber(revision) > tonumber(known[1] or 0)
 if newer then
-  redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens)
+  redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens, 'run', run or '')
   keep_for(ttl)
 end
 if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl') end
