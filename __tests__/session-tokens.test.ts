@@ -120,7 +120,7 @@ describe('tokens.acquire(parameters)', () => {
 
   it('sends a grant of the server’s own', async () => {
     const grant_type = 'urn:example:params:oauth:grant-type:card'
-    const error = await failure((tokens) => tokens.acquire({ grant_type, card: '1' } as never))
+    const error = await failure((tokens) => tokens.acquire({ grant_type, card: '1' }))
     expect(error).toMatchObject({ error: 'unsupported_grant_type' })
     expect(server.tokenRequests.at(-1)?.parameters.get('grant_type')).toBe(grant_type)
   })

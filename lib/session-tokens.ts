@@ -50,8 +50,9 @@ export interface SessionTokens extends TokenSource {
    */
   set(tokenResponse: unknown): Promise<void>
   /**
-   * Gets tokens for an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), a password (RFC 6749 §4.3) or a JWT bearer
-   * assertion (RFC 7523 §2.1) from the token endpoint, and starts a grant with them as `set()` does.
+   * Gets tokens for an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), a password (RFC 6749 §4.3), a JWT bearer
+   * assertion (RFC 7523 §2.1) or an extension grant (RFC 6749 §4.5) from the token endpoint, and starts a grant with them as
+   * `set()` does.
    *
    * An ID token among them is checked before anything is stored (OpenID Connect Core §3.1.3.7): issuer, audience, expiry
    * and, if the issuer's keys are known, the signature. The caller checks `state` first, and the `nonce` in

@@ -394,6 +394,11 @@ describe('server.acquire(parameters, signal)', () => {
         '&client_id=web&client_secret=s&scope=a',
     ],
     [
+      'extension',
+      { card: '1', grant_type: 'urn:example:params:oauth:grant-type:card' },
+      'grant_type=urn%3Aexample%3Aparams%3Aoauth%3Agrant-type%3Acard&client_id=web&client_secret=s&card=1',
+    ],
+    [
       'further parameters and several resources',
       {
         audience: 'https://aud',
@@ -414,10 +419,30 @@ describe('server.acquire(parameters, signal)', () => {
     expect(wire.requests.map(({ path, body }) => [path, body])).toEqual([['/token', body]])
   })
 
+  it.each<[string, object, RegExp]>([
+    ['no code', { grant_type: 'authorization_code' }, /`code` is missing.*query of the callback/],
+    ['an empty code', { grant_type: 'authorization_code', code: '' }, /`code` is missing/],
+    ['two codes', { grant_type: 'authorization_code', code: ['a', 'b'] }, /`code` is missing, or no string/],
+    ['no username', { grant_type: 'password', password: 'p' }, /`username` is missing.*Give both/],
+    ['no password', { grant_type: 'password', username: 'u' }, /`password` is missing/],
+    [
+      'no assertion',
+      { grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer' },
+      /`assertion` is missing.*Give the JWT/,
+    ],
+  ])('refuses %s, says what to do, and sends nothing', async (_, parameters, cure) => {
+    const oracle = await server()
+    const refused = oracle.acquire(parameters as AcquireParameters, signal())
+    await expect(refused).rejects.toThrow(ConfigurationError)
+    await expect(refused).rejects.toThrow(cure)
+    expect(wire.requests).toEqual([])
+  })
+
   it('refuses a value that is no string', async () => {
     const oracle = await server()
-    const parameters = { grant_type: 'authorization_code', code: { a: 'b' } } as unknown as AcquireParameters
-    await expect(oracle.acquire(parameters, signal())).rejects.toThrow(/parameter code .* must be a string/)
+    const parameters = { grant_type: 'authorization_code', code: 'c', x: { a: 'b' } }
+    const refused = oracle.acquire(parameters as unknown as AcquireParameters, signal())
+    await expect(refused).rejects.toThrow(/parameter x .* must be a string/)
     expect(wire.requests).toEqual([])
   })
 })

@@ -34,7 +34,7 @@ export interface AuthorizationServer {
       readonly signal: AbortSignal
     },
   ): Promise<RefreshAnswer>
-  /** Exchanges a code, a password or an assertion for tokens (RFC 6749 §4.1.3, §4.3; RFC 7523 §2.1), once. */
+  /** Exchanges a code, a password or an assertion for tokens (RFC 6749 §4.1.3, §4.3, §4.5; RFC 7523 §2.1), once. */
   acquire(parameters: AcquireParameters, signal: AbortSignal): Promise<RefreshAnswer>
   /** Revokes a token (RFC 7009). Rejects with a `TokenError`. */
   revoke(token: string, tokenTypeHint: 'refresh_token' | 'access_token', signal: AbortSignal): Promise<void>

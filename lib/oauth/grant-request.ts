@@ -31,19 +31,47 @@ export interface JwtBearerRequest extends CommonParameters {
   readonly assertion: string
 }
 
-/** A request for the first tokens of a grant, by the names of the wire. */
-export type AcquireParameters = AuthorizationCodeRequest | PasswordRequest | JwtBearerRequest
+/** An extension grant (RFC 6749 §4.5), named by a URI; its parameters are the server's own. */
+export interface ExtensionGrantRequest extends CommonParameters {
+  readonly grant_type: `${string}:${string}`
+}
 
-const OWN: Readonly<Record<AcquireParameters['grant_type'], readonly string[]>> = {
-  authorization_code: ['code', 'redirect_uri', 'code_verifier'],
-  password: ['username', 'password'],
-  'urn:ietf:params:oauth:grant-type:jwt-bearer': ['assertion'],
+/** A request for the first tokens of a grant, by the names of the wire. */
+export type AcquireParameters =
+  | AuthorizationCodeRequest
+  | PasswordRequest
+  | JwtBearerRequest
+  | ExtensionGrantRequest
+
+/** A grant's own parameters, in the order of its specification, and what to do when one of the required is not there. */
+interface Grant {
+  readonly required: readonly string[]
+  readonly optional: readonly string[]
+  readonly cure: string
+}
+
+const GRANTS: Readonly<Record<string, Grant>> = {
+  authorization_code: {
+    required: ['code'],
+    optional: ['redirect_uri', 'code_verifier'],
+    cure: 'Take it from the query of the callback: a string, and if there is none, an `error` that says why.',
+  },
+  password: {
+    required: ['username', 'password'],
+    optional: [],
+    cure: "Give both: acquire({ grant_type: 'password', username, password }).",
+  },
+  'urn:ietf:params:oauth:grant-type:jwt-bearer': {
+    required: ['assertion'],
+    optional: [],
+    cure: 'Give the JWT about the user: acquire({ grant_type, assertion }).',
+  },
 }
 
 /**
  * The names of a grant's own parameters, in the order of its specification, whatever the caller's order.
  *
- * @throws `ConfigurationError` when there is no grant type, or one that nobody has.
+ * @throws `ConfigurationError` when there is no grant type, or one that nobody has, or when what it needs is not there.
  */
 export function ownParameters(parameters: AcquireParameters): string[] {
   if (typeof parameters !== 'object' || parameters === null) {
@@ -52,12 +80,20 @@ export function ownParameters(parameters: AcquireParameters): string[] {
     )
   }
   const { grant_type } = parameters
-  if (typeof grant_type === 'string') {
-    if (Object.hasOwn(OWN, grant_type)) return ['grant_type', ...OWN[grant_type]]
-    // An extension grant (RFC 6749 §4.5).
-    if (URL.canParse(grant_type)) return ['grant_type']
+  const grant = typeof grant_type === 'string' && Object.hasOwn(GRANTS, grant_type) && GRANTS[grant_type]
+  if (grant) {
+    const missing = grant.required.find((name) => !isText(parameters[name]))
+    if (missing === undefined) return ['grant_type', ...grant.required, ...grant.optional]
+    throw new ConfigurationError(
+      `acquire(): \`${missing}\` is missing, or no string, so nothing was sent. ${grant.cure}`,
+    )
   }
+  if (typeof grant_type === 'string' && URL.canParse(grant_type)) return ['grant_type']
   throw new ConfigurationError(
-    `\`grant_type\` must be one of ${Object.keys(OWN).join(', ')}, or the URI of another grant (RFC 6749 §4.5).`,
+    `\`grant_type\` must be one of ${Object.keys(GRANTS).join(', ')}, or the URI of another grant (RFC 6749 §4.5).`,
   )
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value !== ''
 }
