@@ -26,8 +26,13 @@ declare module 'express-session' {
   }
 }
 
-/** A request as Express has it. */
-type ExpressRequest = IncomingMessage & Express.Request
+// biome-ignore lint/suspicious/noTsIgnore: where there are types of Express nothing is to be ignored
+/** @ts-ignore There may be no types of Express. */
+type InstalledRequest = import('express').Request
+/** A request as Express has it: its own type, or what is there without the types of Express. */
+type ExpressRequest = [unknown] extends [InstalledRequest]
+  ? IncomingMessage & Express.Request
+  : InstalledRequest
 type Next = (error?: unknown) => void
 
 /** Express middleware (4 and 5) that can be waited for. */

@@ -27,6 +27,12 @@ interface Context {
   set(headers: Record<string, string>): void
 }
 
+// biome-ignore lint/suspicious/noTsIgnore: where there are types of Koa nothing is to be ignored
+/** @ts-ignore There may be no types of Koa. */
+type InstalledContext = import('koa').Context
+/** A context as Koa has it: its own type, or what is used of it without the types of Koa. */
+type KoaAppContext = [unknown] extends [InstalledContext] ? Context : InstalledContext
+
 type Next = () => Promise<unknown>
 
 /** Koa middleware (2 and 3) that can be waited for. */
@@ -66,7 +72,7 @@ const RESERVED_PROPERTIES = [
  * }))
  */
 export function sessionTokens(
-  options: SessionTokensOptions<Context> | TenantOptions<Context>,
+  options: SessionTokensOptions<KoaAppContext> | TenantOptions<KoaAppContext>,
 ): SessionTokensMiddleware {
   return isTenantOptions(options)
     ? middlewareOfTenants(new Tenants(options, mountForKoa))
@@ -95,11 +101,11 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
 }
 
 /** The middleware over the parts of several tenants. */
-export function middlewareOfTenants(tenants: Tenants<Context>): SessionTokensMiddleware {
+export function middlewareOfTenants(tenants: Tenants<KoaAppContext>): SessionTokensMiddleware {
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
     if (typeof next !== 'function') throw isExpress()
     const { res } = ctx as Context
-    const tenant = await tenants.of(ctx as Context)
+    const tenant = await tenants.of(ctx as KoaAppContext)
     const leave = tenant.enter()
     // koa-session saves when this middleware is over, so the request is not; unless the client has gone by now.
     if (res.closed) leave()

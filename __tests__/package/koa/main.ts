@@ -30,6 +30,8 @@ app.use(
     tokenEndpoint: `${url}/token`,
     clientId: 'web',
     clientAuthentication: clientSecretBasic('for this check alone'),
+    // What an app is given is a context as Koa types it.
+    adopt: (ctx) => (ctx.hostname === 'nobody.example' ? ctx.session : undefined),
   }),
 )
 app.use(async (ctx, next) => {

