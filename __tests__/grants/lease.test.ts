@@ -77,6 +77,25 @@ describe('a lease that is held', () => {
     expect(lease.isDoubtful).toBe(doubtful)
   })
 
+  it('is doubtful when the answer that grants it was long in coming: it may have run out on the way', async () => {
+    let arrive = () => {}
+    const arrived = new Promise<void>((resolve) => (arrive = resolve))
+    const ask = store.lease.bind(store)
+    jest.spyOn(store, 'lease').mockImplementationOnce(async (...request) => {
+      const answer = await ask(...request)
+      await arrived
+      return answer
+    })
+    const taking = lease.take(0, 0)
+    await jest.advanceTimersByTimeAsync(LEASE_MS + 1)
+    expect(await takenByAnother()).toEqual({ granted: true })
+    arrive()
+    expect(await taking).toEqual({ granted: true })
+    expect(lease.isDoubtful).toBe(true)
+    expect(await lease.renew()).toBe(false)
+    expect(lease.isDoubtful).toBe(true)
+  })
+
   it('is beyond doubt again when it could be renewed', async () => {
     await lease.take(0, 0)
     renew.mockResolvedValue(false)

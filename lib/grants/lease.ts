@@ -25,10 +25,12 @@ export class Lease {
   /** Waits for the lease, or for a record newer than `revision`, for `waitMs` at most. */
   async take(revision: number, waitMs: number): Promise<GrantState & { readonly granted: boolean }> {
     const request = { owner: this.#owner, ttlMs: LEASE_MS, waitMs, revision }
+    const askedAt = performance.now()
     const answer = await this.#grants.lease(this.#grantId, request)
     if (answer.granted) {
       this.#held = true
-      this.#knownAt = performance.now()
+      // When it was granted nobody says: the answer may have found this process standing still.
+      this.#knownAt = askedAt
       this.#keepRenewing()
       // It came after the caller had given up.
       if (this.#over) await this.release()
