@@ -9,6 +9,7 @@ import { createClient } from 'redis'
 import {
   type ClientAuthentication,
   clientSecretBasic,
+  type GrantState,
   type GrantStore,
   sessionTokens,
   type TokenEvent,
@@ -110,11 +111,16 @@ function noteTokens(type: 'stored' | 'heard', tokens: string | undefined): void 
   note({ type, grantId, refreshToken })
 }
 
+function noteState(grantId: string, { ended, record }: GrantState): void {
+  if (ended) note({ type: 'end heard', grantId })
+  noteTokens('heard', record?.tokens)
+}
+
 const grantStore = redisGrantStore(grants)
 const watchedGrantStore: GrantStore = {
   async lease(...args) {
     const state = await grantStore.lease(...args)
-    noteTokens('heard', state.record?.tokens)
+    noteState(args[0], state)
     if (state.granted) mishaps.at('lease taken')
     return state
   },
@@ -122,7 +128,7 @@ const watchedGrantStore: GrantStore = {
     noteTokens('heard', record.tokens)
     mishaps.at('about to commit')
     const state = await grantStore.commit(grantId, owner, record)
-    noteTokens('heard', state.record?.tokens)
+    noteState(grantId, state)
     note({ type: 'committed', grantId, revision: state.record?.revision })
     mishaps.at('committed')
     return state
@@ -131,10 +137,13 @@ const watchedGrantStore: GrantStore = {
   release: (...args) => grantStore.release(...args),
   async read(...args) {
     const state = await grantStore.read(...args)
-    noteTokens('heard', state.record?.tokens)
+    noteState(args[0], state)
     return state
   },
-  end: (...args) => grantStore.end(...args),
+  end(grantId, why) {
+    note({ type: 'end heard', grantId })
+    return grantStore.end(grantId, why)
+  },
 }
 
 const withSecret = clientSecretBasic(settings.clientSecret)

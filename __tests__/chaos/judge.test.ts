@@ -10,6 +10,11 @@ function stored(at: number) {
   return { at, type: 'refreshed', grantId: 'g' }
 }
 
+/** What a process had found in a store. */
+function told(type: 'stored' | 'heard', at: number, refreshToken = 'r2'): LibraryEvent {
+  return { at, type, grantId: 'g', refreshToken }
+}
+
 /** A refresh token that came at a time, and was answered ten milliseconds later. */
 function presented(at: number, details: Partial<Presentation> = {}): Presentation {
   const answered = { verdict: 'succeeded', judgedAt: at + 5, answeredAt: at + 10, status: 200 } as const
@@ -177,6 +182,85 @@ describe('repetitionsOf(grant, redisRestarts)', () => {
   })
 })
 
+describe('repetitionsOf(grant, redisRestarts, incarnations)', () => {
+  describe('of a token whose successor was presented, and was in Redis alone', () => {
+    const committed = { at: 120, type: 'committed', grantId: 'g' }
+    /** The first one is killed when Redis has its tokens; the second has them from there, and is killed as well. */
+    const excuse = (downAt: number, events: { other?: LibraryEvent[]; last?: LibraryEvent[] } = {}) => {
+      const first = process({ killedAt: 130, events: [committed] })
+      const second = process({ name: 'p1.1', killedAt: 900, events: [told('heard', 700)] })
+      const other = process({ name: 'p2.1', events: events.other ?? [] })
+      const last = process({ name: 'p3.1', events: events.last ?? [] })
+      const presentations = [
+        presented(100, { by: first }),
+        presented(800, { by: second, serial: 2 }),
+        refused(9_000, { by: last }),
+      ]
+      const restarts = [{ downAt, upAt: downAt + 1 }]
+      const [found] = repetitionsOf(grant(presentations), restarts, [first, second, other, last])
+      return found!.excuse ?? 'none'
+    }
+
+    it('excuses who comes when Redis has forgotten it', () => {
+      expect(excuse(5_000)).toBe(KILLED)
+      expect(excuse(5_000, { other: [told('heard', 750)] })).toBe(KILLED)
+    })
+
+    it('has no excuse while Redis knows it', () => {
+      expect(excuse(9_500)).toBe('none')
+      expect(excuse(400)).toBe('none')
+    })
+
+    it('has no excuse when anybody has found it in the session', () => {
+      expect(excuse(5_000, { other: [told('stored', 750)] })).toBe('none')
+      expect(excuse(5_000, { other: [told('stored', 850, 'r3')] })).toBe('none')
+    })
+
+    it('has no excuse for who had heard of it', () => {
+      expect(excuse(5_000, { last: [told('heard', 750)] })).toBe('none')
+    })
+  })
+
+  describe('after a logout', () => {
+    const logout = { kind: 'destroy', began: 105, ended: 140, failures: [] }
+    const excuse = (
+      downAt: number,
+      upAt: number,
+      { events = [], details = {} }: { events?: LibraryEvent[]; details?: Partial<Grant> } = {},
+    ) => {
+      const later = refused(9_000, { by: process({ name: 'p1.1', events }) })
+      const [found] = repetitionsOf(grant([presented(100), later], { logout, ...details }), [
+        { downAt, upAt },
+      ])
+      return found!.excuse ?? 'none'
+    }
+    const FORGOTTEN = 'it had been logged out, and Redis was out of reach or had forgotten that'
+
+    it('excuses who could not hear of it, as Redis had forgotten it', () => {
+      expect(excuse(5_000, 5_100)).toBe(FORGOTTEN)
+      expect(excuse(90, 110)).toBe(FORGOTTEN)
+    })
+
+    it('has no excuse when Redis had known of it all the time', () => {
+      expect(excuse(90, 100)).toBe('none')
+      expect(excuse(9_500, 9_600)).toBe('none')
+    })
+
+    it('has no excuse for who had heard of it', () => {
+      expect(excuse(5_000, 5_100, { events: [{ at: 4_000, type: 'end heard', grantId: 'g' }] })).toBe('none')
+      const another = [{ at: 4_000, type: 'end heard', grantId: 'h' }]
+      expect(excuse(5_000, 5_100, { events: another })).toBe(FORGOTTEN)
+    })
+
+    it('has no excuse while nobody has logged out', () => {
+      expect(excuse(5_000, 5_100, { details: { logout: { ...logout, ended: 9_100 } } })).toBe('none')
+      expect(excuse(5_000, 5_100, { details: { logout: { kind: 'clear', began: 105, failures: [] } } })).toBe(
+        'none',
+      )
+    })
+  })
+})
+
 describe('lossOf(grant)', () => {
   it('names the reason', () => {
     const { reason } = lossOf(grant([presented(100, { lostAt: 110 }), refused(4_000)]))
@@ -217,12 +301,6 @@ describe('lateIssuesOf(grant, redisRestarts)', () => {
 })
 
 describe('mayBeServed(grant, older, incarnations)', () => {
-  const told = (type: string, at: number, refreshToken = 'r3'): LibraryEvent => ({
-    at,
-    type,
-    grantId: 'g',
-    refreshToken,
-  })
   /** Tokens 2 came at 110, tokens 3 at 1,010; tokens 2 are served to a request from 1,030 to 1,040. */
   const judged = (
     events: { by?: LibraryEvent[]; other?: LibraryEvent[] },
@@ -237,19 +315,19 @@ describe('mayBeServed(grant, older, incarnations)', () => {
 
   it('lets a valid token be served before the newer one is told', () => {
     expect(judged({})).toBe(true)
-    expect(judged({ other: [told('stored', 1_031)] })).toBe(true)
-    expect(judged({ by: [told('heard', 1_031)] })).toBe(true)
-    expect(judged({ other: [told('heard', 1_012)] })).toBe(true)
+    expect(judged({ other: [told('stored', 1_031, 'r3')] })).toBe(true)
+    expect(judged({ by: [told('heard', 1_031, 'r3')] })).toBe(true)
+    expect(judged({ other: [told('heard', 1_012, 'r3')] })).toBe(true)
     expect(judged({ by: [told('stored', 120, 'r2'), told('heard', 115, 'r2')] })).toBe(true)
   })
 
   it('does not once anybody has found the newer one in the session', () => {
-    expect(judged({ other: [told('stored', 1_030)] })).toBe(false)
-    expect(judged({ by: [told('stored', 1_020)] })).toBe(false)
+    expect(judged({ other: [told('stored', 1_030, 'r3')] })).toBe(false)
+    expect(judged({ by: [told('stored', 1_020, 'r3')] })).toBe(false)
   })
 
   it('does not once the process itself has heard of the newer one', () => {
-    expect(judged({ by: [told('heard', 1_020)] })).toBe(false)
+    expect(judged({ by: [told('heard', 1_020, 'r3')] })).toBe(false)
   })
 
   it('does not when one in between is told', () => {

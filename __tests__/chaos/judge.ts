@@ -11,6 +11,7 @@ export type Excuse =
   | 'outcome unknown: it was on its way when its process was paused longer than its lease'
   /** The login was dead by then, and nobody could be told. */
   | 'it had been refused, and Redis was out of reach'
+  | 'it had been logged out, and Redis was out of reach or had forgotten that'
 
 /** A lease of 5 s that was renewed 1.7 s before its holder was paused lapses after this. */
 const LEASE_MAY_LAPSE_AFTER_MS = 3_200
@@ -25,18 +26,32 @@ export interface Repetition {
 }
 
 /** Every presentation of a refresh token after its first, with what excuses it least. */
-export function repetitionsOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []): Repetition[] {
+export function repetitionsOf(
+  grant: Grant,
+  redisRestarts: readonly RedisRestart[] = [],
+  incarnations: readonly Incarnation[] = [],
+): Repetition[] {
+  const records = { redisRestarts, incarnations }
   return grant.presentations.flatMap((later, index) => {
     const earlier = grant.presentations.slice(0, index).filter(({ serial }) => serial === later.serial)
     if (earlier.length === 0) return []
     const judged = earlier.map((one) => ({
       earlier: one,
-      excuse: excuseOf(grant, one, later, redisRestarts) ?? excuseOfRefused(one, later, redisRestarts),
+      excuse:
+        excuseOf(grant, one, later, records) ??
+        excuseOfRefused(one, later, redisRestarts) ??
+        excuseOfLoggedOut(grant, later, redisRestarts),
     }))
     const worst = judged.find(({ excuse }) => !excuse) ?? judged.find(({ excuse }) => excuse !== NOT_USED)
     const { earlier: first, excuse } = worst ?? judged[0]!
     return [{ grant, earlier: first, later, ...(excuse && { excuse }) }]
   })
+}
+
+/** What happened besides to those who present refresh tokens. */
+interface Records {
+  readonly redisRestarts: readonly RedisRestart[]
+  readonly incarnations: readonly Incarnation[]
 }
 
 const NOT_USED = 'it had not been used'
@@ -46,15 +61,16 @@ function excuseOf(
   grant: Grant,
   earlier: Presentation,
   later: Presentation,
-  redisRestarts: readonly RedisRestart[],
+  records: Records,
 ): Excuse | undefined {
+  const { redisRestarts } = records
   const lost = earlier.lostAt !== undefined && earlier.lostAt <= later.at
   const over = lost || earlier.status !== undefined
   if (earlier.verdict === 'other' || (over && earlier.verdict === undefined)) return NOT_USED
   // What is on its way knows nothing of what has become known since.
   if (wasOvertaken(later, earlier)) return ON_ITS_WAY
   // Whoever presents the next one knows it.
-  if (isKnown(grant, earlier, later.at)) return undefined
+  if (isKnown(grant, earlier, later, records)) return undefined
   const stored = storedAt(grant, earlier, later.at, redisRestarts) ?? Number.POSITIVE_INFINITY
   // A process that is killed takes its connections with it.
   if (wasKilled(earlier, stored, later.at)) return 'the answer was lost with its process, which was killed'
@@ -75,11 +91,54 @@ function excuseOfRefused(
   return meanwhile ? 'it had been refused, and Redis was out of reach' : undefined
 }
 
-/** Whether the tokens that a presentation brought have been presented themselves. */
-function isKnown(grant: Grant, presentation: Presentation, at: number): boolean {
+/** The user had logged out, and whoever presents it could not know: Redis alone had been told. */
+function excuseOfLoggedOut(
+  { logout, libraryId }: Grant,
+  { by, sentAt }: Presentation,
+  redisRestarts: readonly RedisRestart[],
+): Excuse | undefined {
+  if (logout?.ended === undefined || logout.ended > sentAt) return undefined
+  const knew = by.events.some(
+    ({ type, grantId, at }) => type === 'end heard' && grantId === libraryId && at <= sentAt,
+  )
+  const { began } = logout
+  const forgotten = redisRestarts.some(({ downAt, upAt = sentAt }) => downAt <= sentAt && upAt >= began)
+  return forgotten && !knew
+    ? 'it had been logged out, and Redis was out of reach or had forgotten that'
+    : undefined
+}
+
+/** Whether the tokens that a presentation brought had been presented themselves, and could still be found. */
+function isKnown(grant: Grant, presentation: Presentation, later: Presentation, records: Records): boolean {
   const issue = grant.issues.find(({ answers }) => answers === presentation)
-  return (
-    issue !== undefined && grant.presentations.some((next) => next.serial === issue.serial && next.at < at)
+  if (!issue) return false
+  const next = grant.presentations.find(({ serial, at }) => serial === issue.serial && at < later.at)
+  return next !== undefined && !wereForgotten(grant, next, later, records)
+}
+
+/** Whether what was presented next was in Redis alone until that forgot it, and whoever comes later had not heard of it. */
+function wereForgotten(grant: Grant, next: Presentation, later: Presentation, records: Records): boolean {
+  const { redisRestarts, incarnations } = records
+  const forgotten = redisRestarts.some(({ downAt }) => downAt >= next.at && downAt <= later.sentAt)
+  return forgotten && !isTold(grant, next.serial, later.by, later.sentAt, incarnations)
+}
+
+/** Whether the tokens from a serial on had been found in the session store, or heard of by a process, at some time. */
+function isTold(
+  grant: Grant,
+  serial: number,
+  to: Incarnation,
+  until: number,
+  incarnations: readonly Incarnation[],
+): boolean {
+  const tokens = new Set(grant.issues.slice(serial - 1).map(({ refreshToken }) => refreshToken))
+  return incarnations.some((incarnation) =>
+    incarnation.events.some(
+      ({ type, at, refreshToken }) =>
+        at <= until &&
+        tokens.has(refreshToken ?? '') &&
+        (type === 'stored' || (type === 'heard' && incarnation === to)),
+    ),
   )
 }
 
@@ -139,7 +198,12 @@ export interface Loss {
   readonly explanation: string
 }
 
-export function lossOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []): Loss {
+export function lossOf(
+  grant: Grant,
+  redisRestarts: readonly RedisRestart[] = [],
+  incarnations: readonly Incarnation[] = [],
+): Loss {
+  const records = { redisRestarts, incarnations }
   const refusal = grant.presentations
     .filter(({ verdict }) => verdict === 'invalid_grant')
     .sort((a, b) => a.judgedAt! - b.judgedAt!)[0]
@@ -150,7 +214,7 @@ export function lossOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []
   )
   if (!used) return { grant, explanation: 'the authorization server refused a token that had not been used' }
   const [first, second] = used.at < refusal.at ? [used, refusal] : [refusal, used]
-  const reason = excuseOf(grant, first, second, redisRestarts) ?? lostAnyway(grant, refusal, redisRestarts)
+  const reason = excuseOf(grant, first, second, records) ?? lostAnyway(grant, refusal, records)
   const name = `${grant.login}/${used.serial}`
   const explanation = `${name} was used by ${used.by.name} and presented again by ${refusal.by.name}`
   if (!reason || reason === NOT_USED) return { grant, explanation }
@@ -158,13 +222,9 @@ export function lossOf(grant: Grant, redisRestarts: readonly RedisRestart[] = []
 }
 
 /** Why nobody could have gone on with the login, whatever was presented: the newest refresh token never arrived. */
-function lostAnyway(
-  grant: Grant,
-  refusal: Presentation,
-  redisRestarts: readonly RedisRestart[],
-): Excuse | undefined {
+function lostAnyway(grant: Grant, refusal: Presentation, records: Records): Excuse | undefined {
   const { answers } = grant.issues.findLast(({ at }) => at <= refusal.judgedAt!)!
-  return answers && excuseOf(grant, answers, refusal, redisRestarts)
+  return answers && excuseOf(grant, answers, refusal, records)
 }
 
 /**
@@ -226,20 +286,12 @@ function lateExcuse(
 export function mayBeServed(
   grant: Grant,
   { by, began, at, serial }: OlderToken,
-  incarnations: Iterable<Incarnation>,
+  incarnations: readonly Incarnation[],
 ): boolean {
   const { answers, at: issuedAt } = grant.issues[serial - 1]!
   const obtainedAt = (answers ? answers.answeredAt : grant.loggedInAt) ?? issuedAt
   if (obtainedAt + ACCESS_TOKEN_TTL * 1000 < at) return false
-  const newer = new Set(grant.issues.slice(serial).map(({ refreshToken }) => refreshToken))
-  return ![...incarnations].some((incarnation) =>
-    incarnation.events.some(
-      ({ type, at: toldAt, refreshToken }) =>
-        toldAt <= began &&
-        newer.has(refreshToken ?? '') &&
-        (type === 'stored' || (type === 'heard' && incarnation === by)),
-    ),
-  )
+  return !isTold(grant, serial + 1, by, began, incarnations)
 }
 
 /** Tokens that were issued, whose fate the library must have known for all that happened. */

@@ -37,7 +37,7 @@ export interface ChaosResult extends Verdict {
 
 const LOOKS_AT_A_TIME = 12
 /** What processes note beside the library's events. */
-const OUR_OWN = ['committed', 'long write', 'stored', 'heard']
+const OUR_OWN = ['committed', 'long write', 'stored', 'heard', 'end heard']
 
 /** Runs a site of several processes with many visitors, has things go wrong, and judges what came of it. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {

@@ -33,8 +33,8 @@ export async function judge({ desk, server, saboteur, processes, chronicle }: St
   const late = new Tally<string>()
   for (const grant of desk.grants) {
     older += judgeOlderTokens(grant, incarnations, chronicle)
-    judgeRepetitions(repetitionsOf(grant, redisRestarts), chronicle, repetitions)
-    if (grant.lost) lost.push(judgeLoss(lossOf(grant, redisRestarts), chronicle))
+    judgeRepetitions(repetitionsOf(grant, redisRestarts, incarnations), chronicle, repetitions)
+    if (grant.lost) lost.push(judgeLoss(lossOf(grant, redisRestarts, incarnations), chronicle))
     if (grant.logout) await judgeLogout(grant, server, redisRestarts, chronicle, late)
   }
   excuseLateWrites(desk.grants, incarnations, chronicle)
