@@ -80,7 +80,7 @@ export function mount(
   const isSealed = checked.encryptionKeys !== undefined || checked.keep === 'store'
   const sessions = checked.session
     ? ownSessions(checked.session, manager)
-    : sessionLayer({ key: sessionKey, audience, keeper: manager, isSealed })
+    : sessionLayer({ key: sessionKey, audience: formatOf(checked), keeper: manager, isSealed })
   const { adopt } = checked
   const adoption = adopt && new Adoption({ ...shared, audience, adopt })
   const isAmbient = checked.ambient ?? false
@@ -97,6 +97,12 @@ export async function closeMount({ adoption, manager, sessions }: Mount): Promis
 /** Copies are of one client at one authorization server. */
 function audienceOf({ clientId, issuer, tokenEndpoint }: ReturnType<typeof checkedOptions>): string {
   return `${clientId} ${issuer ?? tokenEndpoint}`
+}
+
+/** Who can read what is in a session: the copies of one client in one format. */
+function formatOf(options: ReturnType<typeof checkedOptions>): string {
+  const isSealed = options.encryptionKeys !== undefined
+  return `${audienceOf(options)} ${options.keep}${isSealed ? ', sealed' : ''}`
 }
 
 /** Sealed copies are of one session key as well. */

@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from '@jest/globals'
-import { ConfigurationError, type SessionTokens, TokenError } from '../../lib/index.js'
+import { ConfigurationError, memoryGrantStore, type SessionTokens, TokenError } from '../../lib/index.js'
 import { testClock } from '../helpers/clock.js'
 import { ownProcess } from '../helpers/site.js'
 import { json, wireServer } from '../helpers/wire-server.js'
@@ -196,11 +197,15 @@ export function describeFramework(driver: FrameworkDriver): void {
 
       const cure = /under the same session key, `tokens`.*another `sessionKey`/
 
-      it('but with one sessionKey: says so at the first request that reaches both', async () => {
+      it.each([
+        ['for two clients', { clientId: 'another' }],
+        ['once with encryption keys', { encryptionKeys: [randomBytes(32).toString('base64')] }],
+        ["once with keep: 'store'", { keep: 'store' as const, grants: memoryGrantStore() }],
+      ])('but with one sessionKey, %s: says so at the first request that reaches both', async (_, other) => {
         const app = apps.app()
         app.sessions()
         app.tokens(apps.options())
-        app.tokens(apps.options({ property: 'other', clientId: 'another' }))
+        app.tokens(apps.options({ property: 'other', ...other }))
         app.handle('/', () => 'fine')
         expect((await (await app.listen()).get('/')).status).toBe(500)
         expect((app.errors[0] as Error).message).toMatch(cure)

@@ -207,6 +207,18 @@ describe.each(layers)('%s', (_, cookie, layer) => {
     expect((await old.get('/token')).status).toBe(401)
   })
 
+  it('mounted twice with one sessionKey, for two clients: the second says so', async () => {
+    const first = mount({
+      ...{ issuer: server.issuer, clientId: 'another', encryptionKeys, property: 'other' },
+      clientAuthentication: clientSecretBasic('secret'),
+    })
+    const both = express.Router().use(layer(), middlewareOf(first))
+    const site = await start(both)
+    const { json } = await browser(site.url).get('/token')
+    expect(json.code).toBe('ERR_CONFIGURATION')
+    expect(json.message).toMatch(/under the same session key, `tokens`.*another `sessionKey`/)
+  })
+
   it('a login that does not fit into a cookie is refused, and sends none', async () => {
     const site = await start(layer())
     const tab = browser(site.url)

@@ -137,6 +137,19 @@ describe('koa-session in cookies', () => {
     expect(server.refreshes()).toBe(refreshes)
   })
 
+  it('mounted twice with one sessionKey, for two clients: the second says so', async () => {
+    const first = await start({ tokens: { property: 'other', clientId: 'another' } })
+    const site = await start({ before: first.middleware })
+    site.handle('/has', (ctx) => ctx.tokens.hasTokens())
+    site.handle('/other', (ctx) => ctx.other.hasTokens())
+    const tab = site.browser()
+    expect(await tab.get('/other')).toMatchObject(ok)
+    expect((await tab.get('/has')).json).toMatchObject({
+      code: 'ERR_CONFIGURATION',
+      message: expect.stringContaining('under the same session key, `tokens`'),
+    })
+  })
+
   it('a session that would not fit a cookie is refused, and stays as it was', async () => {
     const site = await start()
     const tab = site.browser()

@@ -19,6 +19,17 @@ export interface CookieSession {
 /** What browsers take, in bytes, of a cookie's name and value (RFC 6265 §6.1). */
 const MAX_COOKIE_BYTES = 4_096
 
+/** Under which name a request has whose copies are under which key of its session. */
+const CLAIMS = Symbol('session keys in use')
+
+/** Claims a key of a request's session. `false` if copies of another audience are there. */
+export function claimed(request: object, key: string, audience: string): boolean {
+  const claiming: { [CLAIMS]?: Record<string, string> } = request
+  claiming[CLAIMS] ??= {}
+  claiming[CLAIMS][key] ??= audience
+  return claiming[CLAIMS][key] === audience
+}
+
 /** One request's session, where the session is a cookie. */
 export class CookieSessionAdapter implements SessionAdapter {
   readonly isInAnswer = true

@@ -1,8 +1,9 @@
 import { ConfigurationError } from '../errors.js'
-import { type CookieSession, CookieSessionAdapter, cookieTooLarge } from './cookie-session.js'
+import { type CookieSession, CookieSessionAdapter, claimed, cookieTooLarge } from './cookie-session.js'
 import { ExpressSessions, type SessionRequest } from './express-session.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { keyIsTaken } from './stored-copies.js'
 import { UnusableSession } from './unusable-session.js'
 
 /** What the session layers put on a request. */
@@ -35,8 +36,10 @@ export function expressSessions(context: SessionLayerContext): SessionLayer<Requ
   }
 }
 
-function cookieSessionOf(request: Request, { key, keeper, isSealed }: SessionLayerContext): SessionAdapter {
+function cookieSessionOf(request: Request, context: SessionLayerContext): SessionAdapter {
+  const { key, audience, keeper, isSealed } = context
   if (!isSealed) return new UnusableSession(notSealed)
+  if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
     get: () => request.session?.[key],
     put(copy) {
@@ -55,8 +58,9 @@ function cookieSessionOf(request: Request, { key, keeper, isSealed }: SessionLay
 function ironSessionOf(
   request: Request,
   session: IronSession,
-  { key, keeper }: SessionLayerContext,
+  { key, audience, keeper }: SessionLayerContext,
 ): SessionAdapter {
+  if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   return new CookieSessionAdapter(
     {
       get: () => session[key],

@@ -1,5 +1,5 @@
 import { ConfigurationError } from '../errors.js'
-import { type CookieSession, CookieSessionAdapter } from './cookie-session.js'
+import { type CookieSession, CookieSessionAdapter, claimed } from './cookie-session.js'
 import { notSealed } from './express-layers.js'
 import {
   type KoaContext,
@@ -12,6 +12,7 @@ import {
 import { KoaStoreSessions } from './koa-session.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { keyIsTaken } from './stored-copies.js'
 import { UnusableSession } from './unusable-session.js'
 
 /** What koa-session has on its session objects; what it stores beside the session begins with an underscore. */
@@ -39,9 +40,10 @@ export function koaSessions(context: SessionLayerContext): SessionLayer<KoaConte
 function cookieSessionOf(
   ctx: KoaContext,
   options: KoaSessionOptions,
-  { key, keeper, isSealed }: SessionLayerContext,
+  { key, audience, keeper, isSealed }: SessionLayerContext,
 ): SessionAdapter {
   if (!isSealed) return new UnusableSession(notSealed)
+  if (!claimed(ctx, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
     get: () => ctx.session?.[key],
     put(copy) {

@@ -16,7 +16,7 @@ export interface SessionLayer<Request> {
 export interface SessionLayerContext {
   /** Under which key of a session the copy is. */
   readonly key: string
-  /** Whose copies they are: those of another audience cannot be under the same key. */
+  /** Whose copies they are, and of which format: those of another audience cannot be under the same key. */
   readonly audience: string
   readonly keeper: CopyKeeper
   /** Whether copies can be read by nobody else, so that they may leave the server. */

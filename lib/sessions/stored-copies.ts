@@ -195,9 +195,10 @@ function cloneSession(session: SessionData): SessionData {
   ) as SessionData
 }
 
-function keyIsTaken(key: string): ConfigurationError {
+export function keyIsTaken(key: string): ConfigurationError {
   return new ConfigurationError(
-    `Two sessionTokens() for different clients or authorization servers keep their tokens under the same session key, \`${key}\`. ` +
+    `Two sessionTokens() for different clients or authorization servers keep their tokens under the same session key, \`${key}\`, ` +
+      'or one with `encryptionKeys` or `keep` and one without. ' +
       "Give one of them another `sessionKey`, e.g. sessionKey: 'otherTokens'.",
   )
 }
