@@ -39,9 +39,9 @@ end
 /** A server that is younger may have forgotten leases, also of grants that it has read from its disk. */
 const YOUNG_MS = 5_000
 /**
- * Which run of the server this is, and for how long a server that has just started grants no lease, so that their holders
- * renew them first. One that read its data from the disk for longer than that is not young any more when it begins to answer,
- * and one that takes the place of another never was: what a grant was changed in is another run then.
+ * Which run of the server this is, and for how long it grants no lease since it has just started, so that their holders
+ * renew them first. A server that took longer than that to read its data is not young any more when it begins to answer, and
+ * a replica that takes its master's place never was: there the grant was changed last in another run.
  */
 const SERVER = `
 local function server()
@@ -73,8 +73,9 @@ export const LEASE = script(
   SERVER,
   `
 local owner, ttl, revision, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local fields = { 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl', 'run' }
-local known = redis.call('HMGET', KEYS[1], unpack(fields))
+local known = redis.call(
+  'HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl', 'run'
+)
 local function answer(what, wait) return { what, wait, known[1] or '', known[2] or '', known[5] or '' } end
 local function text(number) return string.format('%.0f', number) end
 
