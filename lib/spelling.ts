@@ -12,13 +12,22 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
     'Scopes are asked for where a token is needed: requireTokens({ scope }) or getAccessToken({ scope }).',
 }
 
-/** Throws if an object has a key that is not among those allowed, and says which was probably meant. */
-export function refuseUnknown(object: object, allowed: readonly string[], where: string): void {
+/**
+ * Throws if an object has a key that is not among those allowed, and says which was probably meant.
+ *
+ * @param elsewhere what people are used to from other libraries, and what to do instead
+ */
+export function refuseUnknown(
+  object: object,
+  allowed: readonly string[],
+  where: string,
+  elsewhere: Readonly<Record<string, string>> = ELSEWHERE,
+): void {
   for (const name of Object.keys(object)) {
     if (allowed.includes(name)) continue
     const closest = closestTo(name, allowed)
     const cure =
-      (Object.hasOwn(ELSEWHERE, name) && ELSEWHERE[name]) ||
+      (Object.hasOwn(elsewhere, name) && elsewhere[name]) ||
       (closest ? `Did you mean \`${closest}\`?` : `Known are ${allowed.join(', ')}.`)
     throw new ConfigurationError(`${where} has no option \`${name}\`. ${cure}`)
   }

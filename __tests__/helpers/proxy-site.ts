@@ -1,0 +1,170 @@
+import type { IncomingMessage, RequestListener } from 'node:http'
+import { json } from 'node:stream/consumers'
+import type express from 'express'
+import type { ErrorRequestHandler, RequestHandler } from 'express'
+import session from 'express-session'
+import type Koa from 'koa'
+import koaSession, { type CreateSessionOptions } from 'koa-session'
+import * as onExpress from '../../lib/frameworks/express.js'
+import * as onKoa from '../../lib/frameworks/koa.js'
+import { clientSecretBasic, type RequireTokensOptions, type SessionTokensOptions } from '../../lib/index.js'
+import { mount, type SessionLayerFactory } from '../../lib/mount.js'
+import { type BearerProxyOptions, bearerProxy } from '../../lib/proxy.js'
+import { koaSessions } from '../../lib/sessions/koa-layers.js'
+import { expressVersions, startApp } from './app.js'
+import type { AuthorizationServer } from './authorization-server.js'
+import { type Browser, browser } from './browser.js'
+import { type TestClock, testClock } from './clock.js'
+import { koaVersions } from './koa-site.js'
+import { koaMemoryStore } from './koa-stores.js'
+import { ownProcess } from './site.js'
+
+/** How a site differs from the usual one, which has sessions in a store and a guard in front of the proxy. */
+export interface ProxySiteOptions {
+  readonly proxy: BearerProxyOptions
+  /** Default: `{}`; `null` leaves it out. */
+  readonly guard?: RequireTokensOptions | null
+  readonly tokens?: Partial<SessionTokensOptions>
+  /** Middleware of the framework in question: between the session and the tokens, and between the guard and the proxy. */
+  readonly before?: unknown
+  readonly between?: unknown
+  /** The framework's session middleware, in place of the usual one. */
+  readonly sessions?: unknown
+}
+
+/** A site that passes on what is below `/api`, and logs its users in at `/login`. */
+export interface ProxySite {
+  readonly url: string
+  readonly clock: TestClock
+  /** What the app's error handler got. */
+  readonly errors: readonly unknown[]
+  readonly listener: RequestListener
+  browser(): Browser
+  /** A browser whose user has logged in. */
+  loggedIn(): Promise<Browser>
+  close(): Promise<void>
+}
+
+export interface ProxyFramework {
+  readonly name: string
+  readonly isKoa: boolean
+  start(server: AuthorizationServer, options: ProxySiteOptions): Promise<ProxySite>
+}
+
+export const proxyFrameworks: readonly ProxyFramework[] = [
+  ...expressVersions.map(([name, version]) => ({
+    name,
+    isKoa: false,
+    start: (server: AuthorizationServer, options: ProxySiteOptions) =>
+      startWith(server, options, undefined, (parts) => expressApp(version, options, parts)),
+  })),
+  ...koaVersions.map(([name, version]) => ({
+    name,
+    isKoa: true,
+    start: (server: AuthorizationServer, options: ProxySiteOptions) =>
+      startWith(server, options, koaSessions, (parts) => koaApp(version, options, parts)),
+  })),
+]
+
+interface Parts {
+  readonly mounted: ReturnType<typeof mount>
+  readonly errors: unknown[]
+}
+
+interface App {
+  readonly listener: RequestListener
+  readonly middleware: { close(): Promise<void> }
+}
+
+async function startWith(
+  server: AuthorizationServer,
+  options: ProxySiteOptions,
+  layer: SessionLayerFactory | undefined,
+  build: (parts: Parts) => App,
+): Promise<ProxySite> {
+  const clock = testClock()
+  const errors: unknown[] = []
+  const { clientId, clientSecret } = server.clients.client_secret_basic
+  const mounted = mount(
+    {
+      tokenEndpoint: server.tokenEndpoint,
+      revocationEndpoint: server.revocationEndpoint,
+      clientId,
+      clientAuthentication: clientSecretBasic(clientSecret),
+      ...options.tokens,
+    } as SessionTokensOptions,
+    ownProcess(clock),
+    layer,
+  )
+  const { listener, middleware } = build({ mounted, errors })
+  const running = await startApp(() => listener)
+  return {
+    url: running.url,
+    clock,
+    errors,
+    listener,
+    browser: () => browser(running.url),
+    async loggedIn() {
+      const visitor = browser(running.url)
+      const answer = await visitor.post('/login', await server.login('user'))
+      if (answer.status !== 200) throw new Error(`login failed: ${answer.status} ${answer.text}`)
+      return visitor
+    },
+    async close() {
+      await running.close()
+      await middleware.close()
+    },
+  }
+}
+
+function expressApp(version: typeof express, options: ProxySiteOptions, { mounted, errors }: Parts): App {
+  const { before, between, guard = {}, proxy, sessions } = options
+  const app = version()
+  app.set('env', 'production')
+  const store = new session.MemoryStore()
+  app.use(
+    (sessions as RequestHandler) ??
+      session({ secret: 'test', resave: false, saveUninitialized: false, store }),
+  )
+  if (before) app.use(before as RequestHandler)
+  const middleware = onExpress.middlewareOf(mounted)
+  app.use(middleware)
+  app.post('/login', version.json(), (request, response, next) => {
+    request.tokens.set(request.body).then(() => response.json(null), next)
+  })
+  if (guard) app.use('/api', onExpress.requireTokens(guard))
+  if (between) app.use('/api', between as RequestHandler)
+  app.use('/api', bearerProxy(proxy))
+  app.use(((error, _request, _response, next) => {
+    errors.push(error)
+    next(error)
+  }) as ErrorRequestHandler)
+  return { listener: app, middleware }
+}
+
+function koaApp(Version: typeof Koa, options: ProxySiteOptions, { mounted, errors }: Parts): App {
+  const { before, between, guard = {}, proxy, sessions } = options
+  const app = new Version()
+  app.keys = ['test']
+  app.on('error', (error) => errors.push(error))
+  app.use(
+    (sessions as Koa.Middleware) ?? koaSession({ store: koaMemoryStore() } as CreateSessionOptions, app),
+  )
+  if (before) app.use(before as Koa.Middleware)
+  const middleware = onKoa.middlewareOf(mounted)
+  app.use(middleware)
+  app.use(async (ctx, next) => {
+    if (ctx.path !== '/login') return next()
+    await ctx.tokens.set(await json(ctx.req as IncomingMessage))
+    ctx.body = 'null'
+  })
+  app.use(async (ctx, next) => {
+    if (!/^\/api(\/|$)/.test(ctx.path)) return
+    ctx.path = ctx.path.slice('/api'.length) || '/'
+    await next()
+  })
+  if (guard) app.use(onKoa.requireTokens(guard))
+  if (between) app.use(between as Koa.Middleware)
+  app.use(bearerProxy(proxy))
+  return { listener: app.callback(), middleware }
+}

@@ -1,0 +1,172 @@
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
+import { ConfigurationError } from '../errors.js'
+
+/** The body of a request to an API. */
+export interface ProxyBody {
+  /** Headers that say how long it is and what is in it, in place of the request's. */
+  readonly headers: IncomingHttpHeaders
+  /** Whether it can be sent once more, from its beginning. */
+  readonly isKept: boolean
+  /** Whether all of it has been read. */
+  readonly isRead: boolean
+  /** A stream of it from its beginning. The one before it gets no more. */
+  open(onProgress: () => void): Readable
+  /** Reads what nobody will send any more, so that the browser gets to see the answer. */
+  drain(): void
+}
+
+/** What a body parser has put on a request, if there was one in front. */
+export interface ParsedBody {
+  readonly body?: unknown
+  /** The body as it came, which some parsers keep. */
+  readonly rawBody?: unknown
+}
+
+/**
+ * The body of a request: none, what a body parser in front has made of it, or the stream that it is.
+ *
+ * @param maxBytes how much of a stream is kept
+ */
+export function bodyOf(request: IncomingMessage, parsed: ParsedBody, maxBytes: number): ProxyBody {
+  if (!hasBody(request)) return new WholeBody(Buffer.alloc(0), emptyHeaders(request))
+  if (!request.readableDidRead && !request.readableEnded) return new StreamedBody(request, maxBytes)
+  return parsedBody(request, parsed)
+}
+
+function hasBody(request: IncomingMessage): boolean {
+  const { headers, httpVersionMajor } = request
+  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length']) > 0) return true
+  // HTTP/2 has frames in place of both.
+  const { stream } = request as { stream?: { endAfterHeaders?: boolean } }
+  return httpVersionMajor > 1 && headers['content-length'] === undefined && stream?.endAfterHeaders === false
+}
+
+/** Node would send an empty body in chunks, and some APIs would wait for it. */
+function emptyHeaders({ method = 'GET' }: IncomingMessage): IncomingHttpHeaders {
+  return ['POST', 'PUT', 'PATCH'].includes(method) ? { 'content-length': '0' } : {}
+}
+
+/** A body that is in memory. */
+class WholeBody implements ProxyBody {
+  readonly isKept = true
+  readonly isRead = true
+
+  constructor(
+    readonly bytes: Buffer,
+    readonly headers: IncomingHttpHeaders,
+  ) {}
+
+  open(): Readable {
+    return Readable.from(this.bytes.length > 0 ? [this.bytes] : [], { objectMode: false })
+  }
+
+  drain(): void {}
+}
+
+/** A body that streams through, the beginning of which is kept while all of it may fit. */
+class StreamedBody implements ProxyBody {
+  readonly headers: IncomingHttpHeaders
+  readonly #source: IncomingMessage
+  readonly #maxBytes: number
+  #kept: Buffer[] | undefined = []
+  #keptBytes = 0
+  #reader: Readable | undefined
+  #begun = false
+
+  constructor(source: IncomingMessage, maxBytes: number) {
+    const length = source.headers['content-length']
+    this.headers = length === undefined ? { 'transfer-encoding': 'chunked' } : { 'content-length': length }
+    this.#source = source
+    this.#maxBytes = maxBytes
+    if (Number(length) > maxBytes) this.#kept = undefined
+  }
+
+  get isKept(): boolean {
+    return this.#kept !== undefined
+  }
+
+  get isRead(): boolean {
+    return this.#source.readableEnded
+  }
+
+  open(onProgress: () => void): Readable {
+    const source = this.#source
+    const reader = new Readable({
+      read() {
+        onProgress()
+        source.resume()
+      },
+    })
+    for (const chunk of this.#kept ?? []) reader.push(chunk)
+    if (source.readableEnded) reader.push(null)
+    else if (source.destroyed) reader.destroy(brokenOff())
+    this.#reader = reader
+    if (!this.#begun) this.#begin()
+    return reader
+  }
+
+  drain(): void {
+    this.#reader = undefined
+    this.#kept = undefined
+    if (this.#begun) this.#source.resume()
+  }
+
+  #begin(): void {
+    this.#begun = true
+    this.#source.on('data', (chunk: Buffer) => this.#take(chunk))
+    this.#source.once('end', () => this.#reader?.push(null))
+    this.#source.once('error', () => this.#reader?.destroy(brokenOff()))
+    this.#source.once('close', () => {
+      if (!this.#source.readableEnded) this.#reader?.destroy(brokenOff())
+    })
+  }
+
+  #take(chunk: Buffer): void {
+    this.#keptBytes += chunk.length
+    if (this.#keptBytes > this.#maxBytes) this.#kept = undefined
+    this.#kept?.push(chunk)
+    if (this.#reader && !this.#reader.destroyed && !this.#reader.push(chunk)) this.#source.pause()
+  }
+}
+
+function brokenOff(): Error {
+  return Object.assign(new Error('The request was broken off.'), { code: 'ECONNRESET' })
+}
+
+/** The body again, as far as what a parser has made of it tells. */
+function parsedBody(request: IncomingMessage, { body, rawBody }: ParsedBody): WholeBody {
+  const type = request.headers['content-type'] ?? ''
+  const bytes = bytesOf(rawBody) ?? encoded(body, type) ?? bytesOf(body)
+  if (bytes === undefined) {
+    throw new ConfigurationError(
+      'The body of the request has been read, and cannot be made again from what is left. Mount bearerProxy() before the ' +
+        'body parser.',
+    )
+  }
+  const headers: IncomingHttpHeaders = { 'content-length': String(bytes.length) }
+  // Parsers decompress, and what is written here is UTF-8.
+  if (type !== '') headers['content-type'] = type.replace(/(;\s*charset=)("[^"]*"|[^\s;]*)/i, '$1utf-8')
+  return new WholeBody(bytes, { ...headers, 'content-encoding': undefined })
+}
+
+function bytesOf(value: unknown): Buffer | undefined {
+  if (Buffer.isBuffer(value)) return value
+  return typeof value === 'string' ? Buffer.from(value) : undefined
+}
+
+function encoded(body: unknown, type: string): Buffer | undefined {
+  if (body === undefined || Buffer.isBuffer(body)) return undefined
+  if (/^application\/(?:[^;]*\+)?json\s*(?:;|$)/i.test(type)) return Buffer.from(JSON.stringify(body))
+  if (!/^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(type)) return undefined
+  return Buffer.from(new URLSearchParams(pairsOf(body)).toString())
+}
+
+/** The fields of a form; of nested ones in the notation that `express.urlencoded()` reads: `a[b]=1`, `a[0]=1`. */
+function pairsOf(value: unknown, name = ''): [string, string][] {
+  if (typeof value !== 'object' || value === null) return [[name, String(value ?? '')]]
+  if (Array.isArray(value) && value.every((each) => typeof each !== 'object')) {
+    return value.map((each) => [value.length === 1 ? `${name}[]` : name, String(each)])
+  }
+  return Object.entries(value).flatMap(([key, each]) => pairsOf(each, name === '' ? key : `${name}[${key}]`))
+}

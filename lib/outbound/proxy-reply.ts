@@ -1,0 +1,55 @@
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
+import { PassThrough, pipeline, type Readable } from 'node:stream'
+import type { StepUpError } from '../errors.js'
+import type { Exchange } from './proxy-exchange.js'
+import { headersForBrowser } from './proxy-headers.js'
+
+/** What the browser gets. */
+export interface Reply {
+  readonly status: number
+  readonly headers: OutgoingHttpHeaders
+  readonly body: Readable | string
+}
+
+/** The API's answer, without what is not for the browser. Its body streams. */
+export function replyOf({ answer, end }: Exchange, token: string | undefined): Reply {
+  const status = answer.statusCode ?? 502
+  return { status, headers: headersForBrowser(answer.headers, status, token), body: detached(answer, end) }
+}
+
+/** The same bytes from a stream of our own: that of an answer leads to its request, whose headers hold the token. */
+function detached(answer: IncomingMessage, end: () => void): Readable {
+  const body = new PassThrough()
+  pipeline(answer, body, () => {})
+  // Over when all of it is on its way to the browser, when the API breaks off, or when the browser has gone.
+  body.once('close', end)
+  return body
+}
+
+/** A problem (RFC 9457) in place of an answer of the API. */
+export function problem(status: number, title: string, detail: string, more: object = {}): Reply {
+  const body = JSON.stringify({ type: 'about:blank', title, status, detail, ...more })
+  return {
+    status,
+    headers: {
+      'content-type': 'application/problem+json',
+      'content-length': String(Buffer.byteLength(body)),
+      'cache-control': 'no-store',
+    },
+    body,
+  }
+}
+
+export function unauthorized(): Reply {
+  return problem(401, 'Unauthorized', 'Log in first.')
+}
+
+/** What the page needs to send the user to the login (RFC 9470 §3), under the names of the wire. */
+export function stepUpRequired({ acrValues, maxAge, scope }: StepUpError): Reply {
+  return problem(401, 'Unauthorized', 'Log in again: the API asks for a stronger or a more recent login.', {
+    error: 'insufficient_user_authentication',
+    ...(acrValues !== undefined && { acr_values: acrValues }),
+    ...(maxAge !== undefined && { max_age: maxAge }),
+    ...(scope !== undefined && { scope }),
+  })
+}

@@ -1,0 +1,161 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pipeline, type Readable } from 'node:stream'
+import type { ParsedBody } from './proxy-body.js'
+import type { BearerProxyOptions } from './proxy-options.js'
+import type { Addressed } from './proxy-path.js'
+import type { Reply } from './proxy-reply.js'
+import { type ProxyRoute, proxyRoute } from './proxy-route.js'
+
+type Next = (error?: unknown) => void
+
+/** What of an Express request is used. */
+type ExpressRequest = IncomingMessage &
+  Addressed &
+  ParsedBody & { readonly ip?: string; readonly protocol?: string }
+
+/** What of Koa's context is used. */
+interface Context {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly request: object
+  readonly ip: string
+  readonly protocol: string
+  readonly host: string
+  status: number
+  body: unknown
+  set(name: string, value: string | string[]): void
+  remove(name: string): void
+}
+
+/** Middleware for Express (4 and 5) and for Koa (2 and 3). */
+export interface BearerProxy {
+  (request: IncomingMessage, response: ServerResponse, next: Next): void
+  (ctx: object, next: () => Promise<unknown>): Promise<void>
+}
+
+/**
+ * Passes the requests of a route on to an API, each with a valid access token of the session that it belongs to, and the
+ * API's answers back, streaming both ways.
+ *
+ * The API gets `Authorization: Bearer` and neither cookies nor what else is between the browser and this site; the browser
+ * gets neither the token nor the API's cookies. Which token goes along, and whether a request may go without one, is the
+ * route's policy, see `requireTokens()`; without one it is the user's, and a request without tokens gets 401.
+ *
+ * When the API refuses the token (RFC 6750 §3.1) it is refreshed and the request sent once more, if its body could be
+ * kept. An API that cannot be reached gives 502, one that is silent 504, a demand for a stronger login (RFC 9470) 401 with
+ * `acr_values` and `max_age`: problem bodies (RFC 9457) all. Failures of the tokens go to the app's error handler as
+ * `TokenError`.
+ *
+ * Needs http-proxy-middleware to be installed. WebSockets go through with {@link upgradesThrough}.
+ *
+ * @throws `ConfigurationError` when an option is wrong
+ *
+ * @example
+ * app.use('/api/orders', requireTokens({ scope: 'orders.read' }), bearerProxy({ target: 'https://api.example.com/orders' }))
+ */
+export function bearerProxy(options: BearerProxyOptions): BearerProxy {
+  const route = proxyRoute(options)
+
+  function bearerProxyMiddleware(first: object, second: object, next?: Next): Promise<void> {
+    return next === undefined
+      ? serveKoa(route, first as Context)
+      : serveExpress(route, first as ExpressRequest, second as ServerResponse).catch(next)
+  }
+  return bearerProxyMiddleware as BearerProxy
+}
+
+async function serveExpress(
+  route: ProxyRoute,
+  request: ExpressRequest,
+  response: ServerResponse,
+): Promise<void> {
+  const { body, rawBody } = request as ParsedBody
+  const signal = untilClosed(response)
+  const reply = await replyTo(route, signal, {
+    carrier: request,
+    carrierName: 'req',
+    request,
+    parsed: { body, rawBody },
+    ip: request.ip ?? request.socket.remoteAddress,
+    protocol: request.protocol,
+    host: request.headers.host,
+  })
+  if (!reply) return
+  response.statusCode = reply.status
+  for (const [name, value] of headersOf(reply, response)) response.setHeader(name, value)
+  if (typeof reply.body === 'string') {
+    response.end(reply.body)
+    return
+  }
+  // A page that listens for events knows that it is connected before the first one comes.
+  if (!response.hasHeader('content-length')) response.flushHeaders()
+  pipeline(reply.body, response, () => {})
+}
+
+const WITHOUT_BODY: readonly number[] = [204, 205, 304]
+
+async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
+  const { req: request, res: response } = ctx
+  const reply = await replyTo(route, untilClosed(response), {
+    carrier: ctx,
+    carrierName: 'ctx',
+    request,
+    parsed: ctx.request as ParsedBody,
+    ip: ctx.ip,
+    protocol: ctx.protocol,
+    host: ctx.host,
+  })
+  if (!reply) return
+  ctx.status = reply.status
+  const isEmpty = request.method === 'HEAD' || WITHOUT_BODY.includes(reply.status)
+  if (typeof reply.body === 'string') ctx.body = reply.body
+  else if (isEmpty) reply.body.resume()
+  else streamOnKoa(ctx, reply.body)
+  if (reply.headers['content-type'] === undefined) ctx.remove('Content-Type')
+  for (const [name, value] of headersOf(reply, response)) ctx.set(name, value as string)
+}
+
+/** Koa sends headers with the first bytes, and version 2 leaves an answer open whose body breaks off. */
+function streamOnKoa(ctx: Context, body: Readable): void {
+  const { res: response } = ctx
+  ctx.body = body
+  response.once('pipe', () => response.flushHeaders())
+  body.once('error', () => {
+    if (!response.writableEnded) response.destroy()
+  })
+}
+
+/** Resolves with nothing when the browser has gone. */
+async function replyTo(
+  route: ProxyRoute,
+  signal: AbortSignal,
+  visit: Omit<Parameters<ProxyRoute>[0], 'signal'>,
+): Promise<Reply | undefined> {
+  try {
+    const reply = await route({ ...visit, signal })
+    if (!signal.aborted) return reply
+    if (typeof reply.body !== 'string') reply.body.destroy()
+    return undefined
+  } catch (error) {
+    if (signal.aborted) return undefined
+    throw error
+  }
+}
+
+function untilClosed(response: ServerResponse): AbortSignal {
+  const controller = new AbortController()
+  const leave = () => {
+    if (!response.writableFinished) controller.abort()
+  }
+  if (response.closed) leave()
+  else response.once('close', leave)
+  return controller.signal
+}
+
+/** The headers of a reply, with what others have said before it of what the answer depends on. */
+function headersOf({ headers }: Reply, response: ServerResponse): [string, string | string[]][] {
+  const said = response.getHeader('vary')
+  const { vary } = headers
+  const all = said === undefined || vary === undefined ? headers : { ...headers, vary: `${said}, ${vary}` }
+  return Object.entries(all) as [string, string | string[]][]
+}
