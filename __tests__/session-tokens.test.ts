@@ -136,22 +136,3 @@ describe('tokens.set(tokenResponse)', () => {
     expect((await browser.get('/token')).status).toBe(200)
   })
 })
-
-describe('tokens.axios(config)', () => {
-  const baseURL = 'https://api.example.com'
-
-  it.each<[string, unknown, RegExp]>([
-    ['undefined', undefined, /^axios\(\) takes an object that names the API/],
-    ['null', null, /^axios\(\) takes an object that names the API/],
-    ['no baseURL', {}, /must be absolute http or https URLs, e\.g\. baseURL/],
-    ['a baseURL that is a symbol', { baseURL: Symbol('x') }, /must be absolute http or https URLs/],
-    ['allowedOrigins of null', { baseURL, allowedOrigins: null }, /^`allowedOrigins` must be an array/],
-    ['allowedOrigins in a text', { baseURL, allowedOrigins: baseURL }, /^`allowedOrigins` must be an array/],
-    ['an origin of null', { baseURL, allowedOrigins: [null] }, /must be absolute http or https URLs/],
-    ['a need of null', { baseURL, need: null }, /^The need of a token must be an object/],
-    ['a need in a text', { baseURL, need: 'orders.read' }, /^The need of a token must be an object/],
-    ['a need that is misspelt', { baseURL, need: { scopes: 'a' } }, /Did you mean `scope`/],
-  ])('refuses %s, and names the cure', async (_, config, cure) => {
-    expect(await refused((tokens) => tokens.axios(config as never))).toMatch(cure)
-  })
-})

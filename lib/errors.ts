@@ -150,7 +150,7 @@ const NO_MESSAGE = '(message left out, as it may hold tokens)'
  *
  * The errors of HTTP clients and stores carry requests, headers and rows, and those carry tokens.
  */
-function bareError(error: unknown, secrets: readonly string[], withMessage: boolean): Error {
+export function bareError(error: unknown, secrets: readonly string[], withMessage: boolean): Error {
   if (error instanceof TokenError) return error
   const source = (typeof error === 'object' && error !== null ? error : { message: String(error) }) as {
     name?: unknown

@@ -29,7 +29,12 @@ export type { AcquireParameters } from './oauth/grant-request.js'
 export type { HttpOptions } from './oauth/http.js'
 export type { IdTokenClaims } from './oauth/id-token.js'
 export type { SessionTokensOptions } from './options.js'
-export { type AmbientAxiosConfig, sessionAxios } from './outbound/ambient.js'
+export {
+  type AmbientAxiosConfig,
+  type AmbientFetchConfig,
+  sessionAxios,
+  sessionFetch,
+} from './outbound/ambient.js'
 export type { SessionAxiosConfig } from './outbound/axios.js'
 export type { OutboundOptions, Replay } from './outbound/outbound-options.js'
 export type { SessionTokens } from './session-tokens.js'

@@ -6,6 +6,8 @@ import type { AcquireParameters } from './oauth/authorization-server.js'
 import { type IdTokenClaims, idTokenClaims } from './oauth/id-token.js'
 import { handedOverTokens } from './oauth/token-response.js'
 import { axiosOver, type SessionAxiosConfig } from './outbound/axios.js'
+import { fetchOver } from './outbound/fetch.js'
+import type { OutboundOptions } from './outbound/outbound-options.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import { checkedNeed, namedIn } from './token-need.js'
 import type { TokenNeed } from './token-set.js'
@@ -88,7 +90,10 @@ export interface SessionTokens extends TokenSource {
   clear(): Promise<void>
   /**
    * An axios instance that sends a valid access token along, to the origin of `baseURL` and to `allowedOrigins` alone.
-   * An API's 401 gets the token refreshed and the request repeated, once.
+   * An API's 401 gets the token refreshed and the request repeated, once, as far as `replay` and its body allow.
+   *
+   * A call rejects as `getAccessToken()` does when there is no token, with `ERR_ORIGIN_NOT_ALLOWED` when its URL is of
+   * another origin, with a `StepUpError` when the API wants a stronger login (RFC 9470), else as axios does.
    *
    * @throws `ConfigurationError` if there is no absolute `baseURL`
    *
@@ -96,6 +101,23 @@ export interface SessionTokens extends TokenSource {
    * const { data } = await req.tokens.axios({ baseURL: 'https://api.example.com' }).get('/orders')
    */
   axios(config: SessionAxiosConfig): AxiosInstance
+  /**
+   * A function that is called as the platform's `fetch()` is, and sends a valid access token along as `axios()` does, with
+   * the same rules for origins, redirects, replays and refusals. There are no default headers.
+   *
+   * A relative URL is appended to `baseURL`, path and all: `'/orders'` to `'https://api.example.com/v1'` gives
+   * `https://api.example.com/v1/orders`. An `Authorization` header among the options is left out.
+   *
+   * A stream, an async iterable and the body of a `Request` can be read once, so such a call is not repeated, and a redirect
+   * that asks for the body again is the answer.
+   *
+   * @throws `ConfigurationError` if there is no absolute `baseURL`, or an option is unknown
+   *
+   * @example
+   * const api = req.tokens.fetch({ baseURL: 'https://api.example.com' })
+   * const orders = await (await api('/orders')).json()
+   */
+  fetch(config: OutboundOptions): typeof fetch
 }
 
 /** The tokens of a request's session, over the parts that all requests share. */
@@ -157,6 +179,10 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
 
   axios(config: SessionAxiosConfig): AxiosInstance {
     return axiosOver(this, config)
+  }
+
+  fetch(config: OutboundOptions): typeof fetch {
+    return fetchOver(this, config)
   }
 
   async tokenToSend(need: TokenNeed): Promise<ValidAccessToken | undefined> {

@@ -5,6 +5,8 @@ import { ConfigurationError } from '../errors.js'
 import type { TokenNeed } from '../token-set.js'
 import type { OutboundTokens } from '../token-source.js'
 import { axiosOver, type SessionAxiosConfig } from './axios.js'
+import { fetchOver } from './fetch.js'
+import type { OutboundOptions } from './outbound-options.js'
 
 /** A request that is being served, with the tokens of its session. */
 interface Served {
@@ -17,13 +19,22 @@ interface Served {
 
 const served = new AsyncLocalStorage<Served>()
 
-/** Runs the rest of a request, in which `sessionAxios()` finds its tokens. */
+/** Runs the rest of a request, in which `sessionAxios()` and `sessionFetch()` find its tokens. */
 export function whileServing<T>(request: Served, rest: () => T): T {
-  return served.run({ ...request, outer: served.getStore() }, rest)
+  const outer = served.getStore()
+  // A request that was made inside another one is none of its mounts.
+  const isSame = outer?.response === request.response
+  return served.run({ ...request, outer: isSame ? outer : undefined }, rest)
 }
 
 /** What `sessionAxios()` takes. */
-export interface AmbientAxiosConfig extends SessionAxiosConfig {
+export interface AmbientAxiosConfig extends SessionAxiosConfig, Ambient {}
+
+/** What `sessionFetch()` takes. */
+export interface AmbientFetchConfig extends OutboundOptions, Ambient {}
+
+/** Whose tokens are meant, where several are mounted. */
+export interface Ambient {
   /** The `property` of the `sessionTokens()` in question. Default: `'tokens'`. */
   property?: string
 }
@@ -35,6 +46,9 @@ export interface AmbientAxiosConfig extends SessionAxiosConfig {
  *
  * A call that serves no request, or one that has been answered, rejects with a `ConfigurationError`, and nothing is sent.
  *
+ * What several requests share, a queue, a batcher, a pool of connections, runs in the request that happens to drive it. Bind
+ * its callbacks to their own with `AsyncResource.bind()`, or hand `req.tokens` on.
+ *
  * @throws `ConfigurationError` if there is no absolute `baseURL`
  *
  * @example
@@ -42,8 +56,37 @@ export interface AmbientAxiosConfig extends SessionAxiosConfig {
  * // anywhere below a handler: await orders.get('/orders')
  */
 export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
-  const { property = 'tokens', ...axiosConfig } = config ?? {}
-  return axiosOver({ tokenToSend: (need: TokenNeed) => tokensNow(property).tokenToSend(need) }, axiosConfig)
+  const { property, others } = split(config)
+  return axiosOver(tokensServed(property), others, 'sessionAxios')
+}
+
+/**
+ * A function like the platform's `fetch()` for the whole app, to be made once: what `req.tokens.fetch()` makes, for the
+ * session whose request is being served. Everything that is said of `sessionAxios()` holds for it too.
+ *
+ * @throws `ConfigurationError` if there is no absolute `baseURL`, or an option is unknown
+ *
+ * @example
+ * export const orders = sessionFetch({ baseURL: 'https://api.example.com' })
+ * // anywhere below a handler: await orders('/orders')
+ */
+export function sessionFetch(config: AmbientFetchConfig): typeof fetch {
+  const { property, others } = split(config)
+  return fetchOver(tokensServed(property), others, 'sessionFetch')
+}
+
+/** The `property`, and what is left to those who say what is wrong with it. */
+function split<Config extends Ambient>(
+  config: Config,
+): { property: string; others: Omit<Config, 'property'> } {
+  if (typeof config !== 'object' || config === null) return { property: 'tokens', others: config }
+  const { property = 'tokens', ...others } = config
+  return { property, others }
+}
+
+/** The tokens of the request that is being served at each call. */
+function tokensServed(property: string): OutboundTokens {
+  return { tokenToSend: (need: TokenNeed) => tokensNow(property).tokenToSend(need) }
 }
 
 function tokensNow(property: string): OutboundTokens {
@@ -51,7 +94,7 @@ function tokensNow(property: string): OutboundTokens {
   if (!innermost) {
     throw new ConfigurationError(
       'No request is being served here. Give sessionTokens() the option `ambient: true`, mount it before the handlers and ' +
-        'behind body parsers, and call from below a handler; elsewhere use req.tokens.axios().',
+        'behind body parsers, and call from below a handler; elsewhere use req.tokens.axios() or req.tokens.fetch().',
     )
   }
   let request: Served | undefined = innermost
@@ -64,7 +107,7 @@ function tokensNow(property: string): OutboundTokens {
   // Something that outlived its request may be at work for another one by now.
   if (request.response.writableFinished) {
     throw new ConfigurationError(
-      'The request that this call belongs to has been answered. Call before the answer, or use req.tokens.axios().',
+      'The request that this call belongs to has been answered. Call before the answer, or hand req.tokens on.',
     )
   }
   return request.tokens

@@ -32,9 +32,15 @@ interface Call {
  *
  * The token is put in at the last moment, below interceptors and retries, and taken out again of what they get to see:
  * neither `response.config` nor an error shows it.
+ *
+ * @param client names the function in messages
  */
-export function axiosOver(tokens: OutboundTokens, config: SessionAxiosConfig): AxiosInstance {
-  const { origins, need, replay } = checkedOptions(config, 'axios')
+export function axiosOver(
+  tokens: OutboundTokens,
+  config: SessionAxiosConfig,
+  client = 'axios',
+): AxiosInstance {
+  const { origins, need, replay } = checkedOptions(config, client)
   const { allowedOrigins: _, need: __, replay: ___, ...defaults } = config
   const instance = axios.create(defaults)
   // The first interceptor to be added runs last.

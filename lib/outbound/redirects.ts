@@ -1,13 +1,14 @@
 import { AxiosError, AxiosHeaders, type AxiosResponse, type InternalAxiosRequestConfig } from 'axios'
 import { discard, isStream } from './answers.js'
-
-/** How many redirects are followed unless the app's `maxRedirects` says otherwise. */
-const DEFAULT_MAX_REDIRECTS = 5
-
-const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308]
-
-/** What must not go along to another origin. */
-const CREDENTIALS = ['authorization', 'cookie', 'proxy-authorization']
+import {
+  contentHeaders,
+  DEFAULT_MAX_REDIRECTS,
+  headersToLeave,
+  isRedirect,
+  leavesBody,
+  methodWithoutBody,
+  targetOf,
+} from './redirect-rules.js'
 
 /** Sends one request to the URL, follows nothing, and resolves whatever the status of the answer is. */
 type Send = (config: InternalAxiosRequestConfig, url: string) => Promise<AxiosResponse>
@@ -35,7 +36,7 @@ export async function followRedirects(
   for (let followed = 0; ; followed++) {
     const answer = await send(hop, url)
     const location = answer.headers.location
-    if (maxRedirects === 0 || !REDIRECTS.includes(answer.status) || !location) return { answer, url }
+    if (maxRedirects === 0 || !isRedirect(answer.status, location)) return { answer, url }
     const next = withoutBodyIfAsked(hop, answer.status)
     if (isStream(next.data)) return { answer, url }
 
@@ -59,26 +60,12 @@ export async function followRedirects(
   }
 }
 
-/** 303 asks for a GET, and 301 and 302 have always made a GET of a POST (RFC 9110 §15.4). */
 function withoutBodyIfAsked(config: InternalAxiosRequestConfig, status: number): InternalAxiosRequestConfig {
-  const method = (config.method ?? 'get').toUpperCase()
-  const asked = status === 303 || ((status === 301 || status === 302) && method === 'POST')
+  const { method = 'get' } = config
   const headers = AxiosHeaders.concat(config.headers)
-  headers.delete('Host')
-  if (!asked) return { ...config, headers }
-  for (const name of Object.keys(headers)) {
-    if (/^content-/i.test(name)) headers.delete(name)
-  }
-  return { ...config, headers, method: method === 'HEAD' ? 'head' : 'get', data: undefined }
-}
-
-/** Credentials in a redirect's URL are left out: they would displace the token. */
-function targetOf(location: string, base: string): URL {
-  const target = new URL(location, base)
-  if (!/^https?:$/.test(target.protocol)) throw new Error(`Unsupported protocol ${target.protocol}`)
-  target.username = ''
-  target.password = ''
-  return target
+  if (!leavesBody(status, method)) return { ...config, headers }
+  headers.delete(contentHeaders(Object.keys(headers)))
+  return { ...config, headers, method: methodWithoutBody(method).toLowerCase(), data: undefined }
 }
 
 /** The request that a redirect leads to, once the app's `beforeRedirect` has had its say about method and headers. */
@@ -88,9 +75,8 @@ function redirected(
   answer: AxiosResponse,
   from: { url: string; method: string | undefined; headers: AxiosHeaders },
 ): InternalAxiosRequestConfig {
-  if (target.origin !== new URL(from.url).origin) {
-    for (const name of [...CREDENTIALS, ...(config.sensitiveHeaders ?? [])]) config.headers.delete(name)
-  }
+  config.headers.delete([...headersToLeave(from.url, target)])
+  if (target.origin !== new URL(from.url).origin) config.headers.delete(config.sensitiveHeaders ?? [])
   const options = {
     href: target.href,
     protocol: target.protocol,

@@ -1,0 +1,80 @@
+import { isStream } from './answers.js'
+import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from './redirect-rules.js'
+
+type Input = Parameters<typeof fetch>[0]
+
+/** One request of those that a call of `fetch()` makes, before it is authorized. */
+export interface FetchRequest {
+  readonly url: string
+  readonly method: string
+  readonly headers: Headers
+  readonly body: RequestInit['body']
+  readonly redirect: RequestInit['redirect']
+  readonly signal: AbortSignal | null | undefined
+  /** What else the app has asked of `fetch()`. */
+  readonly settings: Readonly<Record<string, unknown>>
+}
+
+/** What `fetch()` takes that is passed on as it is. `dispatcher` is Node's own. */
+const SETTINGS = [
+  'cache',
+  'credentials',
+  'dispatcher',
+  'duplex',
+  'integrity',
+  'keepalive',
+  'mode',
+  'referrer',
+  'referrerPolicy',
+] as const
+
+/** What the arguments of `fetch()` ask for: the options go before what a `Request` says. */
+export function requestOf(input: Input, init: RequestInit, baseURL: string): FetchRequest {
+  const request = input instanceof Request ? input : undefined
+  const asked = <Name extends string>(name: Name) => {
+    const option = (init as Record<string, unknown>)[name]
+    return option === undefined ? (request as unknown as Record<string, unknown>)?.[name] : option
+  }
+  const settings = SETTINGS.map((name) => [name, asked(name)]).filter(([, value]) => value !== undefined)
+  return {
+    url: request?.url ?? appended(baseURL, String(input)),
+    method: String(asked('method') ?? 'GET'),
+    headers: new Headers(asked('headers') as Headers | undefined),
+    // No body among the options leaves that of the Request.
+    body: init.body ?? request?.body ?? null,
+    redirect: asked('redirect') as RequestInit['redirect'],
+    signal: asked('signal') as FetchRequest['signal'],
+    settings: Object.fromEntries(settings),
+  }
+}
+
+/** As axios does: a relative URL is appended to `baseURL`, with one slash between, and an absolute one stands for itself. */
+function appended(baseURL: string, url: string): string {
+  if (/^([a-z][a-z\d+.-]*:)?\/\//i.test(url)) return url
+  return url === '' ? baseURL : `${baseURL.replace(/\/+$/, '')}/${url.replace(/^\/+/, '')}`
+}
+
+/** Whether a body can be sent once only. */
+export function isUsedUp(body: unknown): boolean {
+  return isStream(body) || Symbol.asyncIterator in Object(body)
+}
+
+/** Whether the request that a redirect leads to needs the body again. */
+export function takesBodyAlong({ method, body }: FetchRequest, status: number): boolean {
+  return body !== null && !leavesBody(status, method)
+}
+
+/**
+ * The request that a redirect leads to.
+ *
+ * @throws `Error` if it leads to no URL for HTTP
+ */
+export function redirected(request: FetchRequest, status: number, location: string): FetchRequest {
+  const { method, url } = request
+  const target = targetOf(location, url)
+  const headers = new Headers(request.headers)
+  for (const name of headersToLeave(url, target)) headers.delete(name)
+  if (!leavesBody(status, method)) return { ...request, url: target.href, headers }
+  for (const name of contentHeaders(headers.keys())) headers.delete(name)
+  return { ...request, url: target.href, headers, method: methodWithoutBody(method), body: null }
+}

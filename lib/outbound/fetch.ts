@@ -1,0 +1,98 @@
+import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
+import { refuseUnknown } from '../spelling.js'
+import type { OutboundTokens } from '../token-source.js'
+import { type Attempt, mayReplay, sendAuthorized } from './authorized-call.js'
+import { verdictOn } from './challenge.js'
+import { withoutToken } from './fetch-failures.js'
+import { discard, followRedirects } from './fetch-redirects.js'
+import { type FetchRequest, isUsedUp, requestOf } from './fetch-request.js'
+import { originOf, requireNamedOrigin } from './origins.js'
+import { checkedOptions, type OutboundOptions } from './outbound-options.js'
+import { DEFAULT_MAX_REDIRECTS } from './redirect-rules.js'
+
+const OPTIONS = [
+  'baseURL',
+  'allowedOrigins',
+  'need',
+  'replay',
+  'maxRedirects',
+] as const satisfies readonly (keyof OutboundOptions)[]
+
+/**
+ * A function like the platform's `fetch()` that sends the session's access token to the origins named and to no other.
+ *
+ * The token is put in at the last moment, and nothing that comes back holds it.
+ *
+ * @param client names the function in messages
+ */
+export function fetchOver(tokens: OutboundTokens, config: OutboundOptions, client = 'fetch'): typeof fetch {
+  const { origins, need, replay } = checkedOptions(config, client)
+  refuseUnknown(config, OPTIONS, `${client}()`)
+  const { baseURL, maxRedirects = DEFAULT_MAX_REDIRECTS } = config
+
+  return async function authorizedFetch(input, init) {
+    const request = requestOf(input, init ?? {}, baseURL)
+    requireNamedOrigin(request.url, origins)
+    request.signal?.throwIfAborted()
+    return sendAuthorized({
+      tokens,
+      need,
+      mayReplay: !isUsedUp(request.body) && mayReplay(replay, request.method),
+      send: (token) => attempt(request, maxRedirects, origins, token),
+      wait: (work) => whileWanted(work, request.signal),
+    })
+  }
+}
+
+async function attempt(
+  request: FetchRequest,
+  maxRedirects: number,
+  origins: ReadonlySet<string>,
+  token: string | undefined,
+): Promise<Attempt<Response>> {
+  const tokenFor = (url: string) => (origins.has(originOf(url) ?? '') ? token : undefined)
+  const { answer, url } = await followRedirects(request, maxRedirects, (hop) =>
+    sendOne(hop, tokenFor(hop.url)),
+  )
+  const seen = tokenFor(url)
+  const challenge = answer.headers.get('www-authenticate') ?? ''
+  return {
+    verdict: seen === undefined ? 'taken' : verdictOn(answer.status, challenge, seen),
+    settle: () => answer,
+    discard: () => discard(answer),
+  }
+}
+
+/** Sends one request of those that redirects make of a call, and follows nothing. */
+async function sendOne(request: FetchRequest, token: string | undefined): Promise<Response> {
+  const { url, method, body, redirect, settings, signal } = request
+  const headers = new Headers(request.headers)
+  // Only the token authorizes a request.
+  headers.delete('Authorization')
+  if (token !== undefined) headers.set('Authorization', `Bearer ${token}`)
+  try {
+    return await fetch(url, {
+      ...settings,
+      method,
+      headers,
+      body: body ?? null,
+      redirect: redirect === 'error' ? 'error' : 'manual',
+      signal: signal ?? null,
+    })
+  } catch (error) {
+    throw signal?.aborted ? error : withoutToken(error, token)
+  }
+}
+
+/** Waits for the work, but no longer than the caller does. The work itself goes on. */
+function whileWanted<T>(work: Promise<T>, signal: AbortSignal | null | undefined): Promise<T> {
+  if (!signal) return work
+  // One signal may stand for many calls, which Node warns of. The platform's fetch() does the same.
+  if (getMaxListeners(signal) === defaultMaxListeners) setMaxListeners(1500, signal)
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason)
+    signal.addEventListener('abort', leave)
+    if (signal.aborted) leave()
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
+}

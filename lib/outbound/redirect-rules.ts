@@ -1,0 +1,45 @@
+/** How many redirects are followed unless the app's `maxRedirects` says otherwise. */
+export const DEFAULT_MAX_REDIRECTS = 5
+
+const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308]
+
+/** What must not go along to another origin. */
+const CREDENTIALS = ['authorization', 'cookie', 'proxy-authorization']
+
+/** Whether an answer leads to another URL. */
+export function isRedirect(status: number, location: unknown): boolean {
+  return REDIRECTS.includes(status) && Boolean(location)
+}
+
+/** Whether the body stays behind: 303 asks for a GET, and 301 and 302 have always made a GET of a POST (RFC 9110 §15.4). */
+export function leavesBody(status: number, method: string): boolean {
+  return status === 303 || ((status === 301 || status === 302) && method.toUpperCase() === 'POST')
+}
+
+/** The method of the request that a redirect leads to when the body stays behind. */
+export function methodWithoutBody(method: string): 'HEAD' | 'GET' {
+  return method.toUpperCase() === 'HEAD' ? 'HEAD' : 'GET'
+}
+
+/** The headers that are about a body. */
+export function contentHeaders(names: Iterable<string>): string[] {
+  return [...names].filter((name) => /^content-/i.test(name))
+}
+
+/** The headers that do not go along from one URL to another. */
+export function headersToLeave(from: string, target: URL): readonly string[] {
+  return target.origin === new URL(from).origin ? ['host'] : ['host', ...CREDENTIALS]
+}
+
+/**
+ * Where a redirect leads to. Credentials in its URL are left out: they would displace the token.
+ *
+ * @throws `Error` if that is no URL for HTTP
+ */
+export function targetOf(location: string, base: string): URL {
+  const target = new URL(location, base)
+  if (!/^https?:$/.test(target.protocol)) throw new Error(`Unsupported protocol ${target.protocol}`)
+  target.username = ''
+  target.password = ''
+  return target
+}
