@@ -18,6 +18,7 @@ import {
   type TenantOptions,
 } from '../lib/index.js'
 import { type Mount, mount, type Surroundings } from '../lib/mount.js'
+import { guardedStore } from '../lib/sessions/guarded-store.js'
 import { koaSessions } from '../lib/sessions/koa-layers.js'
 import { Tenants } from '../lib/tenants.js'
 import { startApp } from './helpers/app.js'
@@ -298,6 +299,25 @@ describe('maxTenants', () => {
     expect(stored).toMatchObject({ views: 1 })
     expect(stored).not.toHaveProperty(['tokens:acme'])
     expect(made).toHaveLength(2)
+  })
+
+  it('looks after the sessions of requests that waited together for the options of their tenants', async () => {
+    const options = held(createGate())
+    const { page, slow, store } = await start({
+      maxTenants: 1,
+      async options(name) {
+        await options.pass()
+        return optionsOf(name)
+      },
+    })
+    const asking = NAMES.map((name) => page.clone().get(`/${name}/slow`))
+    await options.reachedBy(2)
+    options.release()
+    await slow.reachedBy(2)
+    const keys = [...guardedStore(store.store as never).observers].map(({ key }) => key)
+    expect(keys.sort()).toEqual(['tokens:acme', 'tokens:globex'])
+    slow.release()
+    await Promise.all(asking)
   })
 
   it('leaves the sessions alone when the last request of a tenant that was given up is over', async () => {

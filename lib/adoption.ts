@@ -54,7 +54,7 @@ export class Adoption {
   handedOver(request: unknown, known: TokenSet | undefined): TokenSet | undefined {
     const { audience, clock, defaultLifetimeMs } = this.#context
     const now = clock.now()
-    const answer = adoptedTokens(this.#ask(request), now)
+    const answer = this.#asking(() => adoptedTokens(this.#context.adopt(request), now))
     if (!answer) return undefined
     const tokens = firstTokenSet(ADOPTED, answer, now, defaultLifetimeMs)
     if (known && nameGiver(known) === nameGiver(tokens)) return known
@@ -101,10 +101,11 @@ export class Adoption {
     while (this.#pending.size > 0) await Promise.allSettled(this.#pending.values())
   }
 
-  #ask(request: unknown): unknown {
+  #asking<T>(ask: () => T): T {
     try {
-      return this.#context.adopt(request)
+      return ask()
     } catch (cause) {
+      if (cause instanceof TokenError) throw cause
       throw new ConfigurationError(
         '`adopt` failed. It must hand over tokens, or undefined when there are none: adopt: (request) => request.session?.oauth.',
         // Other messages may quote what was to be read.

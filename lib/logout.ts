@@ -46,11 +46,24 @@ export class Logout {
     if (failure) throw failure
   }
 
-  /** Tries every place before it reports the first failure. */
   async #clear(session: SessionAdapter): Promise<Cleared> {
-    const { copies, known, writes } = this.#context
+    let copy: unknown
+    let unread: unknown
+    try {
+      copy = session.read()
+    } catch (error) {
+      // An `adopt` that fails, say, since the app has logged out by itself already.
+      unread = error
+    }
     // The app may have parted with the session already.
-    const held = copies.read(session.read() ?? session.seen)
+    const cleared = await this.#clearOf(session, copy ?? session.seen)
+    return unread === undefined ? cleared : { ...cleared, failure: sessionStoreFailed(unread, []) }
+  }
+
+  /** Tries every place before it reports the first failure. */
+  async #clearOf(session: SessionAdapter, copy: unknown): Promise<Cleared> {
+    const { copies, known, writes } = this.#context
+    const held = copies.read(copy)
     if (!held) return this.#clearWithoutTokens(session)
     const { grantId } = held
     const tokens = newest(held, known.get(grantId))

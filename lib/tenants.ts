@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import { ConfigurationError } from './errors.js'
 import { closeMount, type Mount } from './mount.js'
@@ -76,6 +77,7 @@ export class Tenants<Request> {
       )
     }
     if (typeof name === 'string' && name !== '') return name
+    if (name instanceof Promise) name.catch(() => {})
     throw new ConfigurationError(
       '`tenant` names no tenant for this request: it must return a text that is not empty. ' +
         'Mount sessionTokens() on the paths that belong to tenants alone, or name one for all other requests.',
@@ -121,6 +123,8 @@ export class Tenants<Request> {
 
   async #giveUp(tenant: Tenant): Promise<void> {
     this.#going.add(tenant)
+    // Those who waited for its options are about to enter.
+    await nextTurn()
     await tenant.left
     await tenant.close()
     this.#going.delete(tenant)

@@ -513,6 +513,46 @@ describe('adopt(request)', () => {
     expect(inspect(site.errors, { depth: 9 })).not.toContain('secret')
   })
 
+  it('hands over what throws when it is read: says so, without what may be a token', async () => {
+    const lazy = {
+      get access_token(): string {
+        throw new Error('secret-token')
+      },
+    }
+    const site = await startOwn({ tokens: { adopt: () => lazy } })
+    const answer = await site.browser().get('/token')
+    expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+    expect(inspect(site.errors, { depth: 9 })).not.toContain('secret-token')
+  })
+
+  it('hands over a promise that rejects: says so, and the process lives', async () => {
+    const unhandled: unknown[] = []
+    const note = (reason: unknown) => void unhandled.push(reason)
+    process.on('unhandledRejection', note)
+    const site = await startOwn({ tokens: { adopt: () => Promise.reject(new Error('no database')) } })
+    expect(await ask(site.browser())).toBe('ERR_INVALID_TOKEN_RESPONSE')
+    await new Promise(setImmediate)
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
+  })
+
+  it.each(['/logout', '/clear'])('I4 fails at %s: it is told, and the user is logged out', async (path) => {
+    const site = await startOwn({ tokens: { adopt: (request: Request) => own(request)!.oauth } })
+    const oauth = await handedOver()
+    const tab = await withOwn(site, oauth)
+    await ask(tab)
+    site.handle('/gone', async (request) => {
+      // The app logs out by itself first.
+      Object.assign(request.session, { own: undefined })
+      await (path === '/clear' ? request.tokens.clear() : request.tokens.revoke())
+    })
+    expect((await tab.get('/gone')).json.code).toBe('ERR_CONFIGURATION')
+    expect(await site.storedTokens(tab)).toBeUndefined()
+    expect(await server.isActive(oauth.refresh_token)).toBe(path === '/clear')
+    await keeps(tab, undefined)
+    expect(await ask(tab)).toBe('ERR_NO_TOKENS')
+  })
+
   it('finds that something is missing: the message says what', async () => {
     const site = await startOwn({ tokens: { adopt: (request: Request) => own(request)!.oauth } })
     await site.browser().get('/token')

@@ -253,6 +253,8 @@ function wireNames(value: Fields): Fields {
 function tokensObject(value: unknown, source: Source): Fields {
   if (!isFields(value)) throw invalid(source, `is ${shownType(value)}`)
   if (typeof value.then === 'function') {
+    // Nobody else will look at it, and what it rejects with would end the process.
+    Promise.resolve(value).catch(() => {})
     throw invalid({ ...source, cure: source.cureOfPromise ?? source.cure }, 'is a Promise')
   }
   // arctic's OAuth2Tokens and simple-oauth2's AccessToken wrap the answer.
