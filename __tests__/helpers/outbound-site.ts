@@ -68,7 +68,7 @@ export class OutboundSite {
   async inRequest<T>(work: (tokens: SessionTokens) => Promise<T>): Promise<T> {
     let outcome: Promise<T> | undefined
     this.site.handle('/call', async (request) => {
-      outcome = work(request.tokens)
+      outcome = (async () => work(request.tokens))()
       await outcome.catch(() => {})
     })
     expect((await this.browser.get('/call')).status).toBe(200)
