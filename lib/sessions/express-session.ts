@@ -2,6 +2,7 @@ import { ConfigurationError } from '../errors.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import { guardedStore } from './guarded-store.js'
 import { LOADED, type LoadingRequest, noteLate } from './loaded-session.js'
+import { oneAfterAnother, type Queue } from './one-after-another.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
 import { isStore } from './session-store.js'
@@ -59,8 +60,7 @@ class ExpressSessionAdapter implements SessionAdapter {
   readonly #key: string
   readonly #mountedInFront: boolean
   #seen: unknown
-  /** The logins under way in this request. */
-  #saving: Promise<unknown> | undefined
+  #logins: Queue | undefined
 
   constructor(copies: StoredCopies | undefined, request: SessionRequest, key: string) {
     this.#copies = copies
@@ -92,13 +92,8 @@ class ExpressSessionAdapter implements SessionAdapter {
 
   /** The copy is in the request's session at once, unless another login is under way there: the later one comes after it. */
   save(copy: unknown): Promise<string[]> {
-    const saved = this.#saving ? this.#saving.then(() => this.#save(copy)) : this.#save(copy)
-    const over = saved.then(ignore, ignore)
-    this.#saving = over
-    void over.then(() => {
-      if (this.#saving === over) this.#saving = undefined
-    })
-    return saved
+    this.#logins ??= oneAfterAnother()
+    return this.#logins(() => this.#save(copy))
   }
 
   async #save(copy: unknown): Promise<string[]> {
@@ -145,8 +140,6 @@ class ExpressSessionAdapter implements SessionAdapter {
     return this.#copies
   }
 }
-
-function ignore(): void {}
 
 function noSession(): ConfigurationError {
   return new ConfigurationError(

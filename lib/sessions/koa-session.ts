@@ -3,6 +3,7 @@ import type { CopyKeeper } from './copy-keeper.js'
 import { type KoaContext, keyOf, put, storableNow } from './koa-context.js'
 import { type GuardedKoaStore, guardedKoaStore, type KoaStore } from './koa-store.js'
 import { LOADED } from './loaded-session.js'
+import { oneAfterAnother, type Queue } from './one-after-another.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
 import { StoredCopies } from './stored-copies.js'
@@ -66,8 +67,7 @@ class KoaSessionAdapter implements SessionAdapter {
   readonly #ctx: KoaContext
   readonly #key: string
   #seen: unknown
-  /** The logins under way in this request. */
-  #saving: Promise<unknown> | undefined
+  #logins: Queue | undefined
 
   constructor({ store, copies }: WatchedStore, ctx: KoaContext, key: string) {
     this.#store = store
@@ -97,13 +97,8 @@ class KoaSessionAdapter implements SessionAdapter {
 
   /** The copy is in the request's session at once, unless another login is under way there: the later one comes after it. */
   save(copy: unknown): Promise<string[]> {
-    const saved = this.#saving ? this.#saving.then(() => this.#save(copy)) : this.#save(copy)
-    const over = saved.then(ignore, ignore)
-    this.#saving = over
-    void over.then(() => {
-      if (this.#saving === over) this.#saving = undefined
-    })
-    return saved
+    this.#logins ??= oneAfterAnother()
+    return this.#logins(() => this.#save(copy))
   }
 
   /** koa-session stores the session once more when the request ends, and sets the cookie then. */
@@ -146,8 +141,6 @@ class KoaSessionAdapter implements SessionAdapter {
     this.#ctx[LOADED] = { sid: keyOf(this.#ctx), values, isNew: false }
   }
 }
-
-function ignore(): void {}
 
 function noSession(): ConfigurationError {
   return new ConfigurationError(
