@@ -1,5 +1,9 @@
-import type { IncomingMessage, RequestListener } from 'node:http'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
 import { json } from 'node:stream/consumers'
+import cookieSession from 'cookie-session'
 import type express from 'express'
 import type { ErrorRequestHandler, RequestHandler } from 'express'
 import session from 'express-session'
@@ -9,9 +13,14 @@ import * as onExpress from '../../lib/frameworks/express.js'
 import * as onKoa from '../../lib/frameworks/koa.js'
 import { clientSecretBasic, type RequireTokensOptions, type SessionTokensOptions } from '../../lib/index.js'
 import { mount, type SessionLayerFactory } from '../../lib/mount.js'
-import { type BearerProxyOptions, bearerProxy } from '../../lib/proxy.js'
+import {
+  type BearerProxyOptions,
+  bearerProxy,
+  type UpgradeOptions,
+  upgradesThrough,
+} from '../../lib/proxy.js'
 import { koaSessions } from '../../lib/sessions/koa-layers.js'
-import { expressVersions, startApp } from './app.js'
+import { expressVersions } from './app.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'
 import { type TestClock, testClock } from './clock.js'
@@ -28,8 +37,9 @@ export interface ProxySiteOptions {
   /** Middleware of the framework in question: between the session and the tokens, and between the guard and the proxy. */
   readonly before?: unknown
   readonly between?: unknown
-  /** The framework's session middleware, in place of the usual one. */
-  readonly sessions?: unknown
+  /** Whether sessions are kept in cookies. */
+  readonly inCookies?: boolean
+  readonly upgrades?: UpgradeOptions
 }
 
 /** A site that passes on what is below `/api`, and logs its users in at `/login`. */
@@ -38,7 +48,8 @@ export interface ProxySite {
   readonly clock: TestClock
   /** What the app's error handler got. */
   readonly errors: readonly unknown[]
-  readonly listener: RequestListener
+  /** The browsers' connections. */
+  readonly sockets: ReadonlySet<Socket>
   browser(): Browser
   /** A browser whose user has logged in. */
   loggedIn(): Promise<Browser>
@@ -76,6 +87,8 @@ interface App {
   readonly middleware: { close(): Promise<void> }
 }
 
+const KEY = randomBytes(32).toString('base64')
+
 async function startWith(
   server: AuthorizationServer,
   options: ProxySiteOptions,
@@ -91,41 +104,51 @@ async function startWith(
       revocationEndpoint: server.revocationEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
+      ...(options.inCookies && { encryptionKeys: [KEY] }),
       ...options.tokens,
     } as SessionTokensOptions,
     ownProcess(clock),
     layer,
   )
   const { listener, middleware } = build({ mounted, errors })
-  const running = await startApp(() => listener)
+  const http = createServer(listener).listen(0, '127.0.0.1')
+  http.on('upgrade', upgradesThrough(listener, options.upgrades))
+  const sockets = new Set<Socket>()
+  http.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  await once(http, 'listening')
+  const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}`
   return {
-    url: running.url,
+    url,
     clock,
     errors,
-    listener,
-    browser: () => browser(running.url),
+    sockets,
+    browser: () => browser(url),
     async loggedIn() {
-      const visitor = browser(running.url)
+      const visitor = browser(url)
       const answer = await visitor.post('/login', await server.login('user'))
       if (answer.status !== 200) throw new Error(`login failed: ${answer.status} ${answer.text}`)
       return visitor
     },
     async close() {
-      await running.close()
+      const closed = once(http, 'close')
+      http.close()
+      for (const socket of sockets) socket.destroy()
+      await closed
       await middleware.close()
     },
   }
 }
 
 function expressApp(version: typeof express, options: ProxySiteOptions, { mounted, errors }: Parts): App {
-  const { before, between, guard = {}, proxy, sessions } = options
+  const { before, between, guard = {}, inCookies, proxy } = options
   const app = version()
   app.set('env', 'production')
   const store = new session.MemoryStore()
-  app.use(
-    (sessions as RequestHandler) ??
-      session({ secret: 'test', resave: false, saveUninitialized: false, store }),
-  )
+  const inStore = { secret: 'test', resave: false, saveUninitialized: false, store }
+  app.use(inCookies ? (cookieSession({ secret: 'test' }) as RequestHandler) : session(inStore))
   if (before) app.use(before as RequestHandler)
   const middleware = onExpress.middlewareOf(mounted)
   app.use(middleware)
@@ -143,13 +166,11 @@ function expressApp(version: typeof express, options: ProxySiteOptions, { mounte
 }
 
 function koaApp(Version: typeof Koa, options: ProxySiteOptions, { mounted, errors }: Parts): App {
-  const { before, between, guard = {}, proxy, sessions } = options
+  const { before, between, guard = {}, inCookies, proxy } = options
   const app = new Version()
   app.keys = ['test']
   app.on('error', (error) => errors.push(error))
-  app.use(
-    (sessions as Koa.Middleware) ?? koaSession({ store: koaMemoryStore() } as CreateSessionOptions, app),
-  )
+  app.use(koaSession((inCookies ? {} : { store: koaMemoryStore() }) as CreateSessionOptions, app))
   if (before) app.use(before as Koa.Middleware)
   const middleware = onKoa.middlewareOf(mounted)
   app.use(middleware)

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
-import type { Duplex, Readable } from 'node:stream'
+import type { Socket } from 'node:net'
+import type { Readable } from 'node:stream'
 import { createProxyMiddleware } from 'http-proxy-middleware'
 import { Silence } from './proxy-failure.js'
 import type { CheckedProxyOptions } from './proxy-options.js'
@@ -14,11 +15,17 @@ export interface ApiRequest {
   body(onProgress: () => void): Readable
 }
 
+/** A socket to the API that it has made a WebSocket, and what it has already sent over it. */
+export interface UpgradedSocket {
+  readonly socket: Socket
+  readonly head: Buffer
+}
+
 /** What came back, and how to be done with it. */
 export interface Exchange {
   readonly answer: IncomingMessage
-  /** The socket to the API, when it has agreed to a WebSocket, and what it has already sent over it. */
-  readonly upgraded?: { readonly socket: Duplex; readonly head: Buffer }
+  /** When the API has agreed to a WebSocket. */
+  readonly upgraded?: UpgradedSocket
   /** Ends it. What has not arrived by then is broken off. */
   end(): void
 }

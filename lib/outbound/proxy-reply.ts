@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
 import type { StepUpError } from '../errors.js'
-import type { Exchange } from './proxy-exchange.js'
+import type { Exchange, UpgradedSocket } from './proxy-exchange.js'
 import { headersForBrowser } from './proxy-headers.js'
 
 /** What the browser gets. */
@@ -9,12 +9,16 @@ export interface Reply {
   readonly status: number
   readonly headers: OutgoingHttpHeaders
   readonly body: Readable | string
+  /** What the browser's socket is to be joined with after this reply. */
+  readonly upgraded?: UpgradedSocket
 }
 
 /** The API's answer, without what is not for the browser. Its body streams. */
-export function replyOf({ answer, end }: Exchange, token: string | undefined): Reply {
+export function replyOf({ answer, end, upgraded }: Exchange, token: string | undefined): Reply {
   const status = answer.statusCode ?? 502
-  return { status, headers: headersForBrowser(answer.headers, status, token), body: detached(answer, end) }
+  const headers = headersForBrowser(answer.headers, status, token)
+  if (!upgraded) return { status, headers, body: detached(answer, end) }
+  return { status, headers: { ...headers, connection: 'Upgrade', upgrade: 'websocket' }, body: '', upgraded }
 }
 
 /** The same bytes from a stream of our own: that of an answer leads to its request, whose headers hold the token. */

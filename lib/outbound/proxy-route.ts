@@ -4,6 +4,7 @@ import type { OutboundTokens } from '../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from './authorized-call.js'
 import { verdictOn } from './challenge.js'
 import { bodyOf, type ParsedBody, type ProxyBody } from './proxy-body.js'
+import { dialer } from './proxy-dial.js'
 import { type ApiRequest, type Exchange, type Send, sender } from './proxy-exchange.js'
 import { SilentApi } from './proxy-failure.js'
 import { headersForApi } from './proxy-headers.js'
@@ -22,6 +23,8 @@ export interface Visit {
   readonly ip: string | undefined
   readonly protocol: string | undefined
   readonly host: string | undefined
+  /** Whether it asks for a WebSocket. */
+  readonly isUpgrade: boolean
   /** Aborted when nobody waits for the reply any more. */
   readonly signal: AbortSignal
 }
@@ -33,11 +36,12 @@ export type ProxyRoute = (visit: Visit) => Promise<Reply>
 export function proxyRoute(options: BearerProxyOptions): ProxyRoute {
   const checked = checkedProxyOptions(options)
   const send = sender(checked)
+  const dial = dialer(checked)
 
   return async (visit) => {
     const tokens = tokensOf(visit, checked.property)
     try {
-      return await proxied(visit, tokens, checked, send)
+      return await proxied(visit, tokens, checked, visit.isUpgrade ? dial : send)
     } catch (error) {
       if (isNobody(error)) return unauthorized()
       if (error instanceof StepUpError) return stepUpRequired(error)

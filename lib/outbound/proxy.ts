@@ -5,6 +5,7 @@ import type { BearerProxyOptions } from './proxy-options.js'
 import type { Addressed } from './proxy-path.js'
 import type { Reply } from './proxy-reply.js'
 import { type ProxyRoute, proxyRoute } from './proxy-route.js'
+import { upgradeOf } from './proxy-upgrades.js'
 
 type Next = (error?: unknown) => void
 
@@ -23,6 +24,7 @@ interface Context {
   readonly host: string
   status: number
   body: unknown
+  respond?: boolean
   set(name: string, value: string | string[]): void
   remove(name: string): void
 }
@@ -70,8 +72,8 @@ async function serveExpress(
   response: ServerResponse,
 ): Promise<void> {
   const { body, rawBody } = request as ParsedBody
-  const signal = untilClosed(response)
-  const reply = await replyTo(route, signal, {
+  const upgrade = upgradeOf(request)
+  const reply = await replyTo(route, untilClosed(response), {
     carrier: request,
     carrierName: 'req',
     request,
@@ -79,8 +81,14 @@ async function serveExpress(
     ip: request.ip ?? request.socket.remoteAddress,
     protocol: request.protocol,
     host: request.headers.host,
+    isUpgrade: upgrade !== undefined,
   })
   if (!reply) return
+  if (upgrade && reply.upgraded) {
+    upgrade.far = reply.upgraded
+    response.writeHead(reply.status, reply.headers).end()
+    return
+  }
   response.statusCode = reply.status
   for (const [name, value] of headersOf(reply, response)) response.setHeader(name, value)
   if (typeof reply.body === 'string') {
@@ -96,6 +104,7 @@ const WITHOUT_BODY: readonly number[] = [204, 205, 304]
 
 async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
   const { req: request, res: response } = ctx
+  const upgrade = upgradeOf(request)
   const reply = await replyTo(route, untilClosed(response), {
     carrier: ctx,
     carrierName: 'ctx',
@@ -104,9 +113,16 @@ async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
     ip: ctx.ip,
     protocol: ctx.protocol,
     host: ctx.host,
+    isUpgrade: upgrade !== undefined,
   })
   if (!reply) return
   ctx.status = reply.status
+  if (upgrade && reply.upgraded) {
+    ctx.respond = false
+    upgrade.far = reply.upgraded
+    upgrade.answer = () => void response.writeHead(reply.status, reply.headers).end()
+    return
+  }
   const isEmpty = request.method === 'HEAD' || WITHOUT_BODY.includes(reply.status)
   if (typeof reply.body === 'string') ctx.body = reply.body
   else if (isEmpty) reply.body.resume()
@@ -135,6 +151,7 @@ async function replyTo(
     const reply = await route({ ...visit, signal })
     if (!signal.aborted) return reply
     if (typeof reply.body !== 'string') reply.body.destroy()
+    reply.upgraded?.socket.destroy()
     return undefined
   } catch (error) {
     if (signal.aborted) return undefined

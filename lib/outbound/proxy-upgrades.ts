@@ -1,0 +1,173 @@
+import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { type Duplex, pipeline } from 'node:stream'
+import { ConfigurationError } from '../errors.js'
+import { refuseUnknown } from '../spelling.js'
+import { originOf } from './origins.js'
+import type { UpgradedSocket } from './proxy-exchange.js'
+import { problem, type Reply } from './proxy-reply.js'
+
+/** What answers requests: Express' app, or Koa's `app.callback()`. */
+export type App = (request: IncomingMessage, response: ServerResponse) => unknown
+
+/** Who may open WebSockets. */
+export interface UpgradeOptions {
+  /**
+   * Origins whose pages may open WebSockets here besides those of the host that is asked, e.g. `['https://app.example.com']`.
+   */
+  allowedOrigins?: readonly string[]
+}
+
+/** A request for a WebSocket on its way through the app. */
+export interface Upgrade {
+  /** The API's end, once it has agreed. The answer says whether we do, too. */
+  far?: UpgradedSocket
+  /** Answers when the app's middleware is through: Koa's sets headers as late as that. */
+  answer?: () => void
+}
+
+const upgrades = new WeakMap<IncomingMessage, Upgrade>()
+
+/** What is known of a request for a WebSocket that came through {@link upgradesThrough}. */
+export function upgradeOf(request: IncomingMessage): Upgrade | undefined {
+  return upgrades.get(request)
+}
+
+/**
+ * Makes WebSockets go through the app: the request for one meets the session, the guards and the routes as every request
+ * does, and the `bearerProxy()` at its route hands the socket over to the API, with a fresh token. What is not for a proxy
+ * is answered as it would be otherwise, 404 and all, and the socket closed.
+ *
+ * Browsers let every site open WebSockets, with the cookies of this one. So an `Origin` that is not of the host that is
+ * asked is refused with 403, unless `allowedOrigins` names it (RFC 6455 §10.2). The API is asked when the socket is opened
+ * and never again: one that is open stays open when the user logs out, for as long as the API thinks fit.
+ *
+ * It answers every upgrade of the server. An app with WebSockets of its own calls what this returns for the others.
+ *
+ * @param app Express' app, or Koa's `app.callback()`
+ * @throws `ConfigurationError` when an option is wrong
+ *
+ * @example
+ * const server = app.listen(3000)
+ * server.on('upgrade', upgradesThrough(app))
+ */
+export function upgradesThrough(
+  app: App,
+  options: UpgradeOptions = {},
+): (request: IncomingMessage, socket: Duplex, head: Buffer) => void {
+  const allowedOrigins = checked(app, options)
+
+  return function upgradeListener(request, socket, head) {
+    socket.on('error', () => {})
+    try {
+      serve(app, allowedOrigins, request, socket as Socket, head)
+    } catch {
+      // Somebody who asks for more before the last answer has gone out: there is no way to answer in turn.
+      socket.destroy()
+    }
+  }
+}
+
+function checked(app: unknown, options: UpgradeOptions): ReadonlySet<string> {
+  if (typeof app !== 'function') {
+    throw new ConfigurationError(
+      'upgradesThrough() takes what answers requests: upgradesThrough(app) with Express, upgradesThrough(app.callback()) ' +
+        'with Koa.',
+    )
+  }
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError('The options of upgradesThrough() must be an object, or left out.')
+  }
+  refuseUnknown(options, ['allowedOrigins'], 'upgradesThrough()')
+  const { allowedOrigins = [] } = options
+  if (!Array.isArray(allowedOrigins) || !allowedOrigins.every(isOrigin)) {
+    throw new ConfigurationError(
+      "`allowedOrigins` must be an array of origins, e.g. allowedOrigins: ['https://app.example.com'].",
+    )
+  }
+  return new Set(allowedOrigins)
+}
+
+function isOrigin(value: unknown): boolean {
+  return typeof value === 'string' && originOf(value) === value
+}
+
+function serve(
+  app: App,
+  allowedOrigins: ReadonlySet<string>,
+  request: IncomingMessage,
+  socket: Socket,
+  head: Buffer,
+): void {
+  const upgrade: Upgrade = {}
+  const response = responseOver(socket, request, () => {
+    if (upgrade.far && response.statusCode === 101) join(socket, head, upgrade.far)
+    else socket.destroySoon()
+  })
+  socket.once('close', () => upgrade.far?.socket.destroy())
+  const refusal = refusalOf(request, allowedOrigins)
+  if (refusal) {
+    response.writeHead(refusal.status, refusal.headers).end(refusal.body)
+    return
+  }
+  if (asksForWebSocket(request)) upgrades.set(request, upgrade)
+  const through = async () => {
+    await app(request, response)
+    if (!response.headersSent) upgrade.answer?.()
+  }
+  through().catch(() => socket.destroy())
+}
+
+/** The response to a request of which the server has let go. */
+function responseOver(socket: Socket, request: IncomingMessage, onFinish: () => void): ServerResponse {
+  const response = new ServerResponse(request)
+  response.shouldKeepAlive = false
+  response.assignSocket(socket)
+  const drained = () => response.emit('drain')
+  socket.setTimeout(0)
+  socket.on('drain', drained)
+  response.once('finish', () => {
+    socket.off('drain', drained)
+    response.detachSocket(socket)
+    response.emit('close')
+    onFinish()
+  })
+  return response
+}
+
+function refusalOf(request: IncomingMessage, allowedOrigins: ReadonlySet<string>): Reply | undefined {
+  const { headers, method } = request
+  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0) {
+    return problem(400, 'Bad Request', 'A request for an upgrade must have no body.')
+  }
+  if (!asksForWebSocket(request)) return undefined
+  if (method !== 'GET') return problem(400, 'Bad Request', 'A WebSocket is asked for with GET.')
+  if (isOfThisSite(headers.origin, headers.host) || allowedOrigins.has(headers.origin ?? '')) return undefined
+  return problem(403, 'Forbidden', 'Pages of this origin may not open WebSockets here.')
+}
+
+function asksForWebSocket({ headers }: IncomingMessage): boolean {
+  return headers.upgrade?.toLowerCase() === 'websocket'
+}
+
+/** Whether a page is of the host that is asked. Whoever is no browser has no `Origin`, and nobody's cookies. */
+function isOfThisSite(origin: string | undefined, host: string | undefined): boolean {
+  if (origin === undefined) return true
+  if (originOf(origin) !== origin) return false
+  const { protocol, host: ofThePage } = new URL(origin)
+  const asked = `${protocol}//${host}`
+  return URL.canParse(asked) && new URL(asked).host === ofThePage
+}
+
+/** Two sockets become one. When one of them ends or breaks, the other does. */
+function join(near: Socket, nearHead: Buffer, { socket: far, head: farHead }: UpgradedSocket): void {
+  for (const socket of [near, far]) {
+    socket.setTimeout(0)
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true)
+  }
+  if (nearHead.length > 0) near.unshift(nearHead)
+  if (farHead.length > 0) far.unshift(farHead)
+  pipeline(near, far, () => far.destroySoon())
+  pipeline(far, near, () => near.destroySoon())
+}
