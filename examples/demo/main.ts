@@ -1,9 +1,21 @@
 import { startDemo } from './demo.js'
+import { type Start, startAskedFor } from './flags.js'
 import { tour } from './tour.js'
 
-if (process.argv.includes('--cluster')) await import('../cluster/main.js')
+const start = asked()
+if (start === 'cluster') await import('../cluster/main.js')
+else if (start === 'gateway') await import('../bff-gateway/main.js')
 else if (process.argv.includes('--tour')) process.exitCode = (await tour()) ? 0 : 1
 else await serve()
+
+function asked(): Start {
+  try {
+    return startAskedFor(process.argv.slice(2))
+  } catch (error) {
+    console.error((error as Error).message)
+    process.exit(1)
+  }
+}
 
 async function serve(): Promise<void> {
   const demo = await startDemo({ port: 3000, accessTokenSeconds: 5 })

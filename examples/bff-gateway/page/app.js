@@ -1,0 +1,190 @@
+const $ = (selector) => document.querySelector(selector)
+const returnTo = location.pathname === '/' ? '' : `?returnTo=${encodeURIComponent(location.pathname)}`
+
+/** What tabs tell one another: that somebody has logged in, or out. */
+const tabs = new BroadcastChannel('session')
+
+/** Who is logged in: `null` if nobody is, `undefined` until the gateway has said. */
+let user
+/** Ends what runs while somebody is logged in. */
+let session = new AbortController()
+
+// The gateway
+
+async function call(path, options) {
+  // A page of another site cannot send this header; the gateway answers nobody without it.
+  const answer = await fetch(`/api${path}`, { ...options, headers: { 'X-CSRF': '1' }, redirect: 'error' })
+  if (answer.ok) return answer
+  if (answer.status === 401 && user) logOutHere('Your session has ended, here or in another tab.')
+  const { title, detail } = await answer.json().catch(() => ({ title: `Status ${answer.status}` }))
+  throw Object.assign(new Error(detail ?? title), { status: answer.status })
+}
+
+/** Server-sent events by fetch(): an EventSource sends no header of ours, and cannot tell a 401 from a bad line. */
+async function* eventsOf(path, signal) {
+  const { body } = await call(path, { signal })
+  let rest = ''
+  for await (const text of chunksOf(body.pipeThrough(new TextDecoderStream()))) {
+    const events = (rest + text).split('\n\n')
+    rest = events.pop()
+    for (const event of events) if (event.startsWith('data: ')) yield JSON.parse(event.slice(6))
+  }
+}
+
+/** Streams are async iterables by now, but not in every browser. */
+async function* chunksOf(stream) {
+  const reader = stream.getReader()
+  for (let it = await reader.read(); !it.done; it = await reader.read()) yield it.value
+}
+
+// The panels
+
+const PANELS = {
+  catalogue: { path: '/catalogue', rows: ({ items }) => items.map(({ item, price }) => [item, price]) },
+  orders: {
+    path: '/orders',
+    forUser: true,
+    rows: ({ orders }) => orders.map(({ id, item, price }) => [id, item, price]),
+  },
+  billing: {
+    path: '/invoices',
+    forUser: true,
+    rows: ({ invoices }) => invoices.map(({ number, due, amount }) => [number, due, amount]),
+  },
+}
+const inView = Object.keys(PANELS).filter((name) => ['/', `/${name}`].includes(location.pathname))
+
+function element(name, ...children) {
+  const made = document.createElement(name)
+  made.append(...children)
+  return made
+}
+
+function shownToken(token) {
+  if (!token) return ['The API saw no token.']
+  const { fingerprint, scope, expiresInMs } = token
+  const left = `good for ${(expiresInMs / 1000).toFixed(1)}\u00a0s`
+  return ['The API saw token ', element('code', fingerprint), ' for ', element('code', scope), `, ${left}.`]
+}
+
+function fill(panel, { rows = [], empty = '', shown = [] }) {
+  const cells = (row) => row.map((text) => element('td', String(text)))
+  panel.querySelector('tbody').replaceChildren(...rows.map((row) => element('tr', ...cells(row))))
+  panel.querySelector('.empty').textContent = empty
+  panel.querySelector('.empty').hidden = empty === ''
+  panel.querySelector('.shown').replaceChildren(...shown)
+}
+
+async function show(name) {
+  const { path, forUser, rows } = PANELS[name]
+  const panel = $(`#${name}`)
+  panel.querySelector('.actions').hidden = forUser && !user
+  if (forUser && !user) return fill(panel, { empty: 'Log in to see them.' })
+  try {
+    const data = await (await call(path)).json()
+    fill(panel, { rows: rows(data), shown: shownToken(data.token) })
+  } catch (error) {
+    if (user || !forUser) fill(panel, { empty: error.message })
+  }
+}
+
+async function listen(signal) {
+  while (!signal.aborted) {
+    try {
+      const openedAt = performance.now()
+      for await (const { id, item, state, token } of eventsOf('/orders/news', signal)) {
+        const seconds = (ms) => `${Math.round(ms / 1000)} s`
+        const left = token.expiresInMs
+        $('#stream').textContent = `The stream is open for ${seconds(performance.now() - openedAt)}. ${
+          left > 0 ? `Its token is good for ${seconds(left)}.` : `Its token expired ${seconds(-left)} ago.`
+        }`
+        $('#stream').className = left > 0 ? 'stream' : 'stream past'
+        $('#news').prepend(element('li', element('span', `${id} ${item}`), element('span', state)))
+        $('#news').children[4]?.remove()
+      }
+    } catch {
+      // It broke off, or the gateway could not be reached; whether the session has ended the next line finds out.
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+  }
+}
+
+// The session
+
+function notify(kind, ...children) {
+  $('#notice').className = `notice ${kind}`
+  $('#notice').replaceChildren(...children)
+  $('#notice').hidden = children.length === 0
+}
+
+function link(href, text) {
+  return Object.assign(element('a', text), { href })
+}
+
+function logOutHere(why, ...more) {
+  user = null
+  notify('', `${why} `, link(`/login${returnTo}`, 'Log in again'), ...more)
+  render()
+}
+
+function render() {
+  session.abort()
+  session = new AbortController()
+  $('#who').textContent = user ?? 'Not logged in'
+  $('#log-in').hidden = Boolean(user)
+  $('#log-out').hidden = !user
+  $('#live').hidden = !user
+  $('#news').replaceChildren()
+  for (const name of inView) void show(name)
+  if (user && inView.includes('orders')) void listen(session.signal)
+}
+
+async function look() {
+  user = (await (await call('/session')).json()).user
+  render()
+}
+
+$('#log-in').href = `/login${returnTo}`
+$(`nav a[href="${location.pathname}"]`)?.setAttribute('aria-current', 'page')
+for (const name of Object.keys(PANELS)) {
+  $(`#${name}`).hidden = !inView.includes(name)
+  $(`#${name} .again`).addEventListener('click', () => show(name))
+}
+
+$('#order').addEventListener('click', async () => {
+  try {
+    const { ordered } = await (await call('/orders', { method: 'POST' })).json()
+    notify('good', `Ordered: ${ordered}.`)
+  } catch (error) {
+    if (user) notify('bad', error.message)
+  }
+})
+
+$('#log-out').addEventListener('click', async () => {
+  const { logOutThereToo } = await (await call('/logout', { method: 'POST' })).json()
+  tabs.postMessage('logged out')
+  logOutHere(
+    'You are logged out.',
+    ', or ',
+    link(logOutThereToo, 'log out of the authorization server as well'),
+    '.',
+  )
+})
+
+tabs.addEventListener('message', ({ data }) => {
+  if (data === 'logged out' && user) logOutHere('You have logged out in another tab.')
+  if (data === 'logged in' && !user) {
+    notify('')
+    void look()
+  }
+})
+
+if (new URLSearchParams(location.search).get('login') === 'failed') {
+  notify('bad', 'The login was not finished. ', link('/login', 'Try again'))
+}
+try {
+  await look()
+  if (user) tabs.postMessage('logged in')
+} catch {
+  notify('bad', 'The gateway does not answer. Is it still running?')
+}

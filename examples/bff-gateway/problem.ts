@@ -1,0 +1,23 @@
+import type { ErrorRequestHandler, Response } from 'express'
+import { TokenError } from 'session-token-manager'
+
+/** What went wrong, for the page (RFC 9457). */
+export interface Problem {
+  readonly status: number
+  readonly title: string
+  readonly detail?: string
+}
+
+export function sendProblem(res: Response, problem: Problem): void {
+  res.status(problem.status).set('Cache-Control', 'no-store').type('application/problem+json')
+  res.send(JSON.stringify(problem))
+}
+
+/** Tells the page what went wrong and nothing more; the operator gets the rest. */
+export const problem: ErrorRequestHandler = (error, req, res, next) => {
+  console.error(`${req.method} ${req.path}: ${error.code ?? error.name}: ${error.message}`)
+  if (res.headersSent) return next(error)
+  const status = error instanceof TokenError ? error.status : (error.response?.status ?? 502)
+  if (status === 401) sendProblem(res, { status, title: 'Unauthorized', detail: 'Log in first.' })
+  else sendProblem(res, { status, title: status === 503 ? 'Try again in a moment' : 'Something went wrong' })
+}

@@ -1,0 +1,50 @@
+import express, { type Express, type Request, type Response } from 'express'
+import { type AccessOptions, scope, verified } from '../demo/access.js'
+import { shownToken } from './shown-token.js'
+
+export interface ShopApiOptions extends AccessOptions {
+  /** How often there is news of the orders. */
+  readonly newsEveryMs: number
+}
+
+const CATALOGUE = [
+  { item: 'Espresso machine', price: '289.00' },
+  { item: 'Coffee grinder', price: '119.00' },
+  { item: 'Milk jug', price: '24.00' },
+]
+const ORDERS = [
+  { id: 1001, item: 'Coffee grinder', price: '119.00' },
+  { id: 1002, item: 'Two cups', price: '18.50' },
+]
+const STATES = ['packed', 'handed over', 'on its way', 'at the depot', 'out for delivery', 'at the door']
+
+/** An API with a catalogue for everybody, and the orders of those who bring a token for it. */
+export function shopApi(options: ShopApiOptions): Express {
+  const app = express()
+  app.get('/catalogue', (req, res) => void res.json({ items: CATALOGUE, token: shownToken(req, res) }))
+
+  app.use(verified(options))
+  app.get('/orders', scope('orders.read'), (req, res) => {
+    res.json({ orders: ORDERS, token: shownToken(req, res) })
+  })
+  app.post('/orders', scope('orders.write'), (req, res) => {
+    res.status(201).json({ ordered: 'Milk jug', token: shownToken(req, res) })
+  })
+  app.get('/orders/news', scope('orders.read'), (req, res) => tellNews(req, res, options.newsEveryMs))
+  return app
+}
+
+/** Server-sent events for as long as the client listens. The token was checked when it began. */
+function tellNews(req: Request, res: Response, everyMs: number): void {
+  res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' })
+  let count = 0
+  const tell = () => {
+    const { id, item } = ORDERS[count % ORDERS.length]!
+    const state = STATES[Math.floor(count / ORDERS.length) % STATES.length]
+    res.write(`data: ${JSON.stringify({ id, item, state, token: shownToken(req, res) })}\n\n`)
+    count += 1
+  }
+  tell()
+  const timer = setInterval(tell, everyMs)
+  res.once('close', () => clearInterval(timer))
+}

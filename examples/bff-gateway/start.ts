@@ -1,0 +1,98 @@
+import { randomBytes } from 'node:crypto'
+import type { Provider } from 'oidc-provider'
+import { authorizationServer } from '../demo/authorization-server.js'
+import { listen } from '../demo/server.js'
+import { type Timeline, timeline } from '../demo/timeline.js'
+import { billingApi } from './billing-api.js'
+import { gateway } from './gateway.js'
+import { shopApi } from './shop-api.js'
+
+export interface StartOptions {
+  /** Where the gateway listens; another port if this one is taken. */
+  readonly port: number
+  /** Where browsers reach it, if something stands in front. */
+  readonly url?: string
+  readonly accessTokenSeconds: number
+  /** How often there is news of the orders. */
+  readonly newsEveryMs: number
+}
+
+export interface Started {
+  /** Where browsers reach the gateway, and where it listens. */
+  readonly url: string
+  readonly origin: string
+  readonly shopApi: string
+  readonly billingApi: string
+  readonly provider: Provider
+  readonly clientSecret: string
+  /** What the authorization server was asked, and answered. */
+  readonly timeline: Timeline
+  close(): Promise<void>
+}
+
+/** Starts the gateway, and on ports of their own what it needs: the authorization server and the two APIs. */
+export async function start(options: StartOptions): Promise<Started> {
+  const [front, idp, shop, billing] = await Promise.all([
+    listen(options.port),
+    listen(0),
+    listen(0),
+    listen(0),
+  ])
+  // Not the host of the authorization server: to the browser it shall be another site.
+  const { url = front.url.replace('127.0.0.1', 'localhost') } = options
+  const issuer = idp.url
+  const [id, secret] = ['gateway', random()]
+  const events = timeline()
+
+  const { provider, listener } = authorizationServer({
+    issuer,
+    client: {
+      id,
+      secret,
+      redirectUri: `${url}/callback`,
+      authentication: 'client_secret_basic',
+      postLogoutRedirectUri: `${url}/`,
+    },
+    apis: [
+      { resource: shop.url, scope: 'orders.read orders.write' },
+      { resource: billing.url, scope: 'billing.read' },
+    ],
+    accessTokenSeconds: options.accessTokenSeconds,
+    timeline: events,
+  })
+  idp.use(listener)
+  shop.use(shopApi({ issuer, audience: shop.url, newsEveryMs: options.newsEveryMs }))
+  billing.use(billingApi({ issuer, audience: billing.url }))
+
+  const backend = await gateway({
+    url,
+    issuer,
+    clientId: id,
+    clientSecret: secret,
+    sessionSecret: random(),
+    sessionKey: random(),
+    shopApi: shop.url,
+    billingApi: billing.url,
+  })
+  front.use(backend.app)
+
+  return {
+    url,
+    origin: front.url,
+    shopApi: shop.url,
+    billingApi: billing.url,
+    provider,
+    clientSecret: secret,
+    timeline: events,
+    async close() {
+      await front.close()
+      // Refreshes under way end while the authorization server is still there.
+      await backend.close()
+      await Promise.all([idp, shop, billing].map((server) => server.close()))
+    },
+  }
+}
+
+function random(): string {
+  return randomBytes(32).toString('base64')
+}

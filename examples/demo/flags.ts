@@ -1,0 +1,26 @@
+/** What `npm start --` can start, and the flags that go with it. */
+const STARTS = {
+  demo: ['--tour'],
+  cluster: ['--cluster', '--tour', '--workers'],
+  gateway: ['--gateway'],
+}
+export type Start = keyof typeof STARTS
+
+/** What a command line asks for. A flag that is misspelt, or does not belong, throws: something else was meant. */
+export function startAskedFor(args: readonly string[]): Start {
+  // The cluster reads how many workers there shall be.
+  const flags = args.filter((_, index) => args[index - 1] !== '--workers').map((arg) => arg.split('=', 1)[0]!)
+  const known = [...new Set(Object.values(STARTS).flat())]
+  const unknown = flags.find((flag) => !known.includes(flag))
+  if (unknown !== undefined) {
+    const letter = unknown.replace(/^-+/, '').charAt(0).toLowerCase()
+    const meant = known.find((flag) => flag.charAt(2) === letter)
+    throw new Error(
+      `Unknown flag ${unknown}. ${meant ? `Did you mean ${meant}?` : `Known are ${known.join(', ')}.`}`,
+    )
+  }
+  const start = flags.includes('--gateway') ? 'gateway' : flags.includes('--cluster') ? 'cluster' : 'demo'
+  const stray = flags.find((flag) => !STARTS[start].includes(flag))
+  if (stray !== undefined) throw new Error(`${stray} does not go with the ${start}.`)
+  return start
+}
