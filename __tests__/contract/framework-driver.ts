@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import type { RequireTokensOptions, SessionTokens, SessionTokensOptions } from '../../lib/index.js'
 import type { Surroundings } from '../../lib/mount.js'
 import type { Browser } from '../helpers/browser.js'
@@ -10,6 +11,8 @@ export interface FrameworkVisit {
   readonly session: Record<string, unknown>
   /** The body that was posted, if it was JSON. */
   readonly body: unknown
+  /** The answer, as Node has it. */
+  readonly response: ServerResponse
 }
 
 export type FrameworkHandler = (visit: FrameworkVisit) => unknown

@@ -84,6 +84,7 @@ function expressVisit(request: Request): FrameworkVisit {
     tokensOf: (property) => request[property as 'tokens'],
     session: request.session as unknown as Record<string, unknown>,
     body: request.body,
+    response: request.res!,
   }
 }
 
@@ -137,5 +138,6 @@ async function koaVisit(ctx: Context): Promise<FrameworkVisit> {
     tokensOf: (property) => ctx[property] as SessionTokens,
     session: ctx.session,
     body: ctx.request.length ? await json(ctx.req) : undefined,
+    response: ctx.res,
   }
 }
