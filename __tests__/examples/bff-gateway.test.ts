@@ -1,0 +1,279 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { IncomingMessage } from 'node:http'
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
+import { type Started, start } from '../../examples/bff-gateway/start.js'
+import { fingerprint, isRefresh } from '../../examples/demo/timeline.js'
+import { type Browser, browser } from '../helpers/browser.js'
+import { rawRequest } from '../helpers/raw-request.js'
+
+const FROM_OWN_PAGE = { headers: { 'X-CSRF': '1' } }
+/** What a browser says that shows a page; `fetch` always says that it does not. */
+const FOR_A_PAGE = { 'sec-fetch-mode': 'navigate' }
+const STARTS = 'http.server.request.start'
+
+let site: Started
+/** The newest tokens that the authorization server has issued. */
+let issued: { access_token: string; refresh_token: string }
+/** What the servers of this process were asked. */
+let asked: IncomingMessage[] = []
+const note = (message: unknown) => void asked.push((message as { request: IncomingMessage }).request)
+
+beforeAll(async () => {
+  site = await start({ port: 0, accessTokenSeconds: 60, newsEveryMs: 20 })
+  site.provider.on('grant.success', ({ body }) => {
+    issued = body as typeof issued
+  })
+  subscribe(STARTS, note)
+})
+afterEach(() => {
+  asked = []
+  jest.restoreAllMocks()
+})
+afterAll(async () => {
+  unsubscribe(STARTS, note)
+  await site.close()
+})
+
+describe('the routes of the gateway', () => {
+  it('S72 have three policies: no token, the user’s, and one for another API and a narrower scope', async () => {
+    const visitor = await loggedIn()
+    const answers = ['/api/catalogue', '/api/orders', '/api/invoices'].map((path) => fromPage(visitor, path))
+    const [catalogue, orders, invoices] = (await Promise.all(answers)).map(({ json }) => json.token)
+    expect(catalogue).toBeNull()
+    expect(orders).toMatchObject({ audience: site.shopApi, scope: 'orders.read orders.write' })
+    expect(invoices).toMatchObject({ audience: site.billingApi, scope: 'billing.read' })
+    // One refresh token for both: the login brought the one token, a refresh the other.
+    expect(site.timeline.rows.filter(isRefresh)).toHaveLength(1)
+    expect(invoices.fingerprint).toBe(fingerprint(issued.access_token))
+  })
+
+  it('S73 pass on with the token, and without the cookies and what the page says to the gateway alone', async () => {
+    const visitor = await loggedIn()
+    const { access_token } = issued
+    asked = []
+    const answer = await visitor.post('/api/orders', { item: 'Milk jug' }, FROM_OWN_PAGE)
+    expect([answer.status, answer.json.ordered]).toEqual([201, 'Milk jug'])
+    const [order, ...others] = askedOf(site.shopApi)
+    expect(others).toEqual([])
+    expect([order?.method, order?.url]).toEqual(['POST', '/orders'])
+    expect(order?.headers.authorization).toBe(`Bearer ${access_token}`)
+    expect(order?.headers.cookie).toBeUndefined()
+    expect(JSON.stringify([...answer.headers, answer.text])).not.toContain(access_token.slice(-40))
+  })
+
+  it('S74 send a page without a session to the login, and refuse everything else without asking an API', async () => {
+    for (const path of ['/orders', '/billing?sort=due']) {
+      const { status, headers } = await rawRequest(site.url, path, FOR_A_PAGE)
+      expect([status, headers.location]).toEqual([302, `/login?returnTo=${encodeURIComponent(path)}`])
+    }
+    for (const path of ['/api/orders', '/api/orders/news', '/api/invoices']) {
+      const { status, headers, json } = await fromPage(browser(site.url), path)
+      expect([status, headers.get('content-type')]).toEqual([401, 'application/problem+json'])
+      expect(json).toMatchObject({ status: 401, title: 'Unauthorized' })
+    }
+    expect([...askedOf(site.shopApi), ...askedOf(site.billingApi)]).toEqual([])
+  })
+
+  it('show the catalogue to everybody', async () => {
+    const { json } = await fromPage(browser(site.url), '/api/catalogue')
+    expect(json).toMatchObject({ items: [{ item: 'Espresso machine' }, {}, {}], token: null })
+  })
+})
+
+describe('a request to /api that the page did not send', () => {
+  it.each([
+    ['without the header', {}],
+    ['with another value of it', { 'X-CSRF': 'true' }],
+    ['from another site', { 'X-CSRF': '1', 'Sec-Fetch-Site': 'cross-site' }],
+    ['from another port', { 'X-CSRF': '1', 'Sec-Fetch-Site': 'same-site' }],
+    ['from an address bar', { 'X-CSRF': '1', 'Sec-Fetch-Site': 'none' }],
+    ['from another origin', { 'X-CSRF': '1', Origin: 'https://evil.example' }],
+    ['from a page without an origin', { 'X-CSRF': '1', Origin: 'null' }],
+  ])('is refused %s, whatever it asks for', async (_, headers) => {
+    const visitor = await loggedIn()
+    asked = []
+    for (const path of ['/api/orders', '/api/logout']) {
+      expect((await visitor.post(path, undefined, { headers })).status).toBe(403)
+    }
+    for (const path of ['/api/session', '/api/orders', '/api/invoices', '/api/catalogue']) {
+      const { status, headers: answered } = await visitor.get(path, { headers })
+      expect([status, answered.get('content-type')]).toEqual([403, 'application/problem+json; charset=utf-8'])
+    }
+    expect([...askedOf(site.shopApi), ...askedOf(site.billingApi)]).toEqual([])
+    expect((await fromPage(visitor, '/api/session')).json).toEqual({ user: 'demo user' })
+  })
+
+  it('passes when it is the page that has sent it', async () => {
+    const visitor = await loggedIn()
+    const headers = { 'X-CSRF': '1', 'Sec-Fetch-Site': 'same-origin', Origin: site.url }
+    expect((await visitor.post('/api/orders', undefined, { headers })).status).toBe(201)
+  })
+})
+
+describe('a login', () => {
+  it('has a code with PKCE, state and nonce, and gives the session another id', async () => {
+    const visitor = browser(site.url)
+    const { headers } = await visitor.get('/login')
+    const { searchParams } = new URL(headers.get('location')!)
+    expect(Object.fromEntries(searchParams)).toMatchObject({
+      response_type: 'code',
+      code_challenge_method: 'S256',
+      code_challenge: expect.stringMatching(/^[\w-]{43}$/),
+      state: expect.stringMatching(/^[\w-]{43}$/),
+      nonce: expect.stringMatching(/^[\w-]{43}$/),
+    })
+    expect(searchParams.getAll('resource')).toEqual([site.shopApi, site.billingApi])
+    const before = visitor.clone()
+    await finish(visitor, (await visitor.visit('/login')).url)
+    expect(visitor.cookie('gateway')).not.toBe(before.cookie('gateway'))
+    expect((await fromPage(visitor, '/api/session')).json).toEqual({ user: 'demo user' })
+    expect((await fromPage(before, '/api/session')).json).toEqual({ user: null })
+  })
+
+  it('that was begun in another browser is not finished here', async () => {
+    const attacker = browser(site.url)
+    const callback = await callbackOf(attacker, (await attacker.visit('/login')).url)
+    const victim = browser(site.url)
+    await victim.visit('/login')
+    const before = site.timeline.rows.length
+    expect((await victim.get(callback)).headers.get('location')).toBe('/')
+    expect((await fromPage(victim, '/api/session')).json).toEqual({ user: null })
+    expect(site.timeline.rows).toHaveLength(before)
+  })
+
+  it('may be begun in two tabs', async () => {
+    const visitor = browser(site.url)
+    const first = await visitor.visit('/login?returnTo=/orders')
+    const second = await visitor.visit('/login?returnTo=/billing')
+    const answers = [await callbackOf(visitor, first.url), await callbackOf(visitor, second.url)]
+    expect((await visitor.get(answers[0]!)).headers.get('location')).toBe('/orders')
+    // The session is another one by now, and somebody is logged in.
+    expect((await visitor.get(answers[1]!)).headers.get('location')).toBe('/')
+    expect((await fromPage(visitor, '/api/session')).json).toEqual({ user: 'demo user' })
+  })
+
+  it('that the user breaks off leads to the page, which says so', async () => {
+    const log = jest.spyOn(console, 'error').mockImplementation(() => {})
+    const visitor = browser(site.url)
+    const { headers } = await visitor.get('/login')
+    const state = new URL(headers.get('location')!).searchParams.get('state')!
+    const iss = encodeURIComponent(site.provider.issuer)
+    const denied = await visitor.get(`/callback?error=access_denied&state=${state}&iss=${iss}`)
+    expect(denied.headers.get('location')).toBe('/?login=failed')
+    expect(log).toHaveBeenCalledTimes(1)
+  })
+
+  it.each([
+    ['/orders', '/orders'],
+    ['/billing?sort=due#top', '/billing?sort=due#top'],
+    ['//evil.example', '/'],
+    ['/\\evil.example', '/'],
+    ['/\t/evil.example', '/'],
+    ['/\n\\evil.example', '/'],
+    ['/.//evil.example', '/'],
+    ['https://evil.example', '/'],
+    ['https:evil.example', '/'],
+    ['javascript:alert(1)', '/'],
+    ['\u0000//evil.example', '/'],
+  ])('with returnTo=%j leads back to %s', async (returnTo, destination) => {
+    const visitor = browser(site.url)
+    const login = await visitor.visit(`/login?returnTo=${encodeURIComponent(returnTo)}`)
+    const { headers } = await visitor.get(await callbackOf(visitor, login.url))
+    expect(headers.get('location')).toBe(destination)
+  })
+})
+
+describe('a logout', () => {
+  it('ends the session, its streams and the refresh token, and says where to log out as well', async () => {
+    const visitor = await loggedIn()
+    const otherTab = visitor.clone()
+    const stream = fromPage(otherTab, '/api/orders/news')
+    const broken = expect(stream).rejects.toThrow('terminated')
+    while (askedOf(site.shopApi).length === 0) await new Promise(setImmediate)
+    const { refresh_token } = issued
+
+    const { status, json } = await visitor.post('/api/logout', undefined, FROM_OWN_PAGE)
+    await broken
+    expect(status).toBe(200)
+    expect(visitor.cookie('gateway')).toBeUndefined()
+    expect((await fromPage(otherTab, '/api/orders')).status).toBe(401)
+    expect((await fromPage(otherTab, '/api/session')).json).toEqual({ user: null })
+    expect(await site.provider.RefreshToken.find(refresh_token)).toBeUndefined()
+    const { origin, searchParams } = new URL(json.logOutThereToo)
+    expect(origin).toBe(site.provider.issuer)
+    // No `id_token_hint`: no token goes to the browser, not even in a link.
+    expect(Object.fromEntries(searchParams)).toEqual({
+      client_id: 'gateway',
+      post_logout_redirect_uri: `${site.url}/`,
+    })
+  })
+
+  it('of somebody who is not logged in does nothing', async () => {
+    expect((await browser(site.url).post('/api/logout', undefined, FROM_OWN_PAGE)).status).toBe(200)
+  })
+})
+
+describe('the session cookie', () => {
+  it('is HttpOnly and SameSite on the loopback interface', async () => {
+    const { headers } = await rawRequest(site.url, '/login')
+    expect(headers['set-cookie']).toEqual([
+      expect.stringMatching(/^gateway=.*; Path=\/; HttpOnly; SameSite=Lax$/),
+    ])
+  })
+
+  it('is __Host- and Secure besides where the gateway is reached over https, and set over nothing else', async () => {
+    const secure = await start({
+      port: 0,
+      url: 'https://app.example',
+      accessTokenSeconds: 60,
+      newsEveryMs: 20,
+    })
+    try {
+      const over = (protocol: string) =>
+        rawRequest(secure.origin, '/login', { 'x-forwarded-proto': protocol })
+      const { headers } = await over('https')
+      const flags = /^__Host-gateway=.*; Path=\/; HttpOnly; Secure; SameSite=Lax$/
+      expect(headers['set-cookie']).toEqual([expect.stringMatching(flags)])
+      expect(headers['strict-transport-security']).toBe('max-age=31536000')
+      const { searchParams } = new URL(headers.location!)
+      expect(searchParams.get('redirect_uri')).toBe('https://app.example/callback')
+      expect((await over('http')).headers['set-cookie']).toBeUndefined()
+    } finally {
+      await secure.close()
+    }
+  })
+
+  it('is not set for those who only look', async () => {
+    const { headers, status } = await rawRequest(site.url, '/')
+    expect([status, headers['set-cookie']]).toEqual([200, undefined])
+    expect(headers['content-security-policy']).toMatch(
+      /^default-src 'none'; script-src 'self'; style-src 'self';/,
+    )
+  })
+})
+
+async function loggedIn(): Promise<Browser> {
+  const visitor = browser(site.url)
+  await finish(visitor, (await visitor.visit('/login')).url)
+  asked = []
+  return visitor
+}
+
+/** Presses the button of the login page. Answers with where the authorization server then sends the browser. */
+async function callbackOf(visitor: Browser, loginPage: string): Promise<string> {
+  const pressed = await visitor.post(loginPage)
+  const resumed = await visitor.get(pressed.headers.get('location') ?? '')
+  return resumed.headers.get('location') ?? ''
+}
+
+async function finish(visitor: Browser, loginPage: string): Promise<void> {
+  await visitor.get(await callbackOf(visitor, loginPage))
+}
+
+function fromPage(visitor: Browser, path: string) {
+  return visitor.get(path, FROM_OWN_PAGE)
+}
+
+function askedOf(api: string): IncomingMessage[] {
+  return asked.filter(({ headers }) => headers.host === new URL(api).host)
+}
