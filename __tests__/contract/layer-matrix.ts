@@ -20,10 +20,14 @@ const SCENARIOS = {
   S61: 'tokens and cookies that are forged, cut off or sealed with another key',
 } as const
 
+/** How long the lines of the README are, tables aside. */
+const MAX_LINE = 120
+
 /** The session layers, in the order of the matrix. */
 const LAYERS = [
   ...(['MemoryStore', 'connect-redis', 'connect-pg-simple', 'session-file-store'] as const),
   ...(['koa-session, store', 'koa-session, cookies', 'cookie-session', 'iron-session'] as const),
+  'own `session`',
 ] as const
 
 export type Layer = (typeof LAYERS)[number]
@@ -108,7 +112,17 @@ export function matrix(): string {
   ])
   const head = ['', ...columns.map(({ layer }) => layer)]
   const table = [head, head.map(() => '---'), ...rows].map(tableRow)
-  return [...table, '', ...reasons.map((why, index) => `${index + 1}. ${why}`)].join('\n')
+  return [...table, '', ...reasons.flatMap((why, index) => listItem(`${index + 1}. `, why))].join('\n')
+}
+
+/** The lines of an item of a Markdown list. */
+function listItem(bullet: string, text: string): string[] {
+  const lines = [bullet.trimEnd()]
+  for (const word of text.split(' ')) {
+    if (lines.at(-1)!.length + 1 + word.length > MAX_LINE) lines.push(`${' '.repeat(bullet.length)}${word}`)
+    else lines.push(`${lines.pop()} ${word}`)
+  }
+  return lines
 }
 
 /** A matrix without the columns of layers that were not tested. */

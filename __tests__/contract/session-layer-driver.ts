@@ -76,6 +76,13 @@ export interface StoredLayerSite extends LayerSite {
   }
 }
 
+/** A site whose sessions are where the app itself has put them. */
+export interface OwnLayerSite extends LayerSite {
+  failNextWrite(): void
+  /** From now on every write fails, until what it returns is called. */
+  failWrites(): () => void
+}
+
 /** Starts sites on one session layer. */
 export interface SessionLayerDriver<S extends Sessions, Site extends LayerSite> extends MatrixLayer {
   readonly name: string

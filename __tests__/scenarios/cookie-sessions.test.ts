@@ -353,6 +353,31 @@ describe('a session layer of the app', () => {
     expect(site.errors.map((error) => inspect(error, { depth: 20 })).join()).not.toContain('secret-token')
   })
 
+  it.each([
+    ['whose read() fails at a logout', { read: () => Promise.reject(new Error('no database')) }],
+    ['whose clear() fails once at a logout', {}],
+  ])('I4 %s: it is told if need be, and no text is left', async (_, failing) => {
+    let clears = 0
+    let fails = false
+    const session = (request: Request) => ({
+      ...own(request),
+      ...(fails && {
+        ...failing,
+        clear: async () => {
+          if (++clears === 1) throw new Error('no database')
+          own(request).clear()
+        },
+      }),
+    })
+    const site = await start(plain, { session } as never)
+    const tab = await loggedIn(site)
+    fails = true
+    await tab.post('/logout', {})
+    expect(sessions.size).toBe(0)
+    fails = false
+    expect((await tab.get('/token')).status).toBe(401)
+  })
+
   it('I5 whose write() hangs keeps nobody waiting for longer than timeoutMs, and the tokens are kept', async () => {
     let gate: Gate | undefined
     const session = (request: Request) => ({

@@ -120,6 +120,24 @@ describe('koa-session in cookies', () => {
     })
   })
 
+  it('S26 an error that Koa itself answers takes the cookie with it: the next request has the tokens, without a refresh', async () => {
+    const site = await start({
+      before: async (ctx, next) => {
+        await next()
+        if (ctx.path === '/boom') throw new Error('boom')
+      },
+    })
+    const tab = await loggedIn(site)
+    site.handle('/boom', (ctx) => ctx.tokens.getAccessToken())
+    site.clock.advance(HOUR_MS)
+    const refreshes = server.refreshes()
+    expect((await tab.get('/boom')).headers.get('set-cookie')).toBeNull()
+    const answer = await tab.get('/token')
+    expect(answer).toMatchObject(ok)
+    expect(answer.headers.get('set-cookie')).not.toBeNull()
+    expect(server.refreshes() - refreshes).toBe(1)
+  })
+
   it('mounted twice: what runs between them after the inner one may still refresh', async () => {
     const site: KoaSite = await start({
       before: (ctx, next) =>

@@ -3,11 +3,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { describeCookieSessionLayer } from '../contract/cookie-session-layer.js'
 import { asTested, matrix } from '../contract/layer-matrix.js'
+import { describeOwnSessionLayer } from '../contract/own-session-layer.js'
 import { describeForgedSessions } from '../contract/session-layer-fuzz.js'
 import { describeStoredSessionLayer } from '../contract/stored-session-layer.js'
 import { cookieSessionLayer, ironSessionLayer } from '../helpers/express-cookies.js'
 import { expressFileLayer, expressPostgresLayer, expressRedisLayer } from '../helpers/express-stores.js'
 import { koaSession6, koaVersions } from '../helpers/koa-site.js'
+import { ownSessionLayer } from '../helpers/own-sessions.js'
 import { describeWithPostgres } from '../helpers/postgres.js'
 import { describeWithRedis, redisUrl } from '../helpers/redis.js'
 import { expressMemoryLayer, koaCookieLayer, koaStoreLayer } from '../helpers/session-layers.js'
@@ -28,6 +30,9 @@ for (const driver of [cookieSessionLayer, ironSessionLayer]) {
   describeCookieSessionLayer(driver)
   describeForgedSessions(driver)
 }
+
+describeOwnSessionLayer(ownSessionLayer)
+describeForgedSessions(ownSessionLayer)
 
 // S29
 for (const [name, Koa] of koaVersions) {

@@ -74,12 +74,21 @@ export class CookieSessionAdapter implements SessionAdapter {
   }
 
   async clear(): Promise<void> {
-    if (this.read() !== undefined) await this.#put(undefined)
+    if (this.#mayHold()) await this.#put(undefined)
+  }
+
+  /** What cannot be read is taken out as well: nobody is to stay logged in by it. */
+  #mayHold(): boolean {
+    try {
+      return this.read() !== undefined
+    } catch {
+      return true
+    }
   }
 
   async #put(copy: unknown): Promise<void> {
     this.checkStorable()
-    const before = this.#session.get()
+    const before = copy === undefined ? undefined : this.#session.get()
     try {
       await this.#session.put(copy)
       const bytes = this.#session.size()
