@@ -35,7 +35,7 @@ export interface Ending {
 export const GRANT_STORE_TIMEOUT_MS = 5_000
 /** How long the save of a session is held up by a question to the grant store. */
 const QUESTION_TIMEOUT_MS = 1_000
-/** After a question without an answer none is asked for so long. */
+/** After a question without an answer the next ones get PROMPT_MS, for so long or until one is answered. */
 const SILENCE_MS = 5_000
 
 /**
@@ -44,7 +44,7 @@ const SILENCE_MS = 5_000
  */
 export class SessionWrites {
   readonly #context: SessionWritesContext
-  /** Until when the grant store is not asked, on the monotonic clock, since it did not answer. */
+  /** Until when nobody waits for the grant store for long, on the monotonic clock, since it did not answer. */
   #silentUntil = Number.NEGATIVE_INFINITY
 
   constructor(context: SessionWritesContext) {
@@ -92,7 +92,7 @@ export class SessionWrites {
 
   /**
    * Whether another process has refreshed or ended the grant of a copy that was just stored, or may be about to store what
-   * it got: then what is stored must be looked at again. Never rejects.
+   * it got, or whether nobody can say so: then what is stored must be looked at again. Never rejects.
    */
   async isOutdated(copy: unknown): Promise<boolean> {
     const { copies, known } = this.#context
@@ -100,28 +100,36 @@ export class SessionWrites {
     if (!held || known.ended(held.grantId)) return false
     const heardJustNow = known.heardWithin(CROSSING_MS, held.grantId)
     const before = Math.max(held.revision, known.get(held.grantId)?.revision ?? 0)
-    await this.ask(held.grantId)
+    const isAnswered = await this.ask(held.grantId)
     const isNews =
       known.ended(held.grantId) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
-    return heardJustNow || isNews
+    return heardJustNow || isNews || !isAnswered
   }
 
   /**
-   * Learns what the grant store knows of a grant, if it answers soon. One that has just failed to answer is not asked, unless
-   * somebody insists. Never rejects.
+   * Learns what the grant store knows of a grant. Resolves with whether it has answered soon; one that has just failed to
+   * is given less time, unless somebody insists. Never rejects.
    */
-  async ask(grantId: string, insists = false): Promise<void> {
-    const { clock, copies, grants, known } = this.#context
-    if (!insists && clock.monotonic() < this.#silentUntil) return
+  async ask(grantId: string, insists = false): Promise<boolean> {
+    const { clock } = this.#context
+    const isSilent = !insists && clock.monotonic() < this.#silentUntil
     try {
-      const state = await within(QUESTION_TIMEOUT_MS, grants.read(grantId), noAnswer)
-      if (state.ended) known.end(grantId, state.ended)
-      const tokens = copies.readRecord(grantId, state.record?.tokens)
-      if (tokens) known.learn(tokens, true)
+      await within(isSilent ? PROMPT_MS : QUESTION_TIMEOUT_MS, this.#learn(grantId), noAnswer)
+      this.#silentUntil = Number.NEGATIVE_INFINITY
+      return true
     } catch {
       // Whoever needs a refresh will be told.
       this.#silentUntil = clock.monotonic() + SILENCE_MS
+      return false
     }
+  }
+
+  async #learn(grantId: string): Promise<void> {
+    const { copies, grants, known } = this.#context
+    const state = await grants.read(grantId)
+    if (state.ended) known.end(grantId, state.ended)
+    const tokens = copies.readRecord(grantId, state.record?.tokens)
+    if (tokens) known.learn(tokens, true)
   }
 
   /**

@@ -114,6 +114,42 @@ describe('a save in one process crosses with the write of a refresh in another',
     expect((await refreshing.stored(tab))?.views).toBe(1)
   })
 
+  it('S22 S47 which comes after it, when the grant store does not answer: what was saved is saved again', async () => {
+    const grants = memoryGrantStore()
+    const othersGrants = { ...methodsOf(grants), read: noConnection }
+    const { refreshing, other, tab, visitor } = await twoProcesses({ grants, othersGrants })
+    const { write, answer } = await aboutToWrite(refreshing, tab)
+    const saving = visitor.post('/write', {})
+    await asked(other, 'set')
+    write.release()
+    expect((await answer).status).toBe(200)
+    expect((await saving).status).toBe(200)
+    expect((await refreshing.stored(tab))?.views).toBe(1)
+    await expectNewest(refreshing, tab)
+  })
+
+  it('S21 S47 which came before it, when the grant store has just begun to answer again: the newest tokens are put back', async () => {
+    const grants = memoryGrantStore()
+    const othersGrants = methodsOf(grants)
+    const { refreshing, other, tab, visitor } = await twoProcesses({ grants, othersGrants })
+    const { read } = othersGrants
+    othersGrants.read = noConnection
+    other.handle('/write-before', ({ session }) => {
+      session.views = 2
+    })
+    await visitor.post('/write-before', {})
+    othersGrants.read = read
+    const save = held(other.store.hold('set'))
+    const saving = visitor.post('/write', {})
+    await save.reached
+    refreshing.clock.advance(HOUR_MS)
+    expect((await tab.get('/token')).status).toBe(200)
+    save.release()
+    expect((await saving).status).toBe(200)
+    expect((await refreshing.stored(tab))?.views).toBe(1)
+    await expectNewest(refreshing, tab)
+  })
+
   it('S21 S22 and a third save comes then: it stays', async () => {
     const { refreshing, other, tab, visitor } = await twoProcesses()
     other.handle('/write-again', ({ session }) => {
@@ -360,7 +396,7 @@ describe('what is asked of the grant store', () => {
     expect(grants.calls).toEqual(['lease', 'commit'])
   })
 
-  it('without an answer holds a save up for a second, and the next ones not at all', async () => {
+  it('without an answer holds a save up for a second, and the next ones for a moment', async () => {
     const grants = { ...recordingGrants(), read: () => new Promise<never>(() => {}) }
     const { visitor, other } = await twoProcesses({ grants })
     const first = await timed(visitor.post('/write', {}))
@@ -375,6 +411,12 @@ describe('what is asked of the grant store', () => {
 
 /** Turns of the event loop; all together they take much less than a crossing. */
 const MANY_TURNS = 2_000
+
+/** A grant store as an object of which single methods can be replaced. */
+function methodsOf(grants: GrantStore): GrantStore {
+  const names = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
+  return Object.fromEntries(names.map((name) => [name, grants[name].bind(grants)])) as unknown as GrantStore
+}
 
 const noConnection = () => Promise.reject(new Error('no connection'))
 
