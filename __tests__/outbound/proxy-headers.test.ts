@@ -1,0 +1,84 @@
+import { describe, expect, it } from '@jest/globals'
+import { headersForApi, headersForBrowser } from '../../lib/outbound/proxy-headers.js'
+
+describe('headersForApi(headers, withhold)', () => {
+  it('passes on what is said to the API', () => {
+    const headers = {
+      accept: 'text/plain',
+      'content-type': 'text/plain',
+      range: 'bytes=0-1',
+      'if-none-match': '"a"',
+    }
+    expect(headersForApi({ ...headers, 'x-mine': '1' }, [])).toEqual({ ...headers, 'x-mine': '1' })
+    expect(headersForApi({ ...headers, 'x-mine': '1' }, ['x-mine'])).toEqual(headers)
+  })
+
+  it.each([
+    ...['authorization', 'cookie', 'host', 'origin', 'expect', 'content-length', 'http2-settings'],
+    ...['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'proxy-authorization'],
+    ...['proxy-connection', 'proxy-anything', 'csrf-token', 'x-csrf-token', 'x-xsrf-token', ':authority'],
+    ...['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'],
+  ])('withholds %s', (name) => {
+    expect(headersForApi({ [name]: 'a' }, [])).toEqual({})
+  })
+
+  it('withholds what Connection names', () => {
+    expect(
+      headersForApi({ connection: 'close, X-One ,x-two', 'x-one': '1', 'x-two': '2', 'x-three': '3' }, []),
+    ).toEqual({
+      'x-three': '3',
+    })
+  })
+})
+
+describe('headersForBrowser(headers, status, token)', () => {
+  it('passes on what is said to the browser', () => {
+    const headers = { 'content-type': 'text/plain', location: 'https://elsewhere.example/', etag: '"a"' }
+    expect(headersForBrowser(headers, 302, undefined)).toEqual(headers)
+  })
+
+  it.each([
+    ...['set-cookie', 'clear-site-data', 'strict-transport-security', 'authentication-info', 'keep-alive'],
+    ...[
+      'connection',
+      'transfer-encoding',
+      'trailer',
+      'upgrade',
+      'proxy-authenticate',
+      'proxy-authentication-info',
+    ],
+    ...['access-control-allow-origin', 'access-control-allow-credentials', 'access-control-expose-headers'],
+    ...['access-control-allow-headers', 'access-control-allow-methods', 'access-control-max-age'],
+  ])('withholds %s', (name) => {
+    expect(headersForBrowser({ [name]: 'a' }, 200, undefined)).toEqual({})
+  })
+
+  it('withholds what shows the token', () => {
+    const headers = { 'x-echo': 'Bearer secret', location: 'https://a.example/?t=secret', 'x-other': 'a' }
+    expect(headersForBrowser(headers, 302, 'secret')).toMatchObject({ 'x-other': 'a' })
+    expect(JSON.stringify(headersForBrowser(headers, 302, 'secret'))).not.toContain('secret')
+  })
+
+  it('withholds the challenge of a 401 alone', () => {
+    const headers = { 'www-authenticate': 'Bearer error="insufficient_scope"' }
+    expect(headersForBrowser(headers, 401, undefined)).toEqual({})
+    expect(headersForBrowser(headers, 403, undefined)).toEqual(headers)
+  })
+
+  it.each([
+    [undefined, 'private'],
+    ['', 'private'],
+    ['max-age=60', 'max-age=60, private'],
+    ['no-cache', 'no-cache, private'],
+    ['public, max-age=60', 'public, max-age=60'],
+    ['s-maxage=60', 's-maxage=60'],
+    ['max-age=60,must-revalidate', 'max-age=60,must-revalidate'],
+    ['private', 'private'],
+    ['No-Store', 'No-Store'],
+    ['x-public', 'x-public, private'],
+  ])('Cache-Control %p: %p for an answer to a token', (value, shown) => {
+    const headers = value === undefined ? {} : { 'cache-control': value }
+    expect(headersForBrowser(headers, 200, 'token')['cache-control']).toBe(shown)
+    expect(headersForBrowser(headers, 200, undefined)['cache-control']).toBe(value)
+  })
+})
