@@ -21,7 +21,7 @@ export function isHopByHop(name: string): boolean {
  */
 const OF_THIS_SITE: readonly string[] = [
   ...['authorization', 'cookie', 'cookie2', 'host', 'origin', 'expect', 'content-length', 'http2-settings'],
-  ...['csrf-token', 'x-csrf-token', 'x-xsrf-token'],
+  ...['csrf-token', 'x-csrf', 'x-csrf-token', 'x-xsrf-token'],
   ...['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'],
 ]
 
