@@ -6,6 +6,8 @@ import type { SessionAdapter } from './session-adapter.js'
 export interface CookieSession {
   /** The value under our key; `undefined` also where the app has done away with the session. */
   get(): unknown
+  /** The value that the request came with, where that can still be told when the app has done away with the session. */
+  came?(): unknown
   /** Puts a value under our key, or takes it out. */
   put(copy: unknown): void | Promise<void>
   /** Has the answer bring what was put, where the layer does not see to it by itself. */
@@ -43,6 +45,7 @@ export class CookieSessionAdapter implements SessionAdapter {
   }
 
   get seen(): unknown {
+    this.#seen ??= this.#session.came?.()
     return this.#seen
   }
 

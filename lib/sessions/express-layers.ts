@@ -61,9 +61,11 @@ function ironSessionOf(
   { key, audience, keeper }: SessionLayerContext,
 ): SessionAdapter {
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
+  const copy = session[key]
   return new CookieSessionAdapter(
     {
       get: () => session[key],
+      came: () => copy,
       put(copy) {
         if (copy === undefined) delete session[key]
         else session[key] = copy

@@ -13,6 +13,7 @@ export interface KoaContext extends NotedRequest {
   /** Any object with data can be put in the session's place, or `null` to destroy it. */
   set session(data: object | null)
   readonly headerSent: boolean
+  readonly cookies: { get(name: string, options: object): string | undefined }
   [UNDER_WAY]?: number
   readonly sessionOptions?: KoaSessionOptions
   [STORED_AS]?: string
@@ -40,6 +41,7 @@ export interface KoaSessionOptions {
   /** `false` where the app commits its sessions by itself. */
   readonly autoCommit?: boolean
   encode(session: SessionData): string
+  decode(text: string): SessionData
 }
 
 /** What koa-session stores: the session, and for how long it is valid. */

@@ -12,6 +12,7 @@ import {
 import { KoaStoreSessions } from './koa-session.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import type { SessionData } from './session-store.js'
 import { keyIsTaken } from './stored-copies.js'
 import { UnusableSession } from './unusable-session.js'
 
@@ -46,6 +47,7 @@ function cookieSessionOf(
   if (!claimed(ctx, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
     get: () => ctx.session?.[key],
+    came: () => sessionInCookie(ctx, options)?.[key],
     put(copy) {
       // The app may have done away with the session.
       if (copy !== undefined) ctx.session ??= {}
@@ -60,6 +62,16 @@ function cookieSessionOf(
     size: () => options.key.length + (ctx.session ? encodedLength(ctx.session, options) : 0),
   }
   return new CookieSessionAdapter(session, keeper)
+}
+
+/** What koa-session does itself, once for each request. */
+function sessionInCookie(ctx: KoaContext, options: KoaSessionOptions): SessionData | undefined {
+  try {
+    const cookie = ctx.cookies.get(options.key, options)
+    return cookie ? options.decode(cookie) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function encodedLength(session: KoaSession, options: KoaSessionOptions): number {
