@@ -1,9 +1,16 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createRequire } from 'node:module'
+import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { inspect } from 'node:util'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { ProxyFramework, ProxySite, ProxySiteOptions } from '../helpers/proxy-site.js'
 import { rawRequest } from '../helpers/raw-request.js'
 import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
 
+/** The one that http-proxy-middleware has. */
+const debug = createRequire(import.meta.url)('debug') as { enable(names: string): void; disable(): void }
 const HOUR_MS = 3_600_000
 const INVALID_TOKEN = { 'www-authenticate': 'Bearer realm="api", error="invalid_token"' }
 
@@ -15,7 +22,12 @@ export function describeProxy(framework: ProxyFramework): void {
     beforeAll(async () => {
       server = await startAuthorizationServer()
     })
+    beforeEach(() => {
+      // Express writes errors there.
+      jest.spyOn(console, 'error').mockImplementation(() => {})
+    })
     afterEach(async () => {
+      jest.restoreAllMocks()
       for (const each of closers.splice(0).reverse()) await each.close()
     })
     afterAll(() => server.close())
@@ -219,6 +231,7 @@ export function describeProxy(framework: ProxyFramework): void {
       const ofTheSite = {
         cookie: 'a=1',
         origin: 'https://a.example',
+        'x-csrf': '1',
         'x-csrf-token': '1',
         'x-xsrf-token': '1',
       }
@@ -231,6 +244,230 @@ export function describeProxy(framework: ProxyFramework): void {
       await rawRequest(gateway.url, '/api/1', { ...ofOneHop, ...proxies, ...ofTheSite, ...told })
       const { connection: _, ...headers } = orders.requests[0]?.headers ?? {}
       expect(headers).toEqual({ host: new URL(orders.url).host, accept: 'text/plain' })
+    })
+
+    it('a cookie session that was refreshed has its new cookie in the answer', async () => {
+      const orders = await api()
+      const gateway = await site({ inCookies: true, proxy: { target: orders.url } })
+      const tab = await gateway.loggedIn()
+      gateway.clock.advance(HOUR_MS)
+      const answer = await tab.get('/api/1')
+      expect(answer).toMatchObject({ status: 200, json: 'fine' })
+      expect(answer.headers.getSetCookie().join()).toMatch(/(?:session|koa\.sess)=/)
+      const refreshes = server.refreshes()
+      await tab.get('/api/2')
+      expect(server.refreshes()).toBe(refreshes)
+      expect(orders.requests[1]?.headers.authorization).toBe(orders.requests[0]?.headers.authorization)
+    })
+
+    describe('a body that a parser in front has read', () => {
+      /** What a parser leaves of a request. */
+      function parser(parse: (body: string) => { body?: unknown; rawBody?: unknown }) {
+        return framework.isKoa
+          ? async (ctx: { req: IncomingMessage; request: object }, next: () => Promise<void>) => {
+              Object.assign(ctx.request, parse(await text(ctx.req)))
+              await next()
+            }
+          : async (request: IncomingMessage, _: unknown, next: () => void) => {
+              Object.assign(request, parse(await text(request)))
+              next()
+            }
+      }
+      const FORM = 'application/x-www-form-urlencoded'
+      const nested = { a: '1 &', b: ['x', 'y'], c: { d: ['z'] }, e: [{ f: '\u20ac' }] }
+      const encoded = 'a=1+%26&b=x&b=y&c%5Bd%5D%5B%5D=z&e%5B0%5D%5Bf%5D=%E2%82%AC'
+
+      it.each<[string, string, () => { body?: unknown; rawBody?: unknown }, string, string]>([
+        ['JSON', 'application/json', () => ({ body: { a: '\u20ac' } }), '{"a":"\u20ac"}', 'application/json'],
+        ['JSON of a kind', 'application/a+json', () => ({ body: [1] }), '[1]', 'application/a+json'],
+        ['a JSON text', 'application/json', () => ({ body: 'a' }), '"a"', 'application/json'],
+        ['a form', FORM, () => ({ body: nested }), encoded, FORM],
+        [
+          'text',
+          'text/plain; charset=latin1',
+          () => ({ body: '\u00e9' }),
+          '\u00e9',
+          'text/plain; charset=utf-8',
+        ],
+        ['bytes', 'a/b', () => ({ body: Buffer.from('bytes') }), 'bytes', 'a/b'],
+        [
+          'JSON, kept raw',
+          'application/json',
+          () => ({ body: 1, rawBody: '1.0' }),
+          '1.0',
+          'application/json',
+        ],
+      ])('%s goes out again, and once more', async (_, type, parse, body, sentType) => {
+        const orders = await choosy()
+        const gateway = await site({
+          between: parser(parse),
+          proxy: { target: orders.url, maxReplayBytes: 1 },
+        })
+        const tab = await gateway.loggedIn()
+        const headers = { 'content-type': type, 'content-encoding': 'identity' }
+        expect(await tab.post('/api/1', 'something', { headers })).toMatchObject({
+          status: 200,
+          json: { body },
+        })
+        const [first, second] = orders.requests
+        expect([first?.body, second?.body]).toEqual([body, body])
+        expect(second?.headers).toMatchObject({
+          'content-type': sentType,
+          'content-length': `${Buffer.byteLength(body)}`,
+        })
+        expect(second?.headers).not.toHaveProperty('content-encoding')
+      })
+
+      it('and of which not enough is left: the error handler is told', async () => {
+        const orders = await api()
+        const gateway = await site({
+          between: parser(() => ({ body: { a: 1 } })),
+          proxy: { target: orders.url },
+        })
+        const headers = { 'content-type': 'multipart/form-data; boundary=a' }
+        const answer = await (await gateway.loggedIn()).post('/api/1', 'something', { headers })
+        expect(answer.status).toBe(500)
+        expect((gateway.errors[0] as Error).message).toContain('Mount bearerProxy() before the body parser.')
+        expect(orders.requests).toEqual([])
+      })
+    })
+
+    it.each([
+      ['GET', 'undefined'],
+      ['POST', '0'],
+      ['PUT', '0'],
+    ])('a %s without a body has the length %s', async (method, length) => {
+      const orders = await api()
+      const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+      await rawRequest(gateway.url, '/api/1', {}, method)
+      expect(String(orders.requests[0]?.headers['content-length'])).toBe(length)
+      expect(orders.requests[0]?.headers).not.toHaveProperty('transfer-encoding')
+    })
+
+    it.each([
+      ['TRACE', '/api/1', {}, 405],
+      ['GET', '/api/%2e%2e/admin', {}, 400],
+      ['DELETE', '/api/1', { 'transfer-encoding': 'chunked' }, 411],
+      ['OPTIONS', '/api/1', { 'transfer-encoding': 'chunked' }, 411],
+    ])('%s %s %j: %i, and the API hears nothing', async (method, path, headers, status) => {
+      const orders = await api()
+      const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+      const answer = await rawRequest(gateway.url, path, headers as Record<string, string>, method)
+      expect(answer).toMatchObject({ status, headers: { 'content-type': 'application/problem+json' } })
+      expect(orders.requests).toEqual([])
+    })
+
+    it.each([204, 304, 200])('an answer %i without a body, and one to HEAD', async (status) => {
+      const orders = await api((_, response) => response.writeHead(status, { etag: '"a"' }).end())
+      const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+      for (const method of ['GET', 'HEAD']) {
+        const answer = await rawRequest(gateway.url, '/api/1', {}, method)
+        expect(answer).toMatchObject({ status, text: '', headers: { etag: '"a"' } })
+        expect(answer.headers).not.toHaveProperty('content-type')
+      }
+    })
+
+    it('passes the Location of a redirect on and does not follow it', async () => {
+      const elsewhere = await api()
+      const orders = await api((_, response) =>
+        response.writeHead(302, { location: `${elsewhere.url}/` }).end(),
+      )
+      const gateway = await site({ proxy: { target: orders.url } })
+      const answer = await (await gateway.loggedIn()).get('/api/1')
+      expect([answer.status, answer.headers.get('location')]).toEqual([302, `${elsewhere.url}/`])
+      expect(elsewhere.requests).toEqual([])
+    })
+
+    it('`xfwd` tells who asks whom, and not what the request says', async () => {
+      const orders = await api()
+      const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url, xfwd: true } })
+      const said = {
+        'x-forwarded-for': '1.2.3.4',
+        'x-forwarded-host': 'evil.example',
+        'x-forwarded-proto': 'https',
+      }
+      await rawRequest(gateway.url, '/api/1', said)
+      expect(orders.requests[0]?.headers).toMatchObject({
+        'x-forwarded-for': expect.stringMatching(/127\.0\.0\.1$/),
+        'x-forwarded-host': new URL(gateway.url).host,
+        'x-forwarded-proto': 'http',
+      })
+    })
+
+    it('`headers` go in the place of the request’s', async () => {
+      const orders = await api()
+      const headers = { 'X-Version': '2', accept: 'text/plain' }
+      const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url, headers } })
+      await rawRequest(gateway.url, '/api/1', { 'x-version': '1', accept: 'text/html' })
+      expect(orders.requests[0]?.headers).toMatchObject({ 'x-version': '2', accept: 'text/plain' })
+    })
+
+    it('what the answer depends on is added to what others have said', async () => {
+      const orders = await api((_, response) => json(response, 1, 200, { vary: 'Accept' }))
+      const between = framework.isKoa
+        ? (ctx: { set(name: string, value: string): void }, next: () => unknown) => {
+            ctx.set('Vary', 'Origin')
+            return next()
+          }
+        : (_: unknown, response: ServerResponse, next: () => void) => {
+            response.setHeader('Vary', 'Origin')
+            next()
+          }
+      const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
+      expect((await gateway.browser().get('/api/1')).headers.get('vary')).toBe('Origin, Accept')
+    })
+
+    it('`need` names the token, and `property` whose tokens', async () => {
+      const orders = await api()
+      const options = { target: orders.url, need: { scope: 'orders.read' }, property: 'oauth' }
+      const gateway = await site({ guard: null, proxy: options })
+      await gateway.loggedIn()
+      expect((await gateway.browser().get('/api/1')).status).toBe(500)
+      expect((gateway.errors[0] as Error).message).toBe(
+        `${framework.isKoa ? 'ctx' : 'req'}.oauth is missing. Mount sessionTokens() before bearerProxy().`,
+      )
+    })
+
+    it('S60 no token is in what is logged, what DEBUG prints, and what middleware gets to see', async () => {
+      const printed: unknown[] = []
+      const seen: string[] = []
+      const look = (it: object) => void seen.push(inspect(it, { depth: 5 }))
+      const write = jest
+        .spyOn(process.stderr, 'write')
+        .mockImplementation((line) => Boolean(printed.push(line)))
+      const logger = { info: log, warn: log, error: log }
+      function log(...args: unknown[]): void {
+        printed.push(...args.map((arg) => inspect(arg, { depth: 20 })))
+      }
+      const between = framework.isKoa
+        ? async (ctx: { body: object }, next: () => Promise<void>) => {
+            await next()
+            if (ctx.body instanceof Readable) look(ctx.body)
+          }
+        : (_: unknown, response: ServerResponse, next: () => void) => {
+            response.once('pipe', look)
+            next()
+          }
+      debug.enable('*proxy*')
+      try {
+        const orders = await api((_, response) => json(response, 'fine'))
+        const gateway = await site({ between, proxy: { target: orders.url, logger } })
+        const tab = await gateway.loggedIn()
+        await tab.get('/api/1')
+        await orders.close()
+        closers.splice(closers.indexOf(orders), 1)
+        expect((await tab.get('/api/1')).status).toBe(502)
+        const token = orders.requests[0]?.headers.authorization?.slice('Bearer '.length) ?? ''
+        expect(token).not.toBe('')
+        expect(seen.join()).toContain('PassThrough')
+        expect(printed.join()).toContain('[HPM] GET')
+        expect(printed.join()).toContain('http-proxy-middleware')
+        expect(printed.join()).not.toContain(token)
+        // The session, which Express has on the request, holds the token as it is.
+        expect(seen.join()).not.toContain(`Bearer ${token}`)
+      } finally {
+        debug.disable()
+      }
     })
   })
 }

@@ -31,6 +31,9 @@ app.get('/', async (req, res) => {
   res.json({ token, inSession: req.session.tokens !== undefined })
 })
 
+// What this project has not installed it needs for one entry alone.
+await assert.rejects(import('session-token-manager/proxy'), /Cannot find package 'http-proxy-middleware'/)
+
 const answer = await fetch(url)
 assert.deepEqual(await answer.json(), { token: 'fresh', inSession: true })
 server.close()

@@ -6,6 +6,7 @@ import Koa from 'koa'
 import session from 'koa-session'
 import { clientSecretBasic, type SessionTokens, type ValidAccessToken } from 'session-token-manager'
 import { requireTokens, sessionTokens } from 'session-token-manager/koa'
+import { bearerProxy, upgradesThrough } from 'session-token-manager/proxy'
 
 const sessions = new Map<string, object>()
 const store = {
@@ -42,11 +43,10 @@ app.use(async (ctx, next) => {
   ctx.body = { token, inSession: ctx.session.tokens !== undefined }
 })
 app.use(requireTokens({ scope: 'orders.read' }))
-app.use((ctx) => {
-  ctx.body = ctx.tokens.hasTokens()
-})
+app.use(bearerProxy({ target: 'https://api.example.com' }))
 
 server.on('request', app.callback())
+server.on('upgrade', upgradesThrough(app.callback()))
 const answer = await fetch(url)
 assert.deepEqual(await answer.json(), { token: 'fresh', inSession: true })
 assert.equal((await fetch(`${url}/guarded`)).status, 401)

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import express from 'express'
 import session from 'express-session'
 import { clientSecretBasic, requireTokens, sessionTokens, type ValidAccessToken } from 'session-token-manager'
+import { bearerProxy, upgradesThrough } from 'session-token-manager/proxy'
 
 const app = express()
 const server = app.listen(0, '127.0.0.1')
@@ -38,7 +39,16 @@ app.get('/guarded', requireTokens({ scope: 'orders.read' }), (req, res) => {
   res.json(req.tokens.hasTokens())
 })
 
+app.get('/api/orders', (req, res) => {
+  res.json(req.headers.authorization ?? null)
+})
+app.use('/proxied', requireTokens({ user: 'optional' }), bearerProxy({ target: `${url}/api` }))
+server.on('upgrade', upgradesThrough(app))
+
 const answer = await fetch(url)
 assert.deepEqual(await answer.json(), { token: 'fresh', inSession: true })
+const cookie = answer.headers.get('set-cookie') ?? ''
+const proxied = await fetch(`${url}/proxied/orders`, { headers: { cookie } })
+assert.equal(await proxied.json(), 'Bearer fresh')
 server.close()
 server.closeAllConnections()
