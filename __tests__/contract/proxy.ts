@@ -432,9 +432,7 @@ export function describeProxy(framework: ProxyFramework): void {
       const printed: unknown[] = []
       const seen: string[] = []
       const look = (it: object) => void seen.push(inspect(it, { depth: 5 }))
-      const write = jest
-        .spyOn(process.stderr, 'write')
-        .mockImplementation((line) => Boolean(printed.push(line)))
+      jest.spyOn(process.stderr, 'write').mockImplementation((line) => Boolean(printed.push(line)))
       const logger = { info: log, warn: log, error: log }
       function log(...args: unknown[]): void {
         printed.push(...args.map((arg) => inspect(arg, { depth: 20 })))
