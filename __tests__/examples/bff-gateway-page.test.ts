@@ -54,7 +54,7 @@ const complaints: string[] = []
 beforeAll(async () => {
   if (!executablePath) return
   tap = await wiretap()
-  site = await start({ port: 0, url: tap.url, accessTokenSeconds: 3, newsEveryMs: 100 })
+  site = await start({ port: 0, url: tap.url, accessTokenSeconds: 3, newsEveryMs: 100, freshLoginSeconds: 1 })
   tap.leadTo(site.origin)
   site.provider.on('grant.success', ({ body, oidc }) => {
     const { grant_type, resource } = oidc.params ?? {}
@@ -123,6 +123,17 @@ describe('the page of the gateway', () => {
       expect(refreshes().slice(already).sort()).toEqual([site.shopApi, site.billingApi].sort())
       expect(streams()).toMatchObject([{ ended: false }, { ended: false }])
       await other.close()
+    },
+    TIMEOUT_MS,
+  )
+
+  inChromium(
+    'offers a login where an API asks for a recent one, and goes on without',
+    async () => {
+      await page.getByRole('button', { name: 'Cancel order 1001' }).click()
+      const again = page.locator('#notice').getByRole('link', { name: 'Log in again' })
+      expect(await again.getAttribute('href')).toBe('/login?returnTo=%2F&max_age=1')
+      await page.getByText('demo user', { exact: true }).waitFor()
     },
     TIMEOUT_MS,
   )

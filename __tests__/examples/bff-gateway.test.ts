@@ -19,7 +19,7 @@ let asked: IncomingMessage[] = []
 const note = (message: unknown) => void asked.push((message as { request: IncomingMessage }).request)
 
 beforeAll(async () => {
-  site = await start({ port: 0, accessTokenSeconds: 60, newsEveryMs: 20 })
+  site = await start({ port: 0, accessTokenSeconds: 60, newsEveryMs: 20, freshLoginSeconds: 10 })
   site.provider.on('grant.success', ({ body }) => {
     issued = body as typeof issued
   })
@@ -57,7 +57,7 @@ describe('the routes of the gateway', () => {
     expect(others).toEqual([])
     expect([order?.method, order?.url]).toEqual(['POST', '/orders'])
     expect(order?.headers.authorization).toBe(`Bearer ${access_token}`)
-    expect(order?.headers.cookie).toBeUndefined()
+    for (const name of ['cookie', 'x-csrf']) expect(order?.headers).not.toHaveProperty(name)
     expect(JSON.stringify([...answer.headers, answer.text])).not.toContain(access_token.slice(-40))
   })
 
@@ -72,6 +72,24 @@ describe('the routes of the gateway', () => {
       expect(json).toMatchObject({ status: 401, title: 'Unauthorized' })
     }
     expect([...askedOf(site.shopApi), ...askedOf(site.billingApi)]).toEqual([])
+  })
+
+  it('ask for a login of the last seconds where the API does, and pass on what it wants', async () => {
+    const visitor = await loggedIn()
+    const now = Date.now
+    jest.spyOn(Date, 'now').mockImplementation(() => now() + 15_000)
+    const cancel = () => rawRequest(site.url, '/api/orders/1001', headersFrom(visitor), 'DELETE')
+    const refused = await cancel()
+    expect([refused.status, JSON.parse(refused.text)]).toMatchObject([
+      401,
+      { error: 'insufficient_user_authentication', max_age: 10 },
+    ])
+    expect((await fromPage(visitor, '/api/orders')).status).toBe(200)
+
+    const { headers } = await visitor.get('/login?max_age=10&returnTo=/orders')
+    expect(new URL(headers.get('location')!).searchParams.get('max_age')).toBe('10')
+    await finish(visitor, (await visitor.visit('/login?max_age=10&returnTo=/orders')).url)
+    expect(JSON.parse((await cancel()).text)).toMatchObject({ cancelled: '1001' })
   })
 
   it('show the catalogue to everybody', async () => {
@@ -227,6 +245,7 @@ describe('the session cookie', () => {
       url: 'https://app.example',
       accessTokenSeconds: 60,
       newsEveryMs: 20,
+      freshLoginSeconds: 10,
     })
     try {
       const over = (protocol: string) =>
@@ -268,6 +287,11 @@ async function callbackOf(visitor: Browser, loginPage: string): Promise<string> 
 
 async function finish(visitor: Browser, loginPage: string): Promise<void> {
   await visitor.get(await callbackOf(visitor, loginPage))
+}
+
+/** What the page sends along. */
+function headersFrom(visitor: Browser): Record<string, string> {
+  return { 'X-CSRF': '1', cookie: `gateway=${visitor.cookie('gateway')}` }
 }
 
 function fromPage(visitor: Browser, path: string) {

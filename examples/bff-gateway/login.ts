@@ -7,7 +7,7 @@ import type { SessionCookie } from './session-cookie.js'
 declare module 'express-session' {
   interface SessionData {
     /** The logins under way, by their `state`: every tab may have begun one. */
-    logins?: Record<string, { nonce: string; codeVerifier: string; returnTo: string }>
+    logins?: Record<string, { checks: oidc.AuthorizationCodeGrantChecks; returnTo: string }>
   }
 }
 
@@ -46,7 +46,14 @@ export async function login(options: LoginOptions): Promise<Router> {
     const others = Object.entries(req.session.logins ?? {}).slice(1 - LOGINS)
     // Anybody can make a link to this page: only to a page of this site does it lead back.
     const returnTo = returnPath(req.query.returnTo)
-    req.session.logins = Object.fromEntries([...others, [state, { nonce, codeVerifier, returnTo }]])
+    const maxAge = maxAgeOf(req.query.max_age)
+    const checks = {
+      expectedState: state,
+      expectedNonce: nonce,
+      pkceCodeVerifier: codeVerifier,
+      ...(maxAge !== undefined && { maxAge }),
+    }
+    req.session.logins = Object.fromEntries([...others, [state, { checks, returnTo }]])
     const parameters = new URLSearchParams({
       redirect_uri: `${url}/callback`,
       scope: SCOPE,
@@ -56,21 +63,17 @@ export async function login(options: LoginOptions): Promise<Router> {
       nonce,
       code_challenge: await oidc.calculatePKCECodeChallenge(codeVerifier),
       code_challenge_method: 'S256',
+      ...(maxAge !== undefined && { max_age: String(maxAge) }),
     })
     for (const resource of options.resources) parameters.append('resource', resource)
     res.redirect(oidc.buildAuthorizationUrl(provider, parameters).href)
   })
 
   router.get('/callback', async (req, res) => {
-    const state = String(req.query.state)
-    const login = new Map(Object.entries(req.session.logins ?? {})).get(state)
+    const login = new Map(Object.entries(req.session.logins ?? {})).get(String(req.query.state))
     // Begun elsewhere, or finished in another tab: the page shows what there is.
     if (!login) return res.redirect('/')
-    const answer = await oidc.authorizationCodeGrant(provider, new URL(req.originalUrl, url), {
-      expectedState: state,
-      expectedNonce: login.nonce,
-      pkceCodeVerifier: login.codeVerifier,
-    })
+    const answer = await oidc.authorizationCodeGrant(provider, new URL(req.originalUrl, url), login.checks)
     // Whoever knew the session's id before the login has no part in it afterwards.
     await regenerated(req)
     await req.tokens.set(answer)
@@ -98,6 +101,11 @@ export async function login(options: LoginOptions): Promise<Router> {
   })
 
   return router
+}
+
+/** How recent the login must be that an API has asked for, in seconds (RFC 9470): what is in its problem body. */
+function maxAgeOf(value: unknown): number | undefined {
+  return typeof value === 'string' && /^\d{1,9}$/.test(value) ? Number(value) : undefined
 }
 
 function regenerated(req: Request): Promise<void> {

@@ -8,7 +8,12 @@
  */
 import { start } from './start.js'
 
-const { url, timeline, close } = await start({ port: 3000, accessTokenSeconds: 10, newsEveryMs: 1_000 })
+const { url, timeline, close } = await start({
+  port: 3000,
+  accessTokenSeconds: 10,
+  newsEveryMs: 1_000,
+  freshLoginSeconds: 20,
+})
 console.log(`The gateway is at ${url} (Ctrl-C stops it).`)
 timeline.follow((row) => {
   if (row.kind === 'token') console.log(`authorization server: ${row.request} → ${row.status}`)

@@ -1,11 +1,14 @@
 import type { ErrorRequestHandler, Response } from 'express'
-import { TokenError } from 'session-token-manager'
+import { StepUpError, TokenError } from 'session-token-manager'
 
 /** What went wrong, for the page (RFC 9457). */
 export interface Problem {
   readonly status: number
   readonly title: string
   readonly detail?: string
+  /** What an API asks of the next login (RFC 9470), as `bearerProxy()` answers it. */
+  readonly error?: 'insufficient_user_authentication'
+  readonly max_age?: number | undefined
 }
 
 export function sendProblem(res: Response, problem: Problem): void {
@@ -18,6 +21,10 @@ export const problem: ErrorRequestHandler = (error, req, res, next) => {
   console.error(`${req.method} ${req.path}: ${error.code ?? error.name}: ${error.message}`)
   if (res.headersSent) return next(error)
   const status = error instanceof TokenError ? error.status : (error.response?.status ?? 502)
-  if (status === 401) sendProblem(res, { status, title: 'Unauthorized', detail: 'Log in first.' })
+  if (error instanceof StepUpError) {
+    const detail = 'The API asks for a more recent login.'
+    const stepUp = { error: 'insufficient_user_authentication', max_age: error.maxAge } as const
+    sendProblem(res, { status, title: 'Unauthorized', detail, ...stepUp })
+  } else if (status === 401) sendProblem(res, { status, title: 'Unauthorized', detail: 'Log in first.' })
   else sendProblem(res, { status, title: status === 503 ? 'Try again in a moment' : 'Something went wrong' })
 }

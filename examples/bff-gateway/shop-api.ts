@@ -1,10 +1,13 @@
-import express, { type Express, type Request, type Response } from 'express'
+import express, { type Express, type Request, type RequestHandler, type Response } from 'express'
+import type { JWTPayload } from 'jose'
 import { type AccessOptions, scope, verified } from '../demo/access.js'
 import { shownToken } from './shown-token.js'
 
 export interface ShopApiOptions extends AccessOptions {
   /** How often there is news of the orders. */
   readonly newsEveryMs: number
+  /** How long ago a user who cancels an order may have logged in, in seconds. */
+  readonly freshLoginSeconds: number
 }
 
 const CATALOGUE = [
@@ -30,8 +33,21 @@ export function shopApi(options: ShopApiOptions): Express {
   app.post('/orders', scope('orders.write'), (req, res) => {
     res.status(201).json({ ordered: 'Milk jug', token: shownToken(req, res) })
   })
+  app.delete('/orders/:id', scope('orders.write'), loggedInWithin(options.freshLoginSeconds), (req, res) => {
+    res.json({ cancelled: req.params.id, token: shownToken(req, res) })
+  })
   app.get('/orders/news', scope('orders.read'), (req, res) => tellNews(req, res, options.newsEveryMs))
   return app
+}
+
+/** Lets requests pass of users who logged in a moment ago, and asks the others to do it again (RFC 9470 §3). */
+function loggedInWithin(seconds: number): RequestHandler {
+  return (_req, res, next) => {
+    const { auth_time: at } = res.locals.claims as JWTPayload
+    if (Date.now() / 1000 - Number(at) <= seconds) return next()
+    res.set('WWW-Authenticate', `Bearer error="insufficient_user_authentication", max_age="${seconds}"`)
+    res.sendStatus(401)
+  }
 }
 
 /** Server-sent events for as long as the client listens. The token was checked when it began. */

@@ -15,6 +15,8 @@ export interface StartOptions {
   readonly accessTokenSeconds: number
   /** How often there is news of the orders. */
   readonly newsEveryMs: number
+  /** How long ago a user who cancels an order may have logged in, in seconds. */
+  readonly freshLoginSeconds: number
 }
 
 export interface Started {
@@ -61,7 +63,7 @@ export async function start(options: StartOptions): Promise<Started> {
     timeline: events,
   })
   idp.use(listener)
-  shop.use(shopApi({ issuer, audience: shop.url, newsEveryMs: options.newsEveryMs }))
+  shop.use(shopApi({ issuer, audience: shop.url, ...options }))
   billing.use(billingApi({ issuer, audience: billing.url }))
 
   const backend = await gateway({

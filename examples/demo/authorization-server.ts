@@ -100,6 +100,11 @@ function configuration({ client, apis, accessTokenSeconds }: AuthorizationServer
       RefreshToken: DAY_SECONDS,
       Session: DAY_SECONDS,
     },
+    // When the user logged in, for an API that asks for a recent login (RFC 9470 §5).
+    extraTokenClaims({ oidc: { entities } }) {
+      const { RefreshToken, AuthorizationCode } = entities
+      return { auth_time: (RefreshToken ?? AuthorizationCode)?.authTime }
+    },
     findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     features: {

@@ -15,9 +15,12 @@ async function call(path, options) {
   // A page of another site cannot send this header; the gateway answers nobody without it.
   const answer = await fetch(`/api${path}`, { ...options, headers: { 'X-CSRF': '1' }, redirect: 'error' })
   if (answer.ok) return answer
-  if (answer.status === 401 && user) logOutHere('Your session has ended, here or in another tab.')
-  const { title, detail } = await answer.json().catch(() => ({ title: `Status ${answer.status}` }))
-  throw Object.assign(new Error(detail ?? title), { status: answer.status })
+  const problem = await answer.json().catch(() => ({ title: `Status ${answer.status}` }))
+  // An API may want the user to log in again for what it is asked (RFC 9470); that ends nothing.
+  const isStepUp = problem.error === 'insufficient_user_authentication'
+  if (answer.status === 401 && !isStepUp && user)
+    logOutHere('Your session has ended, here or in another tab.')
+  throw Object.assign(new Error(problem.detail ?? problem.title), isStepUp && { maxAge: problem.max_age })
 }
 
 /** Server-sent events by fetch(): an EventSource sends no header of ours, and cannot tell a 401 from a bad line. */
@@ -151,18 +154,26 @@ for (const name of Object.keys(PANELS)) {
   $(`#${name} .again`).addEventListener('click', () => show(name))
 }
 
-$('#order').addEventListener('click', async () => {
-  try {
-    const { ordered } = await (await call('/orders', { method: 'POST' })).json()
-    notify('good', `Ordered: ${ordered}.`)
-  } catch (error) {
-    if (user) notify('bad', error.message)
-  }
+on('#order', async () => {
+  const { ordered } = await (await call('/orders', { method: 'POST' })).json()
+  notify('good', `Ordered: ${ordered}.`)
 })
 
-$('#log-out').addEventListener('click', async () => {
-  const { logOutThereToo } = await (await call('/logout', { method: 'POST' })).json()
+on('#cancel', async () => {
+  const { cancelled } = await (await call('/orders/1001', { method: 'DELETE' })).json()
+  notify('good', `Cancelled: order ${cancelled}.`)
+})
+
+on('#log-out', async () => {
+  session.abort()
+  const answer = await call('/logout', { method: 'POST' }).catch((error) => {
+    render()
+    throw error
+  })
+  const { logOutThereToo } = await answer.json()
   tabs.postMessage('logged out')
+  // The button that has the focus goes away.
+  $('#main').focus()
   logOutHere(
     'You are logged out.',
     ', or ',
@@ -170,6 +181,20 @@ $('#log-out').addEventListener('click', async () => {
     '.',
   )
 })
+
+/** Does what a button says, and shows what goes wrong. */
+function on(button, action) {
+  $(button).addEventListener('click', async () => {
+    try {
+      await action()
+    } catch ({ message, maxAge }) {
+      if (!user) return
+      const login = new URLSearchParams({ returnTo: location.pathname, max_age: maxAge })
+      const cure = maxAge === undefined ? [] : [' ', link(`/login?${login}`, 'Log in again')]
+      notify('bad', message, ...cure)
+    }
+  })
+}
 
 tabs.addEventListener('message', ({ data }) => {
   if (data === 'logged out' && user) logOutHere('You have logged out in another tab.')
