@@ -26,6 +26,13 @@ describe('the tables of the README', () => {
     expect(tableOf('## Options').sort()).toEqual(options.sort())
   })
 
+  it('name every option of the proxy', () => {
+    const [, list = ''] = /const OPTIONS = \[(.*?)\]/s.exec(read('lib/outbound/proxy-options.ts')) ?? []
+    const options = [...list.matchAll(/'(\w+)'/g)].map(([, name]) => name)
+    expect(options).toContain('target')
+    expect(tableOf('## A proxy that carries the token').sort()).toEqual(options.sort())
+  })
+
   it('name every event, with its fields', () => {
     const events = [...read('lib/events.ts').matchAll(/\| \{\s*readonly type: '(\w+)'(.*?)\}/gs)]
     const fields = events.map(([, type, rest = '']): [string | undefined, string[]] => [
