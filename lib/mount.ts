@@ -19,7 +19,7 @@ import { TokenManager } from './token-manager.js'
 /** One mounted middleware: the parts that all its requests share. */
 export interface Mount {
   readonly property: string
-  /** Whether `sessionAxios()` finds its tokens. */
+  /** Whether `sessionAxios()` and `sessionFetch()` find its tokens. */
   readonly isAmbient: boolean
   readonly clock: Clock
   readonly server: AuthorizationServer

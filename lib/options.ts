@@ -105,8 +105,8 @@ export interface SessionTokensOptions<Request = unknown> {
    */
   adopt?(request: Request): unknown
   /**
-   * Whether `sessionAxios()` finds the tokens of the request that is being served. It costs every request an
-   * `AsyncLocalStorage`, so it is off unless asked for. Default: `false`.
+   * Whether `sessionAxios()` and `sessionFetch()` find the tokens of the request that is being served. It costs every
+   * request an `AsyncLocalStorage`, so it is off unless asked for. Default: `false`.
    */
   ambient?: boolean
   /** Connection settings for requests to the authorization server: agents, a proxy, further headers. */

@@ -72,6 +72,7 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
     ['before another challenge', 'Bearer error="insufficient_scope", Basic realm="x", error="invalid_token"'],
     ['another scheme alone', 'DPoP error="invalid_dpop_proof", algs="ES256"'],
     ['no scheme', 'error="insufficient_scope"'],
+    ['an error in a quotation that does not end', 'Bearer error="insufficient_scope'],
   ])('passes it on: %s', (_, header) => {
     expect(verdict(header)).toBe('taken')
   })

@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises'
+import { getEventListeners, getMaxListeners } from 'node:events'
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
 import { ConfigurationError, type OutboundOptions } from '../../lib/index.js'
@@ -215,14 +215,15 @@ describe('a signal', () => {
   })
 
   it('for more calls at once than Node expects is no reason for a warning', async () => {
-    const warnings: Error[] = []
-    const listen = (warning: Error) => warnings.push(warning)
-    process.on('warning', listen)
+    at.site.clock.advance(HOUR_MS)
+    const held = at.server.holdAnswer()
     const { signal } = new AbortController()
-    await calling((call) => Promise.all(Array.from({ length: 20 }, () => call('/', { signal }))))
-    await setImmediate()
-    process.off('warning', listen)
-    expect(warnings).toEqual([])
+    const calls = calling((call) => Promise.all(Array.from({ length: 20 }, () => call('/', { signal }))))
+    await held.reached
+    expect(getEventListeners(signal, 'abort')).toHaveLength(20)
+    expect(getMaxListeners(signal)).toBeGreaterThan(20)
+    held.release()
+    await calls
   })
 
   it('S71 that is aborted while the answer is read ends it, as on the platform', async () => {
