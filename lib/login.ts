@@ -53,9 +53,11 @@ export class Login {
     const { copies, known, writes } = this.#context
     await crossingIsOver()
     await writes.ask(tokens.grantId)
+    // Nobody else takes anything out of a session that goes with the answer: the app itself has done away with it.
+    const wasTakenOut = (stored: unknown) => stored === undefined && !session.isInAnswer
     const isLost = (stored: unknown) =>
       !known.ended(tokens.grantId) &&
-      (stored === undefined || replaced.includes(copies.read(stored)?.grantId ?? ''))
+      (wasTakenOut(stored) || replaced.includes(copies.read(stored)?.grantId ?? ''))
     await session.replace(copies.write(tokens), isLost)
   }
 

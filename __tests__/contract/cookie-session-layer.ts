@@ -1,9 +1,11 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect } from '@jest/globals'
+import { CROSSING_MS } from '../../lib/crossing.js'
 import type { GrantStore } from '../../lib/index.js'
 import type { Browser } from '../helpers/browser.js'
 import { recordingGrants } from '../helpers/site.js'
 import { scenarioTests } from './layer-matrix.js'
-import { layerSites, ok, points, putBook, putViews } from './layer-sites.js'
+import { layerSites, loggedOut, ok, points, putBook, putViews } from './layer-sites.js'
 import { describeSessionLayer } from './session-layer.js'
 import type { LayerSite, SessionLayerDriver, Sessions, Visit } from './session-layer-driver.js'
 
@@ -231,6 +233,19 @@ export function describeCookieSessionLayer<S extends Sessions, Site extends Laye
       expect(await old.get('/token')).toMatchObject({ status: 401 })
       expect(sites.server.tokenRequests.length).toBe(before)
       await expectLoggedOut(site, tab)
+    })
+
+    it('S36 thrown away by the request that has logged in over another login: it stays away', async () => {
+      const site = await start(undefined, {}, { grants: recordingGrants() })
+      const tab = await loggedIn(site)
+      site.handle('/login', async (visit) => {
+        await visit.tokens.set(visit.body)
+        await visit.destroy()
+        // A login is looked after in the background for so long.
+        await delay(3 * CROSSING_MS)
+      })
+      await sites.login(tab, 'bob')
+      expect(await tab.get('/token')).toMatchObject(loggedOut)
     })
 
     it('S36 thrown away without a logout: the old cookie is as good as before', async () => {
