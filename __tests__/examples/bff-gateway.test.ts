@@ -231,6 +231,17 @@ describe('a logout', () => {
   })
 })
 
+describe('a grant that the authorization server has ended', () => {
+  it('ends the session at the next refresh', async () => {
+    const visitor = await loggedIn()
+    await (await site.provider.RefreshToken.find(issued.refresh_token))?.destroy()
+    for (const path of ['/api/invoices', '/api/orders']) {
+      expect((await fromPage(visitor, path)).status).toBe(401)
+    }
+    expect((await fromPage(visitor, '/api/session')).json).toEqual({ user: null })
+  })
+})
+
 describe('the session cookie', () => {
   it('is HttpOnly and SameSite on the loopback interface', async () => {
     const { headers } = await rawRequest(site.url, '/login')

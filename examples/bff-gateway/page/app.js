@@ -147,6 +147,11 @@ async function look() {
   render()
 }
 
+// The browser may bring a page back as it was, from before a logout.
+addEventListener('pageshow', ({ persisted }) => {
+  if (persisted) location.reload()
+})
+
 $('#log-in').href = `/login${returnTo}`
 $(`nav a[href="${location.pathname}"]`)?.setAttribute('aria-current', 'page')
 for (const name of Object.keys(PANELS)) {
@@ -189,9 +194,9 @@ function on(button, action) {
       await action()
     } catch ({ message, maxAge }) {
       if (!user) return
+      if (maxAge === undefined) return notify('bad', message)
       const login = new URLSearchParams({ returnTo: location.pathname, max_age: maxAge })
-      const cure = maxAge === undefined ? [] : [' ', link(`/login?${login}`, 'Log in again')]
-      notify('bad', message, ...cure)
+      notify('', `This takes a login of the last ${maxAge} s. `, link(`/login?${login}`, 'Log in again'))
     }
   })
 }
