@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createRequire } from 'node:module'
 import { Readable } from 'node:stream'
@@ -5,6 +6,7 @@ import { text } from 'node:stream/consumers'
 import { inspect } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
+import { createGate } from '../helpers/gate.js'
 import type { ProxyFramework, ProxySite, ProxySiteOptions } from '../helpers/proxy-site.js'
 import { rawRequest } from '../helpers/raw-request.js'
 import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
@@ -402,19 +404,74 @@ export function describeProxy(framework: ProxyFramework): void {
       expect(orders.requests[0]?.headers).toMatchObject({ 'x-version': '2', accept: 'text/plain' })
     })
 
-    it('what the answer depends on is added to what others have said', async () => {
-      const orders = await api((_, response) => json(response, 1, 200, { vary: 'Accept' }))
+    it('what the app has said of its pages stays, and what the answer depends on is added', async () => {
+      const theirs = {
+        vary: 'Accept',
+        'x-frame-options': 'ALLOWALL',
+        'referrer-policy': 'unsafe-url',
+        'x-total': '1',
+      }
+      const ours = { vary: 'Origin', 'x-frame-options': 'DENY', 'cache-control': 'no-store' }
+      const orders = await api((_, response) =>
+        json(response, 1, 200, { ...theirs, 'cache-control': 'max-age=1' }),
+      )
       const between = framework.isKoa
-        ? (ctx: { set(name: string, value: string): void }, next: () => unknown) => {
-            ctx.set('Vary', 'Origin')
+        ? (ctx: { set(headers: object): void }, next: () => unknown) => {
+            ctx.set(ours)
             return next()
           }
         : (_: unknown, response: ServerResponse, next: () => void) => {
-            response.setHeader('Vary', 'Origin')
+            response.setHeaders(new Map(Object.entries(ours)))
             next()
           }
       const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
-      expect((await gateway.browser().get('/api/1')).headers.get('vary')).toBe('Origin, Accept')
+      const { headers } = await gateway.browser().get('/api/1')
+      expect(Object.fromEntries(headers)).toMatchObject({
+        ...{ vary: 'Origin, Accept', 'x-frame-options': 'DENY', 'cache-control': 'max-age=1' },
+        ...{ 'referrer-policy': 'unsafe-url', 'x-total': '1' },
+      })
+    })
+
+    it('whoever answers in the meantime is left alone', async () => {
+      const asked = createGate()
+      const orders = await api(async (_, response) => {
+        await asked.pass()
+        json(response, 'late')
+      })
+      const late = (response: ServerResponse) => void asked.reached.then(() => response.end('too late'))
+      const between = framework.isKoa
+        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
+            late(ctx.res)
+            return next()
+          }
+        : (_: unknown, response: ServerResponse, next: () => void) => {
+            late(response)
+            next()
+          }
+      const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
+      expect((await gateway.browser().get('/api/1')).text).toBe('too late')
+      asked.release()
+      expect((await gateway.browser().get('/elsewhere')).status).toBe(404)
+      expect(gateway.errors).toEqual([])
+    })
+
+    it('when the browser goes while a token is waited for, the API hears nothing', async () => {
+      const orders = await api()
+      const gateway = await site({ guard: null, proxy: { target: orders.url } })
+      const tab = await gateway.loggedIn()
+      gateway.clock.advance(HOUR_MS)
+      const gate = server.holdAnswer()
+      const controller = new AbortController()
+      const gone = expect(tab.get('/api/1', { signal: controller.signal })).rejects.toThrow()
+      await gate.reached
+      const [socket] = gateway.sockets
+      controller.abort()
+      await gone
+      if (socket && !socket.closed) await once(socket, 'close')
+      gate.release()
+      expect((await tab.get('/api/2')).status).toBe(200)
+      expect(orders.requests.map(({ path }) => path)).toEqual(['/2'])
+      expect(gateway.errors).toEqual([])
     })
 
     it('`need` names the token, and `property` whose tokens', async () => {

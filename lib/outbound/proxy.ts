@@ -73,7 +73,7 @@ async function serveExpress(
 ): Promise<void> {
   const { body, rawBody } = request as ParsedBody
   const upgrade = upgradeOf(request)
-  const reply = await replyTo(route, untilClosed(response), {
+  const reply = await replyTo(route, response, {
     carrier: request,
     carrierName: 'req',
     request,
@@ -105,7 +105,7 @@ const WITHOUT_BODY: readonly number[] = [204, 205, 304]
 async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
   const { req: request, res: response } = ctx
   const upgrade = upgradeOf(request)
-  const reply = await replyTo(route, untilClosed(response), {
+  const reply = await replyTo(route, response, {
     carrier: ctx,
     carrierName: 'ctx',
     request,
@@ -141,15 +141,16 @@ function streamOnKoa(ctx: Context, body: Readable): void {
   })
 }
 
-/** Resolves with nothing when the browser has gone. */
+/** Resolves with nothing when the browser has gone, or somebody else has answered it by now. */
 async function replyTo(
   route: ProxyRoute,
-  signal: AbortSignal,
+  response: ServerResponse,
   visit: Omit<Parameters<ProxyRoute>[0], 'signal'>,
 ): Promise<Reply | undefined> {
+  const signal = untilClosed(response)
   try {
     const reply = await route({ ...visit, signal })
-    if (!signal.aborted) return reply
+    if (!signal.aborted && !response.headersSent) return reply
     if (typeof reply.body !== 'string') reply.body.destroy()
     reply.upgraded?.socket.destroy()
     return undefined
@@ -169,10 +170,14 @@ function untilClosed(response: ServerResponse): AbortSignal {
   return controller.signal
 }
 
-/** The headers of a reply, with what others have said before it of what the answer depends on. */
+/** What an app says of itself in a middleware in front: the policies of its pages, and whatever it has made up. */
+const OF_THE_APP =
+  /^(?:content-security-policy|cross-origin-|origin-agent-cluster|permissions-policy|referrer-policy|x-)/
+
+/** The headers of a reply, as far as the app has not said better, with what it has said that its answers depend on. */
 function headersOf({ headers }: Reply, response: ServerResponse): [string, string | string[]][] {
+  const own = Object.entries(headers).filter(([name]) => !(OF_THE_APP.test(name) && response.hasHeader(name)))
   const said = response.getHeader('vary')
-  const { vary } = headers
-  const all = said === undefined || vary === undefined ? headers : { ...headers, vary: `${said}, ${vary}` }
-  return Object.entries(all) as [string, string | string[]][]
+  const added = own.map(([name, value]) => [name, name === 'vary' && said ? `${said}, ${value}` : value])
+  return added as [string, string | string[]][]
 }
