@@ -150,6 +150,7 @@ export function describeFramework(driver: FrameworkDriver): void {
         ['clear()', (tokens) => tokens.clear()],
         ['revoke()', (tokens) => tokens.revoke()],
         ['axios()', (tokens) => tokens.axios({ baseURL: apps.server.issuer }).get('/')],
+        ['fetch()', (tokens) => tokens.fetch({ baseURL: apps.server.issuer })('/')],
       ]
 
       it.each(uses)('%s says so at first use', async (_, use) => {

@@ -175,6 +175,9 @@ const callApi =
   (request: Request, { api }: World) =>
     request.tokens.axios({ baseURL: api.url }).post('/orders', { item: 1 }, config)
 
+const fetchApi = (request: Request, { api }: World) =>
+  request.tokens.fetch({ baseURL: api.url })('/orders', { method: 'POST', body: 'item' })
+
 const FAULTS = [
   429,
   500,
@@ -363,6 +366,34 @@ const situations: [name: string, situation: Situation][] = [
       api: (_, response) => response.end('{'),
     },
   ],
+  [
+    'fetch: the API is down',
+    { act: (request) => request.tokens.fetch({ baseURL: 'http://127.0.0.1:1' })('/') },
+  ],
+  [
+    'fetch: the API hangs up',
+    { act: fetchApi, api: (_, response) => response.socket?.destroy(), fresh: true },
+  ],
+  [
+    'fetch: the API redirects for ever',
+    { act: fetchApi, api: (_, response) => response.writeHead(307, { location: '/' }).end(), fresh: true },
+  ],
+  [
+    'fetch: a call to another origin',
+    { act: (request, { api }) => request.tokens.fetch({ baseURL: api.url })('http://127.0.0.1:9') },
+  ],
+  ...(['axios', 'fetch'] as const).map((client): [string, Situation] => [
+    `${client}: the API wants a stronger login, and quotes the token`,
+    {
+      act: client === 'axios' ? callApi() : fetchApi,
+      api: ({ headers }, response) => {
+        const error = 'error="insufficient_user_authentication"'
+        const challenge = `Bearer ${error}, acr_values="${headers.authorization}", scope="${headers.authorization}"`
+        json(response, headers, 401, { 'www-authenticate': challenge })
+      },
+      fresh: true,
+    },
+  ]),
   ['a call to another origin', { act: callApi({ baseURL: 'http://127.0.0.1:9' }) }],
 ]
 
@@ -449,6 +480,11 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
       const { data } = await request.tokens.axios({ baseURL: api }).get(request.params.path)
       response.json(data)
     })
+    app.get('/fetch/:path', async (request, response) => {
+      const answer = await request.tokens.fetch({ baseURL: api })(request.params.path)
+      console.log(answer)
+      response.status(answer.status).json(await answer.json())
+    })
     const server = app.listen(0, '127.0.0.1', () => process.send(server.address().port))
     process.on('message', () => process.exit())
   `
@@ -496,7 +532,10 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     expect(leaks(printed)).toEqual([])
   })
 
-  it('S60 what a process that calls an API prints with DEBUG=*', async () => {
+  it.each([
+    ['api', /AxiosError/],
+    ['fetch', /Response \{/],
+  ])('S60 what a process that calls an API prints with DEBUG=*: /%s', async (client, expected) => {
     const endpoint = await startTokenEndpoint(() => ({ status: 200, body: NEXT }))
     const api = await wireServer(({ path }, response) =>
       json(response, {}, Number(path.slice(1)), { location: '/200' }),
@@ -505,7 +544,7 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     const printed = await printedBy(
       async (browser) => {
         await browser.post('/login', LOGIN)
-        for (const status of [200, 302, 401, 403, 500]) await browser.get(`/api/${status}`)
+        for (const status of [200, 302, 401, 403, 500]) await browser.get(`/${client}/${status}`)
       },
       { tokenEndpoint: endpoint.tokenEndpoint, clientId, clientSecret, api: api.url },
     )
@@ -518,7 +557,7 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
       '/403',
       '/500',
     ])
-    expect(printed).toMatch(/AxiosError/)
+    expect(printed).toMatch(expected)
     expect(leaks(printed)).toEqual([])
   })
 })
