@@ -410,9 +410,11 @@ describe('tokens that the app has in a session cookie', () => {
       '/own',
       ({ session, body }, response) => void response.json(Object.assign(session!, { own: body })),
     )
-    app.all('/:deed', ({ params, tokens }, response) => {
+    app.all('/:deed', (request, response) => {
+      const { params, tokens } = request
       if (params.deed === 'late') response.write(' ')
       const done = params.deed === 'logout' ? tokens.revoke() : tokens.getAccessToken()
+      if (params.deed === 'away') Object.assign(request, { session: null })
       done.then(
         (result) => response.end(JSON.stringify(result ?? null)),
         ({ code }) => response.end(JSON.stringify({ code })),
@@ -445,6 +447,13 @@ describe('tokens that the app has in a session cookie', () => {
     const answers = await Promise.all([tab, ...visitors].map((by) => visit('/token', by)))
     expect(new Set([...answers, await visit('/token', tab.clone())]).size).toBe(1)
     expect(server.refreshes() - before).toBe(1)
+  })
+
+  it('I4 are not adopted into a session that the app does away with meanwhile', async () => {
+    const { tab, visit } = await startCookies()
+    await visit('/away')
+    expect(tab.cookie('session') || undefined).toBeUndefined()
+    expect(await visit()).toBe('ERR_NO_TOKENS')
   })
 
   it('S27 serve when the headers of the answer are out; the next request adopts them', async () => {

@@ -8,6 +8,8 @@ export interface CookieSession {
   get(): unknown
   /** The value that the request came with, where that can still be told when the app has done away with the session. */
   came?(): unknown
+  /** Whether the app has done away with the session, so that nothing but a login starts one. */
+  isGone?(): boolean
   /** Puts a value under our key, or takes it out. */
   put(copy: unknown): void | Promise<void>
   /** Has the answer bring what was put, where the layer does not see to it by itself. */
@@ -71,7 +73,7 @@ export class CookieSessionAdapter implements SessionAdapter {
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
-    if (!replaces(this.read())) return false
+    if (this.#session.isGone?.() || !replaces(this.read())) return false
     await this.#put(copy)
     return true
   }

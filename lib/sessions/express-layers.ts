@@ -42,6 +42,7 @@ function cookieSessionOf(request: Request, context: SessionLayerContext): Sessio
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
     get: () => request.session?.[key],
+    isGone: () => !request.session,
     put(copy) {
       // The app may have done away with the session.
       request.session ??= {}
@@ -62,10 +63,12 @@ function ironSessionOf(
 ): SessionAdapter {
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const copy = session[key]
+  const wasEmpty = isEmpty(session)
   return new CookieSessionAdapter(
     {
       get: () => session[key],
       came: () => copy,
+      isGone: () => !wasEmpty && isEmpty(session),
       put(copy) {
         if (copy === undefined) delete session[key]
         else session[key] = copy
@@ -76,6 +79,12 @@ function ironSessionOf(
     },
     keeper,
   )
+}
+
+/** Its methods do not count. */
+function isEmpty(session: IronSession): boolean {
+  for (const _ in session) return false
+  return true
 }
 
 function isIronSession(session: unknown): session is IronSession {

@@ -47,6 +47,7 @@ function cookieSessionOf(
   if (!claimed(ctx, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
     get: () => ctx.session?.[key],
+    isGone: () => !ctx.session,
     came: () => sessionInCookie(ctx, options)?.[key],
     put(copy) {
       // The app may have done away with the session.
