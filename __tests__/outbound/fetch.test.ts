@@ -117,6 +117,34 @@ describe('what is asked for', () => {
     expect(at.api.requests).toEqual([])
   })
 
+  it('what it was when it was called, whatever becomes of it while a token is waited for', async () => {
+    at.site.clock.advance(HOUR_MS)
+    const held = at.server.holdAnswer()
+    const headers = new Headers({ 'x-trace': 'before' })
+    const parameters = new URLSearchParams({ name: 'before' })
+    const form = new FormData()
+    form.append('name', new Blob(['before']), 'before.txt')
+    const bytes = Buffer.from('some before').subarray(5)
+    const buffer = new TextEncoder().encode('before').buffer
+    const sent = calling((call) => {
+      const bodies = [parameters, form, bytes, buffer]
+      const calls = bodies.map((body) => call('/', { method: 'POST', headers, body }))
+      headers.set('x-trace', 'after')
+      parameters.set('name', 'after')
+      form.set('name', 'after')
+      bytes.fill(0)
+      new Uint8Array(buffer).fill(0)
+      return Promise.all(calls)
+    })
+    await held.reached
+    held.release()
+    await sent
+    const received = at.api.requests.map(({ body }) => body)
+    const before = [/^name=before$/, /filename="before\.txt"[\s\S]*\r\nbefore\r\n--/, /^before$/, /^before$/]
+    for (const body of before) expect(received).toContainEqual(expect.stringMatching(body))
+    expect(at.api.requests.map(({ headers }) => headers['x-trace'])).toEqual(Array(4).fill('before'))
+  })
+
   it('S70 the body of a Request is sent, and not replayed', async () => {
     await at.refuseThePresentToken()
     const request = new Request(url(), { method: 'POST', body: 'once' })

@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { isStream } from './answers.js'
 import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from './redirect-rules.js'
 
@@ -41,11 +42,26 @@ export function requestOf(input: Input, init: RequestInit, baseURL: string): Fet
     method: String(asked('method') ?? 'GET'),
     headers: new Headers(asked('headers') as Headers | undefined),
     // No body among the options leaves that of the Request.
-    body: init.body ?? request?.body ?? null,
+    body: snapshotOf(init.body ?? request?.body ?? null),
     redirect: asked('redirect') as RequestInit['redirect'],
     signal: asked('signal') as FetchRequest['signal'],
     settings: Object.fromEntries(settings),
   }
+}
+
+/** A body as it is now, as `fetch()` takes it, whatever the app does with it while a token is waited for. */
+function snapshotOf(body: FetchRequest['body']): FetchRequest['body'] {
+  if (body instanceof URLSearchParams) return new URLSearchParams(body)
+  if (body instanceof FormData) return copyOf(body)
+  if (types.isArrayBuffer(body)) return body.slice(0)
+  if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice()
+  return body
+}
+
+function copyOf(form: FormData): FormData {
+  const copy = new FormData()
+  for (const [name, value] of form) copy.append(name, value as string)
+  return copy
 }
 
 /** As axios does: a relative URL is appended to `baseURL`, with one slash between, and an absolute one stands for itself. */
