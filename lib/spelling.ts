@@ -1,6 +1,6 @@
 import { ConfigurationError } from './errors.js'
 
-/** What people are used to from other libraries. */
+/** What people are used to from other libraries, in the place of options of sessionTokens(). */
 const ELSEWHERE: Readonly<Record<string, string>> = {
   clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
   client_secret: 'Use clientAuthentication: clientSecretBasic(secret).',
