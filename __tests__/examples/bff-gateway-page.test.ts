@@ -388,10 +388,11 @@ async function lookInside(tab: Page): Promise<void> {
   devtools.on('HeapProfiler.addHeapSnapshotChunk', ({ chunk }) => heap.push(chunk))
   await devtools.send('HeapProfiler.takeHeapSnapshot', { reportProgress: false })
   // A variable of the page's script is in it.
-  expect(heap.join('').includes('demo user')).toBe(true)
+  const strings = heap.join('').split('"strings":[').at(-1) ?? ''
+  expect(strings.includes('demo user')).toBe(true)
   const { entries } = await devtools.send('Page.getNavigationHistory')
   const cookies = await context.cookies()
-  seen.push(inside.html, JSON.stringify([inside.state, entries, cookies]), heap.join(''))
+  seen.push(inside.html, JSON.stringify([inside.state, entries, cookies]), strings)
   await devtools.detach()
 }
 
@@ -400,7 +401,6 @@ function shows(text: string, secret: string): boolean {
   const [, ...parts] = secret.split('.')
   // The heap's snapshot cuts long strings off.
   const pieces = parts.length > 0 ? parts.map((part) => part.slice(0, 80)) : [secret]
-  return pieces.some((piece) =>
-    [piece, encodeURIComponent(piece), btoa(piece)].some((form) => text.includes(form)),
-  )
+  const forms = pieces.flatMap((piece) => [piece, encodeURIComponent(piece), btoa(piece)])
+  return [...new Set(forms)].some((form) => text.includes(form))
 }
