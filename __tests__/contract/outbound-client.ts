@@ -494,6 +494,7 @@ export function describeOutboundClient(driver: OutboundClientDriver): void {
           calling((call) => call({ url: '/orders', signal: leaving.signal })),
           leaving,
         )
+        await at.site.mounted.manager.close()
         expect([at.api.requests.length, at.refreshes()]).toEqual([0, 0])
       })
 
