@@ -16,10 +16,20 @@ let site: Started
 let issued: { access_token: string; refresh_token: string }
 /** What the servers of this process were asked. */
 let asked: IncomingMessage[] = []
+let isDown = false
 const note = (message: unknown) => void asked.push((message as { request: IncomingMessage }).request)
 
 beforeAll(async () => {
-  site = await start({ port: 0, accessTokenSeconds: 60, newsEveryMs: 20, freshLoginSeconds: 10 })
+  site = await start({
+    port: 0,
+    accessTokenSeconds: 60,
+    newsEveryMs: 20,
+    freshLoginSeconds: 10,
+    door: (authorizationServer) => (req, res) => {
+      if (isDown) res.writeHead(503, { 'Retry-After': '7' }).end()
+      else authorizationServer(req, res)
+    },
+  })
   site.provider.on('grant.success', ({ body }) => {
     issued = body as typeof issued
   })
@@ -27,6 +37,7 @@ beforeAll(async () => {
 })
 afterEach(() => {
   asked = []
+  isDown = false
   jest.restoreAllMocks()
 })
 afterAll(async () => {
@@ -239,6 +250,20 @@ describe('a grant that the authorization server has ended', () => {
       expect((await fromPage(visitor, path)).status).toBe(401)
     }
     expect((await fromPage(visitor, '/api/session')).json).toEqual({ user: null })
+  })
+})
+
+describe('an authorization server that is down', () => {
+  it('keeps nobody from what needs no refresh, and logs nobody out', async () => {
+    const log = jest.spyOn(console, 'error').mockImplementation(() => {})
+    const visitor = await loggedIn()
+    isDown = true
+    const { status, headers, json } = await fromPage(visitor, '/api/invoices')
+    expect([status, json.title, headers.get('retry-after')]).toEqual([503, 'Try again in a moment', '7'])
+    expect(log).toHaveBeenCalledTimes(1)
+    expect((await fromPage(visitor, '/api/orders')).status).toBe(200)
+    isDown = false
+    expect((await fromPage(visitor, '/api/session')).json).toEqual({ user: 'demo user' })
   })
 })
 

@@ -20,11 +20,14 @@ export function sendProblem(res: Response, problem: Problem): void {
 export const problem: ErrorRequestHandler = (error, req, res, next) => {
   console.error(`${req.method} ${req.path}: ${error.code ?? error.name}: ${error.message}`)
   if (res.headersSent) return next(error)
-  const status = error instanceof TokenError ? error.status : (error.response?.status ?? 502)
+  const status = error instanceof TokenError ? error.status : 502
   if (error instanceof StepUpError) {
     const detail = 'The API asks for a more recent login.'
     const stepUp = { error: 'insufficient_user_authentication', max_age: error.maxAge } as const
     sendProblem(res, { status, title: 'Unauthorized', detail, ...stepUp })
   } else if (status === 401) sendProblem(res, { status, title: 'Unauthorized', detail: 'Log in first.' })
-  else sendProblem(res, { status, title: status === 503 ? 'Try again in a moment' : 'Something went wrong' })
+  else {
+    if (error.retryAfterMs !== undefined) res.set('Retry-After', String(Math.ceil(error.retryAfterMs / 1000)))
+    sendProblem(res, { status, title: status === 503 ? 'Try again in a moment' : 'Something went wrong' })
+  }
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { RequestListener } from 'node:http'
 import type { Provider } from 'oidc-provider'
 import { authorizationServer } from '../demo/authorization-server.js'
 import { listen } from '../demo/server.js'
@@ -17,6 +18,8 @@ export interface StartOptions {
   readonly newsEveryMs: number
   /** How long ago a user who cancels an order may have logged in, in seconds. */
   readonly freshLoginSeconds: number
+  /** Stands between the network and the authorization server. Default: nothing does. */
+  readonly door?: (authorizationServer: RequestListener) => RequestListener
 }
 
 export interface Started {
@@ -62,7 +65,7 @@ export async function start(options: StartOptions): Promise<Started> {
     accessTokenSeconds: options.accessTokenSeconds,
     timeline: events,
   })
-  idp.use(listener)
+  idp.use(options.door?.(listener) ?? listener)
   shop.use(shopApi({ issuer, audience: shop.url, ...options }))
   billing.use(billingApi({ issuer, audience: billing.url }))
 
