@@ -464,7 +464,7 @@ export function describeProxy(framework: ProxyFramework): void {
       const controller = new AbortController()
       const gone = expect(tab.get('/api/1', { signal: controller.signal })).rejects.toThrow()
       await gate.reached
-      const [socket] = gateway.sockets
+      const socket = [...gateway.sockets].at(-1)
       controller.abort()
       await gone
       if (socket && !socket.closed) await once(socket, 'close')

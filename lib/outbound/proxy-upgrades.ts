@@ -58,7 +58,7 @@ export function upgradesThrough(
   const allowedOrigins = checked(app, options)
 
   return function upgradeListener(request, socket, head) {
-    socket.on('error', () => {})
+    socket.on('error', ignore)
     try {
       serve(app, allowedOrigins, request, socket as Socket, head)
     } catch {
@@ -67,6 +67,9 @@ export function upgradesThrough(
     }
   }
 }
+
+/** Whoever uses a socket is told; without a listener an error would end the process. */
+function ignore(): void {}
 
 function checked(app: unknown, options: UpgradeOptions): ReadonlySet<string> {
   if (typeof app !== 'function') {
@@ -104,18 +107,31 @@ function serve(
     if (upgrade.far && response.statusCode === 101) join(socket, head, upgrade.far)
     else socket.destroySoon()
   })
-  socket.once('close', () => upgrade.far?.socket.destroy())
+  endTogether(socket, upgrade)
   const refusal = refusalOf(request, allowedOrigins)
   if (refusal) {
     response.writeHead(refusal.status, refusal.headers).end(refusal.body)
     return
   }
   if (asksForWebSocket(request)) upgrades.set(request, upgrade)
-  const through = async () => {
-    await app(request, response)
-    if (!response.headersSent) upgrade.answer?.()
-  }
-  through().catch(() => socket.destroy())
+  answered(app, request, response, upgrade).catch(() => socket.destroy())
+}
+
+async function answered(
+  app: App,
+  request: IncomingMessage,
+  response: ServerResponse,
+  upgrade: Upgrade,
+): Promise<void> {
+  await app(request, response)
+  const { answer } = upgrade
+  delete upgrade.answer
+  if (!response.headersSent) answer?.()
+}
+
+/** On its own, so that what lives as long as the socket holds nothing of the request. */
+function endTogether(socket: Socket, upgrade: Upgrade): void {
+  socket.once('close', () => upgrade.far?.socket.destroy())
 }
 
 /** The response to a request of which the server has let go. */
