@@ -19,13 +19,20 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
   describe(`upgradesThrough(app), ${framework.name}`, () => {
     let server: AuthorizationServer
     const closers: { close(): Promise<unknown> }[] = []
+    const warnings: Error[] = []
+    const warn = (warning: Error) => void warnings.push(warning)
     beforeAll(async () => {
+      process.on('warning', warn)
       server = await startAuthorizationServer()
     })
     afterEach(async () => {
+      expect(warnings).toEqual([])
       for (const each of closers.splice(0).reverse()) await each.close()
     })
-    afterAll(() => server.close())
+    afterAll(async () => {
+      process.off('warning', warn)
+      await server.close()
+    })
 
     function closing<T extends { close(): Promise<unknown> }>(it: T): T {
       closers.push(it)

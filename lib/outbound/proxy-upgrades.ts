@@ -1,6 +1,6 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { type Duplex, pipeline } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import { ConfigurationError } from '../errors.js'
 import { refuseUnknown } from '../spelling.js'
 import { originOf } from './origins.js'
@@ -184,6 +184,9 @@ function join(near: Socket, nearHead: Buffer, { socket: far, head: farHead }: Up
   }
   if (nearHead.length > 0) near.unshift(nearHead)
   if (farHead.length > 0) far.unshift(farHead)
-  pipeline(near, far, () => far.destroySoon())
-  pipeline(far, near, () => near.destroySoon())
+  near.pipe(far).pipe(near)
+  for (const event of ['end', 'close']) {
+    near.once(event, () => far.destroySoon())
+    far.once(event, () => near.destroySoon())
+  }
 }
