@@ -148,6 +148,28 @@ describe("tokens.set(tokenResponse) in a store's session", () => {
       expect(answer.json.message).toContain('Mount express-session before sessionTokens()')
     },
   )
+
+  it('through a proxy whose methods are those of the session: waits for nobody', async () => {
+    const site = await start({
+      before(request, _response, next) {
+        const proxy = new Proxy(request.session, {
+          get(session, name) {
+            const value: unknown = Reflect.get(session, name)
+            return typeof value === 'function' ? value.bind(session) : value
+          },
+        })
+        Object.assign(request, { session: proxy })
+        next()
+      },
+    })
+    const startedAt = performance.now()
+    const tab = await loggedIn(site)
+    // Whoever is in the way of others goes ahead after 5 s.
+    expect(performance.now() - startedAt).toBeLessThan(4_000)
+    await expectNewest(site, tab)
+    await refresh(site, tab)
+    await expectNewest(site, tab)
+  })
 })
 
 describe('the cookie of a session that a refresh writes', () => {

@@ -105,13 +105,22 @@ export class GuardedStore {
   #guardSave(): void {
     replaceMethod(this.#store, 'set', (sid: string, session: SessionData, callback?: Callback) => {
       if (this.#bare.isAsking(sid)) return this.#bare.set(sid, session, callback)
-      if (this.#replacing.has(session)) {
-        const observed = this.#saves.observed(sid, session, this.#replacing.get(session))
+      const replacing = this.#replacingOf(session)
+      if (replacing) {
+        const observed = this.#saves.observed(sid, session, replacing.stored)
         return this.#bare.set(sid, observed, callback)
       }
       const set = this.#bare.set.bind(this.#bare)
       return this.#save(set, sid, session, () => this.#saves.saved(sid, session), callback)
     })
+  }
+
+  /** Of a session that `replace()` is saving. What it was given may be a proxy in front of the session that is saved. */
+  #replacingOf(session: SessionData): { readonly stored: SessionData | undefined } | undefined {
+    for (const [replacing, stored] of this.#replacing) {
+      if (replacing === session || isSameRequests(replacing, session)) return { stored }
+    }
+    return undefined
   }
 
   #guardTouch(): void {
@@ -208,4 +217,16 @@ export class GuardedStore {
     later.catch(() => {})
     return later
   }
+}
+
+/** Whether both are the one session of a request. */
+function isSameRequests(a: SessionData, b: SessionData): boolean {
+  const request = requestOf(a)
+  return request !== undefined && request === requestOf(b) && a.id === b.id
+}
+
+/** What express-session hides in its sessions. Under the same name an app may keep something of its own in others. */
+function requestOf(session: SessionData): unknown {
+  const hidden = Object.getOwnPropertyDescriptor(session, 'req')
+  return hidden?.enumerable === false ? hidden.value : undefined
 }
