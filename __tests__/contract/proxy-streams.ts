@@ -147,6 +147,31 @@ export function describeProxyStreams(framework: ProxyFramework): void {
         await closed(socket!)
       })
 
+      it('while it waits for a connection', async () => {
+        const first = createGate()
+        const paths: unknown[] = []
+        const orders = await api(async (request, response) => {
+          paths.push(request.url)
+          if (request.url === '/first') await first.pass()
+          response.end('done')
+        })
+        const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+        closers.push({ close: async () => agent.destroy() })
+        const gateway = await site(orders.url, { proxy: { target: orders.url, agent } })
+        const answer = answerTo(ask(gateway, { path: '/api/first' }).end())
+        await first.reached
+        const asking = ask(gateway, { path: '/api/second' }).end()
+        await once(asking, 'finish')
+        while (Object.keys(agent.requests).length === 0) await pause(1)
+        const socket = [...gateway.sockets].at(-1)
+        asking.destroy()
+        await closed(socket!)
+        first.release()
+        expect(await textOf(await answer)).toBe('done')
+        expect(await textOf(await answerTo(ask(gateway, { path: '/api/third' }).end()))).toBe('done')
+        expect(paths).toEqual(['/first', '/third'])
+      })
+
       it('while it answers', async () => {
         const orders = await api((_, response) => response.write('the first part'))
         const gateway = await site(orders.url)

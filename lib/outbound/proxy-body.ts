@@ -29,7 +29,7 @@ export interface ParsedBody {
  * @param maxBytes how much of a stream is kept
  */
 export function bodyOf(request: IncomingMessage, parsed: ParsedBody, maxBytes: number): ProxyBody {
-  if (!hasBody(request)) return new WholeBody(Buffer.alloc(0), emptyHeaders(request))
+  if (!hasBody(request)) return new WholeBody(Buffer.alloc(0), {})
   if (!request.readableDidRead && !request.readableEnded) return new StreamedBody(request, maxBytes)
   return parsedBody(request, parsed)
 }
@@ -40,11 +40,6 @@ function hasBody(request: IncomingMessage): boolean {
   // HTTP/2 has frames in place of both.
   const { stream } = request as { stream?: { endAfterHeaders?: boolean } }
   return httpVersionMajor > 1 && headers['content-length'] === undefined && stream?.endAfterHeaders === false
-}
-
-/** Node would send an empty body in chunks, and some APIs would wait for it. */
-function emptyHeaders({ method = 'GET' }: IncomingMessage): IncomingHttpHeaders {
-  return ['POST', 'PUT', 'PATCH'].includes(method) ? { 'content-length': '0' } : {}
 }
 
 /** A body that is in memory. */

@@ -108,7 +108,7 @@ class Flight {
     if (signal.aborted) this.#abort()
   }
 
-  /** It is on its way, unless nobody waits for it any more. */
+  /** It has a connection, for which it may have waited longer than anybody waits for it. */
   begun(sent: { destroy(): unknown }): void {
     this.#sent = sent
     if (this.#ended) sent.destroy()
@@ -134,8 +134,6 @@ class Flight {
     this.#signal.removeEventListener('abort', this.#abort)
     this.#outcome.reject(this.#signal.reason)
     this.#body.destroy()
-    // Version 3 listens to the request, version 4 to the response; neither does before it has a socket.
-    this.request.emit('aborted')
     this.response.destroy()
     this.#sent?.destroy()
   }
