@@ -1,6 +1,6 @@
 import { once } from 'node:events'
-import type { IncomingMessage } from 'node:http'
-import { connect } from 'node:net'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import { WebSocket } from 'ws'
@@ -19,20 +19,13 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
   describe(`upgradesThrough(app), ${framework.name}`, () => {
     let server: AuthorizationServer
     const closers: { close(): Promise<unknown> }[] = []
-    const warnings: Error[] = []
-    const warn = (warning: Error) => void warnings.push(warning)
     beforeAll(async () => {
-      process.on('warning', warn)
       server = await startAuthorizationServer()
     })
     afterEach(async () => {
-      expect(warnings).toEqual([])
       for (const each of closers.splice(0).reverse()) await each.close()
     })
-    afterAll(async () => {
-      process.off('warning', warn)
-      await server.close()
-    })
+    afterAll(() => server.close())
 
     function closing<T extends { close(): Promise<unknown> }>(it: T): T {
       closers.push(it)
@@ -206,6 +199,61 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       const socket = await opened(socketTo(gateway, await gateway.loggedIn()))
       for (const client of live.clients) client.terminate()
       expect(await once(socket, 'close')).toEqual([1006, Buffer.alloc(0)])
+    })
+
+    it('when the connection to the API breaks, so does the browser’s', async () => {
+      const sockets: Socket[] = []
+      const live = await api((_, socket) => {
+        sockets.push(socket)
+        return false
+      })
+      const gateway = await site(live.url)
+      const socket = await opened(socketTo(gateway, await gateway.loggedIn()))
+      sockets[0]?.resetAndDestroy()
+      expect(await once(socket, 'close')).toEqual([1006, Buffer.alloc(0)])
+    })
+
+    it('when the browser ends and the API does not, both are closed', async () => {
+      const live = await api((_, socket) => {
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+        return true
+      })
+      const gateway = await site(live.url, { guard: { user: 'none' } })
+      const { hostname, port } = new URL(gateway.url)
+      const socket = connect({ port: Number(port), host: hostname, allowHalfOpen: true })
+      socket.write(handshake())
+      expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1.1 101 /)
+      socket.end()
+      await once(socket, 'end')
+    })
+
+    it('when the browser goes before it has been answered, so does the connection to the API', async () => {
+      const gate = createGate()
+      const slowly = (response: ServerResponse) => {
+        const { end } = response
+        response.end = (() => {
+          void gate.pass().then(() => end.call(response))
+          return response
+        }) as typeof response.end
+      }
+      const between = framework.isKoa
+        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
+            slowly(ctx.res)
+            return next()
+          }
+        : (_: unknown, response: ServerResponse, next: () => void) => {
+            slowly(response)
+            next()
+          }
+      const live = await api()
+      const gateway = await site(live.url, { guard: { user: 'none' }, between })
+      const { hostname, port } = new URL(gateway.url)
+      const socket = connect(Number(port), hostname)
+      socket.write(handshake())
+      await gate.reached
+      const idle = live.idle()
+      socket.resetAndDestroy()
+      await idle
     })
 
     it('when the browser goes while the API thinks, the API is asked no longer', async () => {

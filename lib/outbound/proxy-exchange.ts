@@ -105,7 +105,6 @@ class Flight {
     this.response = new ResponseStandIn() as unknown as ServerResponse
     flights.set(request, this)
     signal.addEventListener('abort', this.#abort)
-    if (signal.aborted) this.#abort()
   }
 
   /** It has a connection, for which it may have waited longer than anybody waits for it. */

@@ -98,7 +98,7 @@ async function proxied(
         }
         return attempt(toApi, body, token, send, signal)
       },
-      wait: (work) => whileWanted(work, signal),
+      wait: (work) => work,
     })
   } catch (error) {
     if (!signal.aborted) body.drain()
@@ -114,6 +114,8 @@ async function attempt(
   send: Send,
   signal: AbortSignal,
 ): Promise<Attempt<Reply>> {
+  // The browser may have gone while the token was waited for.
+  signal.throwIfAborted()
   let exchange: Exchange
   try {
     exchange = await send(request, signal)
@@ -167,14 +169,4 @@ function authorized(headers: Headers, token: string | undefined): Headers {
 
 function present(headers: Headers): Headers {
   return Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== undefined))
-}
-
-/** Waits for the work, but no longer than the browser does. The work itself goes on. */
-function whileWanted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason)
-    signal.addEventListener('abort', leave)
-    if (signal.aborted) leave()
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
-  })
 }

@@ -175,7 +175,7 @@ function isOfThisSite(origin: string | undefined, host: string | undefined): boo
   return URL.canParse(asked) && new URL(asked).host === ofThePage
 }
 
-/** Two sockets become one. When one of them ends or breaks, the other does. */
+/** Two sockets become one: when one of them ends or breaks, so does the other. */
 function join(near: Socket, nearHead: Buffer, { socket: far, head: farHead }: UpgradedSocket): void {
   for (const socket of [near, far]) {
     socket.setTimeout(0)
@@ -185,8 +185,7 @@ function join(near: Socket, nearHead: Buffer, { socket: far, head: farHead }: Up
   if (nearHead.length > 0) near.unshift(nearHead)
   if (farHead.length > 0) far.unshift(farHead)
   near.pipe(far).pipe(near)
-  for (const event of ['end', 'close']) {
-    near.once(event, () => far.destroySoon())
-    far.once(event, () => near.destroySoon())
-  }
+  // Some leave their end open when the other one has ended.
+  near.once('end', () => far.destroySoon())
+  far.once('close', () => near.destroySoon())
 }
