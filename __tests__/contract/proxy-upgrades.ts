@@ -12,6 +12,7 @@ import { type SocketApi, sayNo, sayNothing, socketApi } from '../helpers/socket-
 
 const HOUR_MS = 3_600_000
 const INVALID_TOKEN = { 'WWW-Authenticate': 'Bearer error="invalid_token"' }
+const SWITCHING = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
 const COOKIES = ['connect.sid', 'koa.sess', 'koa.sess.sig', 'session', 'session.sig']
 
 /** What `upgradesThrough()` and `bearerProxy()` do with WebSockets in every framework. */
@@ -201,6 +202,21 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(await once(socket, 'close')).toEqual([1006, Buffer.alloc(0)])
     })
 
+    it('what either says in one go with the handshake arrives', async () => {
+      const live = await api((_, socket, head) => {
+        socket.write(`${SWITCHING}from the API, `)
+        const onData = (data: Buffer) => socket.end(`answer to ${data}`)
+        if (head.length > 0) onData(head)
+        else socket.once('data', onData)
+        return true
+      })
+      const gateway = await site(live.url, { guard: { user: 'none' } })
+      const { hostname, port } = new URL(gateway.url)
+      const socket = connect(Number(port), hostname)
+      socket.write(`${handshake()}the browser`)
+      expect(await text(socket)).toMatch(/\r\n\r\nfrom the API, answer to the browser$/)
+    })
+
     it('when the connection to the API breaks, so does the browser’s', async () => {
       const sockets: Socket[] = []
       const live = await api((_, socket) => {
@@ -215,7 +231,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
 
     it('when the browser ends and the API does not, both are closed', async () => {
       const live = await api((_, socket) => {
-        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+        socket.write(SWITCHING)
         return true
       })
       const gateway = await site(live.url, { guard: { user: 'none' } })
@@ -230,9 +246,9 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
     it('when the browser goes before it has been answered, so does the connection to the API', async () => {
       const gate = createGate()
       const slowly = (response: ServerResponse) => {
-        const { end } = response
+        const end = response.end.bind(response) as () => ServerResponse
         response.end = (() => {
-          void gate.pass().then(() => end.call(response))
+          void gate.pass().then(() => end())
           return response
         }) as typeof response.end
       }

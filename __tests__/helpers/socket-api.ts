@@ -19,7 +19,7 @@ export interface SocketApi {
 
 /** `refuse` may answer instead: it has the socket then. */
 export async function socketApi(
-  refuse: (request: IncomingMessage, socket: Socket) => boolean = () => false,
+  refuse: (request: IncomingMessage, socket: Socket, head: Buffer) => boolean = () => false,
 ): Promise<SocketApi> {
   const requests: IncomingMessage[] = []
   const server = createServer((_, response) => response.end('no WebSocket'))
@@ -41,7 +41,7 @@ export async function socketApi(
   })
   server.on('upgrade', (request, socket, head) => {
     requests.push(request)
-    if (refuse(request, socket as Socket)) return
+    if (refuse(request, socket as Socket, head)) return
     webSockets.handleUpgrade(request, socket, head, (client) => webSockets.emit('connection', client))
   })
   server.listen(0, '127.0.0.1')
