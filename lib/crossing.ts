@@ -10,3 +10,6 @@ export const PROMPT_MS = 50
 
 /** How long to wait before looking again, in milliseconds. */
 export const CROSSING_MS = 2 * PROMPT_MS
+
+/** For how long after the news of a refresh its writer may still be about to write: on a busy machine it is not prompt. */
+export const BUSY_MS = 10 * CROSSING_MS

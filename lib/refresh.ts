@@ -83,8 +83,12 @@ export class Refresh {
 
   /** Resolves without a token when the one presented was not the newest: then the newest is to be presented. */
   async #refresh(): Promise<AccessToken | undefined> {
-    const { refreshToken } = this.#tokens.newest
+    const { known } = this.#context
+    const { grantId, refreshToken } = this.#tokens.newest
     if (refreshToken === undefined) throw nothingToRefreshWith()
+    // Where newer tokens might have been could not be asked then; by now it has been, under the lease.
+    const refusal = known.refusalOf(grantId, refreshToken)
+    if (refusal) return this.#die(refusal)
     // What comes could not be sent back in the session cookie any more, and would be lost for other processes.
     if (!this.#context.keepsForOthers && !this.#context.copies.isReference) this.#session.checkStorable()
     let answer: RefreshAnswer
@@ -97,14 +101,20 @@ export class Refresh {
         await this.#store(withRefreshToken(this.#tokens.newest, rotated))
       }
       if ((error as TokenError).code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
+      known.refuse(grantId, refreshToken, error as TokenError)
       if (await this.#tokens.findNewer(refreshToken)) return this.#tokens.usable
-      await this.#store(deadTokenSet(this.#tokens.newest))
-      throw error
+      return this.#die(error as TokenError)
     }
     const { clock, defaultLifetimeMs } = this.#context
     const checked = await this.#withCheckedIdToken(answer)
     await this.#store(mergeTokens(this.#tokens.newest, checked, this.#need, clock.now(), defaultLifetimeMs))
     return this.#tokens.newest.accessTokens[0]!
+  }
+
+  /** The authorization server takes the newest refresh token no more. */
+  async #die(refusal: TokenError): Promise<never> {
+    await this.#store(deadTokenSet(this.#tokens.newest))
+    throw refusal
   }
 
   #present(refreshToken: string): Promise<RefreshAnswer> {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from './clock.js'
-import { CROSSING_MS, PROMPT_MS } from './crossing.js'
+import { BUSY_MS, CROSSING_MS, PROMPT_MS } from './crossing.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { TokenEventListener } from './events.js'
@@ -98,7 +98,7 @@ export class SessionWrites {
     const { copies, known } = this.#context
     const held = copies.read(copy)
     if (!held || known.ended(held.grantId)) return false
-    const heardJustNow = known.heardWithin(CROSSING_MS, held.grantId)
+    const heardJustNow = known.heardWithin(BUSY_MS, held.grantId)
     const before = Math.max(held.revision, known.get(held.grantId)?.revision ?? 0)
     const isAnswered = await this.ask(held.grantId)
     const isNews =
@@ -160,7 +160,7 @@ export class SessionWrites {
     const { copies, emit, grants, keepsForOthers, known } = this.#context
     const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
     const endedBefore = known.ended(grantId) !== undefined
-    const heardJustNow = known.heardWithin(CROSSING_MS, grantId)
+    const heardJustNow = known.heardWithin(BUSY_MS, grantId)
     known.end(grantId, why)
     try {
       const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)

@@ -71,11 +71,10 @@ export class TokenManager implements CopyKeeper {
 
   async #validToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
     const tokens = this.#tokensOrThrow(session)
+    // Also before a refresh, which may have to wait for its turn: others have no newer tokens than those in the session then.
+    this.#mending.heal(session, tokens)
     const usable = this.#usable(tokens, need)
-    if (usable) {
-      this.#mending.heal(session, tokens)
-      return usable
-    }
+    if (usable) return usable
     try {
       return await within(this.#context.timeoutMs, this.#refreshed(session, need), tooSlow)
     } catch (error) {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
-import { CROSSING_MS } from '../../lib/crossing.js'
+import { BUSY_MS, CROSSING_MS } from '../../lib/crossing.js'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { Browser } from '../helpers/browser.js'
@@ -112,6 +112,23 @@ describe('a save in one process crosses with the write of a refresh in another',
     expect(stored).toBe(revision)
     await saving
     expect((await refreshing.stored(tab))?.views).toBe(1)
+  })
+
+  it('S22 which comes after it, and long after its news, as the refreshing process is busy: what was saved is saved again', async () => {
+    const { refreshing, other, tab, visitor } = await twoProcesses()
+    const { write, answer } = await aboutToWrite(refreshing, tab)
+    other.clock.advance(HOUR_MS)
+    expect((await visitor.get('/token')).status).toBe(200)
+    await other.mounted.manager.close()
+    other.clock.advance(BUSY_MS / 2)
+    other.store.forget()
+    const saving = visitor.post('/write', {})
+    await asked(other, 'set')
+    write.release()
+    expect((await answer).status).toBe(200)
+    expect((await saving).status).toBe(200)
+    expect((await refreshing.stored(tab))?.views).toBe(1)
+    await expectNewest(refreshing, tab)
   })
 
   it('S22 S47 which comes after it, when the grant store does not answer: what was saved is saved again', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals'
 import { stillClock } from '../helpers/clock.js'
 import { recordingGrants, sharedSessions } from '../helpers/site.js'
+import { readSession, sessionIdOf } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
 const { server, start, held, loggedIn } = await testSites()
@@ -15,7 +16,7 @@ async function twoProcesses() {
   const other = await start({ ...options(), surroundings: { grants } })
   const tab = await loggedIn(refreshing)
   for (const site of [refreshing, other]) site.clock.advance(HOUR_MS)
-  return { refreshing, other, tab, visitor: other.visitorOf(tab), grants, ownGrants }
+  return { refreshing, other, tab, visitor: other.visitorOf(tab), grants, ownGrants, open }
 }
 
 const noConnection = () => Promise.reject(new Error('no connection'))
@@ -61,6 +62,53 @@ describe('a refresh whose result neither store takes', () => {
     grantsAreBack()
     sessionsAreBack()
   })
+})
+
+describe('a refresh token that was refused when nobody could say whether there is a newer one', () => {
+  async function refused() {
+    const processes = await twoProcesses()
+    const { tab, ownGrants, refreshing } = processes
+    const { refreshToken } = (await refreshing.storedTokens(tab))!
+    const { read } = ownGrants
+    ownGrants.read = noConnection
+    server.failNext('invalid_grant')
+    expect(await tab.get('/token')).toMatchObject({ status: 503, json: { code: 'ERR_GRANT_STORE' } })
+    ownGrants.read = read
+    const presented = () =>
+      server.tokenRequests.filter((request) => request.refreshToken === refreshToken).length
+    return { ...processes, presented }
+  }
+
+  it('S42 is not presented again, once they can say that there is none', async () => {
+    const { tab, presented } = await refused()
+    const { status, json } = await tab.get('/token')
+    expect([status, json.code]).toEqual([401, 'ERR_REAUTHENTICATION_REQUIRED'])
+    expect(presented()).toBe(1)
+  })
+
+  it('S42 gives way to the newer one', async () => {
+    const { tab, visitor, refreshing, other } = await refused()
+    const { token } = (await visitor.get('/token')).json
+    expect(await tab.get('/token')).toMatchObject({ status: 200, json: { token } })
+    for (const site of [refreshing, other]) site.clock.advance(HOUR_MS)
+    expect((await tab.get('/token')).status).toBe(200)
+  })
+})
+
+it('S21 S47 what this process alone has is in the session again before its next refresh gets its turn', async () => {
+  const { refreshing, tab, grants, open } = await twoProcesses()
+  const died = open()
+  const sid = sessionIdOf(tab.cookie('connect.sid'))
+  const before = await readSession(died, sid)
+  const { token } = (await tab.get('/token')).json
+  const { grantId, revision } = (await refreshing.storedTokens(tab))!
+  // A process that died then has saved the session from before.
+  await new Promise((resolve) => died.set(sid, before as never, resolve))
+  await grants.lease(grantId, { owner: 'another', ttlMs: 60_000, waitMs: 0, revision })
+  const answer = tab.get(`/token?rejected=${token}`)
+  while ((await refreshing.storedTokens(tab))?.revision !== revision) await new Promise(setImmediate)
+  await grants.release(grantId, 'another')
+  expect((await answer).status).toBe(200)
 })
 
 it('S21 S47 of two refreshes under one lease, at a server with a grace period, the later one is kept', async () => {

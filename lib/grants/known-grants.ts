@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { type Clock, systemClock } from '../clock.js'
+import type { TokenError } from '../errors.js'
 import type { TokenSet } from '../token-set.js'
 import type { GrantEnd } from './grant-store.js'
 
@@ -17,12 +18,16 @@ export interface KnownGrantsOptions {
 }
 
 const MAX_ENDED = 100_000
+const MAX_REFUSED = 10_000
 
 /** What this process knows of grants without asking anybody: newer tokens than a request's session may hold, and ends. */
 export class KnownGrants {
   readonly #clock: Clock
   readonly #known: LRUCache<string, Known>
   readonly #ended = new LRUCache<string, GrantEnd>({ max: MAX_ENDED })
+  readonly #refused = new LRUCache<string, { readonly refreshToken: string; readonly error: TokenError }>({
+    max: MAX_REFUSED,
+  })
 
   constructor(clock: Clock, { maxGrants = 10_000 }: KnownGrantsOptions = {}) {
     this.#clock = clock
@@ -67,6 +72,17 @@ export class KnownGrants {
 
   ended(grantId: string): GrantEnd | undefined {
     return this.#ended.get(grantId)
+  }
+
+  /** The authorization server takes a refresh token no more. */
+  refuse(grantId: string, refreshToken: string, error: TokenError): void {
+    this.#refused.set(grantId, { refreshToken, error })
+  }
+
+  /** With what the authorization server has refused a refresh token. */
+  refusalOf(grantId: string, refreshToken: string): TokenError | undefined {
+    const refused = this.#refused.get(grantId)
+    return refused?.refreshToken === refreshToken ? refused.error : undefined
   }
 }
 
