@@ -8,10 +8,10 @@ export interface ProxyBody {
   readonly headers: IncomingHttpHeaders
   /** Whether it can be sent once more, from its beginning. */
   readonly isKept: boolean
-  /** Whether all of it has been read. */
-  readonly isRead: boolean
   /** A stream of it from its beginning. The one before it gets no more. */
   open(onProgress: () => void): Readable
+  /** It will not be sent once more. */
+  forget(): void
   /** Reads what nobody will send any more, so that the browser gets to see the answer. */
   drain(): void
 }
@@ -45,7 +45,6 @@ function hasBody(request: IncomingMessage): boolean {
 /** A body that is in memory. */
 class WholeBody implements ProxyBody {
   readonly isKept = true
-  readonly isRead = true
 
   constructor(
     readonly bytes: Buffer,
@@ -55,6 +54,8 @@ class WholeBody implements ProxyBody {
   open(): Readable {
     return Readable.from(this.bytes.length > 0 ? [this.bytes] : [], { objectMode: false })
   }
+
+  forget(): void {}
 
   drain(): void {}
 }
@@ -81,10 +82,6 @@ class StreamedBody implements ProxyBody {
     return this.#kept !== undefined
   }
 
-  get isRead(): boolean {
-    return this.#source.readableEnded
-  }
-
   open(onProgress: () => void): Readable {
     const source = this.#source
     const reader = new Readable({
@@ -101,9 +98,13 @@ class StreamedBody implements ProxyBody {
     return reader
   }
 
+  forget(): void {
+    this.#kept = undefined
+  }
+
   drain(): void {
     this.#reader = undefined
-    this.#kept = undefined
+    this.forget()
     if (this.#begun) this.#source.resume()
   }
 

@@ -129,6 +129,7 @@ async function attempt(
   return {
     verdict: token === undefined ? 'taken' : verdictOn(answer.statusCode ?? 0, challenge, token),
     settle: () => {
+      body.forget()
       answer.once('close', () => body.drain())
       return replyOf(exchange, token)
     },

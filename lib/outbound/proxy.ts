@@ -54,6 +54,10 @@ export interface BearerProxy {
  *
  * @example
  * app.use('/api/orders', requireTokens({ scope: 'orders.read' }), bearerProxy({ target: 'https://api.example.com/orders' }))
+ *
+ * @example
+ * // Koa, with koa-mount; a router leaves the path whole, of which `pathRewrite: { '^/api/orders': '' }` takes the beginning
+ * app.use(mount('/api/orders', bearerProxy({ target: 'https://api.example.com/orders' })))
  */
 export function bearerProxy(options: BearerProxyOptions): BearerProxy {
   const route = proxyRoute(options)
