@@ -43,6 +43,7 @@ describe('bearerProxy(options)', () => {
     ['maxReplayBytes', -1, '`maxReplayBytes` must be a whole number from 0'],
     ['maxReplayBytes', '64kb', '`maxReplayBytes` must be a whole number from 0'],
     ['proxyTimeout', NaN, '`proxyTimeout` must be a whole number from 0'],
+    ['proxyTimeout', 1e10, '`proxyTimeout` must be 24 hours at most'],
     ['property', '', '`property` must be a name'],
     ['xfwd', 'yes', '`xfwd` must be true or false'],
     ['agent', {}, '`agent` must be an agent'],

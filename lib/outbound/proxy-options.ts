@@ -57,7 +57,7 @@ export interface BearerProxyOptions {
   agent?: HttpAgent
   /**
    * For how many milliseconds the API may be silent before its answer begins; the browser gets 504 then. An answer that has
-   * begun may take any time. Default: 60000; 0 waits for ever.
+   * begun may take any time. Default: 60000; 24 hours at most; 0 waits for ever.
    */
   proxyTimeout?: number
   /** Takes what http-proxy-middleware logs. Default: nothing is logged. */
@@ -119,6 +119,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   ws: "For WebSockets: server.on('upgrade', upgradesThrough(app)).",
 }
 
+const DAY_MS = 24 * 60 * 60 * 1000
 const REPLAYS: readonly unknown[] = ['always', 'idempotent', 'never'] satisfies Replay[]
 const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]+$/
 /** Headers of the request to the API that are ours to set. */
@@ -147,6 +148,7 @@ export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOp
   }
   requireCount(maxReplayBytes, 'maxReplayBytes', 65_536)
   requireCount(proxyTimeout, 'proxyTimeout', 60_000)
+  if (proxyTimeout > DAY_MS) throw new ConfigurationError('`proxyTimeout` must be 24 hours at most, or 0.')
   if (typeof property !== 'string' || property === '') {
     throw new ConfigurationError("`property` must be a name, e.g. property: 'tokens'.")
   }
