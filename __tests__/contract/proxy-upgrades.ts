@@ -202,6 +202,26 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(await once(socket, 'close')).toEqual([1006, Buffer.alloc(0)])
     })
 
+    it('the request is over when the socket has been handed over', async () => {
+      const closed: Promise<unknown>[] = []
+      const note = (response: ServerResponse) =>
+        void closed.push(once(response, 'finish'), once(response, 'close'))
+      const between = framework.isKoa
+        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
+            note(ctx.res)
+            return next()
+          }
+        : (_: unknown, response: ServerResponse, next: () => void) => {
+            note(response)
+            next()
+          }
+      const live = await api()
+      const gateway = await site(live.url, { between })
+      const socket = await opened(socketTo(gateway, await gateway.loggedIn()))
+      await Promise.all(closed)
+      expect(await echo(socket, 'still open')).toBe('still open')
+    })
+
     it('what either says in one go with the handshake arrives', async () => {
       const live = await api((_, socket, head) => {
         socket.write(`${SWITCHING}from the API, `)
