@@ -432,11 +432,13 @@ export function describeProxy(framework: ProxyFramework): void {
       })
     })
 
-    it('whoever answers in the meantime is left alone', async () => {
+    it('whoever answers in the meantime is left alone, and the API no longer listened to', async () => {
       const asked = createGate()
+      const gone = createGate()
       const orders = await api(async (_, response) => {
         await asked.pass()
-        json(response, 'late')
+        response.once('close', () => gone.pass())
+        response.write('x'.repeat(10_000_000))
       })
       const late = (response: ServerResponse) => void asked.reached.then(() => response.end('too late'))
       const between = framework.isKoa
@@ -451,6 +453,7 @@ export function describeProxy(framework: ProxyFramework): void {
       const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
       expect((await gateway.browser().get('/api/1')).text).toBe('too late')
       asked.release()
+      await gone.reached
       expect((await gateway.browser().get('/elsewhere')).status).toBe(404)
       expect(gateway.errors).toEqual([])
     })
