@@ -225,6 +225,22 @@ export function describeProxyStreams(framework: ProxyFramework): void {
       await textOf(answer)
     })
 
+    it.each([
+      ['a status that no answer has', 'HTTP/1.1 099 Odd\r\nContent-Length: 3\r\n\r\nodd'],
+      [
+        'another protocol, unasked',
+        'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: odd\r\n\r\n',
+      ],
+    ])('502 when the API answers with %s', async (_, bytes) => {
+      const orders = await api(({ socket }) => void socket.on('error', () => {}).write(bytes))
+      const gateway = await site(orders.url)
+      const answer = await answerTo(ask(gateway).end())
+      expect(answer.statusCode).toBe(502)
+      await textOf(answer)
+      expect(gateway.errors).toEqual([])
+      await Promise.all([...orders.connections].map((socket) => socket.destroyed || once(socket, 'close')))
+    })
+
     it('an answer to an upload that the API does not read on arrives, and what is left is read here', async () => {
       const requests: IncomingMessage[] = []
       const orders = await api((request) => {
@@ -259,17 +275,17 @@ export function describeProxyStreams(framework: ProxyFramework): void {
         const orders = await api(async (request, response) => {
           response.setHeader('content-type', await textOf(request))
           response.flushHeaders()
-          await pause(150)
+          await pause(700)
           response.end('done')
         })
-        const gateway = await site(orders.url, { proxy: { target: orders.url, proxyTimeout: 100 } })
+        const gateway = await site(orders.url, { proxy: { target: orders.url, proxyTimeout: 600 } })
         const asking = ask(gateway, { method: 'POST' })
-        for (let part = 0; part < 4; part++) {
+        for (let part = 0; part < 3; part++) {
           asking.write('x')
-          await pause(50)
+          await pause(250)
         }
         const answer = await answerTo(asking.end())
-        expect(answer.headers['content-type']).toBe('xxxx')
+        expect(answer.headers['content-type']).toBe('xxx')
         expect(await textOf(answer)).toBe('done')
       })
     })
