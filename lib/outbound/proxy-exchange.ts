@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import type { ClientRequest, IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { createProxyMiddleware } from 'http-proxy-middleware'
@@ -77,7 +77,7 @@ class Flight {
   readonly #outcome: Outcome
   readonly #silence: Silence
   readonly #signal: AbortSignal
-  #sent: { destroy(): unknown } | undefined
+  #sent: ClientRequest | undefined
   #ended = false
 
   constructor(
@@ -108,8 +108,13 @@ class Flight {
   }
 
   /** It has a connection, for which it may have waited longer than anybody waits for it. */
-  begun(sent: { destroy(): unknown }): void {
+  begun(sent: ClientRequest): void {
     this.#sent = sent
+    // Nobody has asked for it here, and Node tells of nothing else when it comes.
+    sent.once('upgrade', (_answer, socket) => {
+      socket.destroy()
+      this.failed(new Error('The API has changed the protocol.'))
+    })
     if (this.#ended) sent.destroy()
   }
 

@@ -125,9 +125,16 @@ async function attempt(
     return settled(unreachable(error))
   }
   const { answer, end } = exchange
+  const { statusCode: status = 0 } = answer
+  // Node takes it for an answer, and throws where it is to send one.
+  if (status < 100) {
+    end()
+    body.drain()
+    return settled(unreachable(new Error(`There is no status ${status}.`)))
+  }
   const challenge = answer.headers['www-authenticate'] ?? ''
   return {
-    verdict: token === undefined ? 'taken' : verdictOn(answer.statusCode ?? 0, challenge, token),
+    verdict: token === undefined ? 'taken' : verdictOn(status, challenge, token),
     settle: () => {
       body.forget()
       answer.once('close', () => body.drain())
