@@ -46,6 +46,7 @@ export function reportOf({ seed, processes, oneRedis }: ChaosOptions, result: Ch
     `${older} times a valid token came though another process had a newer one, which it was about to store`,
     ...table(`${total(late)} tokens that came after a logout`, late),
     ...table(`${lost.length} logins lost`, countOf(lost.map(kindOf))),
+    ...table('excused, as no store that can only read and write has a remedy', chronicle.counts('excused: ')),
     ...table(
       `${chronicle.violations.length} violations`,
       countOf(chronicle.violations.map(({ invariant }) => invariant)),
