@@ -432,6 +432,23 @@ export function describeProxy(framework: ProxyFramework): void {
       })
     })
 
+    it('what the app wants nobody to store is not stored, unless the API says more', async () => {
+      const orders = await api()
+      const ours = { 'cache-control': 'no-store' }
+      const between = framework.isKoa
+        ? (ctx: { set(headers: object): void }, next: () => unknown) => {
+            ctx.set(ours)
+            return next()
+          }
+        : (_: unknown, response: ServerResponse, next: () => void) => {
+            response.setHeaders(new Map(Object.entries(ours)))
+            next()
+          }
+      const gateway = await site({ between, proxy: { target: orders.url } })
+      const { headers } = await (await gateway.loggedIn()).get('/api/1')
+      expect(Object.fromEntries(headers)).toMatchObject({ ...ours, vary: 'Cookie' })
+    })
+
     it('whoever answers in the meantime is left alone, and the API no longer listened to', async () => {
       const asked = createGate()
       const gone = createGate()

@@ -18,6 +18,7 @@ describe('headersForApi(headers, withhold)', () => {
     ...['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'proxy-authorization'],
     ...['proxy-connection', 'proxy-anything', 'csrf-token', 'x-csrf-token', 'x-xsrf-token', ':authority'],
     ...['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'],
+    ...['x-original-url', 'x-rewrite-url'],
   ])('withholds %s', (name) => {
     expect(headersForApi({ [name]: 'a' }, [])).toEqual({})
   })
@@ -49,14 +50,20 @@ describe('headersForBrowser(headers, status, token)', () => {
     ],
     ...['access-control-allow-origin', 'access-control-allow-credentials', 'access-control-expose-headers'],
     ...['access-control-allow-headers', 'access-control-allow-methods', 'access-control-max-age'],
+    ...['alt-svc', 'nel', 'report-to', 'x-accel-redirect', 'x-sendfile'],
   ])('withholds %s', (name) => {
     expect(headersForBrowser({ [name]: 'a' }, 200, undefined)).toEqual({})
   })
 
-  it('withholds what shows the token', () => {
-    const token = 'a-secret-token'
-    const headers = { 'x-echo': `Bearer ${token}`, location: `https://a.example/?t=${token}`, 'x-other': 'a' }
-    expect(headersForBrowser(headers, 302, token)).toEqual({ 'x-other': 'a', 'cache-control': 'private' })
+  it('withholds what shows the token, however it is written', () => {
+    const token = 'a/secret+token=='
+    const headers = {
+      'x-echo': `Bearer ${token}`,
+      location: `https://a.example/?t=${encodeURIComponent(token)}`,
+      'x-other': 'an answer of some length',
+    }
+    const shown = headersForBrowser(headers, 302, token)
+    expect(Object.keys(shown)).toEqual(['x-other', 'vary', 'cache-control'])
     expect(headersForBrowser(headers, 302, 'a')).toMatchObject(headers)
   })
 
@@ -73,7 +80,7 @@ describe('headersForBrowser(headers, status, token)', () => {
     ['no-cache', 'no-cache, private'],
     ['public, max-age=60', 'public, max-age=60'],
     ['s-maxage=60', 's-maxage=60'],
-    ['max-age=60,must-revalidate', 'max-age=60,must-revalidate'],
+    ['max-age=60,must-revalidate', 'max-age=60, must-revalidate'],
     ['private', 'private'],
     ['No-Store', 'No-Store'],
     ['x-public', 'x-public, private'],
@@ -82,4 +89,33 @@ describe('headersForBrowser(headers, status, token)', () => {
     expect(headersForBrowser(headers, 200, 'token')['cache-control']).toBe(shown)
     expect(headersForBrowser(headers, 200, undefined)['cache-control']).toBe(value)
   })
+
+  it.each([
+    [undefined, undefined, 'Cookie', 'private'],
+    ['Accept', 'max-age=60', 'Accept, Cookie', 'max-age=60, private'],
+    ['accept, cookie', 'no-store', 'accept, cookie', 'no-store'],
+    ['*', undefined, '*', 'private'],
+    ['Accept', 'public, max-age=60', 'Accept', 'public, max-age=60'],
+    // All who ask this site have the same Authorization: none.
+    ['Authorization', 'public, max-age=60', 'Authorization, Cookie', 'max-age=60, private'],
+    ['authorization', 's-maxage=60, must-revalidate', 'authorization, Cookie', 'must-revalidate, private'],
+    ['Authorization, Cookie', 'private, max-age=60', 'Authorization, Cookie', 'private, max-age=60'],
+  ])('Vary %p, Cache-Control %p: %p, %p for an answer to a token', (vary, cacheControl, depends, kept) => {
+    const headers = { ...(vary && { vary }), ...(cacheControl && { 'cache-control': cacheControl }) }
+    expect(headersForBrowser(headers, 200, 'token')).toEqual({ vary: depends, 'cache-control': kept })
+  })
+
+  it('what depends on the token depends on the cookie, for those without a token as well', () => {
+    const headers = { vary: 'Authorization', 'cache-control': 'public' }
+    expect(headersForBrowser(headers, 200, undefined)).toEqual({ ...headers, vary: 'Authorization, Cookie' })
+    expect(headersForBrowser({ vary: 'Accept' }, 200, undefined)).toEqual({ vary: 'Accept' })
+  })
+
+  it.each(['cdn-cache-control', 'cloudflare-cdn-cache-control', 'surrogate-control', 'x-accel-expires'])(
+    'withholds %s of an answer to a token',
+    (name) => {
+      expect(headersForBrowser({ [name]: 'max-age=60' }, 200, 'token')).not.toHaveProperty([name])
+      expect(headersForBrowser({ [name]: 'max-age=60' }, 200, undefined)).toEqual({ [name]: 'max-age=60' })
+    },
+  )
 })

@@ -180,8 +180,17 @@ const OF_THE_APP =
 
 /** The headers of a reply, as far as the app has not said better, with what it has said that its answers depend on. */
 function headersOf({ headers }: Reply, response: ServerResponse): [string, string | string[]][] {
-  const own = Object.entries(headers).filter(([name]) => !(OF_THE_APP.test(name) && response.hasHeader(name)))
+  const own = Object.entries(headers).filter(
+    ([name, value]) =>
+      !(OF_THE_APP.test(name) && response.hasHeader(name)) &&
+      !(name === 'cache-control' && value === 'private' && isNotStored(response)),
+  )
   const said = response.getHeader('vary')
   const added = own.map(([name, value]) => [name, name === 'vary' && said ? `${said}, ${value}` : value])
   return added as [string, string | string[]][]
+}
+
+/** Whether the app has said so: more than `Cache-Control: private`. */
+function isNotStored(response: ServerResponse): boolean {
+  return /\bno-store\b/i.test(String(response.getHeader('cache-control')))
 }
