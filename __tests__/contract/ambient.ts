@@ -125,6 +125,31 @@ export function describeAmbient(driver: FrameworkDriver): void {
       })
     })
 
+    it('S70 a call that was made before the answer is sent again after it', async () => {
+      const endpoint = await startTokenEndpoint(() => ({
+        status: 200,
+        body: { access_token: 'alice 1', token_type: 'Bearer', expires_in: 3600 },
+      }))
+      const answered = createGate()
+      const choosy = await wireServer(async ({ headers: { authorization = '' } }, response) => {
+        await answered.pass()
+        response.statusCode = authorization === 'Bearer alice 0' ? 401 : 200
+        response.end(authorization)
+      })
+      apps.closing(endpoint.close)
+      apps.closing(choosy.close)
+      start({ ambient: true, tokenEndpoint: endpoint.tokenEndpoint })
+      let late: Promise<unknown> | undefined
+      app.handle('/call', ({ response }) => {
+        response.once('finish', answered.release)
+        late = told(client.ambient({ baseURL: choosy.url })({ url: '/' }))
+      })
+      const page = await app.listen()
+      await page.post('/login', { ...KNOWN, refresh_token: 'alice' })
+      await page.get('/call')
+      expect(await late).toBe('Bearer alice 1')
+    })
+
     describe('several mounts', () => {
       const other = { property: 'other', sessionKey: 'other', clientId: 'another' }
       const OTHERS = { access_token: 'bob 0', expires_in: 3600 }

@@ -86,10 +86,13 @@ function split<Config extends Ambient>(
 
 /** The tokens of the request that is being served at each call. */
 function tokensServed(property: string): OutboundTokens {
-  return { tokenToSend: (need: TokenNeed) => tokensNow(property).tokenToSend(need) }
+  return {
+    // Where a token has been refused the call is under way, and was made before the answer.
+    tokenToSend: (need: TokenNeed) => tokensNow(property, need.rejected !== undefined).tokenToSend(need),
+  }
 }
 
-function tokensNow(property: string): OutboundTokens {
+function tokensNow(property: string, isUnderWay: boolean): OutboundTokens {
   const innermost = served.getStore()
   if (!innermost) {
     throw new ConfigurationError(
@@ -105,7 +108,7 @@ function tokensNow(property: string): OutboundTokens {
     )
   }
   // Something that outlived its request may be at work for another one by now.
-  if (request.response.writableFinished) {
+  if (request.response.writableFinished && !isUnderWay) {
     throw new ConfigurationError(
       'The request that this call belongs to has been answered. Call before the answer, or hand req.tokens on.',
     )
