@@ -37,6 +37,7 @@ const topLevel: Record<string, string> = {
   'errors.ts': 'foundations',
   'events.ts': 'foundations',
   'redact.ts': 'foundations',
+  'response-over.ts': 'foundations',
   'spelling.ts': 'foundations',
   'token-need.ts': 'foundations',
   'token-set.ts': 'foundations',

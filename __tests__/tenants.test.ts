@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import { json } from 'node:stream/consumers'
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
 import express, { type ErrorRequestHandler, type Request } from 'express'
@@ -63,6 +64,7 @@ function optionsOf(name: string): SessionTokensOptions {
 }
 
 interface App {
+  readonly url: string
   readonly page: Browser
   readonly store: StoreRecording<MemoryStore>
   readonly clock: TestClock
@@ -120,7 +122,8 @@ async function start(
   }) as ErrorRequestHandler)
   const running = await startApp(() => app)
   closers.push(middleware.close, running.close)
-  return { page: browser(running.url), store, clock, tenants, lookedUp, made, slow, close: middleware.close }
+  const page = browser(running.url)
+  return { url: running.url, page, store, clock, tenants, lookedUp, made, slow, close: middleware.close }
 }
 
 async function deed({ params, tokens, body, session }: Request, slow: Gate): Promise<unknown> {
@@ -331,6 +334,17 @@ describe('maxTenants', () => {
     expect(closed).not.toHaveBeenCalled()
     slow.release()
     await asking
+    while (closed.mock.calls.length === 0) await new Promise(setImmediate)
+  })
+
+  it('a request is over when its client has gone, though the answer before it is still to come', async () => {
+    const { page, url, slow, made } = await start({ maxTenants: 1 })
+    const client = connect(Number(new URL(url).port), '127.0.0.1')
+    client.write('GET /acme/slow HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(2))
+    await slow.reachedBy(2)
+    const closed = jest.spyOn(made[0]!.sessions, 'close')
+    await page.get('/globex/has')
+    client.destroy()
     while (closed.mock.calls.length === 0) await new Promise(setImmediate)
   })
 })

@@ -184,6 +184,25 @@ export function describeProxyStreams(framework: ProxyFramework): void {
         await closed(socket!)
       })
 
+      it.each([
+        ['GET', ''],
+        ['POST', 'the body'],
+      ])('while an answer before its own is still to come: %s', async (method, body) => {
+        const asked = createGate()
+        const orders = await api(() => void asked.pass())
+        const gateway = await site(orders.url)
+        const browser = connect(Number(new URL(gateway.url).port), '127.0.0.1')
+        const length = `Content-Length: ${body.length}`
+        for (let count = 0; count < 12; count++) {
+          browser.write(`${method} /api/file HTTP/1.1\r\nHost: a\r\n${length}\r\n\r\n${body}`)
+        }
+        await asked.reachedBy(12)
+        const sockets = [...orders.connections]
+        expect(sockets).toHaveLength(12)
+        browser.destroy()
+        await Promise.all(sockets.map(closed))
+      })
+
       it('while it is told', async () => {
         const asked = createGate()
         const orders = await api((request) => void request.once('data', () => asked.pass()))

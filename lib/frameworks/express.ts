@@ -4,6 +4,7 @@ import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { whileServing } from '../outbound/ambient.js'
+import { whenOver } from '../response-over.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
@@ -104,10 +105,8 @@ export function middlewareOfTenants(tenants: Tenants<ExpressRequest>): SessionTo
   ): void {
     if (typeof next !== 'function') throw isKoa()
     const serve = (tenant: Tenant) => {
-      const leave = tenant.enter()
       // The client may have gone while the options were looked up.
-      if (response.closed) leave()
-      else response.once('close', leave)
+      whenOver(request, response, tenant.enter())
       attach(tenant.mounted, request, response, next)
     }
     const tenant = tenants.of(request)

@@ -4,6 +4,7 @@ import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { whileServing } from '../outbound/ambient.js'
+import { whenOver } from '../response-over.js'
 import { RequestTokens, type SessionTokens } from '../session-tokens.js'
 import { type KoaContext, underWay } from '../sessions/koa-context.js'
 import { koaSessions } from '../sessions/koa-layers.js'
@@ -104,12 +105,10 @@ export function middlewareOf(mounted: Mount): SessionTokensMiddleware {
 export function middlewareOfTenants(tenants: Tenants<KoaAppContext>): SessionTokensMiddleware {
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
     if (typeof next !== 'function') throw isExpress()
-    const { res } = ctx as Context
+    const { req, res } = ctx as Context
     const tenant = await tenants.of(ctx as KoaAppContext)
-    const leave = tenant.enter()
     // koa-session saves when this middleware is over, so the request is not; unless the client has gone by now.
-    if (res.closed) leave()
-    else res.once('close', leave)
+    whenOver(req, res, tenant.enter())
     await serve(tenant.mounted, ctx, next)
   }
 

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline, type Readable } from 'node:stream'
+import { whenOver } from '../response-over.js'
 import type { ParsedBody } from './proxy-body.js'
 import type { BearerProxyOptions } from './proxy-options.js'
 import type { Addressed } from './proxy-path.js'
@@ -151,7 +152,7 @@ async function replyTo(
   response: ServerResponse,
   visit: Omit<Parameters<ProxyRoute>[0], 'signal'>,
 ): Promise<Reply | undefined> {
-  const signal = untilClosed(response)
+  const signal = untilOver(visit.request, response)
   try {
     const reply = await route({ ...visit, signal })
     if (!signal.aborted && !response.headersSent) return reply
@@ -164,13 +165,11 @@ async function replyTo(
   }
 }
 
-function untilClosed(response: ServerResponse): AbortSignal {
+function untilOver(request: IncomingMessage, response: ServerResponse): AbortSignal {
   const controller = new AbortController()
-  const leave = () => {
+  whenOver(request, response, () => {
     if (!response.writableFinished) controller.abort()
-  }
-  if (response.closed) leave()
-  else response.once('close', leave)
+  })
   return controller.signal
 }
 
