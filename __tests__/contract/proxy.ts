@@ -279,11 +279,13 @@ export function describeProxy(framework: ProxyFramework): void {
       const nested = { a: '1 &', b: ['x', 'y'], c: { d: ['z'] }, e: [{ f: '\u20ac' }] }
       const encoded = 'a=1+%26&b=x&b=y&c%5Bd%5D%5B%5D=z&e%5B0%5D%5Bf%5D=%E2%82%AC'
 
-      it.each<[string, string, () => { body?: unknown; rawBody?: unknown }, string, string]>([
+      it.each<[string, string, (body: string) => { body?: unknown; rawBody?: unknown }, string, string]>([
         ['JSON', 'application/json', () => ({ body: { a: '\u20ac' } }), '{"a":"\u20ac"}', 'application/json'],
         ['JSON of a kind', 'application/a+json', () => ({ body: [1] }), '[1]', 'application/a+json'],
         ['a JSON text', 'application/json', () => ({ body: 'a' }), '"a"', 'application/json'],
+        ['JSON, read as text', 'application/json', (body) => ({ body }), 'something', 'application/json'],
         ['a form', FORM, () => ({ body: nested }), encoded, FORM],
+        ['a form, read as text', FORM, (body) => ({ body }), 'something', FORM],
         [
           'text',
           'text/plain; charset=latin1',

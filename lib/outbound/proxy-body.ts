@@ -133,7 +133,7 @@ function brokenOff(): Error {
 /** The body again, as far as what a parser has made of it tells. */
 function parsedBody(request: IncomingMessage, { body, rawBody }: ParsedBody): WholeBody {
   const type = request.headers['content-type'] ?? ''
-  const bytes = bytesOf(rawBody) ?? encoded(body, type) ?? bytesOf(body)
+  const bytes = bytesOf(rawBody) ?? asItCame(request, body) ?? encoded(body, type) ?? bytesOf(body)
   if (bytes === undefined) {
     throw new ConfigurationError(
       'The body of the request has been read, and cannot be made again from what is left. Mount bearerProxy() before the ' +
@@ -146,6 +146,12 @@ function parsedBody(request: IncomingMessage, { body, rawBody }: ParsedBody): Wh
   return new WholeBody(bytes, { ...headers, 'content-encoding': undefined })
 }
 
+/** What a parser of texts has read; what a parser of JSON has made of a text is without its quotes. */
+function asItCame({ headers }: IncomingMessage, body: unknown): Buffer | undefined {
+  const bytes = typeof body === 'string' ? Buffer.from(body) : undefined
+  return bytes?.length === Number(headers['content-length']) ? bytes : undefined
+}
+
 function bytesOf(value: unknown): Buffer | undefined {
   if (Buffer.isBuffer(value)) return value
   return typeof value === 'string' ? Buffer.from(value) : undefined
@@ -154,7 +160,8 @@ function bytesOf(value: unknown): Buffer | undefined {
 function encoded(body: unknown, type: string): Buffer | undefined {
   if (body === undefined || Buffer.isBuffer(body)) return undefined
   if (/^application\/(?:[^;]*\+)?json\s*(?:;|$)/i.test(type)) return Buffer.from(JSON.stringify(body))
-  if (!/^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(type)) return undefined
+  if (typeof body === 'string' || !/^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(type))
+    return undefined
   return Buffer.from(new URLSearchParams(pairsOf(body)).toString())
 }
 
