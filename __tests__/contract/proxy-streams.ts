@@ -115,6 +115,20 @@ export function describeProxyStreams(framework: ProxyFramework): void {
       expect(await digest(answer)).toBe(await digest(Readable.from(chunksOf(LARGE))))
     })
 
+    it.each([
+      ['with a length', { 'content-length': '1' }],
+      ['in chunks', {}],
+    ])('headers of an answer %s arrive as they are, in whatever encoding', async (_, headers) => {
+      const name = 'caf\u00e9 \u00c3\u00a9'
+      // Node encodes headers anew that go out along with a text.
+      const orders = await api((_, response) =>
+        response.writeHead(200, { ...headers, 'x-name': name }).end(Buffer.from('1')),
+      )
+      const answer = await answerTo(ask(await site(orders.url)).end())
+      expect(answer.headers['x-name']).toBe(name)
+      expect(await textOf(answer)).toBe('1')
+    })
+
     it('server-sent events arrive one by one, the headers before the first', async () => {
       const next = [createGate(), createGate()]
       const orders = await api(async (_, response) => {

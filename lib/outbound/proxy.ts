@@ -101,7 +101,7 @@ async function serveExpress(
     return
   }
   // A page that listens for events knows that it is connected before the first one comes.
-  if (!response.hasHeader('content-length')) response.flushHeaders()
+  if (!response.hasHeader('content-length')) flushHeaders(response)
   pipeline(reply.body, response, () => {})
 }
 
@@ -140,10 +140,16 @@ async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
 function streamOnKoa(ctx: Context, body: Readable): void {
   const { res: response } = ctx
   ctx.body = body
-  response.once('pipe', () => response.flushHeaders())
+  response.once('pipe', () => flushHeaders(response))
   body.once('error', () => {
     if (!response.writableEnded) response.destroy()
   })
+}
+
+/** Not those with letters beyond ASCII, which Node sends in another encoding when they go out on their own. */
+function flushHeaders(response: ServerResponse): void {
+  const values = Object.values(response.getHeaders()).join('')
+  if (!/[\x80-\xff]/.test(values)) response.flushHeaders()
 }
 
 /** Resolves with nothing when the browser has gone, or somebody else has answered it by now. */
