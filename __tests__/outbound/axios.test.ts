@@ -284,6 +284,17 @@ describe('what comes back shows no token', () => {
     expect(at.leaks(error.request)).toEqual([])
   })
 
+  it.each(['http', 'fetch'] as const)(
+    'an error: what answers is no HTTP, and quotes the request, through %s',
+    async (adapter) => {
+      at.answer = ({ headers }, { socket }) => void socket?.end(`no HTTP: ${headers.authorization}`)
+      const error = await failure(calling((api) => api.get('/orders', { adapter })))
+      expect(error.cause).toMatchObject({ code: 'HPE_INVALID_CONSTANT' })
+      expect(at.leaks(error)).toEqual([])
+      expect(error.cause).not.toHaveProperty('rawPacket')
+    },
+  )
+
   type Rejecting = (config: InternalAxiosRequestConfig) => unknown
 
   it.each<[string, Rejecting]>([

@@ -28,7 +28,12 @@ export function cleanError(error: unknown, config: InternalAxiosRequestConfig, u
 
 /** An app's own adapter may reject with anything, and its errors may hold what it was given to send. */
 function cleanOne(error: object, config: InternalAxiosRequestConfig, url: string): void {
-  const shown = error as Partial<AxiosError>
+  const shown = error as Partial<AxiosError> & { rawPacket?: unknown; data?: unknown }
+  // What the parser of HTTP could not read, which may be anything, such as the request itself.
+  if (String(shown.code).startsWith('HPE_')) {
+    delete shown.rawPacket
+    delete shown.data
+  }
   if (axios.isAxiosError(error) || shown.config) shown.config = config
   if (shown.request) shown.request = standIn(config, url)
   if (!shown.response) return
