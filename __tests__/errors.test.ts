@@ -12,6 +12,7 @@ describe('new TokenError(code, message, details)', () => {
     ['ERR_CONFIGURATION', 500, false],
     ['ERR_NO_TOKENS', 401, false],
     ['ERR_REAUTHENTICATION_REQUIRED', 401, false],
+    ['ERR_INSUFFICIENT_SCOPE', 403, false],
     ['ERR_CLIENT_REJECTED', 500, false],
     ['ERR_TOKEN_ENDPOINT', 502, false],
     ['ERR_TOKEN_ENDPOINT_UNAVAILABLE', 503, true],

@@ -5,6 +5,7 @@ export type TokenErrorCode =
   | 'ERR_CONFIGURATION'
   | 'ERR_NO_TOKENS'
   | 'ERR_REAUTHENTICATION_REQUIRED'
+  | 'ERR_INSUFFICIENT_SCOPE'
   | 'ERR_CLIENT_REJECTED'
   | 'ERR_TOKEN_ENDPOINT'
   | 'ERR_TOKEN_ENDPOINT_UNAVAILABLE'
@@ -20,6 +21,7 @@ const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
   ERR_CONFIGURATION: { status: 500, retryable: false },
   ERR_NO_TOKENS: { status: 401, retryable: false },
   ERR_REAUTHENTICATION_REQUIRED: { status: 401, retryable: false },
+  ERR_INSUFFICIENT_SCOPE: { status: 403, retryable: false },
   ERR_CLIENT_REJECTED: { status: 500, retryable: false },
   ERR_TOKEN_ENDPOINT: { status: 502, retryable: false },
   ERR_TOKEN_ENDPOINT_UNAVAILABLE: { status: 503, retryable: true },

@@ -85,7 +85,9 @@ export class Refresh {
   async #refresh(): Promise<AccessToken | undefined> {
     const { known } = this.#context
     const { grantId, refreshToken } = this.#tokens.newest
-    if (refreshToken === undefined) throw nothingToRefreshWith()
+    if (refreshToken === undefined) {
+      throw nothingToRefreshWith(this.#tokens.newest, this.#need, known.now(grantId))
+    }
     // Where newer tokens might have been could not be asked then; by now it has been, under the lease.
     const refusal = known.refusalOf(grantId, refreshToken)
     if (refusal) return this.#die(refusal)

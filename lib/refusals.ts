@@ -1,10 +1,50 @@
 import { TokenError } from './errors.js'
+import { shownText } from './oauth/foreign-text.js'
+import { type AccessToken, secretsOf, type TokenNeed, type TokenSet, unexpiredToken } from './token-set.js'
 
-/** Nobody can refresh this session any more. */
-export function nothingToRefreshWith(): TokenError {
+const MAX_SHOWN_LENGTH = 200
+
+/** Why there is no token for a need when nobody can refresh this session any more. */
+export function nothingToRefreshWith(tokens: TokenSet, need: TokenNeed, now: number): TokenError {
+  const valid = tokens.accessTokens.filter(({ expiresAt }) => now < expiresAt)
+  if (valid.some(({ token }) => token === need.rejected)) return refusedByApi()
+  const [ofLogin] = valid
+  // Where a refresh token has been lost since, another login brings a new one.
+  const isAsAtLogin = tokens.revision === 1
+  return ofLogin && isAsAtLogin && !unexpiredToken(tokens, need, now)
+    ? insufficientScope(tokens, ofLogin, need)
+    : expired()
+}
+
+function expired(): TokenError {
   return new TokenError(
     'ERR_REAUTHENTICATION_REQUIRED',
     'The tokens of this session have expired and there is no refresh token that is still good. Send the user to the login.',
+  )
+}
+
+function refusedByApi(): TokenError {
+  return new TokenError(
+    'ERR_REAUTHENTICATION_REQUIRED',
+    'The API has refused the access token, and there is no refresh token to get another one with. Send the user to the login.',
+  )
+}
+
+/** Another login would bring the same again. */
+function insufficientScope(tokens: TokenSet, { scope }: AccessToken, need: TokenNeed): TokenError {
+  const { audience, resource, scope: needed } = need
+  const wanted = Object.entries({ scope: needed, resource, audience })
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name} '${shownText(value!, secretsOf(tokens), MAX_SHOWN_LENGTH)}'`)
+  const said =
+    scope === undefined
+      ? 'the token answer had no scope'
+      : `its scope is '${shownText(scope, secretsOf(tokens), MAX_SHOWN_LENGTH)}'`
+  return new TokenError(
+    'ERR_INSUFFICIENT_SCOPE',
+    `The access token is valid, but is not known to be for ${wanted.join(', ')}: ${said}. There is no refresh token to get ` +
+      'another one with. Ask for it, and for offline access, at login; where the token answer leaves `scope` out, pass it to ' +
+      'set().',
   )
 }
 

@@ -28,7 +28,8 @@ export interface SessionTokens extends TokenSource {
    * login brought.
    *
    * @throws `TokenError` with `ERR_NO_TOKENS` (nobody is logged in), `ERR_REAUTHENTICATION_REQUIRED` (the grant is
-   * dead), `ERR_TOKEN_ENDPOINT_UNAVAILABLE` (try again later), `ERR_CLIENT_REJECTED`, `ERR_TOKEN_ENDPOINT`,
+   * dead), `ERR_INSUFFICIENT_SCOPE` (the login's token is for something else, and cannot be refreshed),
+   * `ERR_TOKEN_ENDPOINT_UNAVAILABLE` (try again later), `ERR_CLIENT_REJECTED`, `ERR_TOKEN_ENDPOINT`,
    * `ERR_INVALID_TOKEN_RESPONSE`, `ERR_GRANT_STORE`, `ERR_SESSION_STORE`
    *
    * @example

@@ -177,9 +177,11 @@ export class TokenManager implements CopyKeeper {
   }
 
   async #fly(session: SessionAdapter, tokens: TokenSet, need: TokenNeed): Promise<RefreshOutcome> {
-    const { emit, flights } = this.#context
+    const { emit, flights, known } = this.#context
     const { grantId } = tokens
-    if (tokens.refreshToken === undefined && !tokens.isElsewhere) throw nothingToRefreshWith()
+    if (tokens.refreshToken === undefined && !tokens.isElsewhere) {
+      throw nothingToRefreshWith(tokens, need, known.now(grantId))
+    }
     const refresh = new Refresh(this.#context, session, tokens, need)
     const { outcome } = flights.start(grantId, needKey(need), () => refresh.run())
     this.#background.start(`refresh ${grantId}`, outcome)

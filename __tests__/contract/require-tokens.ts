@@ -308,6 +308,47 @@ export function describeRequireTokens(driver: FrameworkDriver): void {
       })
     })
 
+    describe('with a token for something else, and without a refresh token', () => {
+      const token = { access_token: 'login', expires_in: 3600 }
+      const because = (what: string) =>
+        expect.objectContaining({ code: 'ERR_INSUFFICIENT_SCOPE', message: expect.stringContaining(what) })
+
+      it.each<[string, object, RequireTokensOptions, string]>([
+        ['no scope', token, { scope: 'orders.read' }, "scope 'orders.read': the token answer had no scope"],
+        ['another scope', { ...token, scope: 'openid' }, { scope: 'orders.read' }, "its scope is 'openid'"],
+        ['a resource', token, { resource: 'https://a.example' }, "for resource 'https://a.example':"],
+      ])('%s: nobody is sent to the login again', async (_, answer, need, what) => {
+        guard('/orders', { ...need, loginPath: '/sign-in' })
+        const browser = await app.listen()
+        await browser.post('/login', answer)
+        for (const headers of [PAGE, FETCH]) expect((await ask(browser, '/orders', headers)).status).toBe(403)
+        expect(app.errors).toEqual([because(what), because('pass it to set()')])
+        expect(ran).toBe(0)
+        clock.advance(HOUR_MS)
+        expect((await ask(browser, '/orders', PAGE)).status).toBe(302)
+      })
+
+      it('a token that an API has refused has not expired, and the message does not say so', async () => {
+        app.handle('/refused', ({ tokens }) => tokens.getAccessToken({ rejected: 'login' }))
+        const browser = await app.listen()
+        await browser.post('/login', token)
+        expect((await browser.get('/refused')).status).toBe(401)
+        expect(app.errors).toEqual([
+          expect.objectContaining({
+            code: 'ERR_REAUTHENTICATION_REQUIRED',
+            message: expect.stringContaining('The API has refused the access token'),
+          }),
+        ])
+      })
+
+      it('the scope that set() was told is as good as the server’s', async () => {
+        guard('/orders', { scope: 'orders.read', loginPath: '/sign-in' })
+        const browser = await app.listen()
+        await browser.post('/login', { ...token, scope: 'openid orders.read' })
+        expect((await browser.get('/orders')).json.token).toBe('login')
+      })
+    })
+
     describe('other failures', () => {
       it('503 goes to the framework, and the user stays logged in', async () => {
         guard('/orders', { loginPath: '/sign-in' })
