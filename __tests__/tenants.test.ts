@@ -398,6 +398,23 @@ describe('a request without a tenant, or whose tenant has no options, fails and 
     expect(answer.json.message).toMatch(why)
   })
 
+  it('options() that never answers fails the request, and the next one tries again', async () => {
+    const tenants = new Tenants({ tenant: () => 'acme', options: () => new Promise(() => {}) }, () => {
+      throw new Error('no options, no mount')
+    })
+    jest.useFakeTimers()
+    try {
+      for (const _ of ['first', 'next']) {
+        const refused = expect(tenants.of({})).rejects.toThrow(/"acme" are not to be had/)
+        await jest.advanceTimersByTimeAsync(10_000)
+        await refused
+      }
+    } finally {
+      jest.useRealTimers()
+    }
+    await tenants.close()
+  })
+
   it('the next request tries again, and other tenants are served all along', async () => {
     let down = true
     const { page } = await start({

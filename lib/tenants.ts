@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
+import { within } from './deadline.js'
 import { ConfigurationError } from './errors.js'
 import { closeMount, type Mount } from './mount.js'
 import type { SessionTokensOptions } from './options.js'
@@ -10,7 +11,7 @@ export interface TenantOptions<Request = unknown> {
   /** Names the tenant of a request, from its host or path say: a text that is not empty. It is asked on every request. */
   tenant(request: Request): string
   /**
-   * The options of a tenant, looked up when its first request comes, and kept. A failure is not kept. Its `sessionKey` is
+   * The options of a tenant, looked up when its first request comes, within 10 s, and kept. A failure is not kept. Its `sessionKey` is
    * `tokens:` and the tenant's name unless it says otherwise, so that one session may hold the tokens of several tenants.
    */
   options(tenant: string): SessionTokensOptions<Request> | Promise<SessionTokensOptions<Request>>
@@ -23,6 +24,8 @@ export interface TenantOptions<Request = unknown> {
 
 const OPTIONS = ['tenant', 'options', 'maxTenants'] as const satisfies readonly (keyof TenantOptions)[]
 const MAX_SHOWN_LENGTH = 100
+/** For how long the requests of a tenant wait for its options. */
+const PATIENCE_MS = 10_000
 
 export function isTenantOptions(options: unknown): options is TenantOptions {
   return typeof options === 'object' && options !== null && ('tenant' in options || 'options' in options)
@@ -108,7 +111,7 @@ export class Tenants<Request> {
   async #lookUp(name: string, shown: string): Promise<SessionTokensOptions<Request>> {
     let options: SessionTokensOptions<Request>
     try {
-      options = await this.#options.options(name)
+      options = await within(PATIENCE_MS, this.#optionsOf(name), tooSlow)
     } catch (cause) {
       throw new ConfigurationError(
         `The options of ${shown} are not to be had. Check what options() does; the next request tries again.`,
@@ -119,6 +122,10 @@ export class Tenants<Request> {
     throw new ConfigurationError(
       `There are no options of ${shown}. Have options() return them, or answer requests of tenants that do not exist before sessionTokens().`,
     )
+  }
+
+  async #optionsOf(name: string): Promise<SessionTokensOptions<Request>> {
+    return this.#options.options(name)
   }
 
   async #giveUp(tenant: Tenant): Promise<void> {
@@ -184,3 +191,5 @@ function checkedTenantOptions<Request>(options: TenantOptions<Request>): TenantO
   }
   return options
 }
+
+const tooSlow = () => new TypeError(`options() took more than ${PATIENCE_MS} ms.`)
