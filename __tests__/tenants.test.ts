@@ -399,7 +399,7 @@ describe('a request without a tenant, or whose tenant has no options, fails and 
   })
 
   it('options() that never answers fails the request, and the next one tries again', async () => {
-    const tenants = new Tenants({ tenant: () => 'acme', options: () => new Promise(() => {}) }, () => {
+    const tenants = new Tenants({ tenant: () => 'acme', options: () => new Promise<never>(() => {}) }, () => {
       throw new Error('no options, no mount')
     })
     jest.useFakeTimers()
