@@ -1,6 +1,6 @@
 import type { AxiosInstance } from 'axios'
 import type { AdoptingSession } from './adoption.js'
-import { isNobody } from './errors.js'
+import { ConfigurationError, isNobody } from './errors.js'
 import type { Mount } from './mount.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
 import { type IdTokenClaims, idTokenClaims } from './oauth/id-token.js'
@@ -206,7 +206,25 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     this.#routeNeed = namedIn(checkedNeed(need)) ?? this.#routeNeed
   }
 
+  isOf(mount: Mount): boolean {
+    return this.#mount === mount
+  }
+
   #complete(need: TokenNeed): TokenNeed {
     return namedIn(need) ? need : { ...need, ...this.#routeNeed }
   }
+}
+
+/**
+ * Refuses to put tokens in the place of those of another `sessionTokens()`: calls would carry the token of the wrong
+ * authorization server.
+ */
+export function requireOwnPlace(carrier: object, carrierName: string, mount: Mount): void {
+  const { property } = mount
+  const earlier = (carrier as Record<string, unknown>)[property]
+  if (!(earlier instanceof RequestTokens) || earlier.isOf(mount)) return
+  throw new ConfigurationError(
+    `${carrierName}.${property} has the tokens of another sessionTokens() already. Mount it once for a request, or give the ` +
+      'second one another `property` and another `sessionKey`.',
+  )
 }

@@ -40,6 +40,23 @@ export function describeFramework(driver: FrameworkDriver): void {
       expect(await apps.server.isActive(login.refresh_token)).toBe(false)
     })
 
+    it('a second one under the same property is refused, as its tokens would go to the APIs of the first', async () => {
+      const app = usualApp()
+      app.tokens(apps.options({ sessionKey: 'other' }), { on: '/second' })
+      app.handle('/second', () => 'handled')
+      const page = await app.listen()
+      expect((await page.get('/state')).status).toBe(200)
+      expect((await page.get('/second')).status).toBe(500)
+      expect(app.errors).toEqual([
+        expect.objectContaining({
+          code: 'ERR_CONFIGURATION',
+          message: expect.stringContaining(
+            `${driver.carrier}.tokens has the tokens of another sessionTokens()`,
+          ),
+        }),
+      ])
+    })
+
     it('acquire() gets the tokens of a login by itself', async () => {
       const app = usualApp()
       app.handle('/callback', ({ body, tokens }) => tokens.acquire(body as never))

@@ -240,6 +240,39 @@ export function describeRequireTokens(driver: FrameworkDriver): void {
       })
     })
 
+    describe('S74 a guard in front of the login itself', () => {
+      it.each<[string, string]>([
+        ['/sign-in', '/sign-in'],
+        ['/sign-in', '/sign-in?returnTo=%2Forders'],
+        ['/sign-in?client=web', '/sign-in?client=web&returnTo=%2Forders'],
+        ['/#/sign-in', '/'],
+      ])('%s, asked for as %s: ERR_CONFIGURATION', async (loginPath, target) => {
+        guard('/', { loginPath })
+        const browser = await app.listen()
+        for (const headers of [PAGE, FETCH]) expect((await ask(browser, target, headers)).status).toBe(500)
+        const message = `requireTokens() guards its own loginPath '${loginPath}'. Mount the login before it.`
+        const error = expect.objectContaining({ code: 'ERR_CONFIGURATION', message })
+        expect(app.errors).toEqual([error, error])
+      })
+
+      it.each<[string, string]>([
+        ['/sign-in', '/sign-in/more'],
+        ['/sign-in?client=web', '/sign-in'],
+        ['/?login', '/'],
+        ['https://login.example/sign-in', '/sign-in'],
+      ])('%s is elsewhere than %s', async (loginPath, target) => {
+        guard('/', { loginPath })
+        const answer = await ask(await app.listen(), target, PAGE)
+        expect(answer.status).toBe(302)
+        expect(answer.headers.location).toContain(loginPath)
+      })
+
+      it('below a mounted router the whole path counts', async () => {
+        guard('/admin', { loginPath: '/sign-in' })
+        expect((await ask(await app.listen(), '/admin/sign-in', PAGE)).status).toBe(302)
+      })
+    })
+
     describe('S72 user: whose token the calls of a route carry', () => {
       /** Answers with what an API saw of the route's call. */
       async function route(path: string, options: RequireTokensOptions): Promise<void> {
@@ -386,7 +419,11 @@ export function describeRequireTokens(driver: FrameworkDriver): void {
         expect(app.errors).toEqual([
           expect.objectContaining({
             code: 'ERR_CONFIGURATION',
-            message: `${driver.carrier}.${property} is missing. Mount sessionTokens() before requireTokens().`,
+            message: expect.stringMatching(
+              new RegExp(
+                `^${driver.carrier}.${property} is missing. Mount .* before .* requireTokens\\(\\{ property \\}\\)`,
+              ),
+            ),
           }),
         ])
       })

@@ -58,6 +58,18 @@ describe.each([
     })
   })
 
+  it.each([
+    { loginPath: '/login' },
+    { scope: 'a' },
+    { resource: 'a' },
+    { audience: 'a' },
+    { minValidityMs: 1 },
+  ])("refuses user: 'none' with %j", (options) => {
+    const make = () => requireTokens({ user: 'none', ...options })
+    expect(make).toThrow(ConfigurationError)
+    expect(make).toThrow(`so \`${Object.keys(options)[0]}\` has no meaning.`)
+  })
+
   it.each(notTexts)('refuses the property %p', (property) => {
     const make = () => requireTokens({ property: property as string })
     expect(make).toThrow(ConfigurationError)

@@ -55,6 +55,16 @@ describe.each([
   })
 })
 
+describe('requireTokens()', () => {
+  it('of Express on Koa says where the other one is', async () => {
+    expect(await saidOnKoa(requireOnExpress())).toContain("from 'session-token-manager/koa'")
+  })
+
+  it('of Koa on Express says where the other one is', async () => {
+    expect(await saidOnExpress(express, requireOnKoa())).toContain("from 'session-token-manager'.")
+  })
+})
+
 describe('a middleware that is mounted without being called says to call it', () => {
   it.each([
     ['sessionTokens', onExpress, 'app.use(sessionTokens({ … }))'],

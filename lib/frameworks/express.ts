@@ -5,7 +5,7 @@ import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { whileServing } from '../outbound/ambient.js'
 import { whenOver } from '../response-over.js'
-import { RequestTokens, type SessionTokens } from '../session-tokens.js'
+import { RequestTokens, requireOwnPlace, type SessionTokens } from '../session-tokens.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
 import { isTenantOptions, type Tenant, type TenantOptions, Tenants } from '../tenants.js'
@@ -131,6 +131,7 @@ function attach(
   next: Next,
 ): void {
   const { isAmbient, property, sessions } = mounted
+  requireOwnPlace(request, 'req', mounted)
   const attachOver = (session: SessionAdapter) => {
     const tokens = new RequestTokens(mounted, session, request)
     request[property] = tokens
@@ -162,6 +163,7 @@ export function requireTokens(options: RequireTokensOptions = {}) {
     response: ServerResponse,
     next: Next,
   ): Promise<void> {
+    if (typeof next !== 'function') throw isKoa()
     let refusal: Refusal | undefined
     try {
       refusal = await guard(request, request, request.originalUrl ?? request.url)

@@ -5,7 +5,7 @@ import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
 import { whileServing } from '../outbound/ambient.js'
 import { whenOver } from '../response-over.js'
-import { RequestTokens, type SessionTokens } from '../session-tokens.js'
+import { RequestTokens, requireOwnPlace, type SessionTokens } from '../session-tokens.js'
 import { type KoaContext, underWay } from '../sessions/koa-context.js'
 import { koaSessions } from '../sessions/koa-layers.js'
 import { isTenantOptions, type TenantOptions, Tenants } from '../tenants.js'
@@ -124,6 +124,7 @@ function isExpress(): ConfigurationError {
 
 async function serve(mounted: Mount, ctx: object, next: Next): Promise<void> {
   const { isAmbient, property, sessions } = mounted
+  requireOwnPlace(ctx, 'ctx', mounted)
   const tokens = new RequestTokens(mounted, await sessions.of(ctx), ctx)
   Object.assign(ctx, { [property]: tokens })
   const { res: response } = ctx as Context
@@ -147,6 +148,7 @@ export function requireTokens(options: RequireTokensOptions = {}) {
   const guard = guardOf(options, 'ctx')
 
   return async function requireTokensMiddleware(ctx: Context, next: Next): Promise<void> {
+    if (typeof next !== 'function') throw isExpress()
     const refusal = await guard(ctx, ctx.req, ctx.originalUrl)
     if (refusal) {
       ctx.status = refusal.status

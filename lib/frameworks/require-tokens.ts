@@ -36,6 +36,8 @@ const OPTIONS = [
   'property',
 ] as const satisfies readonly (keyof RequireTokensOptions)[]
 const USERS: readonly unknown[] = ['required', 'optional', 'none'] satisfies UserPolicy[]
+/** What means nothing on a route that carries nobody's token. */
+const NOT_FOR_NOBODY = ['scope', 'resource', 'audience', 'minValidityMs', 'loginPath'] as const
 /** The options that are texts, each with an example. */
 const TEXTS = {
   scope: 'orders.read',
@@ -73,7 +75,8 @@ export function guardOf(options: RequireTokensOptions, carrierName: string): Gua
     const tokens = (carrier as Record<string, unknown>)[property]
     if (!(tokens instanceof RequestTokens)) {
       throw new ConfigurationError(
-        `${carrierName}.${property} is missing. Mount sessionTokens() before requireTokens().`,
+        `${carrierName}.${property} is missing. Mount sessionTokens() before requireTokens(), or name its \`property\`: ` +
+          'requireTokens({ property }).',
       )
     }
     try {
@@ -81,6 +84,7 @@ export function guardOf(options: RequireTokensOptions, carrierName: string): Gua
       return undefined
     } catch (error) {
       if (!isNobody(error)) throw error
+      if (loginPath !== undefined && isAt(loginPath, path ?? '/')) throw guardsLogin(loginPath)
       if (loginPath === undefined || !asksForPage(request)) return unauthorized()
       return redirectToLogin(loginPath, returnToParameter, path ?? '/')
     }
@@ -94,6 +98,12 @@ function checkOptions(options: RequireTokensOptions): void {
   refuseRequest(options, "app.get('/orders', requireTokens(), handler)")
   refuseUnknown(options, OPTIONS, 'requireTokens()')
   const { loginPath, minValidityMs, user } = options
+  const pointless = NOT_FOR_NOBODY.find((name) => options[name] !== undefined)
+  if (user === 'none' && pointless) {
+    throw new ConfigurationError(
+      `user: 'none' asks for no token, so \`${pointless}\` has no meaning. Leave out one of them.`,
+    )
+  }
   if (user !== undefined && !USERS.includes(user)) {
     throw new ConfigurationError("`user` must be 'required', 'optional' or 'none', or left out.")
   }
@@ -129,6 +139,23 @@ function asksForPage(request: IncomingMessage): boolean {
   const mode = request.headers['sec-fetch-mode']
   if (mode !== undefined) return mode === 'navigate'
   return request.headers.accept?.includes('text/html') ?? false
+}
+
+/** Whether a request is for the login itself, by its path and by the query that `loginPath` may have. */
+function isAt(loginPath: string, path: string): boolean {
+  if (!isPath(loginPath)) return false
+  const [login, asked] = [loginPath, returnPath(path)].map((each) => new URL(each, 'http://localhost'))
+  const query = [...login!.searchParams]
+  return (
+    asked!.pathname === login!.pathname &&
+    query.every(([name, value]) => asked!.searchParams.getAll(name).includes(value))
+  )
+}
+
+function guardsLogin(loginPath: string): ConfigurationError {
+  return new ConfigurationError(
+    `requireTokens() guards its own loginPath '${loginPath}'. Mount the login before it.`,
+  )
 }
 
 function redirectToLogin(loginPath: string, parameter: string, path: string): Refusal {
