@@ -3,7 +3,7 @@ import { describeWithRedisServer } from '../helpers/redis.js'
 import { killCommands, printedBy, run } from './commands.js'
 
 const TIMEOUT_MS = 120_000
-// As `npm start -- --cluster --tour`, but on the sources: another test may be building the package.
+// As `npm start -- --cluster --tour`, but on the sources, so that nothing is built.
 const ON_SOURCES = { TSX_TSCONFIG_PATH: '__tests__/tsconfig.json' }
 const TOUR = ['--import', 'tsx', 'examples/demo/main.ts', '--cluster', '--tour']
 

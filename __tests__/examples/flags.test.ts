@@ -11,6 +11,8 @@ describe('startAskedFor(args)', () => {
     [['--cluster', '--workers', '3', '--tour'], 'cluster'],
     [['--cluster', '--workers=3'], 'cluster'],
     [['--gateway'], 'gateway'],
+    [['--help'], 'help'],
+    [['--cluster', '-h'], 'help'],
   ])('%j starts the %s', (args, start) => {
     expect(startAskedFor(args)).toBe(start)
   })
@@ -19,7 +21,7 @@ describe('startAskedFor(args)', () => {
     [['--turo'], 'Unknown flag --turo. Did you mean --tour?'],
     [['tour'], 'Unknown flag tour. Did you mean --tour?'],
     [['--cluster', '--worker', '3'], 'Unknown flag --worker. Did you mean --workers?'],
-    [['--help'], 'Unknown flag --help. Known are --tour, --cluster, --workers, --gateway.'],
+    [['--port'], 'Unknown flag --port. Known are --help, --tour, --cluster, --workers, --gateway.'],
     [['--gateway', '--tour'], '--tour does not go with the gateway.'],
     [['--workers', '3'], '--workers does not go with the demo.'],
   ])('%j is refused', (args, message) => {
@@ -27,12 +29,25 @@ describe('startAskedFor(args)', () => {
   })
 })
 
-describe('npm start -- --turo', () => {
-  it('says so in a line, starts nothing, and ends with 1', async () => {
-    // On the sources: another test may be building the package.
-    const env = { TSX_TSCONFIG_PATH: '__tests__/tsconfig.json' }
-    const printed = run(process.execPath, ['--import', 'tsx', 'examples/demo/main.ts', '--turo'], env)
-    const stderr = 'Unknown flag --turo. Did you mean --tour?\n'
-    expect(await printedBy(printed)).toEqual({ stdout: '', stderr, exitCode: 1 })
+describe('npm start -- --help', () => {
+  it('prints every flag, starts nothing, and ends with 0', async () => {
+    const { stdout, stderr, exitCode } = await printedBy(start('--help'))
+    expect([stderr, exitCode]).toEqual(['', 0])
+    for (const flag of ['--tour', '--cluster', '--workers', '--gateway', '--help']) {
+      expect(stdout).toContain(flag)
+    }
   }, 50_000)
 })
+
+describe('npm start -- --turo', () => {
+  it('says so in a line, starts nothing, and ends with 1', async () => {
+    const stderr = 'Unknown flag --turo. Did you mean --tour?\n'
+    expect(await printedBy(start('--turo'))).toEqual({ stdout: '', stderr, exitCode: 1 })
+  }, 50_000)
+})
+
+/** On the sources, so that nothing is built. */
+function start(flag: string) {
+  const env = { TSX_TSCONFIG_PATH: '__tests__/tsconfig.json' }
+  return run(process.execPath, ['--import', 'tsx', 'examples/demo/main.ts', flag], env)
+}

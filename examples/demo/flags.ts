@@ -4,13 +4,21 @@ const STARTS = {
   cluster: ['--cluster', '--tour', '--workers'],
   gateway: ['--gateway'],
 }
-export type Start = keyof typeof STARTS
+const HELP = ['--help', '-h']
+export type Start = keyof typeof STARTS | 'help'
+
+export const USAGE = `npm start                             the demo, in the browser
+npm start -- --tour                   its trip without a browser, printed
+npm start -- --cluster [--workers 4]  the demo in several processes; with --tour its trip
+npm start -- --gateway                a single-page app that never sees a token
+npm start -- --help                   this list`
 
 /** What a command line asks for. A flag that is misspelt, or does not belong, throws: something else was meant. */
 export function startAskedFor(args: readonly string[]): Start {
   // The cluster reads how many workers there shall be.
   const flags = args.filter((_, index) => args[index - 1] !== '--workers').map((arg) => arg.split('=', 1)[0]!)
-  const known = [...new Set(Object.values(STARTS).flat())]
+  if (flags.some((flag) => HELP.includes(flag))) return 'help'
+  const known = ['--help', ...new Set(Object.values(STARTS).flat())]
   const unknown = flags.find((flag) => !known.includes(flag))
   if (unknown !== undefined) {
     const letter = unknown.replace(/^-+/, '').charAt(0).toLowerCase()

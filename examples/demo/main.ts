@@ -1,9 +1,10 @@
 import { startDemo } from './demo.js'
-import { type Start, startAskedFor } from './flags.js'
+import { type Start, startAskedFor, USAGE } from './flags.js'
 import { tour } from './tour.js'
 
 const start = asked()
-if (start === 'cluster') await import('../cluster/main.js')
+if (start === 'help') console.log(USAGE)
+else if (start === 'cluster') await import('../cluster/main.js')
 else if (start === 'gateway') await import('../bff-gateway/main.js')
 else if (process.argv.includes('--tour')) process.exitCode = (await tour()) ? 0 : 1
 else await serve()
