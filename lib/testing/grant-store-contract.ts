@@ -27,13 +27,17 @@ export interface GrantStoreCase {
 export interface GrantStoreContractOptions {
   /**
    * How long the leases hold that the cases wait to expire, in milliseconds: at least ten times a round trip to the
-   * storage. A case fails that takes eighty times as long. Default: 50, which suits a storage on the same machine.
+   * storage. A case that was too slow for such a lease is played again with one ten times as long; one that takes forty
+   * times as long fails. Default: 100, which suits a storage on the same machine.
    */
   shortMs?: number
 }
 
 /** How much longer than a short lease a case may take. */
-const CASE_LIMIT = 80
+const CASE_LIMIT = 40
+
+/** How much longer the leases are when a case is played again. */
+const AGAIN = 10
 
 /**
  * What every {@link GrantStore} must do, for those who write their own: one list of cases, for any test framework.
@@ -56,7 +60,7 @@ const CASE_LIMIT = 80
  */
 export function grantStoreContract(
   open: () => OpenGrantStore | Promise<OpenGrantStore>,
-  { shortMs = 50 }: GrantStoreContractOptions = {},
+  { shortMs = 100 }: GrantStoreContractOptions = {},
 ): GrantStoreCase[] {
   const cases: Record<string, readonly Case[]> = {
     lease: leaseCases(shortMs),
@@ -68,23 +72,33 @@ export function grantStoreContract(
     'another grant': otherGrantCases,
   }
   return Object.entries(cases).flatMap(([subject, list]) =>
-    list.map(([title, play]) => ({
-      title: `${subject} ${title}`,
-      run: () => playCase(open, play, shortMs),
+    list.map((each) => ({
+      title: `${subject} ${each[0]}`,
+      run: () => playCase(open, each, shortMs),
     })),
   )
 }
 
 async function playCase(
   open: () => OpenGrantStore | Promise<OpenGrantStore>,
-  play: Case[1],
+  [, play, races]: Case,
   shortMs: number,
 ): Promise<void> {
   const limitMs = CASE_LIMIT * shortMs
   const opened = await open()
+  const start = performance.now()
+  const playWith = (leaseMs: number) => play(sceneOn(opened.store, leaseMs))
+  const playOnce = () => playWith(shortMs)
+  // On a machine that stalls a lease may expire between two steps, which is nothing that the store does.
+  const playAgainIfSlow = () =>
+    playOnce().catch((error: unknown) => {
+      const tookMs = performance.now() - start
+      if (tookMs < shortMs || tookMs > limitMs) throw error
+      return playWith(AGAIN * shortMs)
+    })
   try {
     const late = () => new Error(`The grant store kept the case waiting for more than ${limitMs} ms.`)
-    await within(limitMs, play(sceneOn(opened.store, shortMs)), late)
+    await within(limitMs, races ? playAgainIfSlow() : playOnce(), late)
   } finally {
     await opened.close()
   }

@@ -124,6 +124,7 @@ const expiring: Case[] = [
       // Clocks count whole milliseconds in some stores.
       assert(tookMs >= shortMs - 2, `a lease of ${shortMs} ms passed on after ${tookMs} ms`)
     },
+    'a short lease',
   ],
   [
     'holds from when it was granted, not from when it was asked for',
@@ -132,6 +133,7 @@ const expiring: Case[] = [
       await lease('b', { ttlMs: shortMs })
       assert.equal(await store.renew(grant, 'b', longMs), true)
     },
+    'a short lease',
   ],
 ]
 

@@ -53,20 +53,21 @@ export const renewCases: Case[] = [
       assert.equal(await isFree(), false)
       assert.equal(await store.renew(grant, 'a', longMs), true)
     },
+    'a short lease',
   ],
   [
     'keeps those waiting who came before',
     async ({ store, grant, lease, stillWaiting, shortMs, longMs }) => {
-      const ttlMs = 5 * shortMs
-      await lease('a', { ttlMs })
+      await lease('a', { ttlMs: shortMs })
       const second = lease('b')
       await stillWaiting(second)
       assert.equal(await store.renew(grant, 'a', longMs), true)
-      same(await lease('c', { waitMs: ttlMs }), { granted: false })
+      same(await lease('c', { waitMs: shortMs }), { granted: false })
       await stillWaiting(second)
       await store.release(grant, 'a')
       same(await second, { granted: true })
     },
+    'a short lease',
   ],
   [
     'prolongs it by the time given',

@@ -25,11 +25,11 @@ export interface Scene {
   stillWaiting(answer: Promise<unknown>): Promise<void>
 }
 
-/** One thing that a grant store must do. */
-export type Case = readonly [title: string, play: (scene: Scene) => Promise<unknown>]
+/** One thing that a grant store must do, and whether it must be done while a short lease holds. */
+export type Case = readonly [title: string, play: (scene: Scene) => Promise<unknown>, races?: 'a short lease']
 
 /** How much longer than `shortMs` a long lease is. */
-const LONG = 200
+const LONG = 100
 
 export function sceneOn(store: GrantStore, shortMs: number): Scene {
   const grant = randomUUID()
