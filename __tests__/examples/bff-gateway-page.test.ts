@@ -1,32 +1,14 @@
 import { setTimeout as after } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { afterAll, beforeAll, describe, expect } from '@jest/globals'
 import { decodeJwt } from 'jose'
-import { type Browser, type BrowserContext, chromium, type Locator, type Page } from 'playwright-core'
+import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
 import { type Started, start } from '../../examples/bff-gateway/start.js'
 import { fingerprint } from '../../examples/demo/timeline.js'
-import { onPath } from '../helpers/child-process.js'
+import { hasChromium, inChromium, launchChromium } from '../helpers/chromium.js'
 import { type HttpServer, send, serve } from '../helpers/http-server.js'
 import { type Overheard, type Wiretap, wiretap } from '../helpers/wiretap.js'
 
-const ARGUMENTS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-]
 const TIMEOUT_MS = 40_000
-
-const executablePath = onPath('chromium', 'chromium-browser', 'google-chrome')
-if (!executablePath) {
-  const missing = 'No Chromium on PATH: the page of the gateway is not tested.'
-  if (process.env.CI === 'true') throw new Error(missing)
-  process.stderr.write(`${missing}\n`)
-}
-// A developer's machine may have no browser; where CI is true, its absence is an error, see above.
-const inChromium = executablePath ? it : it.skip
 
 /** A token endpoint's answer, and what it was asked. */
 interface Issued {
@@ -52,7 +34,7 @@ const pending: Promise<unknown>[] = []
 const complaints: string[] = []
 
 beforeAll(async () => {
-  if (!executablePath) return
+  if (!hasChromium) return
   tap = await wiretap()
   site = await start({ port: 0, url: tap.url, accessTokenSeconds: 3, newsEveryMs: 100, freshLoginSeconds: 1 })
   tap.leadTo(site.origin)
@@ -62,7 +44,7 @@ beforeAll(async () => {
   })
   neighbour = { server: await serve(() => somebodyElse), tls: await wiretap() }
   neighbour.tls.leadTo(neighbour.server.url)
-  browser = await chromium.launch({ executablePath, args: ARGUMENTS })
+  browser = await launchChromium()
   context = await browser.newContext({ ignoreHTTPSErrors: true })
   page = await newTab()
 }, TIMEOUT_MS)

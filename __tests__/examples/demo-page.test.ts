@@ -1,28 +1,10 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
-import { type Browser, chromium, type Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect } from '@jest/globals'
+import type { Browser, Page } from 'playwright-core'
 import { type Demo, startDemo } from '../../examples/demo/demo.js'
 import { fingerprint, isRefresh } from '../../examples/demo/timeline.js'
-import { onPath } from '../helpers/child-process.js'
+import { hasChromium, inChromium, launchChromium } from '../helpers/chromium.js'
 
-const ARGUMENTS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-]
 const TIMEOUT_MS = 40_000
-
-const executablePath = onPath('chromium', 'chromium-browser', 'google-chrome')
-if (!executablePath) {
-  const missing = 'No Chromium on PATH: the page of the demo is not tested.'
-  if (process.env.CI === 'true') throw new Error(missing)
-  process.stderr.write(`${missing}\n`)
-}
-// A developer's machine may have no browser; where CI is true, its absence is an error, see above.
-const inChromium = executablePath ? it : it.skip
 
 interface TokenAnswer {
   access_token: string
@@ -42,10 +24,10 @@ const complaints: string[] = []
 const violations: string[] = []
 
 beforeAll(async () => {
-  if (!executablePath) return
+  if (!hasChromium) return
   demo = await startDemo({ port: 0, accessTokenSeconds: 4 })
   demo.provider.on('grant.success', ({ body }) => void issued.push(body as TokenAnswer))
-  browser = await chromium.launch({ executablePath, args: ARGUMENTS })
+  browser = await launchChromium()
   page = await browser.newPage()
   await overhear(page)
 }, TIMEOUT_MS)

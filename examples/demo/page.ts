@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RequestHandler } from 'express'
 
-/** An HTML file below page/, and a Content-Security-Policy that allows what is in it and nothing more. */
+/** An HTML file below page/ with the style sheet that it names, and a Content-Security-Policy that allows what is in it and nothing more. */
 export function readPage(file: string, { formAction }: { formAction: string }) {
-  const html = readFileSync(join(import.meta.dirname, 'page', file), 'utf8')
+  const html = read(file).replace(/<!-- style: (\S+) -->/, (_, name) => `<style>${read(name)}</style>`)
   const style = /<style>(.*)<\/style>/s.exec(html)?.[1] ?? ''
   const policy = [
     "default-src 'none'",
@@ -24,6 +24,10 @@ export function readPage(file: string, { formAction }: { formAction: string }) {
     'Cache-Control': 'no-store',
   }
   return { html, headers }
+}
+
+function read(file: string): string {
+  return readFileSync(join(import.meta.dirname, 'page', file), 'utf8')
 }
 
 /** Answers with an HTML file below page/. */
