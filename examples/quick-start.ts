@@ -44,6 +44,12 @@ app.use(
   }),
 )
 
+app.get('/', (_req, res) => {
+  res.send(
+    '<a href="/orders">Orders</a> <form method="post" action="/logout"><button>Log out</button></form>',
+  )
+})
+
 app.get('/login', async (req, res) => {
   const login = {
     state: oidc.randomState(),
@@ -86,7 +92,7 @@ app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
 })
 
 app.post('/logout', async (req, res) => {
-  await req.tokens.revoke()
+  await req.tokens.revoke().catch(console.error) // logged out here in any case
   res.redirect('/')
 })
 

@@ -103,6 +103,18 @@ describe('the routes of the gateway', () => {
     expect(JSON.parse((await cancel()).text)).toMatchObject({ cancelled: '1001' })
   })
 
+  it('take an order into the list', async () => {
+    const visitor = await loggedIn()
+    const ids = async () =>
+      (await fromPage(visitor, '/api/orders')).json.orders.map(({ id }: { id: number }) => id)
+    const before = await ids()
+    await visitor.post('/api/orders', undefined, FROM_OWN_PAGE)
+    const [added, ...others] = (await ids()).filter((id: number) => !before.includes(id))
+    expect(others).toEqual([])
+    await rawRequest(site.url, `/api/orders/${added}`, headersFrom(visitor), 'DELETE')
+    expect(await ids()).toEqual(before)
+  })
+
   it('show the catalogue to everybody', async () => {
     const { json } = await fromPage(browser(site.url), '/api/catalogue')
     expect(json).toMatchObject({ items: [{ item: 'Espresso machine' }, {}, {}], token: null })

@@ -14,7 +14,9 @@ export function fromOwnPage(url: string): RequestHandler {
     if (req.get('X-CSRF') === '1' && site === 'same-origin' && from === origin) {
       res.set('Cache-Control', 'no-store')
       next()
-    } else
-      sendProblem(res, { status: 403, title: 'Forbidden', detail: 'Only the page of this site may ask.' })
+    } else {
+      const detail = 'Only the page of this site may ask, and with the header X-CSRF: 1.'
+      sendProblem(res, { status: 403, title: 'Forbidden', detail })
+    }
   }
 }

@@ -15,7 +15,8 @@ const CATALOGUE = [
   { item: 'Coffee grinder', price: '119.00' },
   { item: 'Milk jug', price: '24.00' },
 ]
-const ORDERS = [
+type Order = (typeof CATALOGUE)[number] & { readonly id: number }
+const FIRST_ORDERS: Order[] = [
   { id: 1001, item: 'Coffee grinder', price: '119.00' },
   { id: 1002, item: 'Two cups', price: '18.50' },
 ]
@@ -23,20 +24,27 @@ const STATES = ['packed', 'handed over', 'on its way', 'at the depot', 'out for 
 
 /** An API with a catalogue for everybody, and the orders of those who bring a token for it. */
 export function shopApi(options: ShopApiOptions): Express {
+  let orders = FIRST_ORDERS
+  let lastId = 1002
   const app = express()
   app.get('/catalogue', (req, res) => void res.json({ items: CATALOGUE, token: shownToken(req, res) }))
 
   app.use(verified(options))
   app.get('/orders', scope('orders.read'), (req, res) => {
-    res.json({ orders: ORDERS, token: shownToken(req, res) })
+    res.json({ orders, token: shownToken(req, res) })
   })
   app.post('/orders', scope('orders.write'), (req, res) => {
+    lastId += 1
+    orders = [...orders, { id: lastId, item: 'Milk jug', price: '24.00' }]
     res.status(201).json({ ordered: 'Milk jug', token: shownToken(req, res) })
   })
   app.delete('/orders/:id', scope('orders.write'), loggedInWithin(options.freshLoginSeconds), (req, res) => {
+    orders = orders.filter(({ id }) => String(id) !== req.params.id)
     res.json({ cancelled: req.params.id, token: shownToken(req, res) })
   })
-  app.get('/orders/news', scope('orders.read'), (req, res) => tellNews(req, res, options.newsEveryMs))
+  app.get('/orders/news', scope('orders.read'), (req, res) => {
+    tellNews(req, res, () => orders, options.newsEveryMs)
+  })
   return app
 }
 
@@ -51,12 +59,15 @@ function loggedInWithin(seconds: number): RequestHandler {
 }
 
 /** Server-sent events for as long as the client listens. The token was checked when it began. */
-function tellNews(req: Request, res: Response, everyMs: number): void {
+function tellNews(req: Request, res: Response, ordersNow: () => Order[], everyMs: number): void {
   res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' })
   let count = 0
   const tell = () => {
-    const { id, item } = ORDERS[count % ORDERS.length]!
-    const state = STATES[Math.floor(count / ORDERS.length) % STATES.length]
+    const orders = ordersNow()
+    const order = orders[count % orders.length]
+    if (!order) return
+    const { id, item } = order
+    const state = STATES[Math.floor(count / orders.length) % STATES.length]
     res.write(`data: ${JSON.stringify({ id, item, state, token: shownToken(req, res) })}\n\n`)
     count += 1
   }

@@ -162,11 +162,13 @@ for (const name of Object.keys(PANELS)) {
 on('#order', async () => {
   const { ordered } = await (await call('/orders', { method: 'POST' })).json()
   notify('good', `Ordered: ${ordered}.`)
+  void show('orders')
 })
 
 on('#cancel', async () => {
   const { cancelled } = await (await call('/orders/1001', { method: 'DELETE' })).json()
   notify('good', `Cancelled: order ${cancelled}.`)
+  void show('orders')
 })
 
 on('#log-out', async () => {
