@@ -42,6 +42,7 @@ const topLevel: Record<string, string> = {
   'token-need.ts': 'foundations',
   'token-set.ts': 'foundations',
   'token-source.ts': 'foundations',
+  'uncalled.ts': 'foundations',
 }
 
 /** Each layer, and the layers that its files may import, types included. Every file may import its own layer. */

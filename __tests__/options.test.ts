@@ -53,6 +53,8 @@ describe('sessionTokens(options)', () => {
     ['clientSecret', { clientSecret: 'x' }, 'Use clientAuthentication: clientSecretBasic(secret).'],
     ['client_secret', { client_secret: 'x' }, 'Use clientAuthentication: clientSecretBasic(secret).'],
     ['authentication', { authentication: 'x' }, 'Did you mean `clientAuthentication`?'],
+    ['issuerUrl', { issuerUrl: 'x' }, 'Did you mean `issuer`?'],
+    ['redirectUri', { redirectUri: 'x' }, 'It goes to acquire({ redirect_uri }).'],
     ['store', { store: {} }, '`grants`'],
     ['scope', { scope: 'a' }, 'requireTokens({ scope })'],
     ['constructor', { constructor: 1 }, 'Known are issuer, tokenEndpoint,'],
@@ -86,6 +88,21 @@ describe('sessionTokens(options)', () => {
       'an empty issuer',
       { ...valid, issuer: '' },
       /`issuer` must be an absolute https URL, e\.g\. issuer: 'https:/,
+    ],
+    [
+      'the address of the metadata',
+      { ...valid, issuer: 'https://idp.example.com/.well-known/openid-configuration' },
+      /Give the issuer, without \/\.well-known\/…/,
+    ],
+    [
+      'the address of the metadata of RFC 8414',
+      { ...valid, issuer: 'https://idp.example.com/.well-known/oauth-authorization-server/tenant' },
+      /Give the issuer, without/,
+    ],
+    [
+      'a key that is not set',
+      { ...valid, encryptionKeys: [undefined] },
+      /^`encryptionKeys\[0\]` is undefined\. Is the environment variable set\?/,
     ],
     ['an issuer with a query', { ...valid, issuer: 'https://idp.example.com?x=1' }, /Leave out the \?/],
     [
@@ -138,6 +155,12 @@ describe('sessionTokens(options)', () => {
       { ...valid, grants: { ...methodsOf(memoryGrantStore()), end: undefined } },
       /no method end\(\)/,
     ],
+    [
+      'grants that were not called',
+      { ...valid, grants: memoryGrantStore },
+      /call it: grants: memoryGrantStore\(…\)/,
+    ],
+    ['grants that are a promise', { ...valid, grants: Promise.resolve() }, /Await it: grants: await/],
     ['grants that are a Map', { ...valid, grants: new Map() }, /memoryGrantStore\(\)/],
     ['an adopt that is no function', { ...valid, adopt: {} }, /`adopt` must be a function/],
     ['an onEvent that is no function', { ...valid, onEvent: true }, /onEvent: \(event\) => /],

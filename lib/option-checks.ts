@@ -14,6 +14,7 @@ import { checkTexts } from './oauth/texts.js'
 import type { SessionTokensOptions } from './options.js'
 import { checkEncryptionKeys } from './sessions/sealing.js'
 import { refuseUnknown } from './spelling.js'
+import { refuseRequest } from './uncalled.js'
 
 const OPTIONS = [
   'issuer',
@@ -50,6 +51,8 @@ const FACTORIES = [
   publicClient,
 ] as const
 
+/** Of OpenID Connect Discovery, and of RFC 8414. */
+const METADATA_PATH = /\/\.well-known\/(?:openid-configuration|oauth-authorization-server)\b/
 const GRANT_STORE_METHODS = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
 const HTTP_OPTIONS = ['httpAgent', 'httpsAgent', 'proxy', 'headers'] as const
 /** What express-session and Express keep under these names. */
@@ -132,13 +135,6 @@ export function checkedOptions(options: SessionTokensOptions) {
   }
 }
 
-/** `app.use(sessionTokens)`, for one, hands a request over where options should be, or Koa's context. */
-export function refuseRequest(options: object, right: string): void {
-  const request = 'req' in options ? options.req : options
-  if (!(request instanceof IncomingMessage)) return
-  throw new ConfigurationError(`A middleware was mounted that is made by a call. Call it: ${right}.`)
-}
-
 function checkServer(options: SessionTokensOptions): void {
   if (options.issuer !== undefined && options.tokenEndpoint !== undefined) {
     throw new ConfigurationError(
@@ -149,6 +145,11 @@ function checkServer(options: SessionTokensOptions): void {
     throw new ConfigurationError(
       "Neither `issuer` nor `tokenEndpoint` is given. Give the issuer URL, e.g. issuer: 'https://idp.example.com', " +
         'or `tokenEndpoint` (and `revocationEndpoint`).',
+    )
+  }
+  if (typeof options.issuer === 'string' && METADATA_PATH.test(options.issuer)) {
+    throw new ConfigurationError(
+      '`issuer` is where the metadata is. Give the issuer, without /.well-known/… and what follows it.',
     )
   }
 }
@@ -192,6 +193,13 @@ function checkGrantStore(options: SessionTokensOptions): void {
     throw new ConfigurationError("`onGrantStoreError` must be 'fail' or 'local'.")
   }
   if (grants === undefined) return
+  if (typeof grants === 'function') {
+    const { name } = grants as { name: string }
+    throw new ConfigurationError(`\`grants\` is the function ${name} itself; call it: grants: ${name}(…).`)
+  }
+  if (typeof (grants as Partial<Promise<unknown>> | null)?.then === 'function') {
+    throw new ConfigurationError('`grants` is the promise of a grant store. Await it: grants: await ….')
+  }
   const missing = GRANT_STORE_METHODS.find((name) => typeof grants?.[name] !== 'function')
   if (missing) {
     throw new ConfigurationError(

@@ -7,6 +7,12 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   client_id: 'Did you mean `clientId`?',
   tokenURL: 'Did you mean `tokenEndpoint`?',
   authentication: 'Did you mean `clientAuthentication`?',
+  issuerUrl: 'Did you mean `issuer`?',
+  issuerURL: 'Did you mean `issuer`?',
+  redirectUri: 'It goes to acquire({ redirect_uri }).',
+  redirectURI: 'It goes to acquire({ redirect_uri }).',
+  redirect_uri: 'It goes to acquire({ redirect_uri }).',
+  callbackURL: 'It goes to acquire({ redirect_uri }).',
   store: 'The session store belongs to express-session; the store that processes share is `grants`.',
   scope:
     'Scopes are asked for where a token is needed: requireTokens({ scope }) or getAccessToken({ scope }).',

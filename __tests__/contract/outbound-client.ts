@@ -82,6 +82,11 @@ export function describeOutboundClient(driver: OutboundClientDriver): void {
         ['null', null, `${driver.name}() takes an object that names the API: ${driver.name}({`],
         ['a text', baseURL, `${driver.name}() takes an object that names the API: ${driver.name}({`],
         ['no baseURL', {}, 'must be absolute http or https URLs, e.g. baseURL: "https://api.example.com"'],
+        [
+          'a baseUrl',
+          { baseUrl: baseURL },
+          `${driver.name}() has no option \`baseUrl\`. Did you mean \`baseURL\`?`,
+        ],
         ['a relative baseURL', { baseURL: '/api' }, 'must be absolute http or https URLs'],
         ['a baseURL without a scheme', { baseURL: 'api.example.com' }, 'must be absolute http or https URLs'],
         [

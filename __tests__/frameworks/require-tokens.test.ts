@@ -13,7 +13,8 @@ describe.each([
   it.each<[string, object, string]>([
     ['scopes', { scopes: 'a' }, 'requireTokens() has no option `scopes`. Did you mean `scope`?'],
     ['ressource', { ressource: 'a' }, 'Did you mean `resource`?'],
-    ['loginUrl', { loginpath: '/login' }, 'Did you mean `loginPath`?'],
+    ['loginpath', { loginpath: '/login' }, 'Did you mean `loginPath`?'],
+    ['loginUrl', { loginUrl: '/login' }, 'Did you mean `loginPath`?'],
     ['returnTo', { returnToParam: 'x' }, 'Did you mean `returnToParameter`?'],
     ['rejected', { rejected: 'token' }, 'requireTokens() has no option `rejected`'],
   ])('refuses the unknown option %s and names the cure', (_, options, message) => {

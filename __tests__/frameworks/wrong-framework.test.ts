@@ -7,6 +7,7 @@ import {
   requireTokens as requireOnExpress,
 } from '../../lib/index.js'
 import { sessionTokens as onKoa, requireTokens as requireOnKoa } from '../../lib/koa.js'
+import { bearerProxy } from '../../lib/proxy.js'
 import { expressVersions, startApp } from '../helpers/app.js'
 import { koaVersions } from '../helpers/koa-site.js'
 
@@ -69,6 +70,7 @@ describe('a middleware that is mounted without being called says to call it', ()
   it.each([
     ['sessionTokens', onExpress, 'app.use(sessionTokens({ … }))'],
     ['requireTokens', requireOnExpress, 'requireTokens(), handler)'],
+    ['bearerProxy', bearerProxy, 'bearerProxy({ target })'],
   ])('%s on Express', async (_, middleware, cure) => {
     for (const [, version] of expressVersions) {
       expect(
@@ -82,6 +84,7 @@ describe('a middleware that is mounted without being called says to call it', ()
   it.each([
     ['sessionTokens', onKoa, 'app.use(sessionTokens({ … }))'],
     ['requireTokens', requireOnKoa, 'requireTokens(), handler)'],
+    ['bearerProxy', bearerProxy, 'bearerProxy({ target })'],
   ])('%s on Koa', async (_, middleware, cure) => {
     for (const [, Version] of koaVersions) {
       expect(

@@ -218,11 +218,16 @@ describe('redisGrantStore(client, options)', () => {
     ['null', null],
     ['a URL', 'redis://127.0.0.1'],
     ['options', { host: '127.0.0.1' }],
-    ['a Promise of a client', Promise.resolve(client)],
   ])('says what it takes, given %s', (_, wrong) => {
     const call = () => redisGrantStore(wrong as never)
     expect(call).toThrow(ConfigurationError)
     expect(call).toThrow(/new Redis\(\) of ioredis, createClient\(\) of node-redis, or \{ send:/)
+  })
+
+  it('says to await the promise of a client', () => {
+    const call = () => redisGrantStore(Promise.resolve(createClient()) as never)
+    expect(call).toThrow(ConfigurationError)
+    expect(call).toThrow('Await it: redisGrantStore(await createClient({ url }).connect()).')
   })
 
   it.each([
@@ -238,6 +243,7 @@ describe('redisGrantStore(client, options)', () => {
 
   it.each<[wrong: object, message: string]>([
     [{ grantTTLMs: 1 }, 'redisGrantStore() has no option `grantTTLMs`. Did you mean `grantTtlMs`?'],
+    [{ ttl: 1 }, 'redisGrantStore() has no option `ttl`. Did you mean `grantTtlMs`?'],
     [
       { lifetime: 1 },
       'redisGrantStore() has no option `lifetime`. Known are prefix, grantTtlMs, commandTimeoutMs, graceMs.',

@@ -420,6 +420,12 @@ describe('server.acquire(parameters, signal)', () => {
   })
 
   it.each<[string, object, RegExp]>([
+    ...['redirectUri', 'codeVerifier', 'clientId'].map((name): [string, object, RegExp] => [
+      `${name}, as it is not on the wire`,
+      { grant_type: 'authorization_code', code: 'c', [name]: 'x' },
+      new RegExp(`unlike \`${name}\`\\. Did you mean \`${name.replace(/[A-Z]/, '_$&').toLowerCase()}\`\\?`),
+    ]),
+    ['grantType', { grantType: 'authorization_code', code: 'c' }, /Did you mean `grant_type`\?/],
     ['no code', { grant_type: 'authorization_code' }, /`code` is missing.*query of the callback/],
     ['an empty code', { grant_type: 'authorization_code', code: '' }, /`code` is missing/],
     ['two codes', { grant_type: 'authorization_code', code: ['a', 'b'] }, /`code` is missing, or no string/],

@@ -96,6 +96,14 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
     )
   })
 
+  it('S40 S60 a server that does not speak https', async () => {
+    const plain = await wireServer((_, response) => json(response, {}))
+    const url = `${plain.url.replace('http:', 'https:')}/token`
+    const error = await failure(serverAt(url).refresh(RT, { signal: signal() }))
+    await plain.close()
+    expect(error.message).toMatch(/could not be reached \(EPROTO\)\. Does it speak https\? Check the URL/)
+  })
+
   it('S40 S60 no such host', async () => {
     const error = await failure(serverAt('https://idp.invalid/token?key=q').refresh(RT, { signal: signal() }))
     expect(error).toMatchObject(unavailable)

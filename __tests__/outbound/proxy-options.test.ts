@@ -20,6 +20,8 @@ describe('bearerProxy(options)', () => {
     ['timeout', { timeout: 5 }, 'Did you mean `proxyTimeout`?'],
     ['pathFilter', { pathFilter: '/a' }, 'Mount it on a path instead'],
     ['scope', { scope: 'a' }, 'Did you mean `need: { scope }`?'],
+    ['url', { url: target }, 'Did you mean `target`?'],
+    ['user', { user: 'optional' }, 'requireTokens({ user })'],
     ['pathRewrites', { pathRewrites: {} }, 'Did you mean `pathRewrite`?'],
   ])('has no option %s, and says what to do', (name, option, cure) => {
     const make = () => bearerProxy({ target, ...option } as BearerProxyOptions)
@@ -99,7 +101,7 @@ describe('upgradesThrough(app, options)', () => {
     (origin) => {
       const make = () => upgradesThrough(app, { allowedOrigins: [origin as string] })
       expect(make).toThrow(ConfigurationError)
-      expect(make).toThrow('`allowedOrigins` must be an array of origins')
+      expect(make).toThrow('`allowedOrigins` must be an array of origins, with no slash at the end')
     },
   )
 
@@ -107,6 +109,7 @@ describe('upgradesThrough(app, options)', () => {
     expect(() => upgradesThrough(app, { allowOrigins: [] } as never)).toThrow(
       'Did you mean `allowedOrigins`?',
     )
+    expect(() => upgradesThrough(app, { origins: [] } as never)).toThrow('Did you mean `allowedOrigins`?')
     expect(() => upgradesThrough(app, null as never)).toThrow(
       'The options of upgradesThrough() must be an object',
     )

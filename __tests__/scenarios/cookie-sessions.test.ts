@@ -227,7 +227,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
       id_token: `x.${'y'.repeat(5_000)}.z`,
     })
     expect(answer.json.code).toBe('ERR_SESSION_TOO_LARGE')
-    expect(answer.json.message).toMatch(/\d{4,} bytes.*keep: 'store'/s)
+    expect(answer.json.message).toMatch(/\d{4,} bytes.*keep: 'store' .*grants: redisGrantStore\(client\)/s)
     expect((await tab.get('/token')).status).toBe(401)
   })
 

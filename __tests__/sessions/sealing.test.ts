@@ -106,14 +106,18 @@ describe('checkEncryptionKeys(keys)', () => {
   it.each<[string, unknown, RegExp]>([
     ['no list', key, /must be a list of keys/],
     ['an empty list', [], /must be a list of keys/],
-    ['an environment variable that is not set', [undefined], /encryptionKeys\[0\]` is missing/],
+    [
+      'an environment variable that is not set',
+      [undefined],
+      /`encryptionKeys\[0\]` is undefined\. Is the environment variable set\?/,
+    ],
     ['a word', [key, 'secret'], /encryptionKeys\[1\]` is too easily guessed/],
     ['a long word', ['a'.repeat(200)], /is too easily guessed/],
     ['a phrase', ['my session secret my session'], /is too easily guessed/],
     ['few bytes', [randomBytes(16)], /has 16 bytes; it must have at least 32/],
     ['a short KeyObject', [createSecretKey(randomBytes(16))], /has 16 bytes/],
     ['a private key', [privateKey], /is no secret key/],
-    ['a number', [42], /is missing, or neither/],
+    ['a number', [42], /is neither a text nor bytes/],
   ])('refuses %s and says how to make one', (_, keys, message) => {
     expect(() => checkEncryptionKeys(keys)).toThrow(ConfigurationError)
     expect(() => checkEncryptionKeys(keys)).toThrow(message)

@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http'
 import { ConfigurationError, isNobody } from '../errors.js'
-import { checkedProperty, refuseRequest } from '../option-checks.js'
+import { checkedProperty } from '../option-checks.js'
 import { RequestTokens } from '../session-tokens.js'
 import { refuseUnknown } from '../spelling.js'
 import type { TokenNeed } from '../token-set.js'
 import type { UserPolicy } from '../token-source.js'
+import { refuseRequest } from '../uncalled.js'
 import { returnPath } from './return-path.js'
 
 /** What a route needs, and what becomes of those who have no tokens. */
@@ -35,6 +36,12 @@ const OPTIONS = [
   'returnToParameter',
   'property',
 ] as const satisfies readonly (keyof RequireTokensOptions)[]
+/** What one might take for the names of options. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  loginUrl: 'Did you mean `loginPath`?',
+  loginURL: 'Did you mean `loginPath`?',
+  returnTo: 'Did you mean `returnToParameter`?',
+}
 const USERS: readonly unknown[] = ['required', 'optional', 'none'] satisfies UserPolicy[]
 /** What means nothing on a route that carries nobody's token. */
 const NOT_FOR_NOBODY = ['scope', 'resource', 'audience', 'minValidityMs', 'loginPath'] as const
@@ -96,7 +103,7 @@ function checkOptions(options: RequireTokensOptions): void {
     throw new ConfigurationError("requireTokens() takes an object: requireTokens({ loginPath: '/login' }).")
   }
   refuseRequest(options, "app.get('/orders', requireTokens(), handler)")
-  refuseUnknown(options, OPTIONS, 'requireTokens()')
+  refuseUnknown(options, OPTIONS, 'requireTokens()', ELSEWHERE)
   const { loginPath, minValidityMs, user } = options
   const pointless = NOT_FOR_NOBODY.find((name) => options[name] !== undefined)
   if (user === 'none' && pointless) {

@@ -68,6 +68,12 @@ const GRANTS: Readonly<Record<string, Grant>> = {
   },
 }
 
+/** Names that one might write in camel case. */
+const WIRE_NAMES: readonly string[] = [
+  ...['grant_type', 'redirect_uri', 'code_verifier', 'client_id', 'client_secret'],
+  ...['client_assertion', 'client_assertion_type'],
+]
+
 /**
  * The names of a grant's own parameters, in the order of its specification, whatever the caller's order.
  *
@@ -79,6 +85,7 @@ export function ownParameters(parameters: AcquireParameters): string[] {
       "acquire() takes the parameters of a token request: acquire({ grant_type: 'authorization_code', code }).",
     )
   }
+  refuseCamelCase(parameters)
   const { grant_type } = parameters
   const grant = typeof grant_type === 'string' && Object.hasOwn(GRANTS, grant_type) && GRANTS[grant_type]
   if (grant) {
@@ -92,6 +99,17 @@ export function ownParameters(parameters: AcquireParameters): string[] {
   throw new ConfigurationError(
     `\`grant_type\` must be one of ${Object.keys(GRANTS).join(', ')}, or the URI of another grant (RFC 6749 §4.5).`,
   )
+}
+
+/** They would be sent as they are, as parameters of the server's own. */
+function refuseCamelCase(parameters: object): void {
+  for (const name of Object.keys(parameters)) {
+    const onTheWire = name.replace(/[A-Z]+/g, (letters) => `_${letters.toLowerCase()}`)
+    if (name === onTheWire || !WIRE_NAMES.includes(onTheWire)) continue
+    throw new ConfigurationError(
+      `acquire() takes the names of the wire, unlike \`${name}\`. Did you mean \`${onTheWire}\`?`,
+    )
+  }
 }
 
 function isText(value: unknown): boolean {

@@ -144,6 +144,7 @@ function unreachable(error: unknown, { what, secrets, signal }: HttpRequest): To
   if (signal.aborted) return abortedError(signal, what)
   const code = (error as { code?: unknown } | null)?.code
   const why = typeof code === 'string' ? ` (${shownText(code, secrets, 64)})` : ''
-  const message = `${what} could not be reached${why}. Check the URL and the network, or try again later.`
+  const tls = code === 'EPROTO' ? ' Does it speak https?' : ''
+  const message = `${what} could not be reached${why}.${tls} Check the URL and the network, or try again later.`
   return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', message, { cause: error, secrets })
 }

@@ -39,6 +39,10 @@ export function checkedOptions(options: OutboundOptions, client: string): Checke
       `${client}() takes an object that names the API: ${client}({ baseURL: 'https://api.example.com' }).`,
     )
   }
+  const misspelt = Object.keys(options).find((name) => /^base_?ur[il]$/i.test(name) && name !== 'baseURL')
+  if (misspelt !== undefined) {
+    throw new ConfigurationError(`${client}() has no option \`${misspelt}\`. Did you mean \`baseURL\`?`)
+  }
   const { baseURL, allowedOrigins, need = {}, replay = 'always', maxRedirects } = options
   if (!REPLAYS.includes(replay)) {
     throw new ConfigurationError("`replay` must be 'always', 'idempotent' or 'never', or left out.")

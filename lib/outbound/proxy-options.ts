@@ -3,6 +3,7 @@ import { ConfigurationError } from '../errors.js'
 import { refuseUnknown } from '../spelling.js'
 import { checkedNeed } from '../token-need.js'
 import type { TokenNeed } from '../token-set.js'
+import { refuseRequest } from '../uncalled.js'
 import { namedOrigins } from './origins.js'
 import type { Replay } from './outbound-options.js'
 import { isHopByHop } from './proxy-headers.js'
@@ -98,7 +99,7 @@ const OPTIONS = [
 const ONE_TARGET = 'The token goes to the origin of `target` alone. Mount a bearerProxy() for each API.'
 const DECIDED = 'bearerProxy() sees to it itself; leave it out.'
 
-/** What people are used to from http-proxy-middleware. */
+/** What people are used to from http-proxy-middleware and elsewhere. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
   auth: 'The access token authorizes the request; leave it out.',
   autoRewrite: 'A redirect is passed on as it is. Rewrite its Location in a middleware in front.',
@@ -116,6 +117,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   secure: 'Certificates are always checked. Trust one of your own with `agent: new https.Agent({ ca })`.',
   selfHandleResponse: DECIDED,
   timeout: 'Did you mean `proxyTimeout`?',
+  url: 'Did you mean `target`?',
+  user: 'Whose token goes along is the matter of the guard in front: requireTokens({ user }).',
   ws: "For WebSockets: server.on('upgrade', upgradesThrough(app)).",
 }
 
@@ -132,6 +135,7 @@ export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOp
       "bearerProxy() takes an object that names the API: bearerProxy({ target: 'https://api.example.com' }).",
     )
   }
+  refuseRequest(options, "app.use('/api/orders', bearerProxy({ target }))")
   refuseUnknown(options, OPTIONS, 'bearerProxy()', ELSEWHERE)
   const {
     target,

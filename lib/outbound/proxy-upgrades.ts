@@ -81,11 +81,14 @@ function checked(app: unknown, options: UpgradeOptions): ReadonlySet<string> {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError('The options of upgradesThrough() must be an object, or left out.')
   }
-  refuseUnknown(options, ['allowedOrigins'], 'upgradesThrough()')
+  refuseUnknown(options, ['allowedOrigins'], 'upgradesThrough()', {
+    origin: 'Did you mean `allowedOrigins`?',
+    origins: 'Did you mean `allowedOrigins`?',
+  })
   const { allowedOrigins = [] } = options
   if (!Array.isArray(allowedOrigins) || !allowedOrigins.every(isOrigin)) {
     throw new ConfigurationError(
-      "`allowedOrigins` must be an array of origins, e.g. allowedOrigins: ['https://app.example.com'].",
+      "`allowedOrigins` must be an array of origins, with no slash at the end, e.g. allowedOrigins: ['https://app.example.com'].",
     )
   }
   return new Set(allowedOrigins)

@@ -89,19 +89,20 @@ export function checkEncryptionKeys(keys: unknown): void {
     const problem = problemOf(key)
     if (!problem) continue
     throw new ConfigurationError(
-      `\`encryptionKeys[${index}]\` ${problem}. Make a key with: openssl rand -base64 32.`,
+      `\`encryptionKeys[${index}]\` ${problem} Make a key with: openssl rand -base64 32.`,
     )
   }
 }
 
 function problemOf(key: unknown): string | undefined {
+  if (key === undefined) return 'is undefined. Is the environment variable set?'
   if (typeof key === 'string') {
-    return entropyBits(key) < MIN_ENTROPY_BITS ? 'is too easily guessed' : undefined
+    return entropyBits(key) < MIN_ENTROPY_BITS ? 'is too easily guessed.' : undefined
   }
-  if (key instanceof KeyObject && key.type !== 'secret') return 'is no secret key'
+  if (key instanceof KeyObject && key.type !== 'secret') return 'is no secret key.'
   const length = key instanceof KeyObject ? key.symmetricKeySize : key instanceof Uint8Array && key.length
-  if (typeof length !== 'number') return 'is missing, or neither a text nor bytes nor a KeyObject'
-  return length < KEY_BYTES ? `has ${length} bytes; it must have at least ${KEY_BYTES}` : undefined
+  if (typeof length !== 'number') return 'is neither a text nor bytes nor a KeyObject.'
+  return length < KEY_BYTES ? `has ${length} bytes; it must have at least ${KEY_BYTES}.` : undefined
 }
 
 /** What a text holds at most by how often each of its characters comes (Shannon). */

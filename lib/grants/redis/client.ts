@@ -50,6 +50,11 @@ export function redisConnection(client: RedisClient): RedisConnection {
   if (typeof evalsha === 'function') return ioredisConnection(client as IoredisMethods)
   if (typeof evalSha === 'function') return nodeRedisConnection(client as NodeRedisMethods)
   if (typeof send === 'function') return commandsConnection(client as RedisCommands)
+  if (typeof (client as Partial<Promise<unknown>> | undefined)?.then === 'function') {
+    throw new ConfigurationError(
+      'redisGrantStore() was given the promise of a client. Await it: redisGrantStore(await createClient({ url }).connect()).',
+    )
+  }
   throw new ConfigurationError(
     'redisGrantStore() takes a Redis client: new Redis() of ioredis, createClient() of node-redis, ' +
       'or { send: (command, key) => … } over any other.',

@@ -193,7 +193,10 @@ function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantSto
       "The options of redisGrantStore() must be an object: redisGrantStore(client, { prefix: 'my-app:tokens:' }).",
     )
   }
-  refuseUnknown(options, Object.keys(DEFAULTS), 'redisGrantStore()')
+  refuseUnknown(options, Object.keys(DEFAULTS), 'redisGrantStore()', {
+    ttl: 'Did you mean `grantTtlMs`?',
+    ttlMs: 'Did you mean `grantTtlMs`?',
+  })
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
   const checked = { ...DEFAULTS, ...given }
   if (typeof checked.prefix !== 'string' || checked.prefix === '') {
