@@ -101,7 +101,7 @@ export interface SessionTokensOptions<Request = unknown> {
    * hours in Redis, in memory until the process ends. Take them out of your session when you log out.
    *
    * @example
-   * sessionTokens({ …, adopt: (request) => request.session?.passport?.user?.tokens })
+   * sessionTokens({ …, adopt: (request) => request.user?.oauth })
    */
   adopt?(request: Request): unknown
   /**
