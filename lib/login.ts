@@ -70,8 +70,9 @@ export class Login {
   /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */
   async acquire(session: SessionAdapter, parameters: AcquireParameters): Promise<void> {
     const { refreshTimeoutMs, server } = this.#context
-    // A missing session is found out before the code is spent.
+    // A session that is missing, or can take nothing any more, is found out before the code is spent.
     session.read()
+    session.checkStorable()
     const answer = await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs))
     if (answer.idToken !== undefined) await this.#checkFirstIdToken(answer.idToken, answer)
     await this.with(session, answer)

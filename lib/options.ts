@@ -60,6 +60,7 @@ export interface SessionTokensOptions<Request = unknown> {
   /**
    * Finds the session of a request in a session layer of your own: what keeps one text for it. For express-session,
    * cookie-session, iron-session (put on `request.session`) and koa-session leave it out. A promise is waited for.
+   * For a visitor without a session it may return `undefined`: nobody is logged in then.
    *
    * @example
    * sessionTokens({ …, session: (request) => ({
@@ -68,7 +69,7 @@ export interface SessionTokensOptions<Request = unknown> {
    *   clear: () => request.mySession.save({ tokens: undefined }),
    * }) })
    */
-  session?(request: Request): OwnSession | Promise<OwnSession>
+  session?(request: Request): OwnSession | null | undefined | Promise<OwnSession | null | undefined>
   /** Under which key the session holds the tokens. Default: `'tokens'`. */
   sessionKey?: string
   /** Under which name the request has the token manager. Default: `'tokens'`, for `req.tokens`. */

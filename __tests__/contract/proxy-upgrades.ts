@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
@@ -87,6 +87,22 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(await echo(second, large)).toBe(large)
       second.close(4001, 'enough')
       expect(await once(second, 'close')).toEqual([4001, Buffer.from('enough')])
+    })
+
+    it('without upgradesThrough() in front the app is told what is missing', async () => {
+      const live = await api()
+      const gateway = await site(live.url, { upgrades: null })
+      const log = jest.spyOn(console, 'error').mockImplementation(() => {})
+      const answer = await refusal(socketTo(gateway, await gateway.loggedIn()))
+      log.mockRestore()
+      expect(answer.status).toBe(500)
+      expect(gateway.errors).toEqual([
+        expect.objectContaining({
+          code: 'ERR_CONFIGURATION',
+          message: expect.stringContaining("server.on('upgrade', upgradesThrough(app))"),
+        }),
+      ])
+      expect(live.requests).toEqual([])
     })
 
     it('the answer shows neither the token nor cookies of the API', async () => {

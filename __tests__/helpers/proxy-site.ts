@@ -39,7 +39,8 @@ export interface ProxySiteOptions {
   readonly between?: unknown
   /** Whether sessions are kept in cookies. */
   readonly inCookies?: boolean
-  readonly upgrades?: UpgradeOptions
+  /** `null` leaves `upgradesThrough()` out. */
+  readonly upgrades?: UpgradeOptions | null
 }
 
 /** A site that passes on what is below `/api`, and logs its users in at `/login`. */
@@ -112,7 +113,7 @@ async function startWith(
   )
   const { listener, middleware } = build({ mounted, errors })
   const http = createServer(listener).listen(0, '127.0.0.1')
-  http.on('upgrade', upgradesThrough(listener, options.upgrades))
+  if (options.upgrades !== null) http.on('upgrade', upgradesThrough(listener, options.upgrades))
   const sockets = new Set<Socket>()
   http.on('connection', (socket) => {
     sockets.add(socket)

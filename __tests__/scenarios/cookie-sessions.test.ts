@@ -305,14 +305,27 @@ describe('a session layer of the app', () => {
   })
 
   it.each([
-    ['that is not there', () => undefined],
-    ['without all its methods', () => ({ read: () => undefined })],
-  ])('%s is told with the cure', async (_, session) => {
+    ['that is a text', () => 'session', 'read()'],
+    ['without all its methods', () => ({ read: () => undefined, write() {} }), 'clear()'],
+  ])('%s is told with the cure', async (_, session, missing) => {
     const site = await start(plain, { session } as never)
     const answer = await browser(site.url).get('/token')
     expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
-    expect(answer.json.message).toContain('{ read, write, clear }')
+    expect(answer.json.message).toContain(`has no method ${missing}. It must return { read, write, clear }`)
   })
+
+  it.each([undefined, null])(
+    'of which there is none (%p): nobody is logged in, and nobody can be',
+    async (none) => {
+      const site = await start(plain, { session: async () => none } as never)
+      const tab = browser(site.url)
+      expect((await tab.get('/token')).json.code).toBe('ERR_NO_TOKENS')
+      const answer = await tab.post('/login', await server.login('user'))
+      expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+      expect(answer.json.message).toContain('There is no session to put the tokens in')
+      expect((await tab.post('/logout', {})).status).toBe(200)
+    },
+  )
 
   it('is found by whatever can be waited for', async () => {
     const thenable = (request: Request) => ({

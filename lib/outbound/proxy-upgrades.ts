@@ -28,9 +28,18 @@ export interface Upgrade {
 
 const upgrades = new WeakMap<IncomingMessage, Upgrade>()
 
-/** What is known of a request for a WebSocket that came through {@link upgradesThrough}. */
+/**
+ * What is known of a request for a WebSocket that came through {@link upgradesThrough}.
+ *
+ * @throws `ConfigurationError` for one that did not: Node's server takes it for an ordinary request where nobody listens
+ */
 export function upgradeOf(request: IncomingMessage): Upgrade | undefined {
-  return upgrades.get(request)
+  const upgrade = upgrades.get(request)
+  const { connection = '' } = request.headers
+  if (upgrade || !asksForWebSocket(request) || !/\bupgrade\b/i.test(connection)) return upgrade
+  throw new ConfigurationError(
+    "A WebSocket is asked for, and nothing passes it on. Add server.on('upgrade', upgradesThrough(app)).",
+  )
 }
 
 /**

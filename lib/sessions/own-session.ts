@@ -19,13 +19,21 @@ export interface OwnSession {
   clear(): void | Promise<void>
 }
 
+/** What the app has for a visitor without a session is none. */
+type Found = OwnSession | null | undefined
+
+const METHODS = ['read', 'write', 'clear'] as const
+
 /** The sessions that a function of the app's finds. */
 export function ownSessions(
-  find: (request: never) => OwnSession | PromiseLike<OwnSession>,
+  find: (request: never) => Found | PromiseLike<Found>,
   keeper: CopyKeeper,
 ): SessionLayer<object> {
-  const adapterOf = (session: OwnSession): SessionAdapter =>
-    isOwnSession(session) ? ownSession(session, keeper) : new UnusableSession(noSession)
+  const adapterOf = (session: Found): SessionAdapter => {
+    if (session === undefined || session === null) return nobodysSession(keeper)
+    const missing = METHODS.find((method) => typeof session[method] !== 'function')
+    return missing ? new UnusableSession(() => noSession(missing)) : ownSession(session, keeper)
+  }
   return {
     of(request) {
       const found = find(request as never)
@@ -41,6 +49,17 @@ function ownSession(session: OwnSession, keeper: CopyKeeper): SessionAdapter {
     inTime(Promise.resolve(text === undefined ? session.clear() : session.write(text as string)))
   return new CookieSessionAdapter(
     { get: () => textOf(session), put, isAnswered: () => false, size: () => 0 },
+    keeper,
+  )
+}
+
+/** A visitor without a session has no tokens, and gets none. */
+function nobodysSession(keeper: CopyKeeper): SessionAdapter {
+  const isAnswered = () => {
+    throw nowhere()
+  }
+  return new CookieSessionAdapter(
+    { get: () => undefined, isGone: () => true, put() {}, isAnswered, size: () => 0 },
     keeper,
   )
 }
@@ -67,15 +86,16 @@ function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === 'function'
 }
 
-function isOwnSession(session: unknown): session is OwnSession {
-  const { read, write, clear } = (session ?? {}) as Partial<OwnSession>
-  return [read, write, clear].every((method) => typeof method === 'function')
+function noSession(missing: string): ConfigurationError {
+  return new ConfigurationError(
+    `What \`session\` has returned for a request has no method ${missing}(). It must return { read, write, clear }, or ` +
+      'undefined for a visitor without a session: session: (request) => ({ read: () => …, write: (text) => …, clear: () => … }).',
+  )
 }
 
-function noSession(): ConfigurationError {
+function nowhere(): ConfigurationError {
   return new ConfigurationError(
-    '`session` has not found the session of a request. It must return { read, write, clear }: ' +
-      'session: (request) => ({ read: () => …, write: (text) => …, clear: () => … }).',
+    'There is no session to put the tokens in: `session` has returned none for this request. Begin one before the login.',
   )
 }
 
