@@ -256,6 +256,21 @@ describe('grantStoreContract(open)', () => {
     expect(failures[0]?.[1].message).toBe('The grant store kept the case waiting for more than 400 ms.')
   })
 
+  it('says which method answered what, and what was expected', async () => {
+    const failures = await broken(() => ({ renew: async () => true }), 20)
+    const messages = failures.map(([, { message }]) => message)
+    expect(messages).toContainEqual(expect.stringContaining('renew(): expected false, got true'))
+    const held = await broken(() => ({ release: async () => {} }), 20)
+    expect(held.map(([, { message }]) => message)).toContainEqual(
+      expect.stringContaining('whether the lease is free: expected true, got false'),
+    )
+  })
+
+  it('does without a close()', async () => {
+    const [first] = grantStoreContract(() => ({ store: memoryGrantStore() }))
+    await expect(first!.run()).resolves.toBeUndefined()
+  })
+
   it('closes every store that it opens, and passes on the failure to open one', async () => {
     let open = 0
     const counted = async () => {

@@ -1,5 +1,4 @@
-import assert from 'node:assert/strict'
-import { type Case, record, type Scene, same } from './scene.js'
+import { type Case, is, record, type Scene, same } from './scene.js'
 
 /** A revision that no record of these cases reaches. */
 const NEWEST = 99
@@ -84,8 +83,8 @@ function leavesTheLease([who, given, leaseAfter]: Holder): Case {
       const { store, grant, isFree, longMs } = scene
       await given(scene)
       await store.commit(grant, 'a', record(1))
-      assert.equal(await isFree(), leaseAfter === 'free')
-      assert.equal(await store.renew(grant, 'b', longMs), leaseAfter === 'held')
+      is(await isFree(), leaseAfter === 'free', 'whether the lease is free')
+      is(await store.renew(grant, 'b', longMs), leaseAfter === 'held', 'renew()')
     },
   ]
 }
@@ -95,5 +94,5 @@ async function keepsNothing({ store, grant, lease }: Scene): Promise<void> {
   await store.end(grant, 'logged_out')
   same(await store.commit(grant, 'a', record(5)), { ended: 'logged_out' })
   same(await store.read(grant), { ended: 'logged_out' })
-  assert.equal(await store.end(grant, 'logged_out'), undefined)
+  is(await store.end(grant, 'logged_out'), undefined, 'end()')
 }

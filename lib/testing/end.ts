@@ -1,6 +1,5 @@
-import assert from 'node:assert/strict'
 import type { GrantEnd } from '../grants/grant-store.js'
-import { type Case, record, type Scene, same } from './scene.js'
+import { type Case, is, record, type Scene, same } from './scene.js'
 
 const reasons: GrantEnd[] = ['logged_out', 'replaced']
 
@@ -34,7 +33,7 @@ function forgetsTheRecord(why: GrantEnd): Case {
       await store.commit(grant, 'a', record(4))
       same(await store.end(grant, why), record(4))
       same(await store.read(grant), { ended: why })
-      assert.equal(await store.end(grant, why), undefined)
+      is(await store.end(grant, why), undefined, 'end()')
     },
   ]
 }
@@ -43,7 +42,7 @@ function ofAGrantWithoutARecord(why: GrantEnd): Case {
   return [
     `of a grant without a record remembers why: ${why}`,
     async ({ store, grant }) => {
-      assert.equal(await store.end(grant, why), undefined)
+      is(await store.end(grant, why), undefined, 'end()')
       same(await store.read(grant), { ended: why })
     },
   ]

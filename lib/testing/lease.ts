@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type Case, record, type Scene, same } from './scene.js'
+import { type Case, is, record, type Scene, same } from './scene.js'
 
 export const leaseCases = (shortMs: number): Case[] => [
   ...granted,
@@ -42,7 +42,7 @@ const waitedFor: Case[] = [
       await stillWaiting(second)
       await store.release(grant, 'a')
       same(await second, { granted: true })
-      assert.equal(await store.renew(grant, 'b', longMs), true)
+      is(await store.renew(grant, 'b', longMs), true, 'renew()')
     },
   ],
   [
@@ -53,7 +53,7 @@ const waitedFor: Case[] = [
       await stillWaiting(second)
       await store.commit(grant, 'a', record(1))
       same(await second, { granted: false, record: record(1) })
-      assert.equal(await isFree(), true)
+      is(await isFree(), true, 'whether the lease is free')
     },
   ],
   [
@@ -64,7 +64,7 @@ const waitedFor: Case[] = [
       await stillWaiting(second)
       await store.commit(grant, 'c', record(1))
       same(await second, { granted: false, record: record(1) })
-      assert.equal(await isFree(), false)
+      is(await isFree(), false, 'whether the lease is free')
     },
   ],
   [
@@ -86,7 +86,7 @@ function notGrantedToTheOutdated(state: 'free' | 'held'): Case {
       await store.commit(grant, 'a', record(2))
       if (state === 'held') await lease('a', { revision: 2 })
       same(await lease('b', { revision: 1 }), { granted: false, record: record(2) })
-      assert.equal(await isFree(), state === 'free')
+      is(await isFree(), state === 'free', 'whether the lease is free')
     },
   ]
 }
@@ -107,7 +107,7 @@ function notGrantedWhenTimeIsOver(waitMs: number): Case {
       await lease('a', { revision: 1 })
       same(await lease('b', { revision: 1, waitMs }), { granted: false, record: record(1) })
       await store.release(grant, 'a')
-      assert.equal(await isFree(), true)
+      is(await isFree(), true, 'whether the lease is free')
     },
   ]
 }
@@ -118,7 +118,7 @@ const expiring: Case[] = [
     async ({ lease, isFree, shortMs }) => {
       const start = performance.now()
       await lease('a', { ttlMs: shortMs })
-      assert.equal(await isFree(), false)
+      is(await isFree(), false, 'whether the lease is free')
       same(await lease('b'), { granted: true })
       const tookMs = performance.now() - start
       // Clocks count whole milliseconds in some stores.
@@ -131,7 +131,7 @@ const expiring: Case[] = [
     async ({ store, grant, lease, shortMs, longMs }) => {
       await lease('a', { ttlMs: shortMs })
       await lease('b', { ttlMs: shortMs })
-      assert.equal(await store.renew(grant, 'b', longMs), true)
+      is(await store.renew(grant, 'b', longMs), true, 'renew()')
     },
     'a short lease',
   ],

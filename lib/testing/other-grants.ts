@@ -1,6 +1,5 @@
-import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { type Case, record, same } from './scene.js'
+import { type Case, is, record, same } from './scene.js'
 
 /** What happens to one grant is nothing to another. */
 export const otherGrantCases: Case[] = [
@@ -11,8 +10,8 @@ export const otherGrantCases: Case[] = [
       await lease('a')
       same(await lease('a', { waitMs: 0 }, other), { granted: true })
       await store.release(other, 'a')
-      assert.equal(await store.renew(other, 'a', longMs), false)
-      assert.equal(await store.renew(grant, 'a', longMs), true)
+      is(await store.renew(other, 'a', longMs), false, 'renew()')
+      is(await store.renew(grant, 'a', longMs), true, 'renew()')
     },
   ],
   [

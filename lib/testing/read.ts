@@ -1,5 +1,4 @@
-import assert from 'node:assert/strict'
-import { type Case, record, same } from './scene.js'
+import { type Case, is, record, same } from './scene.js'
 
 export const readCases: Case[] = [
   ['of a grant nobody knows is empty', async ({ store, grant }) => same(await store.read(grant), {})],
@@ -10,7 +9,7 @@ export const readCases: Case[] = [
       await store.read(grant)
       same(await lease('a', { revision: 1, waitMs: 0 }), { granted: true, record: record(1) })
       same(await store.read(grant), { record: record(1) })
-      assert.equal(await store.renew(grant, 'a', longMs), true)
+      is(await store.renew(grant, 'a', longMs), true, 'renew()')
     },
   ],
 ]

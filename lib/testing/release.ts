@@ -1,6 +1,5 @@
-import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { type Case, record, same } from './scene.js'
+import { type Case, is, record, same } from './scene.js'
 
 export const releaseCases: Case[] = [
   [
@@ -8,7 +7,7 @@ export const releaseCases: Case[] = [
     async ({ store, grant, lease, isFree }) => {
       await lease('a')
       await store.release(grant, 'a')
-      assert.equal(await isFree(), true)
+      is(await isFree(), true, 'whether the lease is free')
     },
   ],
   [
@@ -18,7 +17,7 @@ export const releaseCases: Case[] = [
       const third = lease('c')
       await store.release(grant, 'b')
       await stillWaiting(third)
-      assert.equal(await store.renew(grant, 'a', longMs), true)
+      is(await store.renew(grant, 'a', longMs), true, 'renew()')
       await store.release(grant, 'a')
       same(await third, { granted: true })
     },
@@ -29,7 +28,7 @@ export const releaseCases: Case[] = [
       await lease('a', { ttlMs: shortMs })
       await lease('b')
       await store.release(grant, 'a')
-      assert.equal(await store.renew(grant, 'b', longMs), true)
+      is(await store.renew(grant, 'b', longMs), true, 'renew()')
     },
   ],
   [
@@ -39,7 +38,7 @@ export const releaseCases: Case[] = [
       await store.release(grant, 'a')
       await store.release(grant, 'a')
       await store.release(randomUUID(), 'a')
-      assert.equal(await isFree(), true)
+      is(await isFree(), true, 'whether the lease is free')
     },
   ],
   [

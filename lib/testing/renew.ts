@@ -1,5 +1,4 @@
-import assert from 'node:assert/strict'
-import { type Case, record, type Scene, same } from './scene.js'
+import { type Case, is, record, type Scene, same } from './scene.js'
 
 type Given = readonly [what: string, given: (scene: Scene) => Promise<unknown>, leaseAfter: 'free' | 'held']
 
@@ -48,10 +47,10 @@ export const renewCases: Case[] = [
     'prolongs the lease of its owner',
     async ({ store, grant, lease, isFree, shortLeasesAreOver, shortMs, longMs }) => {
       await lease('a', { ttlMs: shortMs })
-      assert.equal(await store.renew(grant, 'a', longMs), true)
+      is(await store.renew(grant, 'a', longMs), true, 'renew()')
       await shortLeasesAreOver()
-      assert.equal(await isFree(), false)
-      assert.equal(await store.renew(grant, 'a', longMs), true)
+      is(await isFree(), false, 'whether the lease is free')
+      is(await store.renew(grant, 'a', longMs), true, 'renew()')
     },
     'a short lease',
   ],
@@ -61,7 +60,7 @@ export const renewCases: Case[] = [
       await lease('a', { ttlMs: shortMs })
       const second = lease('b')
       await stillWaiting(second)
-      assert.equal(await store.renew(grant, 'a', longMs), true)
+      is(await store.renew(grant, 'a', longMs), true, 'renew()')
       same(await lease('c', { waitMs: shortMs }), { granted: false })
       await stillWaiting(second)
       await store.release(grant, 'a')
@@ -86,8 +85,8 @@ function notTheOwners([what, given, leaseAfter]: Given): Case {
     `does not take a lease that ${what}`,
     async (scene) => {
       await given(scene)
-      assert.equal(await scene.store.renew(scene.grant, 'a', scene.longMs), false)
-      assert.equal(await scene.isFree(), leaseAfter === 'free')
+      is(await scene.store.renew(scene.grant, 'a', scene.longMs), false, 'renew()')
+      is(await scene.isFree(), leaseAfter === 'free', 'whether the lease is free')
     },
   ]
 }
@@ -98,8 +97,8 @@ function takenAgainOrNot([what, given]: (typeof uncertain)[number]): Case {
     async (scene) => {
       await given(scene)
       const renewed = await scene.store.renew(scene.grant, 'a', scene.longMs)
-      assert.equal(await scene.isFree(), !renewed)
-      assert.equal(await scene.store.renew(scene.grant, 'a', scene.longMs), renewed)
+      is(await scene.isFree(), !renewed, 'whether the lease is free')
+      is(await scene.store.renew(scene.grant, 'a', scene.longMs), renewed, 'renew()')
     },
   ]
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { inspect } from 'node:util'
 import type { GrantRecord, GrantState, GrantStore, LeaseRequest } from '../grants/grant-store.js'
 
 /** What a case of the contract plays on: a store, and a grant that nobody knows yet. */
@@ -61,6 +62,11 @@ export function sceneOn(store: GrantStore, shortMs: number): Scene {
 
 export function record(revision: number, what = 'tokens'): GrantRecord {
   return { revision, tokens: `${what} ${revision}` }
+}
+
+/** Compares what came of one question; `what` names it in the message. */
+export function is(answer: unknown, expected: unknown, what: string): void {
+  assert.equal(answer, expected, `${what}: expected ${inspect(expected)}, got ${inspect(answer)}`)
 }
 
 /** Compares what a store answered. A property that is undefined counts as absent. */
