@@ -4,6 +4,7 @@ import { ConfigurationError, TokenError } from './errors.js'
 import type { GrantState } from './grants/grant-store.js'
 import { differentSubjects } from './oauth/subject.js'
 import { adoptedTokens } from './oauth/token-response.js'
+import { grantStoreFailed } from './refusals.js'
 import {
   GRANT_STORE_TIMEOUT_MS,
   SessionWrites,
@@ -133,11 +134,10 @@ export class Adoption {
       const record = { revision, tokens: copies.record(tokens) }
       return await within(GRANT_STORE_TIMEOUT_MS, grants.commit(grantId, randomUUID(), record), noAnswer)
     } catch (cause) {
-      const error = new TokenError(
-        'ERR_GRANT_STORE',
-        'The grant store cannot be asked whether tokens may be adopted. Check its connection, then try again.',
-        { cause, secrets: secretsOf(tokens) },
-      )
+      const error = grantStoreFailed('The grant store cannot be asked whether tokens may be adopted', {
+        cause,
+        secrets: secretsOf(tokens),
+      })
       if (onGrantStoreError !== 'local') throw error
       emit({ type: 'grant_store_failed', grantId, error })
       return undefined

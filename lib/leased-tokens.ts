@@ -5,7 +5,7 @@ import type { TokenEventListener } from './events.js'
 import type { GrantRecord, GrantState, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
-import { loggedOut } from './refusals.js'
+import { grantStoreFailed, loggedOut } from './refusals.js'
 import { GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
@@ -240,11 +240,7 @@ export class LeasedTokens {
     try {
       return await within(timeoutMs, operation, noAnswer)
     } catch (error) {
-      throw new TokenError(
-        'ERR_GRANT_STORE',
-        'The grant store cannot be reached. Check its connection, then try again.',
-        { cause: error, secrets: this.#secrets },
-      )
+      throw grantStoreFailed('The grant store cannot be reached', { cause: error, secrets: this.#secrets })
     }
   }
 }

@@ -1,5 +1,6 @@
-import { TokenError } from './errors.js'
+import { TokenError, type TokenErrorDetails } from './errors.js'
 import { shownText } from './oauth/foreign-text.js'
+import { redact } from './redact.js'
 import { type AccessToken, secretsOf, type TokenNeed, type TokenSet, unexpiredToken } from './token-set.js'
 
 const MAX_SHOWN_LENGTH = 200
@@ -54,4 +55,21 @@ export function loggedOut(): TokenError {
     'ERR_NO_TOKENS',
     'This session holds no tokens. Send the user to the login; it must end with req.tokens.set() or acquire().',
   )
+}
+
+/**
+ * The grant store has failed at something, `what`. Why is said as far as nobody else chose the words: by a code, or by one
+ * of our own messages.
+ */
+export function grantStoreFailed(what: string, details: TokenErrorDetails): TokenError {
+  const { cause, secrets = [] } = details
+  const { code } = (cause ?? {}) as { code?: unknown }
+  const said =
+    cause instanceof TokenError ? `. ${cause.message}` : isCode(code) ? ` (${redact(code, secrets)}).` : '.'
+  return new TokenError('ERR_GRANT_STORE', `${what}${said} Check its connection.`, details)
+}
+
+/** Such as ECONNREFUSED. */
+function isCode(code: unknown): code is string {
+  return typeof code === 'string' && /^[A-Z][A-Z\d_]{2,31}$/.test(code)
 }

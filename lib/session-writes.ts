@@ -7,6 +7,7 @@ import { TokenError } from './errors.js'
 import type { TokenEventListener } from './events.js'
 import type { GrantEnd, GrantRecord, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
+import { grantStoreFailed } from './refusals.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
 import { newest, secretsOf, type TokenSet } from './token-set.js'
@@ -144,9 +145,9 @@ export class SessionWrites {
       await within(QUESTION_TIMEOUT_MS, grants.commit(grantId, randomUUID(), record), noAnswer)
       return undefined
     } catch (cause) {
-      const message = 'The grant store could not be told of a login. Check its connection.'
       // A store may put anything into its message, the tokens of others as well.
-      const error = new TokenError('ERR_GRANT_STORE', message, { cause, causeMessage: false })
+      const details = { cause, causeMessage: false }
+      const error = grantStoreFailed('The grant store could not be told of a login', details)
       emit({ type: 'grant_store_failed', grantId, error })
       return error
     }
@@ -170,9 +171,8 @@ export class SessionWrites {
       const crossed = !endedBefore && !copies.isReference && (isLost || (record && (unheard || heardJustNow)))
       return { ...(record && { record }), crossed: crossed === true }
     } catch (cause) {
-      const failure = new TokenError(
-        'ERR_GRANT_STORE',
-        'The grant store could not be told that a grant has ended. In this process it has; others may not know. Check its connection.',
+      const failure = grantStoreFailed(
+        'The grant store could not be told that a grant has ended, so other processes may not know',
         { cause, secrets: tokens ? secretsOf(tokens) : [] },
       )
       emit({ type: 'grant_store_failed', grantId, error: failure })

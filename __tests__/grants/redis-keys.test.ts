@@ -236,7 +236,9 @@ describe('redisGrantStore(client, options)', () => {
   ])('says to connect a client of node-redis %s that was not', async (_, client) => {
     const store = redisGrantStore(client as RedisClient)
     await expect(store.read('grant')).rejects.toThrow(
-      'Connect it when the app starts: await client.connect().',
+      new ConfigurationError(
+        'The client of node-redis is not connected. Connect it when the app starts: await client.connect().',
+      ),
     )
     await store.close()
   })

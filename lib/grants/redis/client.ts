@@ -215,7 +215,7 @@ async function withFallback(
 
 /** node-redis itself says that it is closed, to those who have never opened it too. */
 const notOpen = () =>
-  new Error(
+  new ConfigurationError(
     'The client of node-redis is not connected. Connect it when the app starts: await client.connect().',
   )
 

@@ -1,5 +1,5 @@
 import { within } from '../../deadline.js'
-import { ConfigurationError } from '../../errors.js'
+import { ConfigurationError, TokenError } from '../../errors.js'
 import { refuseUnknown } from '../../spelling.js'
 import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from '../grant-store.js'
 import { GrantChanges, type Watch } from './changes.js'
@@ -157,7 +157,8 @@ class RedisGrants implements RedisGrantStore {
   ): Promise<Reply> {
     const { prefix, commandTimeoutMs } = this.#options
     const startedAt = performance.now()
-    const tooLate = () => new Error(`Redis did not answer within ${commandTimeoutMs} ms.`)
+    const tooLate = () =>
+      new TokenError('ERR_GRANT_STORE', `Redis did not answer within ${commandTimeoutMs} ms.`)
     const reply = this.#connection.run(script, `${prefix}${grantId}`, args).then((answer) => {
       // In a process that stood still the reply may be faster than the timer, and what it says long out of date.
       if (performance.now() - startedAt < commandTimeoutMs) return answer as Reply
