@@ -27,7 +27,7 @@ describe('the tables of the README', () => {
   })
 
   it('name every option of the proxy', () => {
-    const [, list = ''] = /const OPTIONS = \[(.*?)\]/s.exec(read('lib/outbound/proxy-options.ts')) ?? []
+    const [, list = ''] = /const OPTIONS = \[(.*?)\]/s.exec(read('lib/outbound/proxy/options.ts')) ?? []
     const options = [...list.matchAll(/'(\w+)'/g)].map(([, name]) => name)
     expect(options).toContain('target')
     expect(tableOf('## A proxy that carries the token').sort()).toEqual(options.sort())

@@ -35,7 +35,7 @@ export {
   sessionAxios,
   sessionFetch,
 } from './outbound/ambient.js'
-export type { SessionAxiosConfig } from './outbound/axios.js'
+export type { SessionAxiosConfig } from './outbound/axios/axios.js'
 export type { OutboundOptions, Replay } from './outbound/outbound-options.js'
 export type { SessionTokens } from './session-tokens.js'
 export type { OwnSession } from './sessions/own-session.js'

@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream'
 import { type AxiosInstance, isCancel } from 'axios'
 import { sessionAxios, sessionFetch } from '../../lib/index.js'
-import { axiosOver } from '../../lib/outbound/axios.js'
-import { fetchOver } from '../../lib/outbound/fetch.js'
+import { axiosOver } from '../../lib/outbound/axios/axios.js'
+import { fetchOver } from '../../lib/outbound/fetch/fetch.js'
 import type { OutboundCall, OutboundClientDriver } from '../contract/outbound-client-driver.js'
 
 const axiosDriver: OutboundClientDriver = {

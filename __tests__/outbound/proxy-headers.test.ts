@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
-import { headersForApi, headersForBrowser } from '../../lib/outbound/proxy-headers.js'
+import { headersForApi, headersForBrowser } from '../../lib/outbound/proxy/headers.js'
 
 describe('headersForApi(headers, withhold)', () => {
   it('passes on what is said to the API', () => {

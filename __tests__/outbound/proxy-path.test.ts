@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
-import { pathAtApi } from '../../lib/outbound/proxy-path.js'
+import { pathAtApi } from '../../lib/outbound/proxy/path.js'
 
 const orders = new URL('https://api.example.com/orders')
 const root = new URL('https://api.example.com')

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
-import { axiosOver } from '../../lib/outbound/axios.js'
+import { axiosOver } from '../../lib/outbound/axios/axios.js'
 import type { TokenNeed } from '../../lib/token-set.js'
 import { describeOutboundRedirects } from '../contract/outbound-redirects.js'
 import { outboundClients } from '../helpers/outbound-clients.js'

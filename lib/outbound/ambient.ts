@@ -4,8 +4,8 @@ import type { AxiosInstance } from 'axios'
 import { ConfigurationError } from '../errors.js'
 import type { TokenNeed } from '../token-set.js'
 import type { OutboundTokens } from '../token-source.js'
-import { axiosOver, type SessionAxiosConfig } from './axios.js'
-import { fetchOver } from './fetch.js'
+import { axiosOver, type SessionAxiosConfig } from './axios/axios.js'
+import { fetchOver } from './fetch/fetch.js'
 import type { OutboundOptions } from './outbound-options.js'
 
 /** A request that is being served, with the tokens of its session. */
@@ -97,7 +97,8 @@ function tokensNow(property: string, isUnderWay: boolean): OutboundTokens {
   if (!innermost) {
     throw new ConfigurationError(
       'No request is being served here. Give sessionTokens() the option `ambient: true`, mount it before the handlers and ' +
-        'behind body parsers, and call from below a handler; elsewhere use req.tokens.axios() or req.tokens.fetch().',
+        'behind body parsers that go on in callbacks, and call from below a handler; elsewhere use req.tokens.axios() or ' +
+        'req.tokens.fetch().',
     )
   }
   let request: Served | undefined = innermost

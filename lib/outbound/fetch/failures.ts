@@ -1,5 +1,5 @@
 import { inspect } from 'node:util'
-import { bareError } from '../errors.js'
+import { bareError } from '../../errors.js'
 
 /** How the platform's `fetch()` fails when there is no answer. */
 export function failedFetch(cause: unknown): TypeError {

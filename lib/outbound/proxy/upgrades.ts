@@ -1,11 +1,11 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { ConfigurationError } from '../errors.js'
-import { refuseUnknown } from '../spelling.js'
-import { originOf } from './origins.js'
-import type { UpgradedSocket } from './proxy-exchange.js'
-import { problem, type Reply } from './proxy-reply.js'
+import { ConfigurationError } from '../../errors.js'
+import { refuseUnknown } from '../../spelling.js'
+import { originOf } from '../origins.js'
+import type { UpgradedSocket } from './exchange.js'
+import { problem, type Reply } from './reply.js'
 
 /** What answers requests: Express' app, or Koa's `app.callback()`. */
 export type App = (request: IncomingMessage, response: ServerResponse) => unknown

@@ -1,12 +1,12 @@
 import { Agent as HttpAgent } from 'node:http'
-import { ConfigurationError } from '../errors.js'
-import { refuseUnknown } from '../spelling.js'
-import { checkedNeed } from '../token-need.js'
-import type { TokenNeed } from '../token-set.js'
-import { refuseRequest } from '../uncalled.js'
-import { namedOrigins } from './origins.js'
-import type { Replay } from './outbound-options.js'
-import { isHopByHop } from './proxy-headers.js'
+import { ConfigurationError } from '../../errors.js'
+import { refuseUnknown } from '../../spelling.js'
+import { checkedNeed } from '../../token-need.js'
+import type { TokenNeed } from '../../token-set.js'
+import { refuseRequest } from '../../uncalled.js'
+import { namedOrigins } from '../origins.js'
+import type { Replay } from '../outbound-options.js'
+import { isHopByHop } from './headers.js'
 
 /** Rewrites a path with its query before it is appended to the target's. */
 export type PathRewrite =

@@ -1,8 +1,8 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
-import type { StepUpError } from '../errors.js'
-import type { Exchange, UpgradedSocket } from './proxy-exchange.js'
-import { headersForBrowser } from './proxy-headers.js'
+import type { StepUpError } from '../../errors.js'
+import type { Exchange, UpgradedSocket } from './exchange.js'
+import { headersForBrowser } from './headers.js'
 
 /** What the browser gets. */
 export interface Reply {

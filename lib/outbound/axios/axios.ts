@@ -7,14 +7,14 @@ import {
   type CreateAxiosDefaults,
   type InternalAxiosRequestConfig,
 } from 'axios'
-import type { TokenNeed } from '../token-set.js'
-import type { OutboundTokens } from '../token-source.js'
+import type { TokenNeed } from '../../token-set.js'
+import type { OutboundTokens } from '../../token-source.js'
+import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
+import { type Verdict, verdictOn } from '../challenge.js'
+import { originOf, requireNamedOrigin } from '../origins.js'
+import { checkedOptions, type OutboundOptions, type Replay } from '../outbound-options.js'
 import { cleanAnswer, cleanError, discard, isStream, validated } from './answers.js'
-import { type Attempt, mayReplay, sendAuthorized } from './authorized-call.js'
 import { requireWanted, whileWanted } from './cancellation.js'
-import { type Verdict, verdictOn } from './challenge.js'
-import { originOf, requireNamedOrigin } from './origins.js'
-import { checkedOptions, type OutboundOptions, type Replay } from './outbound-options.js'
 import { followRedirects } from './redirects.js'
 
 /** What axios takes, and which token goes where. */

@@ -1,6 +1,6 @@
 import { types } from 'node:util'
-import { isStream } from './answers.js'
-import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from './redirect-rules.js'
+import { isStream } from '../axios/answers.js'
+import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from '../redirect-rules.js'
 
 type Input = Parameters<typeof fetch>[0]
 

@@ -1,6 +1,6 @@
-import { failedFetch } from './fetch-failures.js'
-import { type FetchRequest, isUsedUp, redirected, takesBodyAlong } from './fetch-request.js'
-import { isRedirect } from './redirect-rules.js'
+import { isRedirect } from '../redirect-rules.js'
+import { failedFetch } from './failures.js'
+import { type FetchRequest, isUsedUp, redirected, takesBodyAlong } from './request.js'
 
 /** The last answer, and the URL that gave it. */
 export interface Arrival {

@@ -1,5 +1,4 @@
 import { AxiosError, AxiosHeaders, type AxiosResponse, type InternalAxiosRequestConfig } from 'axios'
-import { discard, isStream } from './answers.js'
 import {
   contentHeaders,
   DEFAULT_MAX_REDIRECTS,
@@ -8,7 +7,8 @@ import {
   leavesBody,
   methodWithoutBody,
   targetOf,
-} from './redirect-rules.js'
+} from '../redirect-rules.js'
+import { discard, isStream } from './answers.js'
 
 /** Sends one request to the URL, follows nothing, and resolves whatever the status of the answer is. */
 type Send = (config: InternalAxiosRequestConfig, url: string) => Promise<AxiosResponse>

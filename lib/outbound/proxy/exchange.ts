@@ -3,8 +3,8 @@ import type { ClientRequest, IncomingHttpHeaders, IncomingMessage, ServerRespons
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { createProxyMiddleware } from 'http-proxy-middleware'
-import { Silence } from './proxy-failure.js'
-import type { CheckedProxyOptions } from './proxy-options.js'
+import { Silence } from './failure.js'
+import type { CheckedProxyOptions } from './options.js'
 
 /** What is sent to an API. */
 export interface ApiRequest {

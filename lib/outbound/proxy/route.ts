@@ -1,16 +1,16 @@
 import type { IncomingMessage } from 'node:http'
-import { ConfigurationError, isNobody, StepUpError } from '../errors.js'
-import type { OutboundTokens } from '../token-source.js'
-import { type Attempt, mayReplay, sendAuthorized } from './authorized-call.js'
-import { verdictOn } from './challenge.js'
-import { bodyOf, type ParsedBody, type ProxyBody } from './proxy-body.js'
-import { dialer } from './proxy-dial.js'
-import { type ApiRequest, type Exchange, type Send, sender } from './proxy-exchange.js'
-import { SilentApi } from './proxy-failure.js'
-import { headersForApi } from './proxy-headers.js'
-import { type BearerProxyOptions, type CheckedProxyOptions, checkedProxyOptions } from './proxy-options.js'
-import { type Addressed, pathAtApi } from './proxy-path.js'
-import { problem, type Reply, replyOf, stepUpRequired, unauthorized } from './proxy-reply.js'
+import { ConfigurationError, isNobody, StepUpError } from '../../errors.js'
+import type { OutboundTokens } from '../../token-source.js'
+import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
+import { verdictOn } from '../challenge.js'
+import { bodyOf, type ParsedBody, type ProxyBody } from './body.js'
+import { dialer } from './dial.js'
+import { type ApiRequest, type Exchange, type Send, sender } from './exchange.js'
+import { SilentApi } from './failure.js'
+import { headersForApi } from './headers.js'
+import { type BearerProxyOptions, type CheckedProxyOptions, checkedProxyOptions } from './options.js'
+import { type Addressed, pathAtApi } from './path.js'
+import { problem, type Reply, replyOf, stepUpRequired, unauthorized } from './reply.js'
 
 /** A request as a framework has it. */
 export interface Visit {
@@ -54,7 +54,8 @@ function tokensOf({ carrier, carrierName }: Visit, property: string): OutboundTo
   const tokens = (carrier as Record<string, OutboundTokens | undefined>)[property]
   if (typeof tokens?.tokenToSend === 'function') return tokens
   throw new ConfigurationError(
-    `${carrierName}.${property} is missing. Mount sessionTokens() before bearerProxy().`,
+    `${carrierName}.${property} is missing. Mount sessionTokens() before bearerProxy(), or name its \`property\`: ` +
+      'bearerProxy({ property }).',
   )
 }
 

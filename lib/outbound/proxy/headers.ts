@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
-import { redact } from '../redact.js'
+import { redact } from '../../redact.js'
 
 /** Headers of one connection, which no proxy passes on (RFC 9110 §7.6.1). */
 const HOP_BY_HOP: readonly string[] = [

@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline, type Readable } from 'node:stream'
-import { whenOver } from '../response-over.js'
-import type { ParsedBody } from './proxy-body.js'
-import type { BearerProxyOptions } from './proxy-options.js'
-import type { Addressed } from './proxy-path.js'
-import type { Reply } from './proxy-reply.js'
-import { type ProxyRoute, proxyRoute } from './proxy-route.js'
-import { upgradeOf } from './proxy-upgrades.js'
+import { whenOver } from '../../response-over.js'
+import type { ParsedBody } from './body.js'
+import type { BearerProxyOptions } from './options.js'
+import type { Addressed } from './path.js'
+import type { Reply } from './reply.js'
+import { type ProxyRoute, proxyRoute } from './route.js'
+import { upgradeOf } from './upgrades.js'
 
 type Next = (error?: unknown) => void
 

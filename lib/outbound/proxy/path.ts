@@ -1,4 +1,4 @@
-import type { PathRewrite } from './proxy-options.js'
+import type { PathRewrite } from './options.js'
 
 /** Parent segments, as servers of all kinds read them: escaped, behind a backslash, with parameters. */
 const LEADS_UP = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){2}(?:$|[/\\;]|%2f|%5c|%00)/i

@@ -1,9 +1,9 @@
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import type { Socket } from 'node:net'
-import type { Exchange, Send } from './proxy-exchange.js'
-import { Silence } from './proxy-failure.js'
-import type { CheckedProxyOptions } from './proxy-options.js'
+import type { Exchange, Send } from './exchange.js'
+import { Silence } from './failure.js'
+import type { CheckedProxyOptions } from './options.js'
 
 /**
  * Asks the API for WebSockets. Not with http-proxy-middleware: it answers the browser itself when the API says no or cannot
