@@ -89,6 +89,19 @@ describe.each(expressVersions)('sessionTokens(options), %s', (_, express) => {
     expect(answer.headers.get('set-cookie')).toBe(null)
   })
 
+  it('may be mounted for the app and for a router of it', async () => {
+    const middleware = tokens()
+    const page = await visit((app) => {
+      app.use(sessions(), middleware)
+      app.use(
+        '/below',
+        middleware,
+        handling(({ tokens }) => tokens.hasTokens()),
+      )
+    })
+    expect((await page.get('/below')).json).toBe(false)
+  })
+
   it('a session that was destroyed earlier in the request cannot be logged in', async () => {
     const page = await visit((app) => {
       app.use(sessions(), tokens())

@@ -12,12 +12,13 @@ import { returnPath } from './return-path.js'
 export interface RequireTokensOptions extends Omit<TokenNeed, 'rejected'> {
   /**
    * Whose token the calls of this route carry: the user's (`'required'`), the user's if somebody is logged in and none if
-   * nobody is (`'optional'`), or none at all (`'none'`). Only `'required'` keeps anybody out. Default: `'required'`.
+   * nobody is (`'optional'`), or none at all (`'none'`, with neither a need nor a `loginPath`). Only `'required'` keeps
+   * anybody out. Default: `'required'`.
    */
   user?: UserPolicy
   /**
    * Where a browser that asks for a page is sent to log in: a path, or an absolute URL. The path it came for is
-   * appended as `returnTo`. Left out: everyone without tokens gets 401.
+   * appended as `returnTo`. The login itself is mounted before the guard. Left out: everyone without tokens gets 401.
    */
   loginPath?: string
   /** The name of the query parameter with the return path. Default: `'returnTo'`. */
