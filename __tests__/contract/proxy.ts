@@ -503,7 +503,8 @@ export function describeProxy(framework: ProxyFramework): void {
       await gateway.loggedIn()
       expect((await gateway.browser().get('/api/1')).status).toBe(500)
       expect((gateway.errors[0] as Error).message).toBe(
-        `${framework.isKoa ? 'ctx' : 'req'}.oauth is missing. Mount sessionTokens() before bearerProxy().`,
+        `${framework.isKoa ? 'ctx' : 'req'}.oauth is missing. Mount sessionTokens() before bearerProxy(), or name its \`property\`: ` +
+          'bearerProxy({ property }).',
       )
     })
 
