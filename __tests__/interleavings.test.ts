@@ -139,11 +139,11 @@ describe('whatever happens in whatever order', () => {
 
   it('nobody is logged out by a refresh, and nothing that the app wrote is lost', async () => {
     const property = fc.asyncProperty(fc.scheduler(), scenario(harmless), play)
-    await fc.assert(property, parameters(120))
+    await fc.assert(property, parameters(80))
   }, 3_600_000)
 
   it('whoever has logged out stays logged out, and whoever has logged in stays logged in', async () => {
     const property = fc.asyncProperty(fc.scheduler(), scenario(anything), play)
-    await fc.assert(property, parameters(120))
+    await fc.assert(property, parameters(80))
   }, 3_600_000)
 })
