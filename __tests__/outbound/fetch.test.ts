@@ -248,10 +248,13 @@ describe('a signal', () => {
     const { signal } = new AbortController()
     const calls = calling((call) => Promise.all(Array.from({ length: 20 }, () => call('/', { signal }))))
     await held.reached
-    expect(getEventListeners(signal, 'abort')).toHaveLength(20)
-    expect(getMaxListeners(signal)).toBeGreaterThan(20)
+    const listeners = getEventListeners(signal, 'abort')
+    // 0 is no limit: Node sets none for signals from version 22 on.
+    const most = getMaxListeners(signal) || Number.POSITIVE_INFINITY
     held.release()
     await calls
+    expect(listeners).toHaveLength(20)
+    expect(most).toBeGreaterThan(20)
   })
 
   it('S71 that is aborted while the answer is read ends it, as on the platform', async () => {
