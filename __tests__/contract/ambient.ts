@@ -290,8 +290,12 @@ export function describeAmbient(driver: FrameworkDriver): void {
       await page.post('/login', KNOWN)
       const methods = ['run', 'enterWith'] as const
       const spies = methods.map((method) => jest.spyOn(AsyncLocalStorage.prototype, method))
+      const calls = () => spies.map(({ mock }) => mock.calls.splice(0).length)
+      // Newer Node enters a context with the one method by means of the other.
+      new AsyncLocalStorage().run({}, () => {})
+      const ofOne = calls()
       expect((await page.get('/token')).status).toBe(200)
-      expect(spies.map(({ mock }) => mock.calls.length)).toEqual([entered, 0])
+      expect(calls()).toEqual(ofOne.map((count) => count * entered))
     })
   })
 }
