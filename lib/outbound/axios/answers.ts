@@ -29,8 +29,8 @@ export function cleanError(error: unknown, config: InternalAxiosRequestConfig, u
 /** An app's own adapter may reject with anything, and its errors may hold what it was given to send. */
 function cleanOne(error: object, config: InternalAxiosRequestConfig, url: string): void {
   const shown = error as Partial<AxiosError> & { rawPacket?: unknown; data?: unknown }
-  // What the parser of HTTP could not read, which may be anything, such as the request itself.
-  if (String(shown.code).startsWith('HPE_')) {
+  // What the parser of HTTP could not read, which may be anything, such as the request itself. On Node 24 it has no code.
+  if (String(shown.code).startsWith('HPE_') || shown.name === 'HTTPParserError') {
     delete shown.rawPacket
     delete shown.data
   }
