@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { ConfigurationError, isNobody } from '../errors.js'
 import { checkedProperty } from '../option-checks.js'
+import { unauthorized } from '../problem.js'
 import { RequestTokens } from '../session-tokens.js'
 import { refuseUnknown } from '../spelling.js'
 import type { TokenNeed } from '../token-set.js'
@@ -170,13 +171,4 @@ function redirectToLogin(loginPath: string, parameter: string, path: string): Re
   const separator = loginPath.includes('?') ? '&' : '?'
   const location = `${loginPath}${separator}${new URLSearchParams({ [parameter]: returnPath(path) })}`
   return { status: 302, headers: { Location: location, 'Cache-Control': 'no-store' }, body: '' }
-}
-
-function unauthorized(): Refusal {
-  const problem = { type: 'about:blank', title: 'Unauthorized', status: 401, detail: 'Log in first.' }
-  return {
-    status: 401,
-    headers: { 'Content-Type': 'application/problem+json', 'Cache-Control': 'no-store' },
-    body: JSON.stringify(problem),
-  }
 }

@@ -1,6 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
 import type { StepUpError } from '../../errors.js'
+import { problem } from '../../problem.js'
 import type { Exchange, UpgradedSocket } from './exchange.js'
 import { headersForBrowser } from './headers.js'
 
@@ -28,24 +29,6 @@ function detached(answer: IncomingMessage, end: () => void): Readable {
   // Over when all of it is on its way to the browser, when the API breaks off, or when the browser has gone.
   body.once('close', end)
   return body
-}
-
-/** A problem (RFC 9457) in place of an answer of the API. */
-export function problem(status: number, title: string, detail: string, more: object = {}): Reply {
-  const body = JSON.stringify({ type: 'about:blank', title, status, detail, ...more })
-  return {
-    status,
-    headers: {
-      'content-type': 'application/problem+json',
-      'content-length': String(Buffer.byteLength(body)),
-      'cache-control': 'no-store',
-    },
-    body,
-  }
-}
-
-export function unauthorized(): Reply {
-  return problem(401, 'Unauthorized', 'Log in first.')
 }
 
 /** What the page needs to send the user to the login (RFC 9470 §3), under the names of the wire. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { ConfigurationError, isNobody, StepUpError } from '../../errors.js'
+import { problem, unauthorized } from '../../problem.js'
 import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
 import { verdictOn } from '../challenge.js'
@@ -10,7 +11,7 @@ import { SilentApi } from './failure.js'
 import { headersForApi } from './headers.js'
 import { type BearerProxyOptions, type CheckedProxyOptions, checkedProxyOptions } from './options.js'
 import { type Addressed, pathAtApi } from './path.js'
-import { problem, type Reply, replyOf, stepUpRequired, unauthorized } from './reply.js'
+import { type Reply, replyOf, stepUpRequired } from './reply.js'
 
 /** A request as a framework has it. */
 export interface Visit {

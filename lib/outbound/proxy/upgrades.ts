@@ -2,10 +2,10 @@ import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { ConfigurationError } from '../../errors.js'
+import { type Problem, problem } from '../../problem.js'
 import { refuseUnknown } from '../../spelling.js'
 import { originOf } from '../origins.js'
 import type { UpgradedSocket } from './exchange.js'
-import { problem, type Reply } from './reply.js'
 
 /** What answers requests: Express' app, or Koa's `app.callback()`. */
 export type App = (request: IncomingMessage, response: ServerResponse) => unknown
@@ -163,7 +163,7 @@ function responseOver(socket: Socket, request: IncomingMessage, onFinish: () => 
   return response
 }
 
-function refusalOf(request: IncomingMessage, allowedOrigins: ReadonlySet<string>): Reply | undefined {
+function refusalOf(request: IncomingMessage, allowedOrigins: ReadonlySet<string>): Problem | undefined {
   const { headers, method } = request
   if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0) {
     return problem(400, 'Bad Request', 'A request for an upgrade must have no body.')
