@@ -104,7 +104,7 @@ export class ConfigurationError extends TokenError {
   }
 }
 
-/** What an API asks of the login that its tokens come from (RFC 9470 §3). */
+/** What an API, or the authorization server, asks of the next login (RFC 9470 §3). */
 export interface StepUp {
   /** The authentication context classes it would take, in order of preference, separated by spaces: `acr_values`. */
   acrValues?: string
@@ -112,11 +112,15 @@ export interface StepUp {
   maxAge?: number
   /** The scopes it asks for as well, separated by spaces. */
   scope?: string
+  /** The claims it asks for, as JSON: `claims` (OpenID Connect Core §5.5), such as a claims challenge of Entra ID. */
+  claims?: string
 }
 
 /**
- * An API takes the token only after a stronger or a more recent login (`insufficient_user_authentication`, RFC 9470).
- * Send the user to the login with `acrValues` as `acr_values` and `maxAge` as `max_age`.
+ * The user has to take part in the next step: an API takes the token only after a stronger or a more recent login
+ * (`insufficient_user_authentication`, RFC 9470; `insufficient_claims`), or the authorization server issues a token for
+ * this need only after one (`interaction_required` and its kin). Send the user to the login with `acrValues` as
+ * `acr_values`, `maxAge` as `max_age` and `claims` as `claims`. The other tokens of the session stay as they are.
  */
 export class StepUpError extends TokenError implements StepUp {
   /** Values for the `acr_values` of the next authorization request. */
@@ -125,17 +129,23 @@ export class StepUpError extends TokenError implements StepUp {
   declare readonly maxAge?: number
   /** Scopes for the next authorization request. */
   declare readonly scope?: string
+  /** The `claims` of the next authorization request, as JSON. */
+  declare readonly claims?: string
 
-  constructor(stepUp: StepUp, secrets: readonly string[] = []) {
-    super(
-      'ERR_STEP_UP_REQUIRED',
-      'The API asks for a stronger or a more recent login. Send the user to the login with the acr_values and the max_age of this error.',
-    )
+  /** @param details `secrets` are taken out of `acrValues`, `scope` and `claims` as well */
+  constructor(
+    stepUp: StepUp,
+    details: TokenErrorDetails = {},
+    message = 'The API asks for a stronger or a more recent login. Send the user to the login with the acr_values, the max_age and the claims of this error.',
+  ) {
+    super('ERR_STEP_UP_REQUIRED', message, details)
     this.name = 'StepUpError'
-    const { acrValues, maxAge, scope } = stepUp
+    const { secrets = [] } = details
+    const { acrValues, maxAge, scope, claims } = stepUp
     if (acrValues !== undefined) this.acrValues = redact(acrValues, secrets)
     if (maxAge !== undefined) this.maxAge = maxAge
     if (scope !== undefined) this.scope = redact(scope, secrets)
+    if (claims !== undefined) this.claims = redact(claims, secrets)
   }
 }
 

@@ -71,6 +71,6 @@ function stepUp(parameters: ReadonlyMap<string, string>, token: string): StepUpE
       ...(maxAge && /^\d{1,9}$/.test(maxAge) && { maxAge: Number(maxAge) }),
       ...(scope && { scope }),
     },
-    [token],
+    { secrets: [token] },
   )
 }
