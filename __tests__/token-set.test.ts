@@ -22,6 +22,8 @@ const SECOND = 1000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
 const DEFAULT_LIFETIME = 5 * MINUTE
+/** Of a token that nothing could replace. */
+const TEN_YEARS = 10 * 365 * 24 * 60 * MINUTE
 
 /** An access token obtained now that lives for an hour. */
 function accessToken(fields: Partial<AccessToken> = {}): AccessToken {
@@ -350,9 +352,7 @@ describe('firstTokenSet(grantId, answer, now, defaultLifetimeMs)', () => {
     expect(firstTokenSet('grant', { accessToken: 'at' }, NOW, DEFAULT_LIFETIME)).toStrictEqual({
       grantId: 'grant',
       revision: 1,
-      accessTokens: [
-        { token: 'at', tokenType: 'Bearer', obtainedAt: NOW, expiresAt: NOW + DEFAULT_LIFETIME },
-      ],
+      accessTokens: [{ token: 'at', tokenType: 'Bearer', obtainedAt: NOW, expiresAt: NOW + TEN_YEARS }],
     })
     expect(firstTokenSet('grant', { refreshToken: 'rt' }, NOW, DEFAULT_LIFETIME)).toStrictEqual({
       grantId: 'grant',

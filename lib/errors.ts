@@ -50,6 +50,8 @@ export interface TokenErrorDetails {
   secrets?: readonly string[]
   /** How long the server asked to be left alone, in milliseconds. */
   retryAfterMs?: number | undefined
+  /** The HTTP status of the authorization server's response. */
+  responseStatus?: number | undefined
   /** The `error` code of an OAuth error answer (RFC 6749 §5.2). */
   error?: string | undefined
   /** The `error_description` of an OAuth error answer (RFC 6749 §5.2). */
@@ -74,6 +76,8 @@ export class TokenError extends Error {
   readonly retryable: boolean
   /** Milliseconds to wait before the next try, when the server said so (`Retry-After`). */
   declare readonly retryAfterMs?: number
+  /** The HTTP status of the authorization server's response, when it said that it is unavailable. */
+  declare readonly responseStatus?: number
   /** The authorization server's `error` code, when it sent one (RFC 6749 §5.2). */
   declare readonly error?: string
   /** The authorization server's `error_description`, when it sent one, with secrets taken out. */
@@ -89,6 +93,7 @@ export class TokenError extends Error {
     this.status = KINDS[code].status
     this.retryable = KINDS[code].retryable
     if (details.retryAfterMs !== undefined) this.retryAfterMs = details.retryAfterMs
+    if (details.responseStatus !== undefined) this.responseStatus = details.responseStatus
     if (details.error !== undefined) this.error = redact(details.error, secrets)
     if (details.errorDescription !== undefined) {
       this.errorDescription = redact(details.errorDescription, secrets)

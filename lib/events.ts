@@ -14,6 +14,12 @@ export type TokenEvent =
     }
   /** A refresh failed. The session still holds what it held, unless the error says that the grant is dead. */
   | { readonly type: 'refresh_failed'; readonly grantId: string; readonly error: TokenError }
+  /**
+   * The authorization server refused a token for one need: a scope, a resource, an audience, or one that asks for the user
+   * (`interaction_required`). The other tokens of the grant are as good as before. The server is not asked for this need
+   * again for a minute at first, and for up to 15 minutes.
+   */
+  | { readonly type: 'need_refused'; readonly grantId: string; readonly error: TokenError }
   /** A refresh brought an ID token that nobody could check here and now. It was left out; the one before it is kept. */
   | { readonly type: 'id_token_left_out'; readonly grantId: string; readonly error: TokenError }
   /** The session store would not take refreshed tokens. They are kept in the grant store; the next request tries again. */

@@ -1,6 +1,14 @@
 import { LRUCache } from 'lru-cache'
+import {
+  isNeedRefusal,
+  oneMoreReplacement,
+  type Replacements,
+  type Rest,
+  restAfter,
+  restingError,
+} from './backoff.js'
 import { type Clock, systemClock } from './clock.js'
-import { TokenError } from './errors.js'
+import type { TokenError } from './errors.js'
 import type { RefreshOutcome } from './refresh.js'
 
 /** A refresh under way. */
@@ -10,17 +18,29 @@ export interface Flight {
   readonly outcome: Promise<RefreshOutcome>
 }
 
-const MAX_PAUSES = 10_000
+/** What a refresh is about. */
+export interface RefreshSubject {
+  readonly grantId: string
+  /** Names the access token. */
+  readonly key: string
+  /** The authorization server: what it says to one grant may hold for another. */
+  readonly server: object
+}
+
+const MAX_RESTS = 10_000
 
 /**
- * The refreshes that a process has under way, one at a time for each grant, and the pauses between them that
- * authorization servers have asked for.
+ * The refreshes that a process has under way, one at a time for each grant, and how long what has failed rests before it
+ * is tried again.
  */
 export class Flights {
   readonly #clock: Clock
   readonly #flights = new Map<string, Flight>()
-  /** When a grant may be refreshed again, on the monotonic clock. */
-  readonly #pauses = new LRUCache<string, number>({ max: MAX_PAUSES })
+  /** By grant; where the server refused one need, by grant and need. */
+  readonly #rests = new LRUCache<string, Rest>({ max: MAX_RESTS })
+  /** When a refresh succeeded last, on the monotonic clock. */
+  readonly #succeededAt = new WeakMap<object, number>()
+  readonly #replacements = new LRUCache<string, Replacements>({ max: MAX_RESTS })
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -33,39 +53,65 @@ export class Flights {
   /**
    * Starts the refresh of a grant that has none under way.
    *
-   * @throws `TokenError` with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` while a pause lasts
+   * @throws the `TokenError` of the refresh before, with `retryAfterMs`, while the grant or the need rests
    */
-  start(grantId: string, key: string, refresh: () => Promise<RefreshOutcome>): Flight {
-    this.#refuseWhilePaused(grantId)
-    const flight = { key, outcome: this.#landing(grantId, refresh()) }
+  start(subject: RefreshSubject, refresh: () => Promise<RefreshOutcome>): Flight {
+    this.#refuseWhileResting(subject)
+    const { grantId, key } = subject
+    const flight = { key, outcome: this.#landing(subject, refresh()) }
     this.#flights.set(grantId, flight)
     return flight
   }
 
-  async #landing(grantId: string, outcome: Promise<RefreshOutcome>): Promise<RefreshOutcome> {
+  /**
+   * Whether a token that an API refuses, though it is valid, may be replaced by a refresh now. Three are at once; from the
+   * fourth within a minute on the wait doubles, from 1 to 60 s.
+   */
+  mayReplace(grantId: string, key: string): boolean {
+    const replacements = oneMoreReplacement(
+      this.#replacements.get(needOf(grantId, key)),
+      this.#clock.monotonic(),
+    )
+    if (replacements) this.#replacements.set(needOf(grantId, key), replacements)
+    return replacements !== undefined
+  }
+
+  async #landing(subject: RefreshSubject, outcome: Promise<RefreshOutcome>): Promise<RefreshOutcome> {
+    const { grantId, key, server } = subject
     try {
-      return await outcome
+      const refreshed = await outcome
+      if (refreshed.fresh) this.#succeededAt.set(server, this.#clock.monotonic())
+      this.#rests.delete(grantId)
+      this.#rests.delete(needOf(grantId, key))
+      return refreshed
     } catch (error) {
-      const { retryAfterMs } = error as TokenError
-      if (retryAfterMs !== undefined) this.#pauses.set(grantId, this.#clock.monotonic() + retryAfterMs)
+      this.#rest(subject, error as TokenError)
       throw error
     } finally {
       this.#flights.delete(grantId)
     }
   }
 
-  #refuseWhilePaused(grantId: string): void {
-    const until = this.#pauses.get(grantId) ?? Number.NEGATIVE_INFINITY
-    const retryAfterMs = until - this.#clock.monotonic()
-    if (retryAfterMs > 0) {
-      throw new TokenError(
-        'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
-        'The authorization server asked for a pause (Retry-After). Try again after retryAfterMs.',
-        { retryAfterMs },
-      )
-    }
-    this.#pauses.delete(grantId)
+  #rest({ grantId, key }: RefreshSubject, error: TokenError): void {
+    const name = isNeedRefusal(error) ? needOf(grantId, key) : grantId
+    const rest = restAfter(error, this.#rests.get(name), this.#clock.monotonic())
+    if (rest) this.#rests.set(name, rest)
   }
+
+  #refuseWhileResting({ grantId, key, server }: RefreshSubject): void {
+    const now = this.#clock.monotonic()
+    for (const name of [grantId, needOf(grantId, key)]) {
+      const rest = this.#rests.get(name)
+      if (!rest || rest.until <= now) continue
+      if (rest.endsWithOutage && (this.#succeededAt.get(server) ?? Number.NEGATIVE_INFINITY) > rest.from)
+        continue
+      throw restingError(rest, now)
+    }
+  }
+}
+
+function needOf(grantId: string, key: string): string {
+  return `${grantId} ${key}`
 }
 
 /** The refreshes of this process, whoever asks for them: two middlewares over one session share theirs. */

@@ -84,8 +84,8 @@ export interface SessionTokensOptions<Request = unknown> {
   /** For how long a request to the authorization server may take, in milliseconds. Default: 30,000. */
   refreshTimeoutMs?: number
   /**
-   * How long an access token is taken to live, in milliseconds, when neither `expires_in` nor the token itself says.
-   * Default: 300,000.
+   * How long an access token is taken to live, in milliseconds, when neither the response nor the token itself says, and
+   * there is a refresh token. Without a refresh token it is served until an API refuses it. Default: 300,000.
    */
   defaultLifetimeMs?: number
   /**

@@ -1,16 +1,19 @@
 import { within } from './deadline.js'
-import { TokenError } from './errors.js'
+import { StepUpError, TokenError } from './errors.js'
 import { LeasedTokens, type LeasedTokensContext } from './leased-tokens.js'
 import type { AuthorizationServer, RefreshAnswer } from './oauth/authorization-server.js'
 import { checkRefreshedIdToken, refusedAtRefresh } from './oauth/id-token.js'
 import type { IdTokenSignature } from './oauth/issuer-keys.js'
 import { refreshTokenBeside } from './oauth/token-response.js'
-import { loggedOut, nothingToRefreshWith } from './refusals.js'
+import { loggedOut, loginRequired, nothingToRefreshWith, refusedForNeed } from './refusals.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
+import { namedIn } from './token-need.js'
 import {
   type AccessToken,
   deadTokenSet,
   mergeTokens,
+  needAtRefresh,
+  serves,
   type TokenNeed,
   type TokenSet,
   withoutRefreshToken,
@@ -46,16 +49,17 @@ export class Refresh {
   readonly #session: SessionAdapter
   readonly #need: TokenNeed
   readonly #tokens: LeasedTokens
+  readonly #startedAt: number
 
   constructor(context: RefreshContext, session: SessionAdapter, tokens: TokenSet, need: TokenNeed) {
     this.#context = context
     this.#session = session
     this.#need = need
     this.#tokens = new LeasedTokens(context, session, tokens, need)
+    this.#startedAt = context.clock.monotonic()
   }
 
   async run(): Promise<RefreshOutcome> {
-    const startedAt = this.#context.clock.monotonic()
     try {
       let accessToken: AccessToken | undefined
       do {
@@ -63,9 +67,6 @@ export class Refresh {
         if (adopted) return { accessToken: adopted, fresh: false }
         accessToken = await this.#refresh()
       } while (!accessToken)
-      const durationMs = this.#context.clock.monotonic() - startedAt
-      const { grantId, revision } = this.#tokens.newest
-      this.#context.emit({ type: 'refreshed', grantId, revision, durationMs })
       return { accessToken, fresh: true, isUnsaved: this.#tokens.isUnsaved }
     } finally {
       this.#tokens.release()
@@ -93,24 +94,52 @@ export class Refresh {
     if (refusal) return this.#die(refusal)
     // What comes could not be sent back in the session cookie any more, and would be lost for other processes.
     if (!this.#context.keepsForOthers && !this.#context.copies.isReference) this.#session.checkStorable()
+    const asked = needAtRefresh(this.#tokens.newest, this.#need)
     let answer: RefreshAnswer
     try {
-      answer = await this.#present(refreshToken)
+      answer = await this.#present(refreshToken, asked)
     } catch (error) {
-      // Of no use but for its refresh token: a server that has sent a new one takes the one before no more.
-      const rotated = refreshTokenBeside(error as TokenError)
-      if (rotated !== undefined && rotated !== refreshToken) {
-        await this.#store(withRefreshToken(this.#tokens.newest, rotated))
-      }
+      if ((error as TokenError).code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
+      const isOfNeed = namedIn(asked) !== undefined
+      if (!isOfNeed) known.refuse(grantId, refreshToken, error as TokenError)
+      if (await this.#tokens.findNewer(refreshToken)) return this.#tokens.usable
+      return isOfNeed
+        ? this.#refuseNeed(refreshToken, asked, error as TokenError)
+        : this.#die(error as TokenError)
+    }
+    const accessToken = await this.#keep(answer, asked)
+    // A server may have narrowed the scope of the login: then the need is asked for by its name.
+    return serves(accessToken, this.#need) ? accessToken : undefined
+  }
+
+  /** Stores what a refresh brought. Resolves with its access token. */
+  async #keep(answer: RefreshAnswer, asked: TokenNeed): Promise<AccessToken> {
+    const { clock, defaultLifetimeMs, emit } = this.#context
+    const checked = await this.#withCheckedIdToken(answer)
+    await this.#store(mergeTokens(this.#tokens.newest, checked, asked, clock.now(), defaultLifetimeMs))
+    const durationMs = clock.monotonic() - this.#startedAt
+    const { grantId, revision } = this.#tokens.newest
+    emit({ type: 'refreshed', grantId, revision, durationMs })
+    return this.#tokens.newest.accessTokens[0]!
+  }
+
+  /**
+   * The authorization server said `invalid_grant` to a refresh that named a need. A refresh that names none tells, under the
+   * same lease, whether that is about the need or about the grant.
+   */
+  async #refuseNeed(refreshToken: string, asked: TokenNeed, refusal: TokenError): Promise<never> {
+    const { known } = this.#context
+    const { grantId } = this.#tokens.newest
+    let answer: RefreshAnswer
+    try {
+      answer = await this.#present(refreshToken, {})
+    } catch (error) {
       if ((error as TokenError).code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
       known.refuse(grantId, refreshToken, error as TokenError)
-      if (await this.#tokens.findNewer(refreshToken)) return this.#tokens.usable
       return this.#die(error as TokenError)
     }
-    const { clock, defaultLifetimeMs } = this.#context
-    const checked = await this.#withCheckedIdToken(answer)
-    await this.#store(mergeTokens(this.#tokens.newest, checked, this.#need, clock.now(), defaultLifetimeMs))
-    return this.#tokens.newest.accessTokens[0]!
+    await this.#keep(answer, {})
+    throw refusedForNeed(asked, refusal)
   }
 
   /** The authorization server takes the newest refresh token no more. */
@@ -119,9 +148,22 @@ export class Refresh {
     throw refusal
   }
 
-  #present(refreshToken: string): Promise<RefreshAnswer> {
+  /** Presents the refresh token. A new one beside a response that is of no other use is kept: the server has spent this one. */
+  async #present(refreshToken: string, asked: TokenNeed): Promise<RefreshAnswer> {
+    try {
+      return await this.#ask(refreshToken, asked)
+    } catch (error) {
+      const rotated = refreshTokenBeside(error as TokenError)
+      if (rotated !== undefined && rotated !== refreshToken) {
+        await this.#store(withRefreshToken(this.#tokens.newest, rotated))
+      }
+      throw error instanceof StepUpError && !namedIn(asked) ? loginRequired(error) : error
+    }
+  }
+
+  #ask(refreshToken: string, asked: TokenNeed): Promise<RefreshAnswer> {
     const { server, refreshTimeoutMs } = this.#context
-    const { scope, resource, audience } = this.#need
+    const { scope, resource, audience } = asked
     const request = {
       signal: AbortSignal.timeout(refreshTimeoutMs),
       ...(scope !== undefined && { scope }),

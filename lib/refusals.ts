@@ -1,4 +1,4 @@
-import { TokenError, type TokenErrorDetails } from './errors.js'
+import { StepUpError, TokenError, type TokenErrorDetails } from './errors.js'
 import { shownText } from './oauth/foreign-text.js'
 import { redact } from './redact.js'
 import { type AccessToken, secretsOf, type TokenNeed, type TokenSet, unexpiredToken } from './token-set.js'
@@ -46,6 +46,27 @@ function insufficientScope(tokens: TokenSet, { scope }: AccessToken, need: Token
     `The access token is valid, but is not known to be for ${wanted.join(', ')}: ${said}. There is no refresh token to get ` +
       'another one with. Ask for it, and for offline access, at login; where the token answer leaves `scope` out, pass it to ' +
       'set().',
+  )
+}
+
+/** The authorization server refuses a need with `invalid_grant`, though the refresh token is good for other needs. */
+export function refusedForNeed({ scope }: TokenNeed, { error, errorDescription }: TokenError): StepUpError {
+  return new StepUpError(
+    { ...(scope !== undefined && { scope }) },
+    { error, errorDescription },
+    'The authorization server issues no token for this scope, resource or audience without the user. Send the user to the ' +
+      'login, and ask for it there. The other tokens of the session are as good as before.',
+  )
+}
+
+/** A refresh that named no need asks for the user. The session stays: a token that is still valid goes on being served. */
+export function loginRequired(cause: StepUpError): TokenError {
+  const { error, errorDescription } = cause
+  return new TokenError(
+    'ERR_REAUTHENTICATION_REQUIRED',
+    'The authorization server wants the user to take part before it issues another token. Send the user to the login, with ' +
+      'the claims, acrValues and maxAge of the cause.',
+    { cause, error, errorDescription },
   )
 }
 

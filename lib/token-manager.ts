@@ -1,4 +1,5 @@
 import { Background } from './background.js'
+import { isNeedRefusal } from './backoff.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { Flights } from './flights.js'
@@ -13,8 +14,10 @@ import type { CopyKeeper } from './sessions/copy-keeper.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import {
   type AccessToken,
+  needAtRefresh,
   needKey,
   newest,
+  serves,
   type TokenAnswer,
   type TokenNeed,
   type TokenSet,
@@ -154,14 +157,16 @@ export class TokenManager implements CopyKeeper {
 
   /** One refresh of a grant at a time; those who need the same share it, those who need another token take turns. */
   async #refreshed(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
-    const key = needKey(need)
     for (;;) {
       const tokens = this.#tokensOrThrow(session)
       const usable = this.#usable(tokens, need)
       if (usable) return usable
+      const key = needKey(needAtRefresh(tokens, need))
       const flight = this.#context.flights.of(tokens.grantId)
       if (!flight) {
-        const { accessToken, fresh } = await this.#fly(session, tokens, need)
+        const kept = this.#keptThoughRefused(tokens, need, key)
+        if (kept) return kept
+        const { accessToken, fresh } = await this.#fly(session, tokens, need, key)
         // Whoever refreshed in another process may have died before it wrote to the session.
         if (!fresh) this.#mending.heal(session, this.#tokensOrThrow(session))
         return accessToken
@@ -172,25 +177,43 @@ export class TokenManager implements CopyKeeper {
       }
       // What the authorization server has just answered will do, even if it is the very token that an API refused.
       const { accessToken, fresh } = await flight.outcome
-      if (fresh) return accessToken
+      if (fresh && serves(accessToken, need)) return accessToken
     }
   }
 
-  async #fly(session: SessionAdapter, tokens: TokenSet, need: TokenNeed): Promise<RefreshOutcome> {
-    const { emit, flights, known } = this.#context
+  /** The very token that an API refuses, when tokens that were valid have been replaced too often: the next is refused as well. */
+  #keptThoughRefused(
+    tokens: TokenSet,
+    { rejected, ...need }: TokenNeed,
+    key: string,
+  ): AccessToken | undefined {
+    if (rejected === undefined) return undefined
+    const usable = this.#usable(tokens, need)
+    if (usable?.token !== rejected) return undefined
+    return this.#context.flights.mayReplace(tokens.grantId, key) ? undefined : usable
+  }
+
+  async #fly(
+    session: SessionAdapter,
+    tokens: TokenSet,
+    need: TokenNeed,
+    key: string,
+  ): Promise<RefreshOutcome> {
+    const { emit, flights, known, server } = this.#context
     const { grantId } = tokens
     if (tokens.refreshToken === undefined && !tokens.isElsewhere) {
       throw nothingToRefreshWith(tokens, need, known.now(grantId))
     }
     const refresh = new Refresh(this.#context, session, tokens, need)
-    const { outcome } = flights.start(grantId, needKey(need), () => refresh.run())
+    const { outcome } = flights.start({ grantId, key, server }, () => refresh.run())
     this.#background.start(`refresh ${grantId}`, outcome)
     try {
       const refreshed = await outcome
       if (refreshed.isUnsaved) this.#mending.saveLater(session, grantId)
       return refreshed
     } catch (error) {
-      emit({ type: 'refresh_failed', grantId, error: error as TokenError })
+      const type = isNeedRefusal(error as TokenError) ? 'need_refused' : 'refresh_failed'
+      emit({ type, grantId, error: error as TokenError })
       throw error
     }
   }

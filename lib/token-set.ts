@@ -89,6 +89,22 @@ function covers(token: AccessToken, need: TokenNeed): boolean {
   return needed.size > 0 && [...needed].every((scope) => granted.has(scope))
 }
 
+/** Whether a token is the one that a need names, or covers its scope. */
+export function serves(token: AccessToken, need: TokenNeed): boolean {
+  return keyOf(token) === needKey(need) || covers(token, need)
+}
+
+/**
+ * The need to refresh for. One that the login's own token covers is refreshed without a `scope`: one refresh serves all
+ * guards, and a server that narrows the refresh token to the scope last asked for leaves it whole.
+ */
+export function needAtRefresh(tokens: TokenSet, need: TokenNeed): TokenNeed {
+  const ofLogin = tokens.accessTokens.find((token) => keyOf(token) === needKey({}))
+  if (!ofLogin || !covers(ofLogin, need)) return need
+  const { scope: _, ...plain } = need
+  return plain
+}
+
 /** The access tokens that would serve a need if they were valid, the one asked for by this very need first. */
 function candidates(tokens: TokenSet, need: TokenNeed): AccessToken[] {
   const key = needKey(need)
@@ -125,6 +141,9 @@ export function unexpiredToken(tokens: TokenSet, need: TokenNeed, now: number): 
   return candidates(tokens, need).find((token) => now < token.expiresAt)
 }
 
+/** Ten years: an access token of which nothing says when it expires, and that nothing could replace, is served until an API refuses it. */
+const UNLIMITED_MS = 10 * 365 * 24 * 60 * 60 * 1000
+
 /** The first token set of a new grant. */
 export function firstTokenSet(
   grantId: string,
@@ -132,13 +151,14 @@ export function firstTokenSet(
   now: number,
   defaultLifetimeMs: number,
 ): TokenSet {
+  const unknownMs = answer.refreshToken === undefined ? UNLIMITED_MS : defaultLifetimeMs
   return {
     grantId,
     revision: 1,
     accessTokens:
       answer.accessToken === undefined
         ? []
-        : [accessTokenOf(answer.accessToken, answer, {}, now, answer.lifetimeMs ?? defaultLifetimeMs)],
+        : [accessTokenOf(answer.accessToken, answer, {}, now, answer.lifetimeMs ?? unknownMs)],
     ...(answer.refreshToken !== undefined && { refreshToken: answer.refreshToken }),
     ...(answer.idToken !== undefined && { idToken: answer.idToken }),
   }

@@ -269,6 +269,7 @@ export function describeOutboundClient(driver: OutboundClientDriver): void {
           retryable: true,
         })
         expect(at.api.requests).toHaveLength(1)
+        at.site.clock.advance(1_000)
         expect((await calling((call) => call({ url: '/orders' }))).status).toBe(200)
       })
 

@@ -11,6 +11,8 @@ import { ModelHistory, type Visit } from './model-history.js'
 import { ModelDisk, ModelSessionStore } from './model-session-store.js'
 import { type ModelRequest, modelSite } from './model-site.js'
 
+const LONGER_THAN_ANY_REST_MS = 61_000
+
 /** What a handler does, one after another. */
 export type Action =
   | 'token'
@@ -255,6 +257,8 @@ export class ModelWorld {
     const cookie = this.#cookies.get(browser)
     if (cookie === undefined) return
     const { history, server } = this
+    // A grant whose refresh failed, or whose tokens were refused one after the other, rests for a while.
+    this.#clock.advance(LONGER_THAN_ANY_REST_MS)
     const visit = history.visit(browser)
     await this.#site.serve(cookie, async (request) => {
       const first = await this.#token(visit, request)

@@ -76,6 +76,8 @@ it('S61 a new key that is first added at the end everywhere, then moved to the f
   const deploy = (...encryptionKeys: string[]) =>
     start({ store: open(), surroundings: { grants }, tokens: { encryptionKeys } })
   const expectRefresh = async (site: Site, user: Browser) => {
+    // A token that an API refuses is replaced at once three times a minute.
+    site.clock.advance(61_000)
     const visitor = site.visitorOf(user)
     const { token } = (await visitor.get('/token')).json
     const refreshed = await visitor.get(`/token?rejected=${token}`)

@@ -55,6 +55,7 @@ export function unavailableError(
     'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
     `${what} answered ${answer.status}. Try again later.`,
     {
+      responseStatus: answer.status,
       retryAfterMs: retryAfterMs(answer.header('retry-after'), now),
     },
   )

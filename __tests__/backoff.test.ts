@@ -1,0 +1,128 @@
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
+import { isNeedRefusal, oneMoreReplacement, type Replacements, type Rest, restAfter } from '../lib/backoff.js'
+import { StepUpError, TokenError, type TokenErrorCode } from '../lib/errors.js'
+
+const NOW = 1_000_000
+const SECOND = 1_000
+const MINUTE = 60 * SECOND
+
+/** The lengths of the rests when the same fails over and over, each time as soon as the rest is over. */
+function rests(error: TokenError, times: number): number[] {
+  let now = NOW
+  let rest: Rest | undefined
+  return Array.from({ length: times }, () => {
+    rest = restAfter(error, rest, now)!
+    const ms = rest.until - now
+    now = rest.until
+    return ms
+  })
+}
+
+describe('restAfter(error, before, now)', () => {
+  let random: ReturnType<typeof jest.spyOn>
+  beforeEach(() => {
+    random = jest.spyOn(Math, 'random').mockReturnValue(0)
+  })
+  afterEach(() => random.mockRestore())
+
+  it.each<[TokenErrorCode, number[]]>([
+    ['ERR_TOKEN_ENDPOINT_UNAVAILABLE', [1, 2, 4, 8, 10, 10]],
+    ['ERR_INVALID_TOKEN_RESPONSE', [1, 2, 4, 8, 10, 10]],
+    ['ERR_CLIENT_REJECTED', [1, 2, 4, 8, 16, 32, 60, 60]],
+    ['ERR_TOKEN_ENDPOINT', [1, 2, 4, 8, 16, 32, 60, 60]],
+    ['ERR_STEP_UP_REQUIRED', [60, 120, 240, 480, 900, 900]],
+  ])('rests after %s for %j seconds', (code, seconds) => {
+    expect(rests(new TokenError(code, ''), seconds.length)).toEqual(seconds.map((it) => it * SECOND))
+  })
+
+  it.each<TokenErrorCode>([
+    'ERR_NO_TOKENS',
+    'ERR_REAUTHENTICATION_REQUIRED',
+    'ERR_GRANT_STORE',
+    'ERR_SESSION_STORE',
+    'ERR_HEADERS_SENT',
+    'ERR_SESSION_TOO_LARGE',
+  ])('does not rest after %s', (code) => {
+    expect(restAfter(new TokenError(code, ''), undefined, NOW)).toBeUndefined()
+  })
+
+  it('is up to a quarter shorter by chance, and never longer', () => {
+    random.mockReturnValue(0.999_999)
+    const [first, ...others] = rests(new TokenError('ERR_CLIENT_REJECTED', ''), 8)
+    expect(first).toBeCloseTo(750, 0)
+    expect(others.at(-1)).toBeCloseTo(45_000, -1)
+  })
+
+  it('is as long as the server asks for with Retry-After', () => {
+    const asked = new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', '', { retryAfterMs: 90_000 })
+    expect(rests(asked, 2)).toEqual([90_000, 90_000])
+    const noTime = new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', '', { retryAfterMs: 0 })
+    expect(rests(noTime, 2)).toEqual([1_000, 2_000])
+  })
+
+  it.each([
+    ['10 s after the rest', 10 * SECOND, 2 * SECOND],
+    ['later', 10 * SECOND + 1, 1 * SECOND],
+  ])('doubles when the next failure comes %s', (_, after, ms) => {
+    const error = new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', '')
+    const first = restAfter(error, undefined, NOW)!
+    const now = first.until + after
+    expect(restAfter(error, first, now)!.until - now).toBe(ms)
+  })
+
+  it.each([
+    ['the network', {}, true],
+    ['503', { responseStatus: 503 }, true],
+    ['429', { responseStatus: 429 }, false],
+    ['invalid_grant of a request loop', { error: 'invalid_grant' }, false],
+    ['Retry-After', { responseStatus: 503, retryAfterMs: 5_000 }, false],
+  ])('says whether the rest ends with an outage: %s', (_, details, ends) => {
+    const error = new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', '', details)
+    expect(restAfter(error, undefined, NOW)!.endsWithOutage).toBe(ends)
+  })
+})
+
+describe('isNeedRefusal(error)', () => {
+  const stepUp = new StepUpError({}, { error: 'interaction_required' })
+  it.each<[string, TokenError, boolean]>([
+    ['a StepUpError', stepUp, true],
+    [
+      'a login that is required',
+      new TokenError('ERR_REAUTHENTICATION_REQUIRED', '', { cause: stepUp }),
+      true,
+    ],
+    ['invalid_scope', new TokenError('ERR_INSUFFICIENT_SCOPE', '', { error: 'invalid_scope' }), true],
+    ['a scope without a refresh token', new TokenError('ERR_INSUFFICIENT_SCOPE', ''), false],
+    ['a dead grant', new TokenError('ERR_REAUTHENTICATION_REQUIRED', '', { error: 'invalid_grant' }), false],
+    ['an outage', new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', ''), false],
+  ])('%s: %s', (_, error, isRefusal) => {
+    expect(isNeedRefusal(error)).toBe(isRefusal)
+  })
+})
+
+describe('oneMoreReplacement(before, now)', () => {
+  /** When tokens are replaced, in seconds, if an API refuses each one at every tenth of a second. */
+  function replacedAt(seconds: number): number[] {
+    let replacements: Replacements | undefined
+    const times: number[] = []
+    for (let tenth = 0; tenth <= seconds * 10; tenth++) {
+      const next = oneMoreReplacement(replacements, NOW + tenth * 100)
+      if (!next) continue
+      replacements = next
+      times.push(tenth / 10)
+    }
+    return times
+  }
+
+  it('is at once three times, then after 1, 2, 4 … and 60 s', () => {
+    expect(replacedAt(250)).toEqual([0, 0.1, 0.2, 1.2, 3.2, 7.2, 15.2, 31.2, 63.2, 123.2, 183.2, 243.2])
+  })
+
+  it('begins anew when no token was refused for more than a minute', () => {
+    let replacements: Replacements | undefined
+    for (let call = 0; call < 3; call++) replacements = oneMoreReplacement(replacements, NOW)
+    expect(oneMoreReplacement(replacements, NOW)).toBeUndefined()
+    expect(oneMoreReplacement(replacements, NOW + MINUTE)).toMatchObject({ count: 4 })
+    expect(oneMoreReplacement(replacements, NOW + MINUTE + 1)).toMatchObject({ count: 1 })
+  })
+})
