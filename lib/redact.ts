@@ -36,6 +36,11 @@ export function redact(text: string, secrets: readonly string[]): string {
   return ranges.length === 0 ? text : without(ranges, bytesOf(text))
 }
 
+/** A text as it is, and with one layer of escapes after the other read: as bytes, a letter for each. */
+export function unescaped(text: string): string[] {
+  return readingsOf(bytesOf(text)).map(({ letters }) => letters)
+}
+
 /** A text as it is, and with one layer of escapes after the other read. */
 function readingsOf(bytes: string): Reading[] {
   const readings: Reading[] = [

@@ -1,58 +1,35 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
-import { redact } from '../../redact.js'
-
-/** Headers of one connection, which no proxy passes on (RFC 9110 §7.6.1). */
-const HOP_BY_HOP: readonly string[] = [
-  'connection',
-  'keep-alive',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]
-
-/** Whether a header, in lower case, is about one connection only, whatever its `Connection` says. */
-export function isHopByHop(name: string): boolean {
-  return HOP_BY_HOP.includes(name) || name.startsWith('proxy-')
-}
+import { isForApi, isForBrowser, normalForm } from './header-names.js'
+import { tokenSearch } from './token-search.js'
 
 /**
- * What the browser says to this site alone: who it is, where its page is from, the usual CSRF headers. `Expect` has been
- * answered here, and the length is the body's.
+ * The headers of a request that the API gets, before ours are added. Of two spellings of a name the API gets the one
+ * with `-`: it may take both for the same.
+ *
+ * @param withhold further names, in their normal form
  */
-const OF_THIS_SITE: readonly string[] = [
-  ...['authorization', 'cookie', 'cookie2', 'host', 'origin', 'expect', 'content-length', 'http2-settings'],
-  ...['csrf-token', 'x-csrf', 'x-csrf-token', 'x-xsrf-token'],
-  ...['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'],
-  // Some frameworks take these for the path.
-  ...['x-original-url', 'x-rewrite-url'],
-]
-
-/**
- * What an API must not say for this site: its cookies, where else it is to be found, who is told of its failures, what the
- * server in front of it is to send, and what it lets other sites do, which is harmless for bearer tokens and not for the
- * session's cookie.
- */
-const NOT_FOR_THE_BROWSER: readonly string[] = [
-  ...['set-cookie', 'set-cookie2', 'clear-site-data', 'strict-transport-security', 'authentication-info'],
-  ...['alt-svc', 'nel', 'report-to', 'x-accel-redirect', 'x-sendfile'],
-  ...['access-control-allow-origin', 'access-control-allow-credentials', 'access-control-allow-headers'],
-  ...['access-control-allow-methods', 'access-control-expose-headers', 'access-control-max-age'],
-]
-
-/** The headers of a request that the API gets, before ours are added. */
 export function headersForApi(
   headers: IncomingHttpHeaders,
   withhold: readonly string[],
 ): IncomingHttpHeaders {
-  const kept = Object.entries(endToEnd(headers)).filter(
-    ([name]) => !OF_THIS_SITE.includes(name) && !withhold.includes(name) && !name.startsWith(':'),
-  )
-  return Object.fromEntries(kept)
+  const named = namedBy(headers.connection)
+  const kept: IncomingHttpHeaders = {}
+  for (const [name, value] of Object.entries(headers)) {
+    const normal = normalForm(name)
+    const isKept =
+      value !== undefined &&
+      isForApi(name) &&
+      !named.includes(normal) &&
+      !withhold.includes(normal) &&
+      !name.startsWith(':') &&
+      (normal === name || headers[normal] === undefined)
+    if (isKept) kept[name] = value
+  }
+  return kept
 }
 
 /**
- * The headers of an answer that the browser gets. A 401's challenge is about a token that the browser does not have, and
+ * The headers of a response that the browser gets. A 401's challenge is about a token that the browser does not have, and
  * might make it ask for a password.
  *
  * @param token the one that was sent, which no header may show
@@ -62,25 +39,33 @@ export function headersForBrowser(
   status: number,
   token: string | undefined,
 ): OutgoingHttpHeaders {
-  const kept = Object.entries(endToEnd(headers)).filter(
-    ([name, value]) =>
-      !NOT_FOR_THE_BROWSER.includes(name) &&
-      !(name === 'www-authenticate' && status === 401) &&
-      !(token !== undefined && FOR_OTHER_CACHES.test(name)) &&
-      !shows(String(value), token),
-  )
-  const shown: OutgoingHttpHeaders = Object.fromEntries(kept)
+  const named = namedBy(headers.connection)
+  const showsToken = tokenSearch(token)
+  const shown: OutgoingHttpHeaders = {}
+  for (const [name, value] of Object.entries(headers)) {
+    const normal = normalForm(name)
+    const isShown =
+      value !== undefined &&
+      (isForBrowser(name) || asksNotToBuffer(normal, value)) &&
+      !(normal === 'www-authenticate' && status === 401) &&
+      !named.includes(normal) &&
+      !showsToken(name) &&
+      !showsToken(String(value))
+    if (isShown) shown[name] = value
+  }
   return { ...shown, ...forCaches(shown, token !== undefined) }
 }
 
-/** A token of a few letters, as in tests, would be found in anything. */
-function shows(value: string, token: string | undefined): boolean {
-  if (token === undefined || token.length < 8 || value.length < token.length) return false
-  return redact(value, [token]) !== value
+/** Server-sent events arrive one by one behind an nginx in front of this site as well. */
+function asksNotToBuffer(name: string, value: unknown): boolean {
+  return name === 'x-accel-buffering' && value === 'no'
 }
 
-/** What is for the caches in front of the API, and goes before `Cache-Control` there (RFC 9213). */
-const FOR_OTHER_CACHES = /cdn-cache-control$|^surrogate-control$|^x-accel-expires$/
+/** The names in a `Connection` header: those are about one connection, too. */
+function namedBy(connection: string | undefined): readonly string[] {
+  return connection === undefined ? [] : connection.split(',').map((name) => normalForm(name.trim()))
+}
+
 /** What lets every cache keep the answer. */
 const FOR_EVERYBODY = /^(?:public|s-maxage)(?:=|$)/i
 /** What lets a shared cache keep the answer to a request with a token (RFC 9111 §3.5), or forbids it anyway. */
@@ -113,15 +98,4 @@ function cacheControl(said: readonly string[], isByToken: boolean): readonly str
 function listed(value: unknown): string[] {
   const parts = String(value ?? '').split(',')
   return parts.map((part) => part.trim()).filter((part) => part !== '')
-}
-
-function endToEnd(headers: IncomingHttpHeaders): IncomingHttpHeaders {
-  const named = String(headers.connection ?? '')
-    .toLowerCase()
-    .split(',')
-    .map((name) => name.trim())
-  const kept = Object.entries(headers).filter(
-    ([name, value]) => value !== undefined && !isHopByHop(name) && !named.includes(name),
-  )
-  return Object.fromEntries(kept)
 }

@@ -6,7 +6,7 @@ import type { TokenNeed } from '../../token-set.js'
 import { refuseRequest } from '../../uncalled.js'
 import { namedOrigins } from '../origins.js'
 import type { Replay } from '../outbound-options.js'
-import { isHopByHop } from './headers.js'
+import { isHopByHop, normalForm } from './header-names.js'
 
 /** Rewrites a path with its query before it is appended to the target's. */
 export type PathRewrite =
@@ -44,7 +44,10 @@ export interface BearerProxyOptions {
   pathRewrite?: PathRewrite
   /** Headers for the API besides those of the request, or in their place. */
   headers?: Readonly<Record<string, string>>
-  /** Headers of the request that the API does not get, besides those it never gets: e.g. your own CSRF header. */
+  /**
+   * Headers of the request that the API does not get, besides those it never gets: e.g. your own CSRF header. Every
+   * spelling of a name is withheld: `X-Mine`, `X_Mine`.
+   */
   withhold?: readonly string[]
   /**
    * Tells the API in `X-Forwarded-For`, `-Host` and `-Proto` who asks whom, as the framework sees it (`trust proxy`,
@@ -74,6 +77,7 @@ export interface CheckedProxyOptions {
   readonly property: string
   readonly pathRewrite: PathRewrite | undefined
   readonly headers: Readonly<Record<string, string>>
+  /** In their normal form: what is withheld, and what `headers` says in place of the request. */
   readonly withhold: readonly string[]
   readonly xfwd: boolean
   readonly agent: HttpAgent | undefined
@@ -174,7 +178,7 @@ export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOp
     property,
     pathRewrite,
     headers,
-    withhold: withhold.map((name) => name.toLowerCase()),
+    withhold: [...withhold, ...Object.keys(headers)].map(normalForm),
     xfwd,
     agent,
     proxyTimeout,
@@ -229,7 +233,7 @@ function checkHeaders(headers: unknown): void {
         `\`headers\` must hold texts that can be sent, unlike that of \`${name}\`.`,
       )
     }
-    if (OWN_HEADERS.includes(name.toLowerCase()) || isHopByHop(name.toLowerCase())) {
+    if (OWN_HEADERS.includes(normalForm(name)) || isHopByHop(name)) {
       throw new ConfigurationError(
         `\`headers\` must not hold \`${name}\`, which bearerProxy() sees to itself.`,
       )
