@@ -86,7 +86,7 @@ export class Adoption {
   }
 
   /** Ends the grant of the tokens that the app has for a request, if it has any. */
-  async disown(request: unknown): Promise<void> {
+  async disown(session: SessionAdapter, request: unknown): Promise<void> {
     const { known } = this.#context
     let tokens: TokenSet | undefined
     try {
@@ -94,7 +94,8 @@ export class Adoption {
     } catch {
       // What cannot be read cannot be adopted.
     }
-    if (tokens && !known.ended(tokens.grantId)) await this.#writes.end(tokens.grantId, 'logged_out', tokens)
+    if (!tokens || known.ended(tokens.grantId)) return
+    await this.#writes.end(tokens.grantId, 'logged_out', tokens, session.maxAgeMs)
   }
 
   /** Resolves when nothing is under way any more. */
@@ -118,7 +119,7 @@ export class Adoption {
   async #settle(session: SessionAdapter, handedOver: TokenSet): Promise<boolean> {
     const { copies, known } = this.#context
     const { grantId } = handedOver
-    const state = await this.#introduce(handedOver)
+    const state = await this.#introduce(session, handedOver)
     if (state?.ended) known.end(grantId, state.ended)
     if (known.ended(grantId)) return false
     const found = newest(handedOver, copies.readRecord(grantId, state?.record?.tokens))
@@ -127,12 +128,13 @@ export class Adoption {
   }
 
   /** Tells the grant store of the grant, and is told what has become of it. */
-  async #introduce(tokens: TokenSet): Promise<GrantState | undefined> {
-    const { copies, emit, grants, onGrantStoreError } = this.#context
+  async #introduce(session: SessionAdapter, tokens: TokenSet): Promise<GrantState | undefined> {
+    const { copies, emit, grants, onGrantStoreError, retentions } = this.#context
     const { grantId, revision } = tokens
     try {
       const record = { revision, tokens: copies.record(tokens) }
-      return await within(GRANT_STORE_TIMEOUT_MS, grants.commit(grantId, randomUUID(), record), noAnswer)
+      const committed = grants.commit(grantId, randomUUID(), record, retentions.ofGrant(session))
+      return await within(GRANT_STORE_TIMEOUT_MS, committed, noAnswer)
     } catch (cause) {
       const error = grantStoreFailed('The grant store cannot be asked whether tokens may be adopted', {
         cause,
@@ -173,15 +175,15 @@ export class Adoption {
       throw sessionStoreFailed(error, secretsOf(tokens))
     }
     if (isOthers || known.ended(grantId)) return false
-    if (earlier && earlier.grantId !== grantId) await this.#giveUp(earlier, tokens)
+    if (earlier && earlier.grantId !== grantId) await this.#giveUp(session, earlier, tokens)
     return true
   }
 
   /** There has been a new login since the session's tokens were adopted. */
-  async #giveUp(earlier: TokenSet, tokens: TokenSet): Promise<void> {
+  async #giveUp({ maxAgeMs }: SessionAdapter, earlier: TokenSet, tokens: TokenSet): Promise<void> {
     const seen = newest(earlier, this.#context.known.get(earlier.grantId))
     const why = differentSubjects(seen.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
-    await this.#writes.end(earlier.grantId, why, seen)
+    await this.#writes.end(earlier.grantId, why, seen, maxAgeMs)
   }
 }
 
@@ -212,6 +214,10 @@ export class AdoptingSession implements SessionAdapter {
 
   get isInAnswer(): boolean {
     return this.#session.isInAnswer
+  }
+
+  get maxAgeMs(): number | undefined {
+    return this.#session.maxAgeMs
   }
 
   get seen(): unknown {
@@ -253,7 +259,7 @@ export class AdoptingSession implements SessionAdapter {
 
   /** What the app still has, beside tokens of a login by `set()` as well, is not to be adopted after a logout. */
   async clear(clears: (stored: unknown) => boolean): Promise<void> {
-    await Promise.all([this.#session.clear(clears), this.#adoption.disown(this.#request)])
+    await Promise.all([this.#session.clear(clears), this.#adoption.disown(this.#session, this.#request)])
   }
 
   /** The app's tokens, unless the session holds tokens of a login by `set()`, or has adopted these already. */

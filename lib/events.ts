@@ -28,6 +28,12 @@ export type TokenEvent =
   | { readonly type: 'grant_store_failed'; readonly grantId: string; readonly error: TokenError }
   /** Tokens arrived for a grant that had ended meanwhile, and were revoked at the authorization server. */
   | { readonly type: 'late_tokens_revoked'; readonly grantId: string }
+  /**
+   * A grant store in memory had no room left, so it forgot a grant before its session was over: an older copy of that session
+   * is of no use any more. With `ended`, it forgot that the grant had ended: an old copy of that session might be taken for
+   * a login again. Give `memoryGrantStore()` a larger `maxGrants`, or use a grant store in Redis.
+   */
+  | { readonly type: 'grant_evicted'; readonly grantId: string; readonly ended: boolean }
   /** Tokens that should have been revoked could not be. */
   | { readonly type: 'revocation_failed'; readonly grantId: string; readonly error: TokenError }
 

@@ -10,7 +10,14 @@ export type { TokenEvent, TokenEventListener } from './events.js'
 export { requireTokens, type SessionTokensMiddleware, sessionTokens } from './frameworks/express.js'
 export type { RequireTokensOptions } from './frameworks/require-tokens.js'
 export { returnPath } from './frameworks/return-path.js'
-export type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from './grants/grant-store.js'
+export type {
+  GrantEnd,
+  GrantRecord,
+  GrantState,
+  GrantStore,
+  LeaseRequest,
+  Retention,
+} from './grants/grant-store.js'
 export { type MemoryGrantStoreOptions, memoryGrantStore } from './grants/memory.js'
 export {
   type ClientAuthentication,

@@ -6,6 +6,7 @@ import type { GrantRecord, GrantState, GrantStore } from './grants/grant-store.j
 import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import { grantStoreFailed, loggedOut } from './refusals.js'
+import type { Retentions } from './retention.js'
 import { GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
@@ -24,6 +25,7 @@ export interface LeasedTokensContext {
   readonly known: KnownGrants
   readonly copies: SessionCopies
   readonly writes: SessionWrites
+  readonly retentions: Retentions
   readonly clock: Clock
   readonly emit: TokenEventListener
   /** Whether the grant store keeps what the session cannot, for other processes as well. */
@@ -92,7 +94,7 @@ export class LeasedTokens {
     for (;;) {
       const waitMs = Math.max(0, deadline - clock.monotonic())
       const asked = this.#askGrantStore(
-        this.#lease.take(this.#tokens.revision, waitMs),
+        this.#lease.take(this.#tokens.revision, waitMs, this.#idleMs),
         waitMs + GRANT_STORE_TIMEOUT_MS,
       )
       const answer = await this.#orWithout(asked)
@@ -109,6 +111,14 @@ export class LeasedTokens {
         )
       }
     }
+  }
+
+  /** How long ago the grant was refreshed last, as far as its tokens say. */
+  get #idleMs(): number | undefined {
+    const { accessTokens, grantId } = this.#tokens
+    if (accessTokens.length === 0) return undefined
+    const obtainedAt = Math.max(...accessTokens.map((token) => token.obtainedAt))
+    return Math.max(0, this.#context.known.now(grantId) - obtainedAt)
   }
 
   /** Newer tokens that cannot be read are not the same as none: the refresh token at hand has been spent. */
@@ -174,7 +184,10 @@ export class LeasedTokens {
     const askedAt = clock.monotonic()
     try {
       const record = { revision, tokens: copies.record(this.#tokens) }
-      const state = await this.#askGrantStore(this.#lease.commit(record), GRANT_STORE_TIMEOUT_MS)
+      const state = await this.#askGrantStore(
+        this.#lease.commit(record, this.#context.retentions.ofGrant(this.#session)),
+        GRANT_STORE_TIMEOUT_MS,
+      )
       if (state.ended) known.end(grantId, state.ended)
       else if (this.#isBehind(state.record, record)) return await this.#commit()
       else return askedAt

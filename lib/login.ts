@@ -26,7 +26,7 @@ export class Login {
     const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
     known.learn(tokens)
     const copy = copies.write(tokens)
-    const introduced = writes.introduce(tokens)
+    const introduced = writes.introduce(session, tokens)
     // Nobody else has the tokens then.
     const failure = copies.isReference && (await introduced)
     if (failure) throw failure
@@ -38,7 +38,7 @@ export class Login {
     // A save of the app may have been faster with it.
     earlier.delete(tokens.grantId)
     const ends = [...earlier]
-    const endings = await Promise.all(ends.map((grantId) => this.#giveUp(grantId, previous, tokens)))
+    const endings = await Promise.all(ends.map((grantId) => this.#giveUp(session, grantId, previous, tokens)))
     const isCrossed = endings.some(({ crossed }) => crossed)
     if (isCrossed) await this.#lookAgain(session, tokens, ends)
     // A save that has crossed with this login takes the old tokens out when it looks again, and maybe the new ones with them.
@@ -61,10 +61,15 @@ export class Login {
     await session.replace(copies.write(tokens), isLost)
   }
 
-  #giveUp(grantId: string, previous: TokenSet | undefined, tokens: TokenSet): Promise<Ending> {
+  #giveUp(
+    { maxAgeMs }: SessionAdapter,
+    grantId: string,
+    previous: TokenSet | undefined,
+    tokens: TokenSet,
+  ): Promise<Ending> {
     const seen = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
     const why = differentSubjects(seen?.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
-    return this.#context.writes.end(grantId, why, seen)
+    return this.#context.writes.end(grantId, why, seen, maxAgeMs)
   }
 
   /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */

@@ -68,7 +68,7 @@ export class Logout {
     const { grantId } = held
     const tokens = newest(held, known.get(grantId))
     let over = false
-    const ending = writes.end(grantId, 'logged_out', tokens).finally(() => (over = true))
+    const ending = writes.end(grantId, 'logged_out', tokens, session.maxAgeMs).finally(() => (over = true))
     let told = false
     let stored = tokens
     const ends = (copy: unknown): boolean => {

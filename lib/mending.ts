@@ -92,7 +92,7 @@ export class Mending {
       await delay(ms)
       const tokens = known.get(grantId)
       if (!tokens) return
-      const isCommitted = (await writes.introduce(tokens)) === undefined
+      const isCommitted = (await writes.introduce(session, tokens)) === undefined
       const isStored = await writes.store(session, tokens)
       if (isCommitted || isStored) return
     }

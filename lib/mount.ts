@@ -8,6 +8,7 @@ import { isMemoryGrantStore, memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
 import { checkedOptions } from './option-checks.js'
 import type { SessionTokensOptions } from './options.js'
+import { Retentions } from './retention.js'
 import { expressSessions } from './sessions/express-layers.js'
 import { ownSessions } from './sessions/own-session.js'
 import { References } from './sessions/references.js'
@@ -57,14 +58,18 @@ export function mount(
   const { clock, flights, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
   const audience = audienceOf(checked)
+  const copies = sessionCopies(checked)
+  const emit = emitterOf(onEvent)
+  const { sessionMaxAgeMs } = checked
   const shared = {
     grants: checked.grants ?? surroundings.grants,
     keepsForOthers: checked.grants !== undefined && !isMemoryGrantStore(checked.grants),
     onGrantStoreError: checked.onGrantStoreError,
     known,
-    copies: sessionCopies(checked),
+    copies,
+    retentions: new Retentions({ sessionMaxAgeMs, isReference: copies.isReference, emit }),
     clock,
-    emit: emitterOf(onEvent),
+    emit,
     defaultLifetimeMs: checked.defaultLifetimeMs,
   }
   const manager = new TokenManager({

@@ -29,6 +29,7 @@ const OPTIONS = [
   'keep',
   'onGrantStoreError',
   'session',
+  'sessionMaxAgeMs',
   'sessionKey',
   'property',
   'leewayMs',
@@ -122,6 +123,10 @@ export function checkedOptions(options: SessionTokensOptions) {
     property: checkedProperty(options.property),
     keep: options.keep ?? 'session',
     onGrantStoreError: options.onGrantStoreError ?? 'fail',
+    sessionMaxAgeMs:
+      options.sessionMaxAgeMs === undefined
+        ? undefined
+        : checkedDuration(options.sessionMaxAgeMs, 'sessionMaxAgeMs', 30 * DAY_MS, 1, 3_650 * DAY_MS),
     leewayMs: checkedDuration(options.leewayMs, 'leewayMs', 60_000, 0, DAY_MS),
     timeoutMs: checkedDuration(options.timeoutMs, 'timeoutMs', 10_000, 1, DAY_MS),
     refreshTimeoutMs: checkedDuration(options.refreshTimeoutMs, 'refreshTimeoutMs', 30_000, 1, DAY_MS),

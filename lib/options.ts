@@ -49,7 +49,7 @@ export interface SessionTokensOptions<Request = unknown> {
   /**
    * Where the tokens are: `'session'` holds a copy of them beside the grant store; `'store'` leaves only the grant's id and
    * its key in the session, so that the session stays small and holds no tokens, and needs `grants` to be a store that
-   * outlives the processes and remembers a grant for as long as a session lives. Default: `'session'`.
+   * outlives the processes. Default: `'session'`.
    */
   keep?: 'session' | 'store'
   /**
@@ -70,6 +70,12 @@ export interface SessionTokensOptions<Request = unknown> {
    * }) })
    */
   session?(request: Request): OwnSession | null | undefined | Promise<OwnSession | null | undefined>
+  /**
+   * For how long a session lives, in milliseconds, where its layer does not say: a cookie without a `maxAge`, or a session
+   * layer of your own. A grant, and that it has ended, are remembered for as long as its session could come back. At most
+   * 3,650 days. Default: 30 days; for a grant whose session is in a store, what the grant store has (`grantTtlMs`).
+   */
+  sessionMaxAgeMs?: number
   /** Under which key the session holds the tokens. Default: `'tokens'`. */
   sessionKey?: string
   /** Under which name the request has the token manager. Default: `'tokens'`, for `req.tokens`. */
@@ -98,8 +104,8 @@ export interface SessionTokensOptions<Request = unknown> {
    * into it, synchronously. Give `expires_at` rather than `expires_in`, since nobody knows from when that counts: without,
    * an access token that does not say itself when it expires is refreshed at once.
    *
-   * After `revoke()` and `clear()` the same tokens are not adopted again, for as long as the grant store remembers: 24
-   * hours in Redis, in memory until the process ends. Take them out of your session when you log out.
+   * After `revoke()` and `clear()` the same tokens are not adopted again, for as long as the session could come back
+   * (`sessionMaxAgeMs`), in memory until the process ends. Take them out of your session when you log out.
    *
    * @example
    * sessionTokens({ …, adopt: (request) => request.user?.oauth })

@@ -1,4 +1,11 @@
-export type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from './grants/grant-store.js'
+export type {
+  GrantEnd,
+  GrantRecord,
+  GrantState,
+  GrantStore,
+  LeaseRequest,
+  Retention,
+} from './grants/grant-store.js'
 export type { IoredisClient, NodeRedisClient, RedisClient, RedisCommands } from './grants/redis/client.js'
 export {
   type RedisGrantStore,

@@ -8,6 +8,7 @@ import type { TokenEventListener } from './events.js'
 import type { GrantEnd, GrantRecord, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { grantStoreFailed } from './refusals.js'
+import type { Retentions } from './retention.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
 import { newest, secretsOf, type TokenSet } from './token-set.js'
@@ -18,6 +19,7 @@ export interface SessionWritesContext {
   readonly keepsForOthers?: boolean
   readonly known: KnownGrants
   readonly copies: SessionCopies
+  readonly retentions: Retentions
   readonly clock: Clock
   readonly emit: TokenEventListener
 }
@@ -131,18 +133,23 @@ export class SessionWrites {
     if (state.ended) known.end(grantId, state.ended)
     const tokens = copies.readRecord(grantId, state.record?.tokens)
     if (tokens) known.learn(tokens, true)
+    known.hear(grantId)
   }
 
   /**
    * Tells the grant store of the tokens of a login, so that a grant which it knows nothing of is one that it has lost. Never
    * rejects; a failure is handed back and told as an event, and costs the first refresh a moment.
    */
-  async introduce(tokens: TokenSet): Promise<TokenError | undefined> {
-    const { copies, emit, grants } = this.#context
+  async introduce(session: SessionAdapter, tokens: TokenSet): Promise<TokenError | undefined> {
+    const { copies, emit, grants, retentions } = this.#context
     const { grantId, revision } = tokens
     try {
       const record = { revision, tokens: copies.record(tokens) }
-      await within(QUESTION_TIMEOUT_MS, grants.commit(grantId, randomUUID(), record), noAnswer)
+      await within(
+        QUESTION_TIMEOUT_MS,
+        grants.commit(grantId, randomUUID(), record, retentions.ofGrant(session)),
+        noAnswer,
+      )
       return undefined
     } catch (cause) {
       // A store may put anything into its message, the tokens of others as well.
@@ -154,17 +161,23 @@ export class SessionWrites {
   }
 
   /**
-   * Ends a grant in this process at once, and in the grant store. `seen` is the newest of it that the caller has seen.
-   * Never rejects; a failure is told as an event, too.
+   * Ends a grant in this process at once, and in the grant store. `seen` is the newest of it that the caller has seen,
+   * `maxAgeMs` for how long its session could come back. Never rejects; a failure is told as an event, too.
    */
-  async end(grantId: string, why: GrantEnd, seen?: TokenSet): Promise<Ending> {
-    const { copies, emit, grants, keepsForOthers, known } = this.#context
+  async end(
+    grantId: string,
+    why: GrantEnd,
+    seen: TokenSet | undefined,
+    maxAgeMs: number | undefined,
+  ): Promise<Ending> {
+    const { copies, emit, grants, keepsForOthers, known, retentions } = this.#context
+    const retention = retentions.ofEnd(maxAgeMs)
     const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
     const endedBefore = known.ended(grantId) !== undefined
     const heardJustNow = known.heardWithin(BUSY_MS, grantId)
-    known.end(grantId, why)
+    known.end(grantId, why, retention.ttlMs)
     try {
-      const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why), noAnswer)
+      const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why, retention), noAnswer)
       const unheard = (record?.revision ?? 0) > (tokens?.revision ?? 0)
       // A shared store that has no record has forgotten it, or was told before: by an answer that got lost.
       const isLost = record === undefined && keepsForOthers

@@ -1,4 +1,11 @@
-export type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from './grants/grant-store.js'
+export type {
+  GrantEnd,
+  GrantRecord,
+  GrantState,
+  GrantStore,
+  LeaseRequest,
+  Retention,
+} from './grants/grant-store.js'
 export {
   type GrantStoreCase,
   type GrantStoreContractOptions,

@@ -73,6 +73,7 @@ export class TokenManager implements CopyKeeper {
   }
 
   async #validToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
+    if (session.isInAnswer) await this.#hearOf(session)
     const tokens = this.#tokensOrThrow(session)
     // Also before a refresh, which may have to wait for its turn: others have no newer tokens than those in the session then.
     this.#mending.heal(session, tokens)
@@ -135,13 +136,24 @@ export class TokenManager implements CopyKeeper {
     return tokens && tokens.revision > revisionOf(newest) ? format.write(tokens) : newest
   }
 
-  async end(grantId: string, copy: unknown): Promise<boolean> {
+  async end(grantId: string, copy: unknown, maxAgeMs: number | undefined): Promise<boolean> {
     const { copies, writes } = this.#context
-    return (await writes.end(grantId, 'logged_out', copies.read(copy))).crossed
+    return (await writes.end(grantId, 'logged_out', copies.read(copy), maxAgeMs)).crossed
   }
 
   isOutdated(copy: unknown): Promise<boolean> {
     return this.#context.writes.isOutdated(copy)
+  }
+
+  /**
+   * A session that is kept in the browser may come back after a logout that this process knows nothing of. So the grant store
+   * is asked once, when the grant is seen here for the first time.
+   */
+  async #hearOf(session: SessionAdapter): Promise<void> {
+    const { copies, known, writes } = this.#context
+    if (copies.isReference) return
+    const held = copies.read(session.read())
+    if (held && !known.hasHeardOf(held.grantId)) await writes.ask(held.grantId)
   }
 
   #tokensOrThrow(session: SessionAdapter): TokenSet {

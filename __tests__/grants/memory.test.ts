@@ -1,8 +1,31 @@
-import { describe, expect, it } from '@jest/globals'
+import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import { describeGrantStore } from '../contract/grant-store.js'
 
 describeGrantStore('in memory', async () => ({ store: memoryGrantStore(), close: async () => {} }))
+
+describe('the time for which a grant and its end are remembered', () => {
+  afterEach(() => void jest.useRealTimers())
+  const DAY_MS = 86_400_000
+  const record = { revision: 1, tokens: 'tokens' }
+
+  it.each([
+    ['a day, where nobody says', undefined, DAY_MS],
+    ['what the retention says', { ttlMs: 7 * DAY_MS }, 7 * DAY_MS],
+  ])('is %s', async (_, retention, expectedMs) => {
+    jest.useFakeTimers()
+    const store = memoryGrantStore()
+    await store.commit('grant', 'a', record, retention)
+    await store.end('ended', 'logged_out', retention)
+    jest.advanceTimersByTime(expectedMs - 1)
+    expect([await store.read('grant'), await store.read('ended')]).toEqual([
+      { record },
+      { ended: 'logged_out' },
+    ])
+    jest.advanceTimersByTime(60_001)
+    expect([await store.read('grant'), await store.read('ended')]).toEqual([{}, {}])
+  })
+})
 
 describe('the memory that grants take', () => {
   const first = { revision: 1, tokens: 'first' }
@@ -34,11 +57,21 @@ describe('the memory that grants take', () => {
     expect(await store.read('two')).toEqual({ record: first })
   })
 
-  it('holds ten thousand grants unless told otherwise', async () => {
+  it('holds a hundred thousand grants unless told otherwise', async () => {
     const store = memoryGrantStore()
-    for (let i = 0; i <= 10_000; i++) await store.commit(`${i}`, 'a', first)
+    for (let i = 0; i <= 100_000; i++) await store.commit(`${i}`, 'a', first)
     expect(await store.read('0')).toEqual({})
     expect(await store.read('1')).toEqual({ record: first })
+  })
+
+  it('is told of a grant, and of an end, that it had no room for', async () => {
+    const store = memoryGrantStore({ maxGrants: 1 })
+    const evicted: string[] = []
+    const retention = { ttlMs: 60_000, onEvicted: (grantId: string) => evicted.push(grantId) }
+    for (const grant of ['one', 'two']) await store.commit(grant, 'a', first, retention)
+    expect(evicted).toEqual(['one'])
+    for (let i = 0; i <= 10; i++) await store.end(`ended ${i}`, 'logged_out', retention)
+    expect(evicted).toEqual(['one', 'ended 0'])
   })
 
   it('never gives up a lease', async () => {

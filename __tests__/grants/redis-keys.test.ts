@@ -89,6 +89,24 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
       expectAbout(await ttlMs(), expectedMs)
     })
 
+    it.each([
+      ['the retention, where that is longer', 7 * DAY_MS, 7 * DAY_MS],
+      ['grantTtlMs, where that is longer', 60_000, HOUR_MS],
+    ])('is %s', async (_, retentionMs, expectedMs) => {
+      const { store, grant, ttlMs } = grantOf({ grantTtlMs: HOUR_MS })
+      await store.commit(grant, 'a', record, { ttlMs: retentionMs })
+      expectAbout(await ttlMs(), expectedMs)
+      await store.end(grant, 'logged_out', { ttlMs: retentionMs })
+      expectAbout(await ttlMs(), expectedMs)
+    })
+
+    it('is not shortened by a second end', async () => {
+      const { store, grant, ttlMs } = grantOf({ grantTtlMs: HOUR_MS })
+      await store.end(grant, 'logged_out', { ttlMs: 7 * DAY_MS })
+      await store.end(grant, 'replaced')
+      expectAbout(await ttlMs(), 7 * DAY_MS)
+    })
+
     it('is never for ever', async () => {
       const { store, grant, key, lease, ttlMs } = grantOf()
       await lease()
@@ -96,6 +114,27 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
       await store.release(grant, 'a')
       expect(await ttlMs()).toBeGreaterThan(0)
       expect(await client.exists(key)).toBe(1)
+    })
+  })
+
+  describe('a grant that Redis does not know', () => {
+    it.each([
+      ['was refreshed a minute ago, waits for graceMs: it may have been lost', 60_000, 300],
+      ['has rested for longer than grantTtlMs, does not wait: it was forgotten', HOUR_MS + 1, 0],
+    ])('and that %s', async (_, idleMs, leastMs) => {
+      const { lease } = grantOf({ grantTtlMs: HOUR_MS, graceMs: 300 })
+      const start = performance.now()
+      expect(await lease({ waitMs: 5_000, idleMs })).toEqual({ granted: true })
+      const tookMs = performance.now() - start
+      if (leastMs > 0) expect(tookMs).toBeGreaterThanOrEqual(leastMs - 5)
+      else expect(tookMs).toBeLessThan(250)
+    })
+
+    it('leaves a lease that ran out to its holder all the same, however long the grant has rested', async () => {
+      const { store, grant, lease } = grantOf({ grantTtlMs: HOUR_MS, graceMs: 300 })
+      await lease({ ttlMs: 500, idleMs: 2 * HOUR_MS })
+      expect(await lease({ owner: 'b', waitMs: 600, idleMs: 2 * HOUR_MS })).toEqual({ granted: false })
+      expect(await store.renew(grant, 'a', 60_000)).toBe(true)
     })
   })
 

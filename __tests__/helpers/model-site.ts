@@ -6,6 +6,7 @@ import { middlewareOf } from '../../lib/frameworks/express.js'
 import { KnownGrants } from '../../lib/grants/known-grants.js'
 import { memoryGrantStore } from '../../lib/grants/memory.js'
 import type { AuthorizationServer } from '../../lib/oauth/authorization-server.js'
+import { Retentions } from '../../lib/retention.js'
 import type { SessionTokens } from '../../lib/session-tokens.js'
 import { ExpressSessions } from '../../lib/sessions/express-session.js'
 import { SessionCopies } from '../../lib/sessions/session-copy.js'
@@ -44,6 +45,7 @@ export function modelSite({ server, store, clock, resave, genid, onEvent }: Mode
     known: new KnownGrants(clock),
     flights: new Flights(clock),
     copies: new SessionCopies('web https://idp.example'),
+    retentions: new Retentions({ sessionMaxAgeMs: undefined, isReference: false, emit: onEvent }),
     clock,
     emit: onEvent,
     leewayMs: 60_000,

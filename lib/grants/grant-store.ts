@@ -28,6 +28,19 @@ export interface LeaseRequest {
   readonly waitMs: number
   /** The revision that the caller has: a newer record ends the wait, lease or not. */
   readonly revision: number
+  /**
+   * How long ago the grant was refreshed last as far as the caller knows, in milliseconds; absent when it does not know. By
+   * this a store tells a grant that it has forgotten, since it was old, from one that it has lost. It may be ignored.
+   */
+  readonly idleMs?: number
+}
+
+/** For how long a grant, or that it has ended, is worth remembering: as long as its session could come back. */
+export interface Retention {
+  /** For how long from now at least, in milliseconds. A store may remember it for longer. */
+  readonly ttlMs: number
+  /** To be called when the store forgets it sooner, for want of memory. */
+  readonly onEvicted?: (grantId: string) => void
 }
 
 /**
@@ -37,6 +50,9 @@ export interface LeaseRequest {
  * Every method is atomic. A method that cannot reach its storage rejects; the library turns that into
  * `ERR_GRANT_STORE`. Whether a store of your own does what it must, `grantStoreContract()` of
  * `session-token-manager/testing` tells.
+ *
+ * `retention` is absent where the session has a copy of the tokens and its lifetime is not known: then the store decides. A
+ * store that ignores it must remember grants and ends for as long as sessions live by itself.
  */
 export interface GrantStore {
   /**
@@ -56,14 +72,14 @@ export interface GrantStore {
    * Keeps the record if it is newer than the one held and the grant has not ended, whoever holds the lease now; then
    * releases the lease if it is the caller's. Resolves with the state after that.
    */
-  commit(grantId: string, owner: string, record: GrantRecord): Promise<GrantState>
+  commit(grantId: string, owner: string, record: GrantRecord, retention?: Retention): Promise<GrantState>
   /** Releases the lease if it is the caller's. */
   release(grantId: string, owner: string): Promise<void>
   /** The newest state, without taking the lease. */
   read(grantId: string): Promise<GrantState>
   /**
-   * Ends the grant for good: forgets its record and remembers, for longer than any request takes, that it has ended.
-   * The first reason stands. Resolves with the record it forgot.
+   * Ends the grant for good: forgets its record and remembers that it has ended, for as long as `retention` says and for
+   * longer than any request takes. The first reason stands. Resolves with the record it forgot.
    */
-  end(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined>
+  end(grantId: string, why: GrantEnd, retention?: Retention): Promise<GrantRecord | undefined>
 }

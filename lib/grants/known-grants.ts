@@ -3,6 +3,7 @@ import { type Clock, systemClock } from '../clock.js'
 import type { TokenError } from '../errors.js'
 import type { TokenSet } from '../token-set.js'
 import type { GrantEnd } from './grant-store.js'
+import { Remembered } from './remembered.js'
 
 interface Known {
   readonly tokens: TokenSet
@@ -17,14 +18,20 @@ export interface KnownGrantsOptions {
   readonly maxGrants?: number
 }
 
-const MAX_ENDED = 100_000
+/** Ends are bounded by time first. One that is forgotten here before its time is in the grant store still. */
+const MAX_ENDED = 1_000_000
 const MAX_REFUSED = 10_000
+const MAX_HEARD = 10_000
+/** For how long an end is remembered that this process has heard of: it is not said how long the session lives. */
+const END_TTL_MS = 30 * 24 * 60 * 60 * 1000
 
 /** What this process knows of grants without asking anybody: newer tokens than a request's session may hold, and ends. */
 export class KnownGrants {
   readonly #clock: Clock
   readonly #known: LRUCache<string, Known>
-  readonly #ended = new LRUCache<string, GrantEnd>({ max: MAX_ENDED })
+  readonly #ended: Remembered<GrantEnd>
+  /** The grants that the grant store was asked for, and had nothing to say of. */
+  readonly #heard = new LRUCache<string, true>({ max: MAX_HEARD })
   readonly #refused = new LRUCache<string, { readonly refreshToken: string; readonly error: TokenError }>({
     max: MAX_REFUSED,
   })
@@ -32,6 +39,7 @@ export class KnownGrants {
   constructor(clock: Clock, { maxGrants = 10_000 }: KnownGrantsOptions = {}) {
     this.#clock = clock
     this.#known = new LRUCache({ max: maxGrants })
+    this.#ended = new Remembered(() => clock.monotonic(), MAX_ENDED)
   }
 
   get(grantId: string): TokenSet | undefined {
@@ -65,9 +73,20 @@ export class KnownGrants {
     return learnedAt ? Math.max(now, learnedAt.now + this.#clock.monotonic() - learnedAt.monotonic) : now
   }
 
-  end(grantId: string, why: GrantEnd): void {
+  /** @param ttlMs for how long the session of the grant could come back, in milliseconds. Default: 30 days */
+  end(grantId: string, why: GrantEnd, ttlMs = END_TTL_MS): void {
     this.#known.delete(grantId)
-    if (!this.#ended.has(grantId)) this.#ended.set(grantId, why)
+    this.#ended.set(grantId, this.#ended.get(grantId) ?? why, ttlMs)
+  }
+
+  /** Whether this process has heard of the grant from a login, a refresh or the grant store. */
+  hasHeardOf(grantId: string): boolean {
+    return this.#known.has(grantId) || this.#heard.has(grantId) || this.#ended.has(grantId)
+  }
+
+  /** The grant store has said what it knows of the grant. */
+  hear(grantId: string): void {
+    this.#heard.set(grantId, true)
   }
 
   ended(grantId: string): GrantEnd | undefined {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { GrantRecord, GrantState, GrantStore } from './grant-store.js'
+import type { GrantRecord, GrantState, GrantStore, Retention } from './grant-store.js'
 
 /** How long a lease holds unless it is renewed. A process that dies holds the others up for about this long. */
 export const LEASE_MS = 5_000
@@ -23,8 +23,18 @@ export class Lease {
   }
 
   /** Waits for the lease, or for a record newer than `revision`, for `waitMs` at most. */
-  async take(revision: number, waitMs: number): Promise<GrantState & { readonly granted: boolean }> {
-    const request = { owner: this.#owner, ttlMs: LEASE_MS, waitMs, revision }
+  async take(
+    revision: number,
+    waitMs: number,
+    idleMs?: number,
+  ): Promise<GrantState & { readonly granted: boolean }> {
+    const request = {
+      owner: this.#owner,
+      ttlMs: LEASE_MS,
+      waitMs,
+      revision,
+      ...(idleMs !== undefined && { idleMs }),
+    }
     const askedAt = performance.now()
     const answer = await this.#grants.lease(this.#grantId, request)
     if (answer.granted) {
@@ -39,10 +49,10 @@ export class Lease {
   }
 
   /** Stores a record and releases the lease. Also after the lease was lost: what is newer is worth keeping. */
-  async commit(record: GrantRecord): Promise<GrantState> {
+  async commit(record: GrantRecord, retention?: Retention): Promise<GrantState> {
     // A renewal that arrives after it might take the lease again.
     this.#stopRenewing()
-    const state = await this.#grants.commit(this.#grantId, this.#owner, record)
+    const state = await this.#grants.commit(this.#grantId, this.#owner, record, retention)
     this.#held = false
     return state
   }

@@ -18,6 +18,8 @@ export interface CookieSession {
   isAnswered(): boolean
   /** How many bytes the cookie takes now: its name and its value. A layer that sees to it by itself says 0. */
   size(): number
+  /** For how long the cookie could come back, see {@link SessionAdapter.maxAgeMs}. */
+  maxAgeMs?(): number | undefined
 }
 
 /** What browsers take, in bytes, of a cookie's name and value (RFC 6265 §6.1). */
@@ -44,6 +46,10 @@ export class CookieSessionAdapter implements SessionAdapter {
   constructor(session: CookieSession, keeper: CopyKeeper) {
     this.#session = session
     this.#keeper = keeper
+  }
+
+  get maxAgeMs(): number | undefined {
+    return this.#session.maxAgeMs?.()
   }
 
   get seen(): unknown {

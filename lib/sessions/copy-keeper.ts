@@ -9,8 +9,10 @@ export interface CopyKeeper {
   /**
    * The app took a copy out, or destroyed the session that held it. Resolves with whether another process may be about to
    * write a newer one. Never rejects.
+   *
+   * @param maxAgeMs for how long the session could come back, in milliseconds, where its layer says so
    */
-  end(grantId: string, copy: unknown): Promise<boolean>
+  end(grantId: string, copy: unknown, maxAgeMs: number | undefined): Promise<boolean>
   /**
    * Whether another process has refreshed or ended the grant of a copy that was just stored, so that what is stored must
    * be looked at again. Never rejects.

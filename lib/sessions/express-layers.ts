@@ -3,15 +3,17 @@ import { type CookieSession, CookieSessionAdapter, claimed, cookieTooLarge } fro
 import { ExpressSessions, type SessionRequest } from './express-session.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { cookieMaxAgeMs, ironMaxAgeMs } from './session-lifetime.js'
 import { keyIsTaken } from './stored-copies.js'
 import { UnusableSession } from './unusable-session.js'
 
 /** What the session layers put on a request. */
 interface Request extends SessionRequest {
   /** Of cookie-session. */
-  readonly sessionOptions?: { readonly name?: string }
+  readonly sessionOptions?: { readonly name?: string; readonly maxAge?: unknown; readonly expires?: unknown }
   /** Express keeps the response there. */
-  readonly res?: { readonly headersSent: boolean }
+  readonly res?: { readonly headersSent: boolean; getHeader(name: string): unknown }
+  readonly headers?: { readonly cookie?: string }
 }
 
 /** An iron-session, as an app puts it on a request. */
@@ -24,13 +26,14 @@ interface IronSession {
 /** The session layers of Express apps, each found by what it puts on a request. */
 export function expressSessions(context: SessionLayerContext): SessionLayer<Request> {
   const stored = new ExpressSessions(context)
+  const iron = new IronLifetime()
   return {
     of(request) {
       if (request.sessionStore !== undefined) return stored.of(request)
       // The session of cookie-session is decoded when it is first looked at, so it is not looked at here.
       if (request.sessionOptions !== undefined) return cookieSessionOf(request, context)
       const { session } = request
-      return isIronSession(session) ? ironSessionOf(request, session, context) : stored.of(request)
+      return isIronSession(session) ? ironSessionOf(request, session, context, iron) : stored.of(request)
     },
     close: () => stored.close(),
   }
@@ -51,6 +54,7 @@ function cookieSessionOf(request: Request, context: SessionLayerContext): Sessio
     },
     isAnswered: () => request.res?.headersSent ?? false,
     size: () => (request.sessionOptions?.name ?? 'session').length + base64Length(request.session),
+    maxAgeMs: () => cookieMaxAgeMs(request.sessionOptions),
   }
   return new CookieSessionAdapter(session, keeper)
 }
@@ -60,6 +64,7 @@ function ironSessionOf(
   request: Request,
   session: IronSession,
   { key, audience, keeper }: SessionLayerContext,
+  lifetime: IronLifetime,
 ): SessionAdapter {
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const copy = session[key]
@@ -76,9 +81,25 @@ function ironSessionOf(
       send: () => session.save().catch(passOnTooLarge),
       isAnswered: () => request.res?.headersSent ?? false,
       size: () => 0,
+      maxAgeMs: () => lifetime.of(request),
     },
     keeper,
   )
+}
+
+/**
+ * For how long the sessions of iron-session live. Only their seals say it: those that a request has brought say how much is
+ * left, those that go with its answer say all of it. The longest that was seen counts.
+ */
+class IronLifetime {
+  #longestMs: number | undefined
+
+  of({ headers, res }: Request): number | undefined {
+    const setCookie = res?.getHeader('set-cookie')
+    const seenMs = ironMaxAgeMs(`${headers?.cookie ?? ''} ${String(setCookie ?? '')}`)
+    if (seenMs !== undefined && seenMs > (this.#longestMs ?? 0)) this.#longestMs = seenMs
+    return this.#longestMs
+  }
 }
 
 /** Its methods do not count. */

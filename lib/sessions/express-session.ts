@@ -5,6 +5,7 @@ import { LOADED, type LoadingRequest, noteLate } from './loaded-session.js'
 import { oneAfterAnother, type Queue } from './one-after-another.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { expressMaxAgeMs } from './session-lifetime.js'
 import { isStore } from './session-store.js'
 import { StoredCopies } from './stored-copies.js'
 
@@ -68,6 +69,10 @@ class ExpressSessionAdapter implements SessionAdapter {
     this.#key = key
     this.#mountedInFront = request.session === undefined
     this.#seen = request.session?.[key]
+  }
+
+  get maxAgeMs(): number | undefined {
+    return expressMaxAgeMs(this.#request.session)
   }
 
   get seen(): unknown {

@@ -12,6 +12,7 @@ import {
 import { KoaStoreSessions } from './koa-session.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { cookieMaxAgeMs } from './session-lifetime.js'
 import type { SessionData } from './session-store.js'
 import { keyIsTaken } from './stored-copies.js'
 import { UnusableSession } from './unusable-session.js'
@@ -61,6 +62,7 @@ function cookieSessionOf(
     // koa-session sets the cookie as soon as everything behind it is done.
     isAnswered: () => ctx[UNDER_WAY] === 0 || ctx.headerSent,
     size: () => options.key.length + (ctx.session ? encodedLength(ctx.session, options) : 0),
+    maxAgeMs: () => cookieMaxAgeMs(options),
   }
   return new CookieSessionAdapter(session, keeper)
 }

@@ -6,6 +6,7 @@ import { LOADED } from './loaded-session.js'
 import { oneAfterAnother, type Queue } from './one-after-another.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
+import { cookieMaxAgeMs } from './session-lifetime.js'
 import { StoredCopies } from './stored-copies.js'
 
 /** The copies in the sessions of one store, and the store itself. */
@@ -74,6 +75,10 @@ class KoaSessionAdapter implements SessionAdapter {
     this.#copies = copies
     this.#ctx = ctx
     this.#key = key
+  }
+
+  get maxAgeMs(): number | undefined {
+    return cookieMaxAgeMs(this.#ctx.sessionOptions)
   }
 
   get seen(): unknown {

@@ -10,6 +10,11 @@ export interface SessionAdapter {
    * handler answers.
    */
   readonly isInAnswer: boolean
+  /**
+   * For how long from now the session could come back, in milliseconds; `undefined` where its layer does not say. Looked at
+   * when a grant is stored or ended, as it may differ from session to session. No I/O.
+   */
+  readonly maxAgeMs: number | undefined
   /** The copy as the request has it. No I/O. */
   read(): unknown
   /** The last copy that this request has had in its session, even if it has been taken out or regenerated since. */

@@ -3,6 +3,7 @@ import type { CopyKeeper } from './copy-keeper.js'
 import { GrantHomes } from './grant-homes.js'
 import type { GuardedStore } from './guarded-store.js'
 import type { LoadedSession } from './loaded-session.js'
+import { storedMaxAgeMs } from './session-lifetime.js'
 import type { SessionData } from './session-store.js'
 import type { StoreObserver } from './store-observer.js'
 
@@ -129,7 +130,7 @@ export class StoredCopies implements StoreObserver {
     stored: SessionData | undefined,
   ): SessionData {
     const copy = session[this.key]
-    const current = this.#logins.has(copy) ? copy : this.#currentCopy(copy, loaded, stored)
+    const current = this.#logins.has(copy) ? copy : this.#currentCopy(session, loaded, stored)
     const grantId = this.#keeper.grantOf(current)
     if (grantId !== undefined) this.#homes.settle(grantId, sid)
     if (current === copy) return session
@@ -139,14 +140,19 @@ export class StoredCopies implements StoreObserver {
     return changed
   }
 
-  /** The copy that belongs into a session which is about to be stored with `copy` in it. */
-  #currentCopy(copy: unknown, loaded: LoadedSession | undefined, stored: SessionData | undefined): unknown {
+  /** The copy that belongs into a session which is about to be stored. */
+  #currentCopy(
+    session: SessionData,
+    loaded: LoadedSession | undefined,
+    stored: SessionData | undefined,
+  ): unknown {
+    const copy = session[this.key]
     const kept = this.#newestOf(stored?.[this.key])
     const found = loaded?.values[this.key]
     const before = this.#keeper.grantOf(found)
     if (copy === undefined && before !== undefined) {
       // The app has deleted it from a session that had it: a logout by hand, unless somebody has logged in since.
-      void this.#keeper.end(before, found)
+      void this.#keeper.end(before, found, storedMaxAgeMs(session))
       return this.#keeper.grantOf(kept) === before ? undefined : kept
     }
     // A session that was written for no request is written on purpose as it is.
@@ -169,7 +175,7 @@ export class StoredCopies implements StoreObserver {
     if (grantId === undefined) return false
     this.#homes.leave(grantId, sid)
     if (regenerated) return false
-    const crossed = await this.#keeper.end(grantId, copy)
+    const crossed = await this.#keeper.end(grantId, copy, storedMaxAgeMs(session))
     // Another request may have carried it into another session. Nobody waits: this process knows that it has ended.
     void this.#takeOut(grantId, sid)
     return crossed

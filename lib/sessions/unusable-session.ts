@@ -4,6 +4,7 @@ import type { SessionAdapter } from './session-adapter.js'
 /** What a request has whose session is of no use: whoever needs it is told why. */
 export class UnusableSession implements SessionAdapter {
   readonly isInAnswer = false
+  readonly maxAgeMs = undefined
   readonly seen = undefined
   readonly #error: () => ConfigurationError
 

@@ -50,6 +50,14 @@ export const commitCases: Case[] = [
     },
   ],
   [
+    'takes for how long to keep it',
+    async ({ store, grant, longMs, shortLeasesAreOver }) => {
+      same(await store.commit(grant, 'a', record(1), { ttlMs: longMs }), { record: record(1) })
+      await shortLeasesAreOver()
+      same(await store.read(grant), { record: record(1) })
+    },
+  ],
+  [
     'keeps the newest of many at once',
     async ({ store, grant }) => {
       const mixed = [7, 3, 20, 1, 12, 19, 5, 2, 18, 4]

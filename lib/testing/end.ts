@@ -16,6 +16,14 @@ export const endCases: Case[] = [
     },
   ],
   [
+    'takes for how long to remember it',
+    async ({ store, grant, longMs, shortLeasesAreOver }) => {
+      await store.end(grant, 'logged_out', { ttlMs: longMs })
+      await shortLeasesAreOver()
+      same(await store.read(grant), { ended: 'logged_out' })
+    },
+  ],
+  [
     'leaves the holder of the lease to release it',
     async ({ store, grant, lease }) => {
       await lease('a')

@@ -1,7 +1,14 @@
 import { within } from '../../deadline.js'
 import { ConfigurationError, TokenError } from '../../errors.js'
 import { refuseUnknown } from '../../spelling.js'
-import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest } from '../grant-store.js'
+import type {
+  GrantEnd,
+  GrantRecord,
+  GrantState,
+  GrantStore,
+  LeaseRequest,
+  Retention,
+} from '../grant-store.js'
 import { GrantChanges, type Watch } from './changes.js'
 import { type RedisClient, type RedisConnection, redisConnection } from './client.js'
 import { COMMIT, END, LEASE, READ, RELEASE, RENEW, type RedisScript } from './scripts.js'
@@ -10,9 +17,9 @@ export interface RedisGrantStoreOptions {
   /** What the keys begin with, and the name of the channel. Default: `'session-tokens:'`. */
   prefix?: string
   /**
-   * For how long a grant is remembered after its last refresh, and an ended one after its end, in milliseconds. It must
-   * be longer than any request takes, and may be shorter than a session lives, since the session has a copy.
-   * Default: 24 hours.
+   * For how long a grant is remembered after its last refresh, and an ended one after its end, in milliseconds, at least:
+   * where it is known that the session lives for longer, it is for as long as the session. It must be longer than any
+   * request takes. Default: 24 hours.
    */
   grantTtlMs?: number
   /** How long Redis may take to answer one command, in milliseconds, at most 24 hours. Default: 2,000. */
@@ -105,8 +112,11 @@ class RedisGrants implements RedisGrantStore {
     }
   }
 
-  async #tryLease(grantId: string, { owner, ttlMs, revision }: LeaseRequest) {
-    const args = [owner, String(Math.ceil(ttlMs)), String(revision), String(this.#options.graceMs)]
+  async #tryLease(grantId: string, { owner, ttlMs, revision, idleMs = 0 }: LeaseRequest) {
+    const { graceMs, grantTtlMs } = this.#options
+    // A grant that has rested for so long was forgotten: nobody has lost a lease of it.
+    const graceOfUnknown = idleMs > grantTtlMs ? 0 : graceMs
+    const args = [owner, Math.ceil(ttlMs), revision, graceMs, graceOfUnknown].map(String)
     const abandoned = (reply: Reply) => {
       if (String(reply[0]) === 'granted') this.release(grantId, owner).catch(ignore)
     }
@@ -120,10 +130,14 @@ class RedisGrants implements RedisGrantStore {
     return Number(renewed) === 1
   }
 
-  async commit(grantId: string, owner: string, record: GrantRecord): Promise<GrantState> {
-    const { grantTtlMs } = this.#options
+  async commit(
+    grantId: string,
+    owner: string,
+    record: GrantRecord,
+    retention?: Retention,
+  ): Promise<GrantState> {
     const { revision, tokens } = record
-    const args = [owner, String(revision), tokens, String(grantTtlMs), this.#changes.channel, grantId]
+    const args = [owner, String(revision), tokens, this.#ttlOf(retention), this.#changes.channel, grantId]
     const [ended, newerRevision, newerTokens] = await this.#run(COMMIT, grantId, args)
     const state = stateOf(ended, newerRevision, newerTokens)
     return state.ended || state.record ? state : { record }
@@ -138,14 +152,18 @@ class RedisGrants implements RedisGrantStore {
     return stateOf(ended, revision, tokens)
   }
 
-  async end(grantId: string, why: GrantEnd): Promise<GrantRecord | undefined> {
-    const args = [why, String(this.#options.grantTtlMs), this.#changes.channel, grantId]
+  async end(grantId: string, why: GrantEnd, retention?: Retention): Promise<GrantRecord | undefined> {
+    const args = [why, this.#ttlOf(retention), this.#changes.channel, grantId]
     const [revision, tokens] = await this.#run(END, grantId, args)
     return stateOf('', revision, tokens).record
   }
 
   async close(): Promise<void> {
     await this.#changes.close()
+  }
+
+  #ttlOf(retention: Retention | undefined): string {
+    return String(Math.ceil(Math.max(this.#options.grantTtlMs, retention?.ttlMs ?? 0)))
   }
 
   /** Runs a script. `abandoned` gets the reply if it comes after the time is over. */

@@ -61,7 +61,8 @@ function script(...parts: string[]): RedisScript {
 }
 
 /**
- * ARGV: owner, ttlMs, revision, graceMs. Answers what became of it, for how long to wait, revision, tokens, why ended.
+ * ARGV: owner, ttlMs, revision, graceMs, graceMs of a grant that Redis knows nothing of. Answers what became of it, for how
+ * long to wait, revision, tokens, why ended.
  *
  * A lease that ran out, and one of a grant that Redis knows nothing of or only from an earlier run, may still have a holder:
  * the server may have stood still, or have lost the lease. So whoever asks first has to wait a moment, in which the holder
@@ -72,7 +73,7 @@ export const LEASE = script(
   KEEP_FOR,
   SERVER,
   `
-local owner, ttl, revision, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local owner, ttl, revision = ARGV[1], ARGV[2], ARGV[3]
 local known = redis.call(
   'HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl', 'run'
 )
@@ -90,6 +91,7 @@ if known[3] ~= owner then
     redis.call('HSET', KEYS[1], 'until', text(now + wait))
   end
   if wait <= 0 and (known[3] or not known[1] or from_before(known[8])) then
+    local grace = (known[3] or known[1]) and ARGV[4] or ARGV[5]
     local free = math.min(tonumber(known[6]) or now + grace, now + grace)
     redis.call('HSET', KEYS[1], 'free', text(free))
     wait = free - now
@@ -175,9 +177,10 @@ export const END = script(
   `
 local why, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'ended', 'waiting')
+local left = known[3] and redis.call('PTTL', KEYS[1]) or 0
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'ended', known[3] or why)
-redis.call('PEXPIRE', KEYS[1], ttl)
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.max(left, tonumber(ttl))))
 if known[4] then redis.pcall('PUBLISH', channel, grant) end
 return { known[1] or '', known[2] or '' }
 `,
