@@ -36,6 +36,7 @@ const topLevel: Record<string, string> = {
   'deadline.ts': 'foundations',
   'errors.ts': 'foundations',
   'events.ts': 'foundations',
+  'grant-proof.ts': 'foundations',
   'problem.ts': 'foundations',
   'redact.ts': 'foundations',
   'response-over.ts': 'foundations',

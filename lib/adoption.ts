@@ -1,6 +1,7 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { within } from './deadline.js'
 import { ConfigurationError, TokenError } from './errors.js'
+import { ADOPTED, adoptedGrantId } from './grant-proof.js'
 import type { GrantState } from './grants/grant-store.js'
 import { differentSubjects } from './oauth/subject.js'
 import { adoptedTokens } from './oauth/token-response.js'
@@ -22,9 +23,6 @@ export interface AdoptionContext extends SessionWritesContext {
   readonly defaultLifetimeMs: number
   readonly onGrantStoreError?: 'fail' | 'local'
 }
-
-/** What the names of adopted grants begin with. */
-const ADOPTED = 'adopted-'
 
 /**
  * Takes over the tokens that an app has had before this library, or that its login library keeps for it.
@@ -58,11 +56,9 @@ export class Adoption {
     const answer = this.#asking(() => adoptedTokens(this.#context.adopt(request), now))
     if (!answer) return undefined
     const tokens = firstTokenSet(ADOPTED, answer, now, defaultLifetimeMs)
-    if (known && nameGiver(known) === nameGiver(tokens)) return known
-    const digest = createHash('sha256')
-      .update(`${audience}\n${nameGiver(tokens)}`)
-      .digest('base64url')
-    return { ...tokens, grantId: `${ADOPTED}${digest}` }
+    if (known && known.proof === nameGiver(tokens)) return known
+    const proof = nameGiver(tokens) ?? ''
+    return { ...tokens, grantId: adoptedGrantId(audience, proof), proof }
   }
 
   /** The tokens in a copy of ours, unless their grant has ended. */
@@ -122,7 +118,7 @@ export class Adoption {
     const state = await this.#introduce(session, handedOver)
     if (state?.ended) known.end(grantId, state.ended)
     if (known.ended(grantId)) return false
-    const found = newest(handedOver, copies.readRecord(grantId, state?.record?.tokens))
+    const found = newest(handedOver, copies.readRecord(handedOver, state?.record?.tokens))
     known.learn(found, found !== handedOver)
     return this.#store(session, newest(found, known.get(grantId)))
   }
@@ -169,7 +165,7 @@ export class Adoption {
     try {
       await session.replace(copies.write(tokens), replaces)
       // Whoever has logged out meanwhile did not find it.
-      await this.#writes.ask(grantId)
+      await this.#writes.ask(tokens)
       if (known.ended(grantId)) await this.#writes.takeOut(session, [grantId])
     } catch (error) {
       throw sessionStoreFailed(error, secretsOf(tokens))

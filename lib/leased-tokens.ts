@@ -2,12 +2,13 @@ import type { Clock } from './clock.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { TokenEventListener } from './events.js'
+import { remembering, sharesToken } from './grant-proof.js'
 import type { GrantRecord, GrantState, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import { grantStoreFailed, loggedOut } from './refusals.js'
 import type { Retentions } from './retention.js'
-import { GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
+import { crossingIsOver, GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
 import {
@@ -100,7 +101,7 @@ export class LeasedTokens {
       const answer = await this.#orWithout(asked)
       this.#goesWithout = !answer
       if (!answer) return undefined
-      this.#adopt(answer)
+      await this.#adopt(answer)
       this.#refuseUnreadable(answer)
       const usable = this.usable
       if (usable || answer.granted) return usable
@@ -145,7 +146,7 @@ export class LeasedTokens {
     const { grants, known } = this.#context
     const { grantId } = this.#tokens
     const state = await this.#orWithout(this.#askGrantStore(grants.read(grantId), GRANT_STORE_TIMEOUT_MS))
-    if (state) this.#adopt(state)
+    if (state) await this.#adopt(state)
     this.#tokens = newest(this.#tokens, known.get(this.#tokens.grantId))
     await this.#rereadSession()
     return this.#tokens.refreshToken !== undefined && this.#tokens.refreshToken !== refused
@@ -158,9 +159,9 @@ export class LeasedTokens {
   async keep(tokens: TokenSet): Promise<void> {
     const { known, writes } = this.#context
     const { grantId } = tokens
-    this.#tokens = tokens
+    this.#tokens = remembering(tokens, this.#tokens)
     this.#secrets.push(...secretsOf(tokens))
-    known.learn(tokens)
+    known.learn(this.#tokens)
     if (known.ended(grantId)) return
     const committed = this.#commit()
     // Without an answer the lease ends before long, and by then the session must have what others will look for there.
@@ -169,7 +170,7 @@ export class LeasedTokens {
       !known.ended(grantId) && (await writes.store(this.#session, this.#tokens, aliveAt, this.#secrets))
     this.#isUnsaved = !isStored && (await committed) === undefined
     // Without an answer to the commit nobody has said whether the grant has ended meanwhile.
-    if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(grantId, true)
+    if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(this.#tokens, true)
   }
 
   /** Gives the lease back. Nobody waits for it: where the grant store cannot be reached the lease ends by itself. */
@@ -223,11 +224,32 @@ export class LeasedTokens {
     this.#take(found)
   }
 
-  #adopt(state: GrantState): void {
+  async #adopt(state: GrantState): Promise<void> {
     const { copies, known } = this.#context
     if (state.ended) known.end(this.#tokens.grantId, state.ended)
     if (state.ended || known.ended(this.#tokens.grantId)) throw loggedOut()
-    this.#take(copies.readRecord(this.#tokens.grantId, state.record?.tokens))
+    const found = copies.readRecord(this.#tokens, state.record?.tokens)
+    if (found && !(await this.#isOfGrant(found))) throw loggedOut()
+    this.#take(found)
+  }
+
+  /**
+   * Whether the session's tokens show that they are of the grant whose record was found. Those without a proof do so by a
+   * token; where another process has just refreshed, by one that the session is about to have.
+   */
+  async #isOfGrant(found: TokenSet): Promise<boolean> {
+    const { copies, known } = this.#context
+    const isProven = () => copies.isProof(this.#tokens) || sharesToken(this.#tokens, found)
+    if (isProven()) return true
+    const { grantId } = this.#tokens
+    this.#tokens = newest(this.#tokens, known.get(grantId))
+    for (const wait of [undefined, crossingIsOver]) {
+      await wait?.()
+      if (isProven()) return true
+      const reread = copies.read(await this.#session.reread().catch(() => undefined))
+      this.#tokens = newest(this.#tokens, reread)
+    }
+    return isProven()
   }
 
   #take(found: TokenSet | undefined): void {

@@ -1,5 +1,5 @@
-import { randomUUID } from 'node:crypto'
 import type { Background } from './background.js'
+import { grantIdOf, randomProof } from './grant-proof.js'
 import type { AcquireParameters, RefreshAnswer } from './oauth/authorization-server.js'
 import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
 import { differentSubjects } from './oauth/subject.js'
@@ -23,7 +23,8 @@ export class Login {
     const { clock, copies, defaultLifetimeMs, known, writes } = this.#context
     // A session that was regenerated for the login does not hold the earlier tokens any more.
     const previous = copies.read(session.read() ?? session.seen)
-    const tokens = firstTokenSet(randomUUID(), answer, clock.now(), defaultLifetimeMs)
+    const proof = randomProof()
+    const tokens = { ...firstTokenSet(grantIdOf(proof), answer, clock.now(), defaultLifetimeMs), proof }
     known.learn(tokens)
     const copy = copies.write(tokens)
     const introduced = writes.introduce(session, tokens)
@@ -52,7 +53,7 @@ export class Login {
   async #lookAgain(session: SessionAdapter, tokens: TokenSet, replaced: readonly string[]): Promise<void> {
     const { copies, known, writes } = this.#context
     await crossingIsOver()
-    await writes.ask(tokens.grantId)
+    await writes.ask(tokens)
     // Nobody else takes anything out of a session that goes with the answer: the app itself has done away with it.
     const wasTakenOut = (stored: unknown) => stored === undefined && !session.isInAnswer
     const isLost = (stored: unknown) =>

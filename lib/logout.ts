@@ -83,7 +83,7 @@ export class Logout {
     const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [grantId])) : undefined
     const failed = cleared ?? clearedAgain
     return {
-      tokens: newest(stored, copies.readRecord(grantId, record?.tokens)),
+      tokens: newest(stored, copies.readRecord(held, record?.tokens)),
       ...(failure && { failure }),
       ...(failed && {
         failure: sessionStoreFailed(failed.error, [...secretsOf(held), ...secretsOf(tokens)]),

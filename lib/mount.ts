@@ -16,6 +16,7 @@ import { seal } from './sessions/sealing.js'
 import { SessionCopies } from './sessions/session-copy.js'
 import type { SessionLayer, SessionLayerContext } from './sessions/session-layer.js'
 import { TokenManager } from './token-manager.js'
+import type { TokenSet } from './token-set.js'
 
 /** One mounted middleware: the parts that all its requests share. */
 export interface Mount {
@@ -58,7 +59,7 @@ export function mount(
   const { clock, flights, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
   const audience = audienceOf(checked)
-  const copies = sessionCopies(checked)
+  const copies = sessionCopies(checked, known)
   const emit = emitterOf(onEvent)
   const { sessionMaxAgeMs } = checked
   const shared = {
@@ -111,10 +112,13 @@ function formatOf(options: ReturnType<typeof checkedOptions>): string {
 }
 
 /** Sealed copies are of one session key as well. */
-function sessionCopies(options: ReturnType<typeof checkedOptions>): SessionCopies {
+function sessionCopies(options: ReturnType<typeof checkedOptions>, known: KnownGrants): SessionCopies {
   const { encryptionKeys, keep, sessionKey } = options
   const audience = audienceOf(options)
   const keys = encryptionKeys?.filter((key) => key !== undefined)
   const sealed = keys && seal(keys, `${audience} ${sessionKey}`)
-  return keep === 'store' ? new References(audience, sealed) : new SessionCopies(audience, sealed)
+  const provesByTokens = (tokens: TokenSet) => known.proves(tokens)
+  return keep === 'store'
+    ? new References(audience, sealed, provesByTokens)
+    : new SessionCopies(audience, sealed, provesByTokens)
 }

@@ -5,12 +5,13 @@ import { BUSY_MS, CROSSING_MS, PROMPT_MS } from './crossing.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { TokenEventListener } from './events.js'
+import { sharesToken } from './grant-proof.js'
 import type { GrantEnd, GrantRecord, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { grantStoreFailed } from './refusals.js'
 import type { Retentions } from './retention.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
-import type { SessionCopies } from './sessions/session-copy.js'
+import type { GrantKey, SessionCopies } from './sessions/session-copy.js'
 import { newest, secretsOf, type TokenSet } from './token-set.js'
 
 export interface SessionWritesContext {
@@ -78,7 +79,7 @@ export class SessionWrites {
     const replace = () => session.replace(copy, replaces)
     try {
       const written = await replace().catch(replace)
-      if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.ask(grantId, true)
+      if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.ask(tokens, true)
       if (written && known.ended(grantId)) await this.takeOut(session, [grantId])
       return true
     } catch (error) {
@@ -103,7 +104,7 @@ export class SessionWrites {
     if (!held || known.ended(held.grantId)) return false
     const heardJustNow = known.heardWithin(BUSY_MS, held.grantId)
     const before = Math.max(held.revision, known.get(held.grantId)?.revision ?? 0)
-    const isAnswered = await this.ask(held.grantId)
+    const isAnswered = await this.ask(held)
     const isNews =
       known.ended(held.grantId) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
     return heardJustNow || isNews || !isAnswered
@@ -113,11 +114,11 @@ export class SessionWrites {
    * Learns what the grant store knows of a grant. Resolves with whether it has answered soon; one that has just failed to
    * is given less time, unless somebody insists. Never rejects.
    */
-  async ask(grantId: string, insists = false): Promise<boolean> {
+  async ask(of: GrantKey, insists = false): Promise<boolean> {
     const { clock } = this.#context
     const isSilent = !insists && clock.monotonic() < this.#silentUntil
     try {
-      await within(isSilent ? PROMPT_MS : QUESTION_TIMEOUT_MS, this.#learn(grantId), noAnswer)
+      await within(isSilent ? PROMPT_MS : QUESTION_TIMEOUT_MS, this.#learn(of), noAnswer)
       this.#silentUntil = Number.NEGATIVE_INFINITY
       return true
     } catch {
@@ -127,11 +128,12 @@ export class SessionWrites {
     }
   }
 
-  async #learn(grantId: string): Promise<void> {
+  async #learn(of: GrantKey): Promise<void> {
     const { copies, grants, known } = this.#context
+    const { grantId } = of
     const state = await grants.read(grantId)
     if (state.ended) known.end(grantId, state.ended)
-    const tokens = copies.readRecord(grantId, state.record?.tokens)
+    const tokens = copies.readRecord(of, state.record?.tokens)
     if (tokens) known.learn(tokens, true)
     known.hear(grantId)
   }
@@ -172,6 +174,8 @@ export class SessionWrites {
   ): Promise<Ending> {
     const { copies, emit, grants, keepsForOthers, known, retentions } = this.#context
     const retention = retentions.ofEnd(maxAgeMs)
+    const isProven = seen === undefined || this.#isProven(seen)
+    if (isProven !== true && !(await isProven)) return { crossed: false }
     const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
     const endedBefore = known.ended(grantId) !== undefined
     const heardJustNow = known.heardWithin(BUSY_MS, grantId)
@@ -191,6 +195,24 @@ export class SessionWrites {
       emit({ type: 'grant_store_failed', grantId, error: failure })
       return { crossed: !endedBefore && !copies.isReference, failure }
     }
+  }
+
+  /** Whether tokens that came without a proof of their own are of the grant that they name, so that they may end it. */
+  #isProven(seen: TokenSet): boolean | Promise<boolean> {
+    const { copies, known } = this.#context
+    if (copies.isProof(seen) || known.get(seen.grantId)) return true
+    return this.#isProvenByRecord(seen)
+  }
+
+  async #isProvenByRecord(seen: TokenSet): Promise<boolean> {
+    const { copies, grants } = this.#context
+    // Where it cannot be told the logout goes on, and fails at the grant store.
+    const { record } = await within(QUESTION_TIMEOUT_MS, grants.read(seen.grantId), noAnswer).catch(() => ({
+      record: undefined,
+    }))
+    if (!record) return true
+    const found = copies.readRecord(seen, record.tokens)
+    return found !== undefined && (copies.isReference || sharesToken(seen, found))
   }
 }
 

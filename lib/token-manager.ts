@@ -189,8 +189,15 @@ export class TokenManager implements CopyKeeper {
       }
       // What the authorization server has just answered will do, even if it is the very token that an API refused.
       const { accessToken, fresh } = await flight.outcome
+      if (!this.#isOfGrant(tokens)) throw loggedOut()
       if (fresh && serves(accessToken, need)) return accessToken
     }
+  }
+
+  /** Whether the outcome of a refresh may be shared: by then it is known what a copy without a proof must show. */
+  #isOfGrant(tokens: TokenSet): boolean {
+    const { copies, known } = this.#context
+    return copies.isProof(tokens) || known.proves(tokens)
   }
 
   /** The very token that an API refuses, when tokens that were valid have been replaced too often: the next is refused as well. */

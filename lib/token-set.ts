@@ -33,8 +33,12 @@ export interface AccessToken {
 
 /** Everything currently held for a grant. Of two sets of one grant the higher revision is the newer one. */
 export interface TokenSet {
-  /** Names the grant; random, born at login, not a secret of the authorization server's. */
+  /** Names the grant in events and in the grant store. It is no secret, and proves nothing. */
   readonly grantId: string
+  /** The secret that the id is made from, see grant-proof.ts. Only sessions of the grant and its record hold it. */
+  readonly proof?: string
+  /** Of a grant without a proof, from before there were proofs: digests of the refresh tokens that it had. */
+  readonly earlier?: readonly string[]
   /** Grows at each change: of two token sets of one grant the higher revision is the newer one. */
   readonly revision: number
   readonly refreshToken?: string
@@ -213,7 +217,8 @@ export function withoutRefreshToken(tokens: TokenSet): TokenSet {
 
 /** The token set of a grant that the authorization server has ended: it holds no token, and is newer than all that did. */
 export function deadTokenSet(tokens: TokenSet): TokenSet {
-  return { grantId: tokens.grantId, revision: tokens.revision + 1, accessTokens: [] }
+  const { grantId, proof, revision } = tokens
+  return { grantId, ...(proof !== undefined && { proof }), revision: revision + 1, accessTokens: [] }
 }
 
 /** The newer of two token sets of one grant. A set of another grant never wins over `tokens`. */
@@ -226,7 +231,8 @@ export function newest(tokens: TokenSet, other: TokenSet | undefined): TokenSet 
 
 /** Every string in a token set that must not be shown. */
 export function secretsOf(tokens: TokenSet): string[] {
-  const secrets = [tokens.refreshToken, tokens.idToken, ...tokens.accessTokens.map(({ token }) => token)]
+  const { accessTokens, idToken, proof, refreshToken } = tokens
+  const secrets = [refreshToken, idToken, ...accessTokens.map(({ token }) => token), proof]
   return secrets.filter((secret) => secret !== undefined)
 }
 

@@ -132,7 +132,8 @@ describe('copies.read(copy)', () => {
     ['another authorization server', { audience: 'web https://other.example' }],
     ['an audience that begins as ours', { audience: 'web https://idp.example/more' }],
     ['an older version', { version: 0 }],
-    ['a newer version', { version: 2 }],
+    ['a newer version', { version: 3 }],
+    ['the version of copies with a proof, and none', { version: 2 }],
     ['a version in text', { version: '1' }],
     ['no grant', { grantId: undefined }],
     ['an empty grant', { grantId: '' }],
@@ -284,7 +285,7 @@ describe('a session whose copy is not one of ours', () => {
 
   it.each([
     ['of another client', { audience: 'other' }],
-    ['of another version', { version: 2 }],
+    ['of a newer version', { version: 3 }],
     ['that was cut off', { accessTokens: undefined }],
   ])('is logged out when it is one %s, and can log in again', async (_, change) => {
     const site = await start()

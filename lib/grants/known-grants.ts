@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { type Clock, systemClock } from '../clock.js'
 import type { TokenError } from '../errors.js'
+import { sharesToken } from '../grant-proof.js'
 import type { TokenSet } from '../token-set.js'
 import type { GrantEnd } from './grant-store.js'
 import { Remembered } from './remembered.js'
@@ -55,6 +56,17 @@ export class KnownGrants {
       elsewhere,
       learnedAt: { now: this.#clock.now(), monotonic: this.#clock.monotonic() },
     })
+  }
+
+  /**
+   * Whether a token set that came without a proof of its own is of the grant that it names, as far as this process knows: it
+   * holds a token that the grant has or had, or the key that its record was opened with.
+   */
+  proves(tokens: TokenSet): boolean {
+    const known = this.#known.peek(tokens.grantId)
+    if (!known || known.tokens === tokens) return true
+    if (tokens.isElsewhere) return tokens.proof === known.tokens.proof
+    return sharesToken(tokens, known.tokens)
   }
 
   /** Whether the newest token set was heard of from another process less than so many milliseconds ago. */

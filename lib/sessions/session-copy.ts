@@ -1,15 +1,24 @@
 import { LRUCache } from 'lru-cache'
+import { ADOPTED, adoptedGrantId, grantIdOf, hasProof } from '../grant-proof.js'
 import type { AccessToken, TokenSet } from '../token-set.js'
 import type { Seal } from './sealing.js'
 
 /** The version of the format below. A copy of another version counts as none. */
-const VERSION = 1
+const VERSION = 2
+/** The version before: its copies have no proof, but for those of adopted grants. */
+const WITHOUT_PROOF = 1
+
+/** Whether a copy without a proof shows by its tokens that it is of its grant, as far as this process knows. */
+export type ProvesByTokens = (tokens: TokenSet) => boolean
 
 /**
  * The token set as a session holds it: a text, opaque to the app. Copy it along when a session is regenerated, and
  * otherwise leave it to `req.tokens`.
  */
 export type SessionCopy = string
+
+/** Which grant's record is to be read, and what it is read with. */
+export type GrantKey = Pick<TokenSet, 'grantId' | 'proof'>
 
 /** How many copies are held opened, so that a request with a valid token opens none. */
 const MAX_OPENED = 1_000
@@ -26,21 +35,23 @@ export class SessionCopies {
   readonly isReference: boolean = false
   readonly #audience: string
   readonly #seal: Seal | undefined
+  readonly #provesByTokens: ProvesByTokens
   readonly #written = new WeakMap<TokenSet, SessionCopy>()
   readonly #opened = new LRUCache<SessionCopy, TokenSet>({ max: MAX_OPENED })
   /** The copy that was read last: one request asks about the same one several times in a row. */
   #last: { readonly copy: SessionCopy; readonly tokens: TokenSet | undefined } | undefined
 
   /** @param audience names the client and its authorization server; copies of another audience are refused */
-  constructor(audience: string, seal?: Seal) {
+  constructor(audience: string, seal?: Seal, provesByTokens: ProvesByTokens = () => true) {
     this.#audience = audience
     this.#seal = seal
+    this.#provesByTokens = provesByTokens
   }
 
   write(tokens: TokenSet): SessionCopy {
     const written = this.#written.get(tokens)
     if (written !== undefined) return written
-    const text = JSON.stringify({ version: VERSION, audience: this.#audience, ...tokens })
+    const text = this.textOf(tokens)
     const copy = this.#seal ? this.#seal.seal(text) : text
     this.#written.set(tokens, copy)
     if (this.#seal) this.#opened.set(copy, tokens)
@@ -49,8 +60,16 @@ export class SessionCopies {
 
   read(copy: unknown): TokenSet | undefined {
     if (typeof copy !== 'string') return undefined
-    if (this.#last?.copy !== copy) this.#last = { copy, tokens: this.#read(copy) }
-    return this.#last.tokens
+    const tokens = this.#readAny(copy)
+    return tokens && (this.isProof(tokens) || this.#provesByTokens(tokens)) ? tokens : undefined
+  }
+
+  /**
+   * Whether what was read from a session must be of the grant that it names: it has the proof of it, or was sealed. What is
+   * neither is of the version before, and proves itself by its tokens.
+   */
+  isProof({ proof }: TokenSet): boolean {
+    return proof !== undefined || this.#seal !== undefined
   }
 
   /** The token set as the grant store keeps it. */
@@ -59,35 +78,59 @@ export class SessionCopies {
   }
 
   /** A token set out of a grant store. */
-  readRecord(_grantId: string, record: string | undefined): TokenSet | undefined {
-    return this.read(record)
+  readRecord(_of: GrantKey, record: string | undefined): TokenSet | undefined {
+    return record === undefined ? undefined : this.#readAny(record)
+  }
+
+  #readAny(copy: SessionCopy): TokenSet | undefined {
+    if (this.#last?.copy !== copy) this.#last = { copy, tokens: this.#read(copy) }
+    return this.#last.tokens
   }
 
   #read(copy: SessionCopy): TokenSet | undefined {
-    if (!this.#seal) return this.#parse(copy)
+    if (!this.#seal) return this.parse(copy)
     const opened = this.#opened.get(copy)
     if (opened) return opened
     const text = this.#seal.open(copy)
-    const tokens = text === undefined ? undefined : this.#parse(text)
+    const tokens = text === undefined ? undefined : this.parse(text)
     if (tokens) this.#opened.set(copy, tokens)
     return tokens
   }
 
-  #parse(copy: string): TokenSet | undefined {
+  protected textOf(tokens: TokenSet): string {
+    const version = hasProof(tokens.grantId) ? VERSION : WITHOUT_PROOF
+    // The proof of an adopted grant may be long, and what is sealed needs none.
+    const proof = version === VERSION || !this.#seal ? tokens.proof : undefined
+    return JSON.stringify({ version, audience: this.#audience, ...tokens, proof })
+  }
+
+  protected parse(copy: string): TokenSet | undefined {
     const content = parsed(copy)
-    if (content?.version !== VERSION || content.audience !== this.#audience) return undefined
-    const { grantId, revision, refreshToken, idToken, accessTokens } = content
-    if (typeof grantId !== 'string' || grantId === '') return undefined
+    if (content?.audience !== this.#audience) return undefined
+    const { version, grantId, proof, earlier, revision, refreshToken, idToken, accessTokens } = content
+    if (typeof grantId !== 'string' || grantId === '' || !isTextOrAbsent(proof)) return undefined
+    if (!this.#isOfGrant(version, grantId, proof)) return undefined
     if (!Number.isSafeInteger(revision) || (revision as number) < 1) return undefined
     if (!isTextOrAbsent(refreshToken) || !isTextOrAbsent(idToken)) return undefined
     if (!Array.isArray(accessTokens) || !accessTokens.every(isAccessToken)) return undefined
+    if (earlier !== undefined && !isTexts(earlier)) return undefined
     return {
       grantId,
+      ...(earlier !== undefined && { earlier }),
+      ...(proof !== undefined && { proof }),
       revision: revision as number,
       accessTokens,
       ...(refreshToken !== undefined && { refreshToken }),
       ...(idToken !== undefined && { idToken }),
     }
+  }
+
+  /** Whether the version of a copy is known, and what it has for a proof is one. */
+  #isOfGrant(version: unknown, grantId: string, proof: string | undefined): boolean {
+    if (version === VERSION) return proof !== undefined && grantId === grantIdOf(proof)
+    if (version !== WITHOUT_PROOF || hasProof(grantId)) return false
+    if (proof === undefined) return true
+    return grantId.startsWith(ADOPTED) && grantId === adoptedGrantId(this.#audience, proof)
   }
 }
 
@@ -107,6 +150,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function isTextOrAbsent(value: unknown): value is string | undefined {
   return value === undefined || (typeof value === 'string' && value !== '')
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((text) => typeof text === 'string')
 }
 
 function isAccessToken(value: unknown): value is AccessToken {

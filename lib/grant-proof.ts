@@ -1,0 +1,63 @@
+import { createHash, randomBytes } from 'node:crypto'
+import type { TokenSet } from './token-set.js'
+
+/*
+ * The id of a grant stands in events, in logs and in the names of Redis keys. So that nobody who reads it there gets at the
+ * grant, the id is a digest of a secret, the proof, which only the grant's sessions and its record hold. Whatever is read
+ * from a session must bring the proof, and is of the grant whose id that makes: there is nothing to compare, and no way to
+ * name somebody else's grant. It costs one digest for each copy that is read anew.
+ */
+
+/** What the ids of adopted grants begin with. */
+export const ADOPTED = 'adopted-'
+/** The ids that are digests of a proof. Those of grants from before there were proofs are UUIDs. */
+const DIGEST = /^[\w-]{43}$/
+
+export function randomProof(): string {
+  return randomBytes(32).toString('base64url')
+}
+
+/** The id of the grant that a proof is of. */
+export function grantIdOf(proof: string): string {
+  return digestOf(`session-token-manager grant\n${proof}`)
+}
+
+/** The id of the grant that tokens are adopted into, made from the token that is its proof. */
+export function adoptedGrantId(audience: string, proof: string): string {
+  return `${ADOPTED}${digestOf(`${audience}\n${proof}`)}`
+}
+
+/** Whether the id was made from a proof. */
+export function hasProof(grantId: string): boolean {
+  return DIGEST.test(grantId)
+}
+
+/** How many refresh tokens are known again after they were used. */
+const MAX_EARLIER = 8
+
+/**
+ * Whether a token set without a proof, from before there were proofs, is of the grant that another one is of: they have a
+ * token in common, or had. One that holds no token any more gives nothing away.
+ */
+export function sharesToken(tokens: TokenSet, other: TokenSet): boolean {
+  if (other.refreshToken === undefined && other.accessTokens.length === 0) return true
+  const had = new Set([...refreshTokensOf(other), ...other.accessTokens.map(({ token }) => token)])
+  const has = [...refreshTokensOf(tokens), ...tokens.accessTokens.map(({ token }) => token)]
+  return has.some((token) => had.has(token))
+}
+
+/** The token set, with what its grant is known again by after the refresh tokens before it were used. */
+export function remembering(tokens: TokenSet, before: TokenSet): TokenSet {
+  if (tokens.proof !== undefined || before.refreshToken === tokens.refreshToken) return tokens
+  const earlier = refreshTokensOf(before).slice(-MAX_EARLIER)
+  return { ...tokens, ...(earlier.length > 0 && { earlier }) }
+}
+
+/** Digests of the refresh tokens that a token set tells of. */
+function refreshTokensOf({ earlier = [], refreshToken }: TokenSet): string[] {
+  return refreshToken === undefined ? [...earlier] : [...earlier, digestOf(refreshToken)]
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64url')
+}
