@@ -1,8 +1,8 @@
 import type { TokenError } from './errors.js'
 
 /**
- * What the library tells an `onEvent` listener. No event holds a token; `grantId` is a random name that tells the
- * grants in a log apart, or for adopted tokens `adopted-` and a SHA-256 digest.
+ * What the library tells an `onEvent` listener. No event holds a token; `grantId` is a name that tells the grants in
+ * a log apart: a SHA-256 digest, for adopted tokens `adopted-` and a digest. It gives access to nothing.
  */
 export type TokenEvent =
   /** A refresh succeeded. `durationMs` is the time from taking the lease until the tokens were stored. */

@@ -8,7 +8,12 @@ import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import { grantStoreFailed, loggedOut } from './refusals.js'
 import type { Retentions } from './retention.js'
-import { crossingIsOver, GRANT_STORE_TIMEOUT_MS, type SessionWrites, sessionStoreFailed } from './session-writes.js'
+import {
+  crossingIsOver,
+  GRANT_STORE_TIMEOUT_MS,
+  type SessionWrites,
+  sessionStoreFailed,
+} from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
 import {

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import fc from 'fast-check'
+import { grantIdOf, randomProof } from '../../lib/grant-proof.js'
 import { SessionCopies } from '../../lib/sessions/session-copy.js'
 import { newest, type TokenSet } from '../../lib/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
@@ -261,14 +262,14 @@ describe('a session whose copy is not one of ours', () => {
     const tab = site.browser()
     await site.login(tab)
     const copy = (await site.storedTokens(tab))!
-    const { grantId } = copy
     const change = fc.array(fc.tuple(fc.nat(), fc.option(fc.jsonValue(), { nil: undefined })), {
       minLength: 1,
     })
     const statuses = new Set<number>()
     await fc.assert(
       fc.asyncProperty(change, async (changes) => {
-        let value = { ...copy, grantId: `${grantId}-${Math.random()}` } as unknown
+        const proof = randomProof()
+        let value = { ...copy, proof, grantId: grantIdOf(proof) } as unknown
         for (const [place, by] of changes) {
           const paths = pathsIn(value)
           value = stored(replacedAt(value, paths[place % paths.length]!, by) ?? null)

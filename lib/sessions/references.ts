@@ -2,7 +2,13 @@ import { LRUCache } from 'lru-cache'
 import { grantIdOf, hasProof } from '../grant-proof.js'
 import type { TokenSet } from '../token-set.js'
 import { type Seal, seal } from './sealing.js'
-import { type GrantKey, parsed, type ProvesByTokens, SessionCopies, type SessionCopy } from './session-copy.js'
+import {
+  type GrantKey,
+  type ProvesByTokens,
+  parsed,
+  SessionCopies,
+  type SessionCopy,
+} from './session-copy.js'
 
 /** The version of the format below. A reference of another version counts as none. */
 const VERSION = 2
