@@ -255,7 +255,7 @@ describe('a session whose copy is not one of ours', () => {
         expect(await tab.get('/token')).toMatchObject(loggedOut)
       }),
     )
-  })
+  }, 60_000)
 
   it('answers 200 or 401 when a copy of ours was changed, and never 500', async () => {
     const site = await start()
@@ -282,7 +282,7 @@ describe('a session whose copy is not one of ours', () => {
       { numRuns: 200, examples: [[[]]] },
     )
     expect(statuses).toEqual(new Set([200, 401]))
-  })
+  }, 60_000)
 
   it.each([
     ['of another client', { audience: 'other' }],
