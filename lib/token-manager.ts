@@ -153,7 +153,7 @@ export class TokenManager implements CopyKeeper {
     const { copies, known, writes } = this.#context
     if (copies.isReference) return
     const held = copies.read(session.read())
-    if (held && !known.hasHeardOf(held.grantId)) await writes.ask(held.grantId)
+    if (held && !known.hasHeardOf(held.grantId)) await writes.ask(held)
   }
 
   #tokensOrThrow(session: SessionAdapter): TokenSet {
