@@ -32,9 +32,11 @@ export {
   publicClient,
   type SignedAssertionOptions,
 } from './oauth/client-authentication.js'
+export type { IsGrantEnded, RefusedRefresh } from './oauth/grant-ended-option.js'
 export type { AcquireParameters } from './oauth/grant-request.js'
 export type { HttpOptions } from './oauth/http.js'
 export type { IdTokenClaims } from './oauth/id-token.js'
+export type { RefreshedNeed, RefreshParameters, RefreshParametersOption } from './oauth/refresh-parameters.js'
 export type { SessionTokensOptions } from './options.js'
 export {
   type AmbientAxiosConfig,

@@ -80,15 +80,22 @@ export class Login {
     session.read()
     session.checkStorable()
     const answer = await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs))
-    if (answer.idToken !== undefined) await this.#checkFirstIdToken(answer.idToken, answer)
+    if (answer.idToken !== undefined || parameters.nonce !== undefined) {
+      await this.#checkFirstIdToken(answer, parameters.nonce)
+    }
     await this.with(session, answer)
   }
 
   /** What came beside an ID token that is refused is revoked: nobody will have it. */
-  async #checkFirstIdToken(idToken: string, { accessToken, refreshToken }: RefreshAnswer): Promise<void> {
+  async #checkFirstIdToken(
+    { accessToken, idToken, refreshToken }: RefreshAnswer,
+    nonce: string | undefined,
+  ): Promise<void> {
     const { clock, refreshTimeoutMs, server } = this.#context
     try {
-      checkFirstIdToken(idToken, this.#context, clock.now())
+      if (idToken === undefined)
+        throw refusedAtLogin('is missing, and with it the nonce that was to be checked')
+      checkFirstIdToken(idToken, { ...this.#context, ...(nonce !== undefined && { nonce }) }, clock.now())
       const signature = await server.signatureOf(idToken)
       if (signature.verdict === 'bad') throw refusedAtLogin(signature.why)
       if (signature.verdict === 'unknown') throw signature.error

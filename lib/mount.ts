@@ -23,6 +23,8 @@ export interface Mount {
   readonly property: string
   /** Whether `sessionAxios()` and `sessionFetch()` find its tokens. */
   readonly isAmbient: boolean
+  /** What access tokens are sent as, whatever their type. */
+  readonly authorizationScheme?: 'Bearer'
   readonly clock: Clock
   readonly server: AuthorizationServer
   readonly sessions: SessionLayer<object>
@@ -55,7 +57,7 @@ export function mount(
   sessionLayer: SessionLayerFactory = expressSessions,
 ): Mount {
   const checked = checkedOptions(options)
-  const { clientId, issuer, onEvent, property, sessionKey } = checked
+  const { authorizationScheme, clientId, issuer, onEvent, property, sessionKey } = checked
   const { clock, flights, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
   const audience = audienceOf(checked)
@@ -90,7 +92,16 @@ export function mount(
   const { adopt } = checked
   const adoption = adopt && new Adoption({ ...shared, audience, adopt })
   const isAmbient = checked.ambient ?? false
-  return { property, isAmbient, clock, server, sessions, manager, ...(adoption && { adoption }) }
+  return {
+    property,
+    isAmbient,
+    ...(authorizationScheme && { authorizationScheme }),
+    clock,
+    server,
+    sessions,
+    manager,
+    ...(adoption && { adoption }),
+  }
 }
 
 /** Resolves when every refresh under way has ended and its result is stored. */

@@ -10,6 +10,7 @@ import {
   publicClient,
 } from './oauth/client-authentication.js'
 import type { HttpOptions } from './oauth/http.js'
+import { checkRefreshParameters } from './oauth/refresh-parameters.js'
 import { checkTexts } from './oauth/texts.js'
 import type { SessionTokensOptions } from './options.js'
 import { checkEncryptionKeys } from './sessions/sealing.js'
@@ -24,6 +25,9 @@ const OPTIONS = [
   'jwksUri',
   'clientId',
   'clientAuthentication',
+  'refreshParameters',
+  'isGrantEnded',
+  'authorizationScheme',
   'encryptionKeys',
   'grants',
   'keep',
@@ -98,6 +102,7 @@ export function checkedOptions(options: SessionTokensOptions) {
   refuseUnknown(options, OPTIONS, 'sessionTokens()')
   checkServer(options)
   checkClient(options)
+  checkRefreshOptions(options)
   checkGrantStore(options)
   if (options.encryptionKeys !== undefined) checkEncryptionKeys(options.encryptionKeys)
   if (options.http !== undefined) checkHttp(options.http)
@@ -176,6 +181,19 @@ function checkClient(options: SessionTokensOptions): void {
       '`clientAuthentication` is missing or not a function. Use clientSecretBasic(secret), clientSecretPost(secret), ' +
         'clientSecretJwt(secret), privateKeyJwt(key) or clientAssertion(jwt), or for a client without a secret publicClient().',
     )
+  }
+}
+
+function checkRefreshOptions(options: SessionTokensOptions): void {
+  const { authorizationScheme, isGrantEnded, refreshParameters } = options
+  if (refreshParameters !== undefined) checkRefreshParameters(refreshParameters)
+  if (isGrantEnded !== undefined && typeof isGrantEnded !== 'function') {
+    throw new ConfigurationError(
+      "`isGrantEnded` must be a function: isGrantEnded: ({ error }) => error === 'token_dead' || undefined.",
+    )
+  }
+  if (authorizationScheme !== undefined && authorizationScheme !== 'Bearer') {
+    throw new ConfigurationError("`authorizationScheme` must be 'Bearer', or left out.")
   }
 }
 

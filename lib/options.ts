@@ -1,7 +1,9 @@
 import type { TokenEventListener } from './events.js'
 import type { GrantStore } from './grants/grant-store.js'
 import type { ClientAuthentication } from './oauth/client-authentication.js'
+import type { IsGrantEnded } from './oauth/grant-ended-option.js'
 import type { HttpOptions } from './oauth/http.js'
+import type { RefreshParametersOption } from './oauth/refresh-parameters.js'
 import type { OwnSession } from './sessions/own-session.js'
 import type { EncryptionKey } from './sessions/sealing.js'
 
@@ -34,6 +36,40 @@ export interface SessionTokensOptions<Request = unknown> {
    * `privateKeyJwt(key)`, `clientAssertion(jwt)`, `publicClient()`, or a function of your own.
    */
   clientAuthentication: ClientAuthentication
+  /**
+   * What is sent with every refresh besides what RFC 6749 §6 has: a scope that the server insists on, a policy (`p`), a
+   * vendor's parameter. A record of texts, an array for several of one name; or a function of the need, which is told
+   * `{ scope, resource, audience }` as far as the caller, or the route, named them, and may return `undefined`.
+   *
+   * What a need names wins over a record. What a function returns is sent as it is, and must keep what the need names: it may
+   * add scopes. `grant_type`, `refresh_token` and what authenticates the client cannot be set. A wrong result is a
+   * `ConfigurationError` before the refresh token is sent.
+   *
+   * @example
+   * sessionTokens({ …, refreshParameters: { scope: 'openid offline_access', p: 'B2C_1_signin' } })
+   * sessionTokens({ …, refreshParameters: ({ scope }) => ({ scope: `${scope ?? 'openid'} offline_access` }) })
+   */
+  refreshParameters?: RefreshParametersOption
+  /**
+   * Says whether a refused refresh ends the grant, and so logs the user out: `true` ends it, `false` keeps it, also after an
+   * `invalid_grant` (the refresh then fails with `ERR_TOKEN_ENDPOINT_UNAVAILABLE`, and is tried again later), and `undefined`
+   * leaves it to the library, which knows `invalid_grant` and what GitHub, Slack, Atlassian, X, HubSpot, Fitbit, Facebook,
+   * Strava, Twitch and Zoho say instead.
+   *
+   * It is asked about every response to a refresh below 500 that is an error in JSON or a form, except 408 and 429. It gets
+   * `{ status, body, error }`, which show no token: see `RefusedRefresh`. It must answer at once; a failure, or any
+   * other result, ends no grant, and the refresh fails with a `ConfigurationError`.
+   *
+   * @example
+   * sessionTokens({ …, isGrantEnded: ({ body }) => body.code === 'REFRESH_TOKEN_EXPIRED' || undefined })
+   */
+  isGrantEnded?: IsGrantEnded
+  /**
+   * `'Bearer'` sends every access token as a bearer token (RFC 6750), whatever `token_type` the server has for it, such as
+   * Apigee's `BearerToken` or Slack's `user`; `tokenType` of `getAccessToken()` is `Bearer` then. Without it, a token of
+   * another type is not sent.
+   */
+  authorizationScheme?: 'Bearer'
   /**
    * Where the processes that serve a session agree. Default: this process's memory, one for the whole process, which
    * is right for an app in a single process.
@@ -91,7 +127,8 @@ export interface SessionTokensOptions<Request = unknown> {
   refreshTimeoutMs?: number
   /**
    * How long an access token is taken to live, in milliseconds, when neither the response nor the token itself says, and
-   * there is a refresh token. Without a refresh token it is served until an API refuses it. Default: 300,000.
+   * there is a refresh token. An `expires_in` of 0, a negative one, and one that is no number say nothing. Without a refresh
+   * token it is served until an API refuses it. Default: 300,000.
    */
   defaultLifetimeMs?: number
   /**

@@ -2,8 +2,9 @@ import { within } from './deadline.js'
 import { StepUpError, TokenError } from './errors.js'
 import { LeasedTokens, type LeasedTokensContext } from './leased-tokens.js'
 import type { AuthorizationServer, RefreshAnswer } from './oauth/authorization-server.js'
-import { checkRefreshedIdToken, refusedAtRefresh } from './oauth/id-token.js'
+import { checkRefreshedIdToken, fromTheFuture, refusedAtRefresh } from './oauth/id-token.js'
 import type { IdTokenSignature } from './oauth/issuer-keys.js'
+import { subjectOf } from './oauth/subject.js'
 import { refreshTokenBeside } from './oauth/token-response.js'
 import { loggedOut, loginRequired, nothingToRefreshWith, refusedForNeed } from './refusals.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
@@ -177,16 +178,16 @@ export class Refresh {
    * The tokens of another user are not taken (OpenID Connect Core §12.2), nor those beside a forged ID token. The refresh
    * token has been used, though, and must not be presented again.
    *
-   * An ID token whose signature nobody can check here and now, since the issuer's keys cannot be had or are for other
-   * algorithms, is left out, and the one before it stays. All else that the answer brought is kept: the keys of the
-   * issuer vouch for ID tokens alone.
+   * An ID token that cannot be vouched for here and now, and contradicts nothing, is left out, and the one before it stays:
+   * the issuer's keys cannot be had or are for other algorithms, it is not signed, or it is from the future. All else that
+   * the response brought is kept: the keys of the issuer vouch for ID tokens alone.
    */
   async #withCheckedIdToken(answer: RefreshAnswer): Promise<RefreshAnswer> {
     const { idToken, ...others } = answer
     if (idToken === undefined) return answer
     let signature: IdTokenSignature
     try {
-      checkRefreshedIdToken(this.#tokens.newest.idToken, idToken, this.#context)
+      checkRefreshedIdToken(this.#tokens.newest, idToken, this.#context)
       signature = await this.#signatureOf(idToken)
       if (signature.verdict === 'bad') throw refusedAtRefresh(signature.why)
     } catch (error) {
@@ -194,10 +195,15 @@ export class Refresh {
       await this.#store(withoutRefreshToken(this.#tokens.newest))
       throw error
     }
-    if (signature.verdict === 'good') return answer
-    const { emit } = this.#context
-    emit({ type: 'id_token_left_out', grantId: this.#tokens.newest.grantId, error: signature.error })
-    return others
+    const { clock, emit } = this.#context
+    const { grantId, idToken: before, subject } = this.#tokens.newest
+    const error = signature.verdict === 'unknown' ? signature.error : fromTheFuture(idToken, clock.now())
+    if (error) {
+      emit({ type: 'id_token_left_out', grantId, error })
+      return others
+    }
+    const known = subjectOf(idToken) === undefined ? (subjectOf(before) ?? subject) : undefined
+    return { ...answer, ...(known !== undefined && { subject: known }) }
   }
 
   /** New tokens are in nobody's keeping yet: they do not wait for long until the issuer's keys have been fetched. */

@@ -28,7 +28,8 @@ export interface SessionTokens extends TokenSource {
    * login brought.
    *
    * @throws `TokenError` with `ERR_NO_TOKENS` (nobody is logged in), `ERR_REAUTHENTICATION_REQUIRED` (the grant is
-   * dead), `ERR_INSUFFICIENT_SCOPE` (the login's token is for something else, and cannot be refreshed),
+   * dead), `ERR_INSUFFICIENT_SCOPE` (the login's token is for something else, and cannot be refreshed; or the authorization
+   * server refuses this scope or resource), a `StepUpError` (it issues such a token only after a stronger login),
    * `ERR_TOKEN_ENDPOINT_UNAVAILABLE` (try again later), `ERR_CLIENT_REJECTED`, `ERR_TOKEN_ENDPOINT`,
    * `ERR_INVALID_TOKEN_RESPONSE`, `ERR_GRANT_STORE`, `ERR_SESSION_STORE`
    *
@@ -39,8 +40,10 @@ export interface SessionTokens extends TokenSource {
   /**
    * Puts the tokens of a login into the session and starts a grant with them. Resolves when the session store has them.
    *
-   * Takes a token endpoint's answer (RFC 6749 §5.1) as it is or as a library hands it over: `access_token` or
-   * `accessToken`, `expires_in` or `expires_at` and so on. Tokens that the session held before are given up.
+   * Takes a token endpoint's response (RFC 6749 §5.1) as it is or as a library hands it over: `access_token` or
+   * `accessToken`, scopes with spaces or commas or in an array, and an expiry by any of the names that servers and libraries
+   * have for it: `expires_in`, `expires_at`, `expires_on`, `expires`, `expiry_date`, `expiresOn` and so on. Tokens that the
+   * session held before are given up.
    *
    * Regenerate the session first, so that nobody goes on with an id from before the login.
    *
@@ -57,22 +60,24 @@ export interface SessionTokens extends TokenSource {
    * assertion (RFC 7523 §2.1) or an extension grant (RFC 6749 §4.5) from the token endpoint, and starts a grant with them as
    * `set()` does.
    *
-   * An ID token among them is checked before anything is stored (OpenID Connect Core §3.1.3.7): issuer, audience, expiry
-   * and, if the issuer's keys are known, the signature. The caller checks `state` first, and the `nonce` in
-   * `idTokenClaims` after, if it sent one.
+   * An ID token among them is checked before anything is stored (OpenID Connect Core §3.1.3.7): issuer, subject, audience,
+   * authorized party, expiry, time of issue and, if the issuer's keys are known, the signature. One that is not signed is
+   * refused then. With a `nonce`, that of the authorization request, there must be an ID token that has this very one.
+   * With `iss`, that of the callback, nothing is sent unless it is the option `issuer` (RFC 9207). Neither is sent along.
+   * The caller checks `state` first.
    *
-   * @throws `TokenError`, as `getAccessToken()` and `set()`; `ERR_INVALID_TOKEN_RESPONSE` for an ID token that is not what
-   * it must be
+   * @throws `TokenError`, as `getAccessToken()` and `set()`; `ERR_INVALID_TOKEN_RESPONSE` for an ID token, or an `iss`, that
+   * is not what it must be; a `StepUpError` when the server wants the user once more
    *
    * @example
-   * await req.tokens.acquire({ grant_type: 'authorization_code', code, redirect_uri, code_verifier })
+   * await req.tokens.acquire({ grant_type: 'authorization_code', code, redirect_uri, code_verifier, nonce, iss })
    */
   acquire(parameters: AcquireParameters): Promise<void>
   /** Whether the session holds tokens that can serve, refreshed or not, or there are some to be adopted. No I/O. */
   hasTokens(): boolean
   /**
    * The newest ID token, as the authorization server sent it. One that a refresh brought has been checked: it is signed by
-   * the issuer, as far as its keys are known, and about the same user. No I/O.
+   * the issuer, as far as its keys are known, and about the same user; one that could not be checked was left out. No I/O.
    */
   readonly idToken: string | undefined
   /** What the newest ID token says; `undefined` without one, or when it is encrypted for the app. No I/O. */
@@ -81,7 +86,8 @@ export interface SessionTokens extends TokenSource {
    * Logs out here and at the authorization server (RFC 7009): takes the tokens out of the session, then revokes the
    * refresh token. Other data of the session stays.
    *
-   * When it rejects the user is logged out here all the same; the authorization server could not be told.
+   * A token that is gone at the authorization server already counts as revoked. When it rejects the user is logged out here
+   * all the same; the authorization server could not be told.
    *
    * @throws `TokenError` with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` and the others of the token endpoint;
    * `ERR_CONFIGURATION` if no revocation endpoint is known
@@ -146,7 +152,8 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
       this.#session,
       complete,
     )
-    return { token, tokenType, expiresAt, ...(scope !== undefined && { scope }) }
+    const { authorizationScheme = tokenType } = this.#mount
+    return { token, tokenType: authorizationScheme, expiresAt, ...(scope !== undefined && { scope }) }
   }
 
   async set(tokenResponse: unknown): Promise<void> {

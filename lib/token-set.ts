@@ -43,6 +43,8 @@ export interface TokenSet {
   readonly revision: number
   readonly refreshToken?: string
   readonly idToken?: string
+  /** Whom the last readable ID token is about, kept while `idToken` is encrypted: the next one must be about the same user. */
+  readonly subject?: string
   readonly accessTokens: readonly AccessToken[]
   /** Of a session that holds no tokens but leads to them: the grant store has them. */
   readonly isElsewhere?: true
@@ -56,6 +58,8 @@ export interface TokenAnswer {
   readonly lifetimeMs?: number
   readonly refreshToken?: string
   readonly idToken?: string
+  /** Whom the ID token before it is about, where the new one cannot be read. */
+  readonly subject?: string
   readonly scope?: string
 }
 
@@ -195,12 +199,15 @@ export function mergeTokens(
   const others = tokens.accessTokens.filter((token) => keyOf(token) !== key)
   const logins = others.filter((token) => keyOf(token) === needKey({}))
   const further = others.filter((token) => keyOf(token) !== needKey({}) && now < token.expiresAt)
+  const { subject, ...kept } = tokens
+  const known = answer.idToken === undefined ? subject : answer.subject
   return {
-    ...tokens,
+    ...kept,
     revision: tokens.revision + 1,
     accessTokens: [fresh, ...logins, ...further].slice(0, MAX_ACCESS_TOKENS),
     ...(answer.refreshToken !== undefined && { refreshToken: answer.refreshToken }),
     ...(answer.idToken !== undefined && { idToken: answer.idToken }),
+    ...(known !== undefined && { subject: known }),
   }
 }
 

@@ -4,10 +4,12 @@ import type { TokenAnswer } from '../token-set.js'
 import type { ClientAuthentication } from './client-authentication.js'
 import { endpointUrl } from './endpoint-url.js'
 import type { FormParameters } from './form.js'
-import { type AcquireParameters, ownParameters } from './grant-request.js'
+import type { IsGrantEnded } from './grant-ended-option.js'
+import { type AcquireParameters, checkIssuer, ownParameters, parametersToSend } from './grant-request.js'
 import { type HttpOptions, httpClient, secretsOfHeaders } from './http.js'
 import { type IdTokenSignature, issuerKeys } from './issuer-keys.js'
 import { issuerUrl, type Metadata, metadataOf } from './metadata.js'
+import { parametersOfRefresh, type RefreshParametersOption } from './refresh-parameters.js'
 import { type FormRequest, requestRevocation, requestTokens } from './token-endpoint.js'
 import { untilAborted } from './until-aborted.js'
 
@@ -21,8 +23,10 @@ export interface AuthorizationServer {
   /**
    * Refreshes (RFC 6749 §6), once: nothing is sent again when it fails.
    *
-   * Rejects with a `TokenError`. An `invalid_grant` answer is `ERR_REAUTHENTICATION_REQUIRED`. An answer of no use may
-   * have brought a new refresh token all the same, see `refreshTokenBeside()`.
+   * Rejects with a `TokenError`. `ERR_REAUTHENTICATION_REQUIRED`: the refresh token is dead (`invalid_grant`, or what the
+   * server says in its place). A `StepUpError`: what was asked for is not issued without the user. `ERR_INSUFFICIENT_SCOPE`:
+   * the scope, resource or audience that was named is refused. `ERR_TOKEN_ENDPOINT_UNAVAILABLE`: try again later. A response
+   * of no use may have brought a new refresh token all the same, see `refreshTokenBeside()`.
    */
   refresh(
     refreshToken: string,
@@ -34,9 +38,12 @@ export interface AuthorizationServer {
       readonly signal: AbortSignal
     },
   ): Promise<RefreshAnswer>
-  /** Exchanges a code, a password or an assertion for tokens (RFC 6749 §4.1.3, §4.3, §4.5; RFC 7523 §2.1), once. */
+  /**
+   * Exchanges a code, a password or an assertion for tokens (RFC 6749 §4.1.3, §4.3, §4.5; RFC 7523 §2.1), once. An `iss`
+   * among the parameters must be the issuer (RFC 9207 §2.4), else nothing is sent. Neither `iss` nor `nonce` is sent.
+   */
   acquire(parameters: AcquireParameters, signal: AbortSignal): Promise<RefreshAnswer>
-  /** Revokes a token (RFC 7009). Rejects with a `TokenError`. */
+  /** Revokes a token (RFC 7009); one that is gone already counts as revoked. Rejects with a `TokenError`. */
   revoke(token: string, tokenTypeHint: 'refresh_token' | 'access_token', signal: AbortSignal): Promise<void>
   /**
    * Looks at the signature of an ID token that came from the token endpoint, with the issuer's keys. Where none are
@@ -66,6 +73,10 @@ export interface AuthorizationServerOptions {
   readonly clientAuthentication: ClientAuthentication
   /** Agents, a proxy, further headers. */
   readonly http?: HttpOptions
+  /** What is sent with every refresh besides. */
+  readonly refreshParameters?: RefreshParametersOption
+  /** Says whether a refused refresh ends the grant. */
+  readonly isGrantEnded?: IsGrantEnded
   readonly clock: Clock
 }
 
@@ -86,7 +97,7 @@ type Endpoint = 'token' | 'refresh' | 'revocation'
  * })
  */
 export function authorizationServer(options: AuthorizationServerOptions): AuthorizationServer {
-  const { issuer, clientId, clientAuthentication, clock } = options
+  const { issuer, clientId, clientAuthentication, clock, isGrantEnded, refreshParameters } = options
   const explicit = checkedEndpoints(options)
   const send = httpClient(options.http)
   const secrets = secretsOfHeaders(options.http?.headers)
@@ -118,6 +129,7 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
     parameters: FormParameters,
     own: readonly string[],
     signal: AbortSignal,
+    added: readonly string[] = [],
   ): Promise<FormRequest> {
     const endpoint = await endpointOf(kind, signal)
     const client = {
@@ -128,7 +140,8 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
       now: clock.now(),
     }
     const name = kind === 'refresh' && explicit.refresh === undefined ? 'token' : kind
-    return { what: `The ${name} endpoint`, parameters, own, client, clientAuthentication, secrets, signal }
+    const what = `The ${name} endpoint`
+    return { what, parameters, own, added, client, clientAuthentication, secrets, signal }
   }
 
   async function signatureOf(idToken: string): Promise<IdTokenSignature> {
@@ -141,14 +154,19 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
 
   return {
     async refresh(refreshToken, { signal, ...need }) {
-      const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken, ...need }
-      return requestTokens(
-        send,
-        await formRequest('refresh', parameters, ['grant_type', 'refresh_token'], signal),
-      )
+      const further = parametersOfRefresh(refreshParameters, need)
+      const parameters = { ...further, grant_type: 'refresh_token', refresh_token: refreshToken }
+      const own = ['grant_type', 'refresh_token']
+      const added = Object.keys(further).filter((name) => !Object.hasOwn(need, name))
+      const request = await formRequest('refresh', parameters, own, signal, added)
+      const namesNeed = Object.values(need).some((it) => it !== undefined)
+      return requestTokens(send, request, { namesNeed, ...(isGrantEnded && { isGrantEnded }) })
     },
     async acquire(parameters, signal) {
-      return requestTokens(send, await formRequest('token', parameters, ownParameters(parameters), signal))
+      const own = ownParameters(parameters)
+      const { sent, iss } = parametersToSend(parameters)
+      if (iss !== undefined) checkIssuer(iss, issuer)
+      return requestTokens(send, await formRequest('token', sent, own, signal))
     },
     async revoke(token, tokenTypeHint, signal) {
       const parameters = { token, token_type_hint: tokenTypeHint }

@@ -66,7 +66,7 @@ export function secretsOfRequest(form: Form, client: ClientCredentials): string[
 
 function entries(parameters: FormParameters, names: readonly string[]): [string, string][] {
   return names.flatMap((name) =>
-    [parameters[name] ?? []]
+    [Object.hasOwn(parameters, name) ? (parameters[name] ?? []) : []]
       .flat()
       .map((value) => checkedValue(name, value))
       .filter((value) => value !== '')

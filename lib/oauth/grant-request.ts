@@ -1,4 +1,5 @@
-import { ConfigurationError } from '../errors.js'
+import { ConfigurationError, TokenError } from '../errors.js'
+import type { FormParameters } from './form.js'
 
 /** What every grant may ask for besides. Further parameters of a provider's own are sent along, e.g. `audience`. */
 interface CommonParameters {
@@ -6,6 +7,16 @@ interface CommonParameters {
   readonly scope?: string | undefined
   /** The APIs the token is for (RFC 8707). */
   readonly resource?: string | readonly string[] | undefined
+  /**
+   * The `nonce` of the authorization request (OpenID Connect Core §3.1.2.1). It is not sent: the ID token must have this
+   * very one, and without an ID token the login is refused.
+   */
+  readonly nonce?: string
+  /**
+   * The `iss` of the callback (RFC 9207), if there is one. It is not sent: it must be the issuer, else the code goes nowhere.
+   * It needs the option `issuer`.
+   */
+  readonly iss?: string | undefined
   readonly [parameter: string]: string | readonly string[] | undefined
 }
 
@@ -98,6 +109,42 @@ export function ownParameters(parameters: AcquireParameters): string[] {
   if (typeof grant_type === 'string' && URL.canParse(grant_type)) return ['grant_type']
   throw new ConfigurationError(
     `\`grant_type\` must be one of ${Object.keys(GRANTS).join(', ')}, or the URI of another grant (RFC 6749 §4.5).`,
+  )
+}
+
+/**
+ * Takes what is to be checked from what is to be sent.
+ *
+ * @throws `ConfigurationError` for a `nonce` that is none, as of a session that was lost: then nothing would be checked
+ */
+export function parametersToSend(parameters: AcquireParameters): { sent: FormParameters; iss?: unknown } {
+  const { iss, nonce, ...sent } = parameters
+  if (Object.hasOwn(parameters, 'nonce') && !isText(nonce)) {
+    throw new ConfigurationError(
+      'acquire(): `nonce` is no string, or an empty one, so nothing was sent. Give the one of the authorization request, or ' +
+        'leave it out if that had none.',
+    )
+  }
+  return { sent, ...(iss !== undefined && { iss }) }
+}
+
+/**
+ * Compares the `iss` of a callback with the issuer (RFC 9207 §2.4), letter by letter.
+ *
+ * @throws `ERR_INVALID_TOKEN_RESPONSE` when it is another, `ConfigurationError` when the issuer is not known
+ */
+export function checkIssuer(iss: unknown, issuer: string | undefined): void {
+  if (issuer === undefined) {
+    throw new ConfigurationError(
+      'acquire(): `iss` cannot be compared, since the option `issuer` is not given, so nothing was sent. Name the authorization ' +
+        'server by `issuer`, or leave `iss` out.',
+    )
+  }
+  if (iss === issuer) return
+  throw new TokenError(
+    'ERR_INVALID_TOKEN_RESPONSE',
+    'The `iss` of the callback is not the issuer that the user was sent to. Nothing was sent to the token endpoint. Send the ' +
+      'user to the login again.',
   )
 }
 

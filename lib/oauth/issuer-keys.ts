@@ -1,10 +1,10 @@
 import { compactVerify, createRemoteJWKSet, customFetch, decodeProtectedHeader, errors } from 'jose'
 import type { Clock } from '../clock.js'
 import { TokenError } from '../errors.js'
+import { isEncrypted } from './encrypted.js'
 import { shownUrl } from './endpoint-url.js'
-import { isUnavailable, unavailableError } from './error-answer.js'
+import { isUnavailable, unavailableError } from './error-response.js'
 import type { SendHttp } from './http.js'
-import { isEncrypted } from './id-token.js'
 
 /**
  * What is known of an ID token's signature: it is the issuer's, or there is no need to look at it; it is not; or nobody
@@ -114,10 +114,7 @@ function flawOfHeader(idToken: string): IdTokenSignature | undefined {
   const header = headerOf(idToken)
   if (!header) return MALFORMED
   const { alg } = header
-  if (alg === 'none') {
-    const cure = 'register the client for signed ID tokens, or name the endpoints instead of issuer'
-    return { verdict: 'bad', why: `is not signed (alg none), though its issuer has keys: ${cure}` }
-  }
+  if (alg === 'none') return unknown(unsigned())
   if (typeof alg === 'string' && ALGORITHMS.includes(alg)) return undefined
   return unknown(
     new TokenError(
@@ -125,6 +122,19 @@ function flawOfHeader(idToken: string): IdTokenSignature | undefined {
       'The ID token is signed with an algorithm that no published key is for, such as HS256 with the client secret. ' +
         'Register the client for RS256 or ES256 (id_token_signed_response_alg), or name the endpoints instead of issuer.',
     ),
+  )
+}
+
+/**
+ * At a refresh TLS stands for the signature (OpenID Connect Core §3.1.3.7, number 6), as it does for the other tokens: such
+ * an ID token is left out, and the rest is kept. At a login it would say who the user is, and `none` is only for clients
+ * that have asked for it (§2).
+ */
+function unsigned(): TokenError {
+  return new TokenError(
+    'ERR_INVALID_TOKEN_RESPONSE',
+    'The ID token is not signed (alg none), though its issuer has keys. Register the client for signed ID tokens, or name ' +
+      'the endpoints instead of issuer.',
   )
 }
 

@@ -1,9 +1,9 @@
 import { ConfigurationError } from '../errors.js'
 import { endpointUrl, flawOfUrl, shownUrl } from './endpoint-url.js'
-import { isUnavailable, unavailableError } from './error-answer.js'
+import { isUnavailable, unavailableError } from './error-response.js'
+import { type Fields, isFields } from './fields.js'
 import { shownText } from './foreign-text.js'
 import type { SendHttp } from './http.js'
-import { type Fields, isFields } from './token-response.js'
 
 /** What is used of an authorization server's metadata (RFC 8414 §2, OpenID Connect Discovery 1.0 §3). */
 export interface Metadata {

@@ -6,12 +6,23 @@ export function differentSubjects(idToken: string | undefined, other: string | u
   return subject !== undefined && otherSubject !== undefined && subject !== otherSubject
 }
 
-function subjectOf(idToken: string | undefined): string | undefined {
+/** Whom an ID token is about, as a text: its `iss` and `sub`. `undefined` for one that does not say, or cannot be read. */
+export function subjectOf(idToken: string | undefined): string | undefined {
   if (idToken === undefined) return undefined
   try {
     const { iss, sub } = decodeJwt(idToken)
-    return iss !== undefined && sub !== undefined ? JSON.stringify([iss, sub]) : undefined
+    return typeof iss === 'string' && typeof sub === 'string' ? JSON.stringify([iss, sub]) : undefined
   } catch {
     return undefined
+  }
+}
+
+/** What {@link subjectOf} has made a text of; nothing of any other text. */
+export function issuerAndSub(subject: string): { readonly iss?: string; readonly sub?: string } {
+  try {
+    const [iss, sub] = JSON.parse(subject)
+    return typeof iss === 'string' && typeof sub === 'string' ? { iss, sub } : {}
+  } catch {
+    return {}
   }
 }

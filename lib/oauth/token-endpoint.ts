@@ -2,9 +2,21 @@ import type { RefreshAnswer } from './authorization-server.js'
 import type { ClientAuthentication, ClientAuthenticationRequest } from './client-authentication.js'
 import { clientCredentials } from './client-credentials.js'
 import { shownUrl } from './endpoint-url.js'
-import { type AnswerContext, errorOfAnswer, fieldsOfAnswer } from './error-answer.js'
+import {
+  errorOfResponse,
+  errorOfSuccess,
+  fieldsOf,
+  isSuccess,
+  isUnavailable,
+  type RefreshAsked,
+  type ResponseContext,
+  unreadableError,
+} from './error-response.js'
+import type { Fields } from './fields.js'
 import { encodedForm, type FormParameters, orderedForm, secretsOfRequest } from './form.js'
+import { isGone } from './gone-tokens.js'
 import type { HttpAnswer, SendHttp } from './http.js'
+import { refuseOverrides } from './refresh-parameters.js'
 import { tokenResponse } from './token-response.js'
 
 /** A form to be sent to an endpoint of the authorization server, with the client's authentication added. */
@@ -14,6 +26,8 @@ export interface FormRequest {
   readonly parameters: FormParameters
   /** The names of the parameters that go before the client authentication's, in their order. */
   readonly own: readonly string[]
+  /** The names of what the option `refreshParameters` adds. */
+  readonly added?: readonly string[]
   readonly client: ClientAuthenticationRequest
   readonly clientAuthentication: ClientAuthentication
   /** Strings that no error may show, besides what is in the form and in the client's credentials. */
@@ -26,31 +40,58 @@ const FORM_HEADERS = {
   Accept: 'application/json',
 }
 
-/** Asks the token endpoint for tokens (RFC 6749 §4, §6), once: nothing is sent again when it fails. */
-export async function requestTokens(send: SendHttp, request: FormRequest): Promise<RefreshAnswer> {
-  const { answer, context } = await sendForm(send, request)
+/**
+ * Asks the token endpoint for tokens (RFC 6749 §4, §6), once: nothing is sent again when it fails.
+ *
+ * @param refresh what the refusal of a refresh is judged by
+ */
+export async function requestTokens(
+  send: SendHttp,
+  request: FormRequest,
+  refresh?: RefreshAsked,
+): Promise<RefreshAnswer> {
+  const { response, context: sent } = await sendForm(send, request)
+  const context = { ...sent, ...(refresh && { refresh }) }
+  if (!isSuccess(response)) throw errorOfResponse(response, context)
+  const fields = fieldsOf(response)
+  if (!fields) throw unreadableError(response, context)
+  const refused = hasAccessToken(fields) ? undefined : errorOfSuccess(response, fields, context)
+  if (refused) throw refused
   const { what, secrets, now } = context
-  return tokenResponse(fieldsOfAnswer(answer, context), now, `${what}: its answer`, secrets)
+  return tokenResponse(fields, now, `${what}: its answer`, secrets)
 }
 
-/** Asks the revocation endpoint to revoke (RFC 7009 §2), once. A success has no content that matters. */
+/**
+ * Asks the revocation endpoint to revoke (RFC 7009 §2), once. A token that is gone already is as good as revoked. A success
+ * has no content that matters, unless that is an error.
+ */
 export async function requestRevocation(send: SendHttp, request: FormRequest): Promise<void> {
-  await sendForm(send, request)
+  const { response, context } = await sendForm(send, request)
+  const fields = fieldsOf(response)
+  if (fields && !isUnavailable(response) && isGone(response.status, fields)) return
+  const refused = isSuccess(response)
+    ? fields && errorOfSuccess(response, fields, context)
+    : errorOfResponse(response, context)
+  if (refused) throw refused
 }
 
-/** Sends a form, and rejects unless the answer is a success (2xx). */
+function hasAccessToken({ access_token: accessToken }: Fields): boolean {
+  return accessToken !== undefined && accessToken !== null && accessToken !== ''
+}
+
 async function sendForm(
   send: SendHttp,
   request: FormRequest,
-): Promise<{ answer: HttpAnswer; context: AnswerContext }> {
+): Promise<{ response: HttpAnswer; context: ResponseContext }> {
   const { parameters, own, client, clientAuthentication, signal } = request
   const { endpoint, now } = client
   const credentials = await clientCredentials(clientAuthentication, client, request.secrets, signal)
+  refuseOverrides(request.added ?? [], credentials)
   const form = orderedForm(parameters, own, credentials)
   const secrets = [...secretsOfRequest(form, credentials), ...request.secrets]
   const what = `${request.what} ${shownUrl(endpoint, secrets)}`
   const headers = { ...credentials.headers, ...FORM_HEADERS }
-  const answer = await send({
+  const response = await send({
     what,
     method: 'POST',
     url: endpoint,
@@ -59,7 +100,5 @@ async function sendForm(
     secrets,
     signal,
   })
-  const context = { what, secrets, now }
-  if (answer.status < 200 || answer.status >= 300) throw errorOfAnswer(answer, context)
-  return { answer, context }
+  return { response, context: { what, secrets, now } }
 }

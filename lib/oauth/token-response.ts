@@ -1,18 +1,12 @@
-import { decodeJwt } from 'jose'
 import { TokenError } from '../errors.js'
 import { redact } from '../redact.js'
 import type { TokenAnswer } from '../token-set.js'
-
-/** A JSON object, nothing of it checked. */
-export type Fields = Readonly<Record<string, unknown>>
+import { boundedLifetime, type Expiry, expiryIn, lifetimeOfJwt } from './expiry.js'
+import { type Fields, isFields } from './fields.js'
+import { scopesIn } from './scopes.js'
 
 /** A token answer that is sure to have an access token. */
 type AccessTokenAnswer = TokenAnswer & { readonly accessToken: string }
-
-/** No token lives longer; what claims to is cut to ten years, so that its expiry stays a date. */
-const MAX_LIFETIME_MS = 10 * 365 * 24 * 60 * 60 * 1000
-/** Numbers below are seconds since the epoch, numbers above milliseconds. */
-const SECONDS_OR_MILLISECONDS = 1e11
 
 /**
  * Reads a token endpoint's answer (RFC 6749 §5.1). `null` and the empty string count as omitted, and so does what is odd
@@ -31,13 +25,21 @@ export function tokenResponse(
 ): AccessTokenAnswer {
   const source = { what, cure: 'Check that the URL is that of a token endpoint.' }
   try {
-    const answer = readTokens(withoutOddities(fields), now, source)
+    const { untilMs, forMs } = expiryIn(fields, now)
+    // A response counts from now: a life is surer than a moment by the server's clock, and one that is over means nothing.
+    const lifetimeMs = forMs ?? (untilMs !== undefined && untilMs > 0 ? untilMs : undefined)
+    const answer = readTokens(withoutOddities(fields), lifetimeMs, now, source)
     if (answer.accessToken === undefined)
       throw invalid(source, `has no access_token${errorIn(fields, secrets)}`)
     return { ...answer, accessToken: answer.accessToken }
   } catch (error) {
     const { refresh_token: refreshToken } = fields
-    if (typeof refreshToken === 'string' && refreshToken !== '' && !fields.error) {
+    if (
+      typeof refreshToken === 'string' &&
+      refreshToken !== '' &&
+      !CONTROLS.test(refreshToken) &&
+      !fields.error
+    ) {
       besideErrors.set(error as TokenError, refreshToken)
     }
     throw error
@@ -60,33 +62,38 @@ function withoutOddities(fields: Fields): Fields {
   return {
     access_token: fields.access_token,
     refresh_token: fields.refresh_token,
-    expires_in: fields.expires_in,
     token_type: text(fields.token_type),
     id_token: text(fields.id_token),
     scope: text(joined(fields.scope)),
   }
 }
 
-/** Scopes in an array as they are in a text; anything else as it is. */
+/** Scopes as they are in a text, with spaces between them (RFC 6749 §3.3); anything else as it is. */
 function joined(scope: unknown): unknown {
-  return Array.isArray(scope) && scope.every((it) => typeof it === 'string') ? scope.join(' ') : scope
+  return typeof scope === 'string' || isTexts(scope) ? scopesIn(scope).join(' ') : scope
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((it) => typeof it === 'string')
 }
 
 /**
- * Reads the tokens that `req.tokens.set(value)` is handed: a token endpoint's answer as it is (snake_case), or as
- * openid-client, simple-oauth2, arctic and Passport strategies hand it over, or in camelCase. `expires_in` is in
- * seconds from now; `expires_at` a `Date`, an ISO 8601 string or seconds since the epoch.
+ * Reads the tokens that `req.tokens.set(value)` is handed: a token endpoint's response as it is (snake_case), or as
+ * openid-client, simple-oauth2, arctic and Passport strategies hand it over, or in camelCase. `expires_in` is in seconds
+ * from now; `expires_at` a `Date`, a date in a text, or seconds or milliseconds since the epoch. See `expiryIn()` for the
+ * other names that an expiry may have.
  *
  * @throws `ERR_INVALID_TOKEN_RESPONSE` with a message that says what to pass.
  */
 export function handedOverTokens(value: unknown, now: number): TokenAnswer {
-  return readHandedOver(wireNames(tokensObject(value, HANDED_OVER)), now, HANDED_OVER)
+  const object = tokensObject(value, HANDED_OVER)
+  return readHandedOver(object, ({ untilMs, forMs }) => untilMs ?? forMs, now, HANDED_OVER)
 }
 
 /**
  * Reads the tokens that an `adopt` function hands over, as {@link handedOverTokens} does; `undefined` where it has none.
  *
- * Nobody knows how long they have been lying there, so an `expires_in` says nothing. An access token that says nothing
+ * How long they have been lying there is not known, so an `expires_in` says nothing. An access token that says nothing
  * itself counts as expired if there is a refresh token.
  *
  * @throws `ERR_INVALID_TOKEN_RESPONSE` with a message that says what to hand over.
@@ -94,23 +101,29 @@ export function handedOverTokens(value: unknown, now: number): TokenAnswer {
 export function adoptedTokens(value: unknown, now: number): TokenAnswer | undefined {
   if (value === undefined || value === null) return undefined
   const object = tokensObject(value, ADOPTED)
-  const fields = wireNames(object)
-  if (isNothing(fields) && Object.keys(object).some((name) => TOKEN_NAMES.includes(name))) return undefined
-  const { expires_in: expiresIn, ...others } = fields
-  const answer = readHandedOver(others, now, ADOPTED)
+  if (isNothing(wireNames(object)) && Object.keys(object).some((name) => TOKEN_NAMES.includes(name))) {
+    return undefined
+  }
+  const answer = readHandedOver(object, ({ untilMs }) => untilMs, now, ADOPTED)
   if (answer.lifetimeMs !== undefined || answer.accessToken === undefined) return answer
   if (answer.refreshToken !== undefined) return { ...answer, lifetimeMs: 0 }
-  return readHandedOver({ ...others, expires_in: expiresIn }, now, ADOPTED)
+  return readHandedOver(object, ({ forMs }) => forMs, now, ADOPTED)
 }
 
-function readHandedOver(fields: Fields, now: number, source: Source): TokenAnswer {
+function readHandedOver(
+  object: Fields,
+  lifetimeBy: (expiry: Expiry) => number | undefined,
+  now: number,
+  source: Source,
+): TokenAnswer {
+  const fields = wireNames(object)
   if (fields.error !== undefined && fields.error !== null) {
     throw invalid(
       { ...source, cure: 'Handle it before setting tokens.' },
       `is an OAuth error${errorIn(fields)}`,
     )
   }
-  const answer = readTokens(fields, now, source)
+  const answer = readTokens(fields, lifetimeBy(expiryIn(object, now)), now, source)
   if (answer.accessToken === undefined && answer.refreshToken === undefined) {
     throw invalid(source, 'has neither an access_token nor a refresh_token')
   }
@@ -152,23 +165,30 @@ export function secretsOfAnswer(fields: Fields): string[] {
     .filter((value) => typeof value === 'string')
 }
 
-/** Whether a value is an object with fields: not `null`, not an array. */
-export function isFields(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
+/** What a header may hold (RFC 6749 appendix A.12), and what no token of any kind may. */
+const SENDABLE = /^[\x20-\x7e]+$/
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are sought
+const CONTROLS = /[\x00-\x1f\x7f]/
 
-function readTokens(fields: Fields, now: number, source: Source): TokenAnswer {
+function readTokens(fields: Fields, saidMs: number | undefined, now: number, source: Source): TokenAnswer {
   const text = (name: string) => textField(fields, name, source)
   const accessToken = text('access_token')
-  // Anything else could not be sent in a header (RFC 6749 appendix A.12).
-  if (accessToken !== undefined && !/^[\x20-\x7e]+$/.test(accessToken)) {
-    throw invalid(source, 'has an access_token with characters that no HTTP header may hold')
-  }
   const tokenType = text('token_type')
+  for (const [name, value] of Object.entries({ access_token: accessToken, token_type: tokenType })) {
+    if (value === undefined || SENDABLE.test(value)) continue
+    throw invalid(
+      source,
+      `has ${name === 'token_type' ? 'a' : 'an'} ${name} with characters that no HTTP header may hold`,
+    )
+  }
   const refreshToken = text('refresh_token')
+  if (refreshToken !== undefined && CONTROLS.test(refreshToken)) {
+    throw invalid(source, 'has a refresh_token with control characters')
+  }
   const idToken = text('id_token')
   const scope = text('scope')
-  const lifetimeMs = accessToken === undefined ? undefined : lifetimeOf(fields, accessToken, now)
+  const lifetimeMs =
+    accessToken === undefined ? undefined : boundedLifetime(saidMs ?? lifetimeOfJwt(accessToken, now))
   return {
     ...(accessToken !== undefined && { accessToken }),
     ...(tokenType !== undefined && { tokenType }),
@@ -186,46 +206,6 @@ function textField(fields: Fields, name: string, source: Source): string | undef
   throw invalid(source, `is wrong: ${name} is not a string`)
 }
 
-function lifetimeOf(fields: Fields, accessToken: string, now: number): number | undefined {
-  const expiresAt = epochMs(fields.expires_at)
-  const lifetimeMs =
-    (expiresAt === undefined ? undefined : expiresAt - now) ??
-    secondsOf(fields.expires_in) ??
-    lifetimeOfJwt(accessToken, now)
-  return lifetimeMs === undefined ? undefined : Math.min(lifetimeMs, MAX_LIFETIME_MS)
-}
-
-/** `expires_in` in milliseconds; `undefined` unless it is a number above zero, possibly written as a string. */
-function secondsOf(value: unknown): number | undefined {
-  const seconds = typeof value === 'string' && /^\d+(\.\d+)?$/.test(value) ? Number(value) : value
-  return typeof seconds === 'number' && Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined
-}
-
-/** The life of a JWT access token by its `exp` (RFC 9068 §2.2); not longer than from its `iat`, if our clock is slow. */
-function lifetimeOfJwt(accessToken: string, now: number): number | undefined {
-  try {
-    const { exp, iat } = decodeJwt(accessToken)
-    if (typeof exp !== 'number') return undefined
-    const seconds = Math.min(exp - now / 1000, typeof iat === 'number' ? exp - iat : Infinity)
-    return seconds > 0 ? Math.round(seconds * 1000) : undefined
-  } catch {
-    // Not a JWT: most access tokens are opaque.
-    return undefined
-  }
-}
-
-/** Milliseconds since the epoch of a `Date`, a date string, or a number of seconds or milliseconds. */
-function epochMs(value: unknown): number | undefined {
-  if (typeof value === 'string') return epochMs(/^\d+$/.test(value) ? Number(value) : new Date(value))
-  const number = isDate(value) ? value.getTime() : value
-  if (typeof number !== 'number' || !Number.isFinite(number)) return undefined
-  return isDate(value) || number > SECONDS_OR_MILLISECONDS ? number : number * 1000
-}
-
-function isDate(value: unknown): value is Date {
-  return Object.prototype.toString.call(value) === '[object Date]'
-}
-
 /** The names that libraries give to the fields of a token answer; the first one present counts. */
 const NAMES: Readonly<Record<string, readonly string[]>> = {
   access_token: ['access_token', 'accessToken'],
@@ -233,8 +213,6 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
   refresh_token: ['refresh_token', 'refreshToken'],
   id_token: ['id_token', 'idToken'],
   scope: ['scope', 'scopes'],
-  expires_in: ['expires_in', 'expiresIn'],
-  expires_at: ['expires_at', 'expiresAt', 'accessTokenExpiresAt', 'expiresOn'],
   error: ['error'],
   error_description: ['error_description'],
 }

@@ -107,11 +107,12 @@ export class SessionCopies {
   protected parse(copy: string): TokenSet | undefined {
     const content = parsed(copy)
     if (content?.audience !== this.#audience) return undefined
-    const { version, grantId, proof, earlier, revision, refreshToken, idToken, accessTokens } = content
+    const { version, grantId, proof, earlier, revision } = content
+    const { refreshToken, idToken, subject, accessTokens } = content
     if (typeof grantId !== 'string' || grantId === '' || !isTextOrAbsent(proof)) return undefined
     if (!this.#isOfGrant(version, grantId, proof)) return undefined
     if (!Number.isSafeInteger(revision) || (revision as number) < 1) return undefined
-    if (!isTextOrAbsent(refreshToken) || !isTextOrAbsent(idToken)) return undefined
+    if (![refreshToken, idToken, subject].every(isTextOrAbsent)) return undefined
     if (!Array.isArray(accessTokens) || !accessTokens.every(isAccessToken)) return undefined
     if (earlier !== undefined && !isTexts(earlier)) return undefined
     return {
@@ -120,8 +121,9 @@ export class SessionCopies {
       ...(proof !== undefined && { proof }),
       revision: revision as number,
       accessTokens,
-      ...(refreshToken !== undefined && { refreshToken }),
-      ...(idToken !== undefined && { idToken }),
+      ...(isText(refreshToken) && { refreshToken }),
+      ...(isText(idToken) && { idToken }),
+      ...(isText(subject) && { subject }),
     }
   }
 
@@ -149,7 +151,11 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function isTextOrAbsent(value: unknown): value is string | undefined {
-  return value === undefined || (typeof value === 'string' && value !== '')
+  return value === undefined || isText(value)
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== ''
 }
 
 function isTexts(value: unknown): value is string[] {
