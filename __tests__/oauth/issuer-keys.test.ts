@@ -89,7 +89,6 @@ describe('signatureOf(idToken), over issuerKeys(jwksUri, source)', () => {
     ['of another key of that name', () => second.sign({ kid: 'first' }), /not signed by its issuer/],
     ['of other claims', () => tampered(first), /not signed by its issuer/],
     ['of none of the keys without a name', () => tampered(nameless), /not signed by its issuer/],
-    ['that is none', async () => new UnsecuredJWT({}).encode(), /alg none/],
     ['of four parts', async () => `${await first.sign()}.x`, /well-formed/],
     ['with a signature that is no text of 64 digits', async () => `${await first.sign()}!`, /well-formed/],
     ['that is garbage', async () => 'garbage', /well-formed/],
@@ -98,6 +97,17 @@ describe('signatureOf(idToken), over issuerKeys(jwksUri, source)', () => {
     expect(await signatureOf(await idToken())).toEqual({
       verdict: 'bad',
       why: expect.stringMatching(why),
+    })
+  })
+
+  it('is unknown without a signature', async () => {
+    const signatureOf = await serving(first.jwk)
+    expect(await signatureOf(new UnsecuredJWT({}).encode())).toEqual({
+      verdict: 'unknown',
+      error: expect.objectContaining({
+        code: 'ERR_INVALID_TOKEN_RESPONSE',
+        message: expect.stringMatching(/alg none/),
+      }),
     })
   })
 

@@ -60,7 +60,6 @@ describe('tokenResponse(fields, now, what)', () => {
     ['hexadecimal', { expires_in: '0x10' }, undefined],
     ['too large a number', { expires_in: '9'.repeat(400) }, undefined],
     ['an object', { expires_in: {} }, undefined],
-    ['missing, and expires_at is no standard', { expires_at: seconds + 5 }, undefined],
   ])('S4 expires_in is %s', (_, fields, lifetimeMs) => {
     expect(tokenResponse({ access_token: 'at', ...fields }, NOW, 'The answer').lifetimeMs).toBe(lifetimeMs)
   })

@@ -92,7 +92,7 @@ describe('S49 the signature of the ID token that a refresh brings', () => {
 
   it.each<[string, () => Promise<string>]>([
     ['somebody else’s', () => signed({}, strangersKey)],
-    ['missing', async () => new UnsecuredJWT(claims()).encode()],
+    ['missing, and it is about somebody else', async () => new UnsecuredJWT(claims({ sub: 'eve' })).encode()],
   ])('S49 is %s: refused, told, and the used refresh token is not presented again', async (_, forge) => {
     const forged = await forge()
     const { site, tab, endpoint, revoked } = await loggedIn(() => forged)
@@ -112,6 +112,8 @@ describe('S49 the signature of the ID token that a refresh brings', () => {
     ['since the keys are garbage', signed, 'garbage'],
     ['since there is no such key', signed, { status: 200, body: { keys: [] } }],
     ['as it is made with the client secret', hmac, keys],
+    ['as it is not signed', async () => new UnsecuredJWT(claims()).encode(), keys],
+    ['as it is from the future', () => signed({ iat: 9e9 }), keys],
   ])(
     'S49 cannot be checked, %s: every other token is kept, and the ID token before',
     async (_, idToken, answer) => {

@@ -82,6 +82,7 @@ export function unavailableError(
     'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
     `${what} answered ${response.status}. ${TRY_LATER}`,
     {
+      responseStatus: response.status,
       retryAfterMs: retryAfterMs(response.header('retry-after'), now),
     },
   )
