@@ -44,7 +44,7 @@ const routes: Record<string, (ctx: Context) => unknown> = {
   },
 
   'GET /login': (ctx) => {
-    const login = { state: random(), verifier: random() }
+    const login = { state: random(), nonce: random(), verifier: random() }
     ctx.session.login = login
     const parameters = new URLSearchParams({
       response_type: 'code',
@@ -53,6 +53,7 @@ const routes: Record<string, (ctx: Context) => unknown> = {
       scope,
       prompt: 'consent',
       state: login.state,
+      nonce: login.nonce,
       code_challenge: createHash('sha256').update(login.verifier).digest('base64url'),
       code_challenge_method: 'S256',
     })
@@ -61,16 +62,17 @@ const routes: Record<string, (ctx: Context) => unknown> = {
 
   'GET /callback': async (ctx) => {
     const { login } = ctx.session
-    const { code, state } = ctx.query
+    const { code, state, iss } = ctx.query
     if (!login || state !== login.state || typeof code !== 'string') return ctx.throw(400, 'No such login.')
     delete ctx.session.login
     await ctx.session.regenerate() // another id; koa-session leaves the rest in it
-    const code_verifier = login.verifier
     await ctx.tokens.acquire({
       grant_type: 'authorization_code',
       code,
       redirect_uri: `${url}/callback`,
-      code_verifier,
+      code_verifier: login.verifier,
+      nonce: login.nonce, // the ID token must have it
+      ...(iss !== undefined && { iss: String(iss) }), // and this must be the issuer (RFC 9207)
     })
     ctx.redirect('/orders')
   },

@@ -59,7 +59,6 @@ export async function setStage(options: StageOptions): Promise<Stage> {
       url: siteUrl,
       issuer: idp.url,
       authorizationEndpoint: `${idp.url}/auth`,
-      jwksUri: `${idp.url}/jwks`,
       clientId: client.id,
       clientSecret: client.secret,
       sessionSecret: randomBytes(32).toString('hex'),
