@@ -12,7 +12,7 @@ import {
   type SessionWritesContext,
   sessionStoreFailed,
 } from './session-writes.js'
-import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { SessionAdapter, SessionHome } from './sessions/session-adapter.js'
 import { firstTokenSet, newest, secretsOf, type TokenSet } from './token-set.js'
 
 export interface AdoptionContext extends SessionWritesContext {
@@ -91,7 +91,7 @@ export class Adoption {
       // What cannot be read cannot be adopted.
     }
     if (!tokens || known.ended(tokens.grantId)) return
-    await this.#writes.end(tokens.grantId, 'logged_out', tokens, session.maxAgeMs)
+    await this.#writes.end(tokens.grantId, 'logged_out', tokens, session)
   }
 
   /** Resolves when nothing is under way any more. */
@@ -176,10 +176,10 @@ export class Adoption {
   }
 
   /** There has been a new login since the session's tokens were adopted. */
-  async #giveUp({ maxAgeMs }: SessionAdapter, earlier: TokenSet, tokens: TokenSet): Promise<void> {
+  async #giveUp(session: SessionAdapter, earlier: TokenSet, tokens: TokenSet): Promise<void> {
     const seen = newest(earlier, this.#context.known.get(earlier.grantId))
     const why = differentSubjects(seen.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
-    await this.#writes.end(earlier.grantId, why, seen, maxAgeMs)
+    await this.#writes.end(earlier.grantId, why, seen, session)
   }
 }
 
@@ -218,6 +218,10 @@ export class AdoptingSession implements SessionAdapter {
 
   get seen(): unknown {
     return this.#session.seen
+  }
+
+  get home(): SessionHome | undefined {
+    return this.#session.home
   }
 
   read(): unknown {

@@ -26,6 +26,21 @@ export type TokenEvent =
   | { readonly type: 'session_write_failed'; readonly grantId: string; readonly error: TokenError }
   /** The grant store could not be told of new tokens or of an end. */
   | { readonly type: 'grant_store_failed'; readonly grantId: string; readonly error: TokenError }
+  /**
+   * Neither the session store nor the grant store has taken refreshed tokens: this process alone has them. Told once for
+   * each grant. The process tries again for as long as it lives, and tells `tokens_stored_again`.
+   */
+  | { readonly type: 'tokens_unsaved'; readonly grantId: string; readonly error: TokenError }
+  /**
+   * Tokens are stored again: after `'refused'`, that is after `tokens_unsaved`; or after the grant store had `'lost'` what
+   * it had acknowledged.
+   */
+  | {
+      readonly type: 'tokens_stored_again'
+      readonly grantId: string
+      readonly revision: number
+      readonly after: 'refused' | 'lost'
+    }
   /** Tokens arrived for a grant that had ended meanwhile, and were revoked at the authorization server. */
   | { readonly type: 'late_tokens_revoked'; readonly grantId: string }
   /**

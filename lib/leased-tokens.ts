@@ -7,6 +7,7 @@ import type { GrantRecord, GrantState, GrantStore } from './grants/grant-store.j
 import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
 import { grantStoreFailed, loggedOut } from './refusals.js'
+import type { Refused, Restoration } from './restoration.js'
 import type { Retentions } from './retention.js'
 import {
   crossingIsOver,
@@ -34,6 +35,7 @@ export interface LeasedTokensContext {
   readonly retentions: Retentions
   readonly clock: Clock
   readonly emit: TokenEventListener
+  readonly restoration: Restoration
   /** Whether the grant store keeps what the session cannot, for other processes as well. */
   readonly keepsForOthers?: boolean
   /** Whether a refresh goes on without the grant store when that fails. */
@@ -59,7 +61,6 @@ export class LeasedTokens {
   readonly #need: TokenNeed
   readonly #lease: Lease
   #tokens: TokenSet
-  #isUnsaved = false
   /** The grant store has failed, and `onGrantStoreError` says that this does not matter. */
   #goesWithout = false
   /** Every token that has been in play, newer and older: none of them may show in an error. */
@@ -77,11 +78,6 @@ export class LeasedTokens {
   /** The newest tokens that have been found, or kept. */
   get newest(): TokenSet {
     return this.#tokens
-  }
-
-  /** Whether neither the grant store nor the session store has taken them. */
-  get isUnsaved(): boolean {
-    return this.#isUnsaved
   }
 
   /** A token that serves the need, if there is one by now. */
@@ -173,9 +169,16 @@ export class LeasedTokens {
     const aliveAt = await within(COMMIT_PATIENCE_MS, committed, noAnswer).catch(() => undefined)
     const isStored =
       !known.ended(grantId) && (await writes.store(this.#session, this.#tokens, aliveAt, this.#secrets))
-    this.#isUnsaved = !isStored && (await committed) === undefined
+    const isCommitted = (await committed) !== undefined
+    if (!known.ended(grantId)) this.#note({ record: !isCommitted, copy: !isStored })
     // Without an answer to the commit nobody has said whether the grant has ended meanwhile.
-    if ((await committed) === undefined && !known.ended(grantId)) await writes.ask(this.#tokens, true)
+    if (!isCommitted && !known.ended(grantId)) await writes.ask(this.#tokens, true)
+  }
+
+  #note(refused: Refused): void {
+    // Some session layers of the app's own can be written to after the request; one that cannot says so.
+    const later = refused.copy && refused.record ? this.#session : undefined
+    this.#context.restoration.noteTokens(this.#tokens, this.#session, refused, this.#session.home ?? later)
   }
 
   /** Gives the lease back. Nobody waits for it: where the grant store cannot be reached the lease ends by itself. */
@@ -230,12 +233,13 @@ export class LeasedTokens {
   }
 
   async #adopt(state: GrantState): Promise<void> {
-    const { copies, known } = this.#context
+    const { copies, known, restoration } = this.#context
     if (state.ended) known.end(this.#tokens.grantId, state.ended)
     if (state.ended || known.ended(this.#tokens.grantId)) throw loggedOut()
     const found = copies.readRecord(this.#tokens, state.record?.tokens)
     if (found && !(await this.#isOfGrant(found))) throw loggedOut()
     this.#take(found)
+    restoration.noteState(this.#tokens.grantId, state, this.#session.home)
   }
 
   /**

@@ -20,7 +20,7 @@ export class Login {
 
   /** Starts a grant: the tokens of a login, stored in the session when this resolves. What the session held is given up. */
   async with(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
-    const { clock, copies, defaultLifetimeMs, known, writes } = this.#context
+    const { clock, copies, defaultLifetimeMs, known, restoration, writes } = this.#context
     // A session that was regenerated for the login does not hold the earlier tokens any more.
     const previous = copies.read(session.read() ?? session.seen)
     const proof = randomProof()
@@ -34,7 +34,8 @@ export class Login {
     const displaced = await session.save(copy).catch((error) => {
       throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
     })
-    await introduced
+    const refused = { record: (await introduced) !== undefined, copy: false }
+    restoration.noteTokens(tokens, session, refused)
     const earlier = new Set([...displaced, ...(previous ? [previous.grantId] : [])])
     // A save of the app may have been faster with it.
     earlier.delete(tokens.grantId)
@@ -63,14 +64,14 @@ export class Login {
   }
 
   #giveUp(
-    { maxAgeMs }: SessionAdapter,
+    session: SessionAdapter,
     grantId: string,
     previous: TokenSet | undefined,
     tokens: TokenSet,
   ): Promise<Ending> {
     const seen = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
     const why = differentSubjects(seen?.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
-    return this.#context.writes.end(grantId, why, seen, maxAgeMs)
+    return this.#context.writes.end(grantId, why, seen, session)
   }
 
   /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */

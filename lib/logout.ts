@@ -68,7 +68,7 @@ export class Logout {
     const { grantId } = held
     const tokens = newest(held, known.get(grantId))
     let over = false
-    const ending = writes.end(grantId, 'logged_out', tokens, session.maxAgeMs).finally(() => (over = true))
+    const ending = writes.end(grantId, 'logged_out', tokens, session).finally(() => (over = true))
     let told = false
     let stored = tokens
     const ends = (copy: unknown): boolean => {
@@ -82,6 +82,7 @@ export class Logout {
     // Whoever saved the session before the grant store was told has put the copy back without a doubt.
     const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [grantId])) : undefined
     const failed = cleared ?? clearedAgain
+    if (failed) this.#takeOutLater(grantId, session, failure !== undefined)
     return {
       tokens: newest(stored, copies.readRecord(held, record?.tokens)),
       ...(failure && { failure }),
@@ -89,6 +90,12 @@ export class Logout {
         failure: sessionStoreFailed(failed.error, [...secretsOf(held), ...secretsOf(tokens)]),
       }),
     }
+  }
+
+  /** The copy of an ended grant is still stored. */
+  #takeOutLater(grantId: string, { home, maxAgeMs }: SessionAdapter, record: boolean): void {
+    const { restoration, retentions } = this.#context
+    restoration.noteEnd(grantId, home, { record, copy: true }, retentions.ofEnd(maxAgeMs))
   }
 
   async #clearWithoutTokens(session: SessionAdapter): Promise<Cleared> {

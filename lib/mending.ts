@@ -1,9 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Background } from './background.js'
 import type { Clock } from './clock.js'
 import { within } from './deadline.js'
 import type { Flights } from './flights.js'
-import type { KnownGrants } from './grants/known-grants.js'
 import { crossingIsOver, type SessionWrites } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
@@ -13,16 +11,12 @@ export interface MendingContext {
   readonly clock: Clock
   readonly copies: SessionCopies
   readonly flights: Flights
-  readonly known: KnownGrants
   readonly writes: SessionWrites
   /** Whether the grant store keeps what the session cannot, for other processes as well. */
   readonly keepsForOthers?: boolean
   /** For how long a caller waits for a token, in milliseconds. */
   readonly timeoutMs: number
 }
-
-/** When to try again to save what nobody has taken, in milliseconds from one time to the next. */
-const SAVE_AGAIN_MS = [500, 1_000, 2_000, 4_000, 8_000]
 
 /** Brings sessions up to date that hold something else than they should, whatever the reason. */
 export class Mending {
@@ -79,23 +73,6 @@ export class Mending {
     if (grantId === undefined || !keepsForOthers) return
     const name = `take out ${grantId}`
     if (!this.#background.has(name)) this.#background.start(name, writes.takeOut(session, [grantId]))
-  }
-
-  /** Goes on trying to save what both stores have refused. If this process ends first, the user has to log in again. */
-  saveLater(session: SessionAdapter, grantId: string): void {
-    this.#background.start(`save ${grantId}`, this.#save(session, grantId))
-  }
-
-  async #save(session: SessionAdapter, grantId: string): Promise<void> {
-    const { known, writes } = this.#context
-    for (const ms of SAVE_AGAIN_MS) {
-      await delay(ms)
-      const tokens = known.get(grantId)
-      if (!tokens) return
-      const isCommitted = (await writes.introduce(session, tokens)) === undefined
-      const isStored = await writes.store(session, tokens)
-      if (isCommitted || isStored) return
-    }
   }
 
   #isStale(session: SessionAdapter, tokens: TokenSet): boolean {

@@ -90,7 +90,7 @@ export function mount(
     ? ownSessions(checked.session, manager)
     : sessionLayer({ key: sessionKey, audience: formatOf(checked), keeper: manager, isSealed })
   const { adopt } = checked
-  const adoption = adopt && new Adoption({ ...shared, audience, adopt })
+  const adoption = adopt && new Adoption({ ...shared, restoration: manager.restoration, audience, adopt })
   const isAmbient = checked.ambient ?? false
   return {
     property,
@@ -104,7 +104,7 @@ export function mount(
   }
 }
 
-/** Resolves when every refresh under way has ended and its result is stored. */
+/** Resolves when every refresh under way has ended and its result is stored, or no store has taken it for 5 seconds. */
 export async function closeMount({ adoption, manager, sessions }: Mount): Promise<void> {
   await adoption?.close()
   await manager.close()

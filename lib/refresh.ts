@@ -33,8 +33,6 @@ export interface RefreshOutcome {
   readonly accessToken: AccessToken
   /** Whether the token came from the authorization server just now, rather than from whoever was faster. */
   readonly fresh: boolean
-  /** Neither the grant store nor the session store has taken the tokens: this process alone has them. */
-  readonly isUnsaved?: boolean
 }
 
 /** For how long tokens wait for the keys that their ID token is checked with. The next refresh has them. */
@@ -68,7 +66,7 @@ export class Refresh {
         if (adopted) return { accessToken: adopted, fresh: false }
         accessToken = await this.#refresh()
       } while (!accessToken)
-      return { accessToken, fresh: true, isUnsaved: this.#tokens.isUnsaved }
+      return { accessToken, fresh: true }
     } finally {
       this.#tokens.release()
     }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from './clock.js'
+import { replaceOlder, takeOutCopies } from './copy-writes.js'
 import { BUSY_MS, CROSSING_MS, PROMPT_MS } from './crossing.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
@@ -9,8 +10,9 @@ import { sharesToken } from './grant-proof.js'
 import type { GrantEnd, GrantRecord, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { grantStoreFailed } from './refusals.js'
+import type { Restoration } from './restoration.js'
 import type { Retentions } from './retention.js'
-import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { EndedSession, SessionAdapter, SessionHome } from './sessions/session-adapter.js'
 import type { GrantKey, SessionCopies } from './sessions/session-copy.js'
 import { newest, secretsOf, type TokenSet } from './token-set.js'
 
@@ -23,6 +25,7 @@ export interface SessionWritesContext {
   readonly retentions: Retentions
   readonly clock: Clock
   readonly emit: TokenEventListener
+  readonly restoration: Restoration
 }
 
 /** How a grant was ended. */
@@ -63,20 +66,15 @@ export class SessionWrites {
    * `aliveAt` says when the grant store was heard last of the grant, on the monotonic clock.
    */
   async store(
-    session: SessionAdapter,
+    session: SessionHome,
     tokens: TokenSet,
     aliveAt = Number.NEGATIVE_INFINITY,
     secrets: readonly string[] = secretsOf(tokens),
   ): Promise<boolean> {
     const { clock, copies, emit, known } = this.#context
     if (copies.isReference) return true
-    const { grantId, revision } = tokens
-    const replaces = (copy: unknown): boolean => {
-      const stored = copies.read(copy)
-      return !known.ended(grantId) && stored?.grantId === grantId && stored.revision < revision
-    }
-    const copy = copies.write(tokens)
-    const replace = () => session.replace(copy, replaces)
+    const { grantId } = tokens
+    const replace = () => replaceOlder(this.#context, session, tokens)
     try {
       const written = await replace().catch(replace)
       if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.ask(tokens, true)
@@ -89,9 +87,8 @@ export class SessionWrites {
   }
 
   /** Takes the copies of grants out of the session's storage, or puts another one in their place. */
-  async takeOut(session: SessionAdapter, grantIds: readonly string[], instead?: unknown): Promise<void> {
-    const { copies } = this.#context
-    await session.replace(instead, (copy) => grantIds.includes(copies.read(copy)?.grantId ?? ''))
+  takeOut(session: SessionHome, grantIds: readonly string[], instead?: unknown): Promise<void> {
+    return takeOutCopies(this.#context, session, grantIds, instead)
   }
 
   /**
@@ -129,13 +126,14 @@ export class SessionWrites {
   }
 
   async #learn(of: GrantKey): Promise<void> {
-    const { copies, grants, known } = this.#context
+    const { copies, grants, known, restoration } = this.#context
     const { grantId } = of
     const state = await grants.read(grantId)
     if (state.ended) known.end(grantId, state.ended)
     const tokens = copies.readRecord(of, state.record?.tokens)
     if (tokens) known.learn(tokens, true)
     known.hear(grantId)
+    restoration.noteState(grantId, state)
   }
 
   /**
@@ -164,16 +162,16 @@ export class SessionWrites {
 
   /**
    * Ends a grant in this process at once, and in the grant store. `seen` is the newest of it that the caller has seen,
-   * `maxAgeMs` for how long its session could come back. Never rejects; a failure is told as an event, too.
+   * `session` where it was. Never rejects; a failure is told as an event, and the grant store is told later.
    */
   async end(
     grantId: string,
     why: GrantEnd,
     seen: TokenSet | undefined,
-    maxAgeMs: number | undefined,
+    session: EndedSession,
   ): Promise<Ending> {
-    const { copies, emit, grants, keepsForOthers, known, retentions } = this.#context
-    const retention = retentions.ofEnd(maxAgeMs)
+    const { copies, emit, grants, keepsForOthers, known, restoration, retentions } = this.#context
+    const retention = retentions.ofEnd(session.maxAgeMs)
     const isProven = seen === undefined || this.#isProven(seen)
     if (isProven !== true && !(await isProven)) return { crossed: false }
     const tokens = seen ? newest(seen, known.get(grantId)) : known.get(grantId)
@@ -182,6 +180,7 @@ export class SessionWrites {
     known.end(grantId, why, retention.ttlMs)
     try {
       const record = await within(GRANT_STORE_TIMEOUT_MS, grants.end(grantId, why, retention), noAnswer)
+      restoration.noteEnd(grantId, session.home, { record: false, copy: false }, retention)
       const unheard = (record?.revision ?? 0) > (tokens?.revision ?? 0)
       // A shared store that has no record has forgotten it, or was told before: by an answer that got lost.
       const isLost = record === undefined && keepsForOthers
@@ -193,6 +192,7 @@ export class SessionWrites {
         { cause, secrets: tokens ? secretsOf(tokens) : [] },
       )
       emit({ type: 'grant_store_failed', grantId, error: failure })
+      restoration.noteEnd(grantId, session.home, { record: true, copy: false }, retention)
       return { crossed: !endedBefore && !copies.isReference, failure }
     }
   }

@@ -9,9 +9,10 @@ import { Mending } from './mending.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
 import { Refresh, type RefreshContext, type RefreshOutcome } from './refresh.js'
 import { loggedOut, nothingToRefreshWith } from './refusals.js'
+import { Restoration } from './restoration.js'
 import { SessionWrites } from './session-writes.js'
 import type { CopyKeeper } from './sessions/copy-keeper.js'
-import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { EndedSession, SessionAdapter } from './sessions/session-adapter.js'
 import {
   type AccessToken,
   needAtRefresh,
@@ -25,7 +26,7 @@ import {
   usableToken,
 } from './token-set.js'
 
-export interface TokenManagerContext extends Omit<RefreshContext, 'writes'> {
+export interface TokenManagerContext extends Omit<RefreshContext, 'restoration' | 'writes'> {
   /** For how long a caller waits for a token, in milliseconds. The refresh itself goes on. */
   readonly timeoutMs: number
   readonly flights: Flights
@@ -36,6 +37,7 @@ export interface TokenManagerContext extends Omit<RefreshContext, 'writes'> {
  * it is not.
  */
 export class TokenManager implements CopyKeeper {
+  readonly restoration: Restoration
   readonly #context: TokenManagerContext & RefreshContext
   readonly #background = new Background()
   readonly #login: Login
@@ -43,7 +45,9 @@ export class TokenManager implements CopyKeeper {
   readonly #mending: Mending
 
   constructor(context: TokenManagerContext) {
-    this.#context = { ...context, writes: new SessionWrites(context) }
+    this.restoration = new Restoration(context)
+    const { restoration } = this
+    this.#context = { ...context, restoration, writes: new SessionWrites({ ...context, restoration }) }
     this.#login = new Login(this.#context, this.#background)
     this.#logout = new Logout(this.#context)
     this.#mending = new Mending(this.#context, this.#background)
@@ -111,9 +115,10 @@ export class TokenManager implements CopyKeeper {
     return this.#logout.everywhere(session)
   }
 
-  /** Resolves when every refresh under way has ended and its result is stored. */
+  /** Resolves when every refresh under way has ended and its result is stored, or no store has taken it for 5 seconds. */
   async close(): Promise<void> {
     await this.#background.end()
+    await this.restoration.close()
   }
 
   grantOf(copy: unknown): string | undefined {
@@ -136,9 +141,9 @@ export class TokenManager implements CopyKeeper {
     return tokens && tokens.revision > revisionOf(newest) ? format.write(tokens) : newest
   }
 
-  async end(grantId: string, copy: unknown, maxAgeMs: number | undefined): Promise<boolean> {
+  async end(grantId: string, copy: unknown, session: EndedSession): Promise<boolean> {
     const { copies, writes } = this.#context
-    return (await writes.end(grantId, 'logged_out', copies.read(copy), maxAgeMs)).crossed
+    return (await writes.end(grantId, 'logged_out', copies.read(copy), session)).crossed
   }
 
   isOutdated(copy: unknown): Promise<boolean> {
@@ -227,9 +232,7 @@ export class TokenManager implements CopyKeeper {
     const { outcome } = flights.start({ grantId, key, server }, () => refresh.run())
     this.#background.start(`refresh ${grantId}`, outcome)
     try {
-      const refreshed = await outcome
-      if (refreshed.isUnsaved) this.#mending.saveLater(session, grantId)
-      return refreshed
+      return await outcome
     } catch (error) {
       const type = isNeedRefusal(error as TokenError) ? 'need_refused' : 'refresh_failed'
       emit({ type, grantId, error: error as TokenError })

@@ -82,4 +82,10 @@ export interface GrantStore {
    * longer than any request takes. The first reason stands. Resolves with the record it forgot.
    */
   end(grantId: string, why: GrantEnd, retention?: Retention): Promise<GrantRecord | undefined>
+  /**
+   * Optional, for a store whose storage may come back with an earlier state, after a failover for example. Calls the
+   * listener whenever that may have happened; then the library stores again what this process knows and the store has
+   * lost. Returns how to stop. Without it the library finds out by `read()`, within a few seconds.
+   */
+  onLoss?(listener: () => void): () => void
 }

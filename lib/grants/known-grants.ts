@@ -47,6 +47,11 @@ export class KnownGrants {
     return this.#known.get(grantId)?.tokens
   }
 
+  /** The same, for upkeep: it does not count as a use. */
+  peek(grantId: string): TokenSet | undefined {
+    return this.#known.peek(grantId)?.tokens
+  }
+
   /** Keeps a token set if it is newer than the one known. `elsewhere` says that another process has got it. */
   learn(tokens: TokenSet, elsewhere = false): void {
     const known = this.#known.get(tokens.grantId)

@@ -1,3 +1,5 @@
+import type { EndedSession } from './session-adapter.js'
+
 /** Knows session copies from the inside, for a session layer that only sees opaque values. */
 export interface CopyKeeper {
   /** The grant that a copy belongs to; `undefined` for what is not a copy of ours. */
@@ -9,10 +11,8 @@ export interface CopyKeeper {
   /**
    * The app took a copy out, or destroyed the session that held it. Resolves with whether another process may be about to
    * write a newer one. Never rejects.
-   *
-   * @param maxAgeMs for how long the session could come back, in milliseconds, where its layer says so
    */
-  end(grantId: string, copy: unknown, maxAgeMs: number | undefined): Promise<boolean>
+  end(grantId: string, copy: unknown, session: EndedSession): Promise<boolean>
   /**
    * Whether another process has refreshed or ended the grant of a copy that was just stored, so that what is stored must
    * be looked at again. Never rejects.

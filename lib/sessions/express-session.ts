@@ -3,7 +3,7 @@ import type { CopyKeeper } from './copy-keeper.js'
 import { guardedStore } from './guarded-store.js'
 import { LOADED, type LoadingRequest, noteLate } from './loaded-session.js'
 import { oneAfterAnother, type Queue } from './one-after-another.js'
-import type { SessionAdapter } from './session-adapter.js'
+import type { SessionAdapter, SessionHome } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
 import { expressMaxAgeMs } from './session-lifetime.js'
 import { isStore } from './session-store.js'
@@ -120,6 +120,11 @@ class ExpressSessionAdapter implements SessionAdapter {
       else session[this.#key] = before
       throw error
     }
+  }
+
+  get home(): SessionHome | undefined {
+    const { sessionID } = this.#request
+    return sessionID === undefined ? undefined : this.#copies?.homeOf(sessionID, this.#seen)
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {

@@ -4,7 +4,7 @@ import { type KoaContext, keyOf, put, storableNow } from './koa-context.js'
 import { type GuardedKoaStore, guardedKoaStore, type KoaStore } from './koa-store.js'
 import { LOADED } from './loaded-session.js'
 import { oneAfterAnother, type Queue } from './one-after-another.js'
-import type { SessionAdapter } from './session-adapter.js'
+import type { SessionAdapter, SessionHome } from './session-adapter.js'
 import type { SessionLayer, SessionLayerContext } from './session-layer.js'
 import { cookieMaxAgeMs } from './session-lifetime.js'
 import { StoredCopies } from './stored-copies.js'
@@ -125,6 +125,11 @@ class KoaSessionAdapter implements SessionAdapter {
       put(session, this.#key, before)
       throw error
     }
+  }
+
+  get home(): SessionHome | undefined {
+    const sid = keyOf(this.#ctx)
+    return sid === undefined ? undefined : this.#copies.homeOf(sid, this.seen)
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {

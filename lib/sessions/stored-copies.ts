@@ -3,6 +3,7 @@ import type { CopyKeeper } from './copy-keeper.js'
 import { GrantHomes } from './grant-homes.js'
 import type { GuardedStore } from './guarded-store.js'
 import type { LoadedSession } from './loaded-session.js'
+import type { EndedSession, SessionHome } from './session-adapter.js'
 import { storedMaxAgeMs } from './session-lifetime.js'
 import type { SessionData } from './session-store.js'
 import type { StoreObserver } from './store-observer.js'
@@ -59,6 +60,12 @@ export class StoredCopies implements StoreObserver {
     }
   }
 
+  /** Where a session is stored, and whatever other session the grant of a copy is saved in by then. */
+  homeOf(sid: string, copy: unknown): SessionHome {
+    const grantId = this.#keeper.grantOf(copy)
+    return { replace: (newer, replaces) => this.#replace(sid, grantId, newer, replaces) }
+  }
+
   /**
    * Puts a copy, or none, in the place of what `replaces` says, in the session and wherever else the grant of `known` was
    * saved. Resolves with whether anything was stored.
@@ -69,7 +76,16 @@ export class StoredCopies implements StoreObserver {
     copy: unknown,
     replaces: (stored: unknown) => boolean,
   ): Promise<boolean> {
-    const homes = this.#homes.of(this.#keeper.grantOf(known) ?? '')
+    return this.#replace(sid, this.#keeper.grantOf(known), copy, replaces)
+  }
+
+  async #replace(
+    sid: string | undefined,
+    known: string | undefined,
+    copy: unknown,
+    replaces: (stored: unknown) => boolean,
+  ): Promise<boolean> {
+    const homes = this.#homes.of(known ?? '')
     const sids = new Set(sid === undefined ? homes : [sid, ...homes])
     const change = this.#changing(copy, replaces)
     const grantId = this.#keeper.grantOf(copy)
@@ -130,7 +146,7 @@ export class StoredCopies implements StoreObserver {
     stored: SessionData | undefined,
   ): SessionData {
     const copy = session[this.key]
-    const current = this.#logins.has(copy) ? copy : this.#currentCopy(session, loaded, stored)
+    const current = this.#logins.has(copy) ? copy : this.#currentCopy(sid, session, loaded, stored)
     const grantId = this.#keeper.grantOf(current)
     if (grantId !== undefined) this.#homes.settle(grantId, sid)
     if (current === copy) return session
@@ -142,6 +158,7 @@ export class StoredCopies implements StoreObserver {
 
   /** The copy that belongs into a session which is about to be stored. */
   #currentCopy(
+    sid: string,
     session: SessionData,
     loaded: LoadedSession | undefined,
     stored: SessionData | undefined,
@@ -152,7 +169,7 @@ export class StoredCopies implements StoreObserver {
     const before = this.#keeper.grantOf(found)
     if (copy === undefined && before !== undefined) {
       // The app has deleted it from a session that had it: a logout by hand, unless somebody has logged in since.
-      void this.#keeper.end(before, found, storedMaxAgeMs(session))
+      void this.#keeper.end(before, found, this.#ended(sid, found, session))
       return this.#keeper.grantOf(kept) === before ? undefined : kept
     }
     // A session that was written for no request is written on purpose as it is.
@@ -169,13 +186,17 @@ export class StoredCopies implements StoreObserver {
     return grantId === undefined ? copy : this.#keeper.newestOf(grantId, copy, other)
   }
 
+  #ended(sid: string, copy: unknown, session: SessionData | undefined): EndedSession {
+    return { home: this.homeOf(sid, copy), maxAgeMs: storedMaxAgeMs(session) }
+  }
+
   async onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<boolean> {
     const copy = session?.[this.key]
     const grantId = session ? this.#keeper.grantOf(copy) : this.#homes.grantOf(sid)
     if (grantId === undefined) return false
     this.#homes.leave(grantId, sid)
     if (regenerated) return false
-    const crossed = await this.#keeper.end(grantId, copy, storedMaxAgeMs(session))
+    const crossed = await this.#keeper.end(grantId, copy, this.#ended(sid, copy, session))
     // Another request may have carried it into another session. Nobody waits: this process knows that it has ended.
     void this.#takeOut(grantId, sid)
     return crossed
