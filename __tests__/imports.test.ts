@@ -32,6 +32,7 @@ const topLevel: Record<string, string> = {
   'session-tokens.ts': 'assembly',
   'tenants.ts': 'assembly',
   'clock.ts': 'foundations',
+  'cross-origin.ts': 'foundations',
   'crossing.ts': 'foundations',
   'deadline.ts': 'foundations',
   'errors.ts': 'foundations',

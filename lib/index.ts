@@ -7,7 +7,13 @@ export {
   type TokenErrorDetails,
 } from './errors.js'
 export type { TokenEvent, TokenEventListener } from './events.js'
-export { requireTokens, type SessionTokensMiddleware, sessionTokens } from './frameworks/express.js'
+export {
+  refuseCrossOrigin,
+  requireTokens,
+  type SessionTokensMiddleware,
+  sessionTokens,
+} from './frameworks/express.js'
+export type { RefuseCrossOriginOptions } from './frameworks/refuse-cross-origin.js'
 export type { RequireTokensOptions } from './frameworks/require-tokens.js'
 export { returnPath } from './frameworks/return-path.js'
 export type {

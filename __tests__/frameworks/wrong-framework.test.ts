@@ -4,9 +4,14 @@ import Koa from 'koa'
 import {
   sessionTokens as onExpress,
   publicClient,
+  refuseCrossOrigin as refuseOnExpress,
   requireTokens as requireOnExpress,
 } from '../../lib/index.js'
-import { sessionTokens as onKoa, requireTokens as requireOnKoa } from '../../lib/koa.js'
+import {
+  sessionTokens as onKoa,
+  refuseCrossOrigin as refuseOnKoa,
+  requireTokens as requireOnKoa,
+} from '../../lib/koa.js'
 import { bearerProxy } from '../../lib/proxy.js'
 import { expressVersions, startApp } from '../helpers/app.js'
 import { koaVersions } from '../helpers/koa-site.js'
@@ -56,6 +61,16 @@ describe.each([
   })
 })
 
+describe('refuseCrossOrigin()', () => {
+  it('of Express on Koa says where the other one is', async () => {
+    expect(await saidOnKoa(refuseOnExpress())).toContain("from 'session-token-manager/koa'")
+  })
+
+  it('of Koa on Express says where the other one is', async () => {
+    expect(await saidOnExpress(express, refuseOnKoa())).toContain("from 'session-token-manager'.")
+  })
+})
+
 describe('requireTokens()', () => {
   it('of Express on Koa says where the other one is', async () => {
     expect(await saidOnKoa(requireOnExpress())).toContain("from 'session-token-manager/koa'")
@@ -70,6 +85,7 @@ describe('a middleware that is mounted without being called says to call it', ()
   it.each([
     ['sessionTokens', onExpress, 'app.use(sessionTokens({ … }))'],
     ['requireTokens', requireOnExpress, 'requireTokens(), handler)'],
+    ['refuseCrossOrigin', refuseOnExpress, 'app.use(refuseCrossOrigin())'],
     ['bearerProxy', bearerProxy, 'bearerProxy({ target })'],
   ])('%s on Express', async (_, middleware, cure) => {
     for (const [, version] of expressVersions) {
@@ -84,6 +100,7 @@ describe('a middleware that is mounted without being called says to call it', ()
   it.each([
     ['sessionTokens', onKoa, 'app.use(sessionTokens({ … }))'],
     ['requireTokens', requireOnKoa, 'requireTokens(), handler)'],
+    ['refuseCrossOrigin', refuseOnKoa, 'app.use(refuseCrossOrigin())'],
     ['bearerProxy', bearerProxy, 'bearerProxy({ target })'],
   ])('%s on Koa', async (_, middleware, cure) => {
     for (const [, Version] of koaVersions) {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type {} from 'express-session'
+import type { ArrivedRequest } from '../cross-origin.js'
 import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
@@ -9,6 +10,7 @@ import { RequestTokens, requireOwnPlace, type SessionTokens } from '../session-t
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { SessionCopy } from '../sessions/session-copy.js'
 import { isTenantOptions, type Tenant, type TenantOptions, Tenants } from '../tenants.js'
+import { crossOriginCheck, type RefuseCrossOriginOptions } from './refuse-cross-origin.js'
 import { guardOf, type Refusal, type RequireTokensOptions } from './require-tokens.js'
 
 declare global {
@@ -120,7 +122,7 @@ export function middlewareOfTenants(tenants: Tenants<ExpressRequest>): SessionTo
 
 function isKoa(): ConfigurationError {
   return new ConfigurationError(
-    "This is not Express. On Koa import sessionTokens() and requireTokens() from 'session-token-manager/koa'.",
+    "This is not Express. On Koa import sessionTokens(), requireTokens() and refuseCrossOrigin() from 'session-token-manager/koa'.",
   )
 }
 
@@ -171,6 +173,37 @@ export function requireTokens(options: RequireTokensOptions = {}) {
       next(error)
       return
     }
+    if (refusal) response.writeHead(refusal.status, refusal.headers).end(refusal.body)
+    else next()
+  }
+}
+
+/**
+ * Refuses requests that may change something and come from a page of another origin, with 403 and a problem body
+ * (RFC 9457, `"error": "cross_origin_request"`): protection against CSRF for every route behind it, without tokens or
+ * headers of its own. `bearerProxy()` does so by itself.
+ *
+ * A request is of this site if `Sec-Fetch-Site` says `same-origin` or `none`; without that header, if the host of `Origin`
+ * is the one that is asked, over https where the request is known to have come so. A request with neither header passes,
+ * since browsers send one. GET, HEAD and OPTIONS pass, so they must change nothing. A proxy in front must leave `Host` as it
+ * is, or be trusted (`trust proxy`) to say it in `X-Forwarded-Host`.
+ *
+ * @throws `ConfigurationError` when an option is wrong
+ *
+ * @example
+ * app.use(refuseCrossOrigin())
+ */
+export function refuseCrossOrigin(options: RefuseCrossOriginOptions = {}) {
+  const refusalOf = crossOriginCheck(options)
+
+  return function refuseCrossOriginMiddleware(
+    request: IncomingMessage & { readonly protocol?: string },
+    response: ServerResponse,
+    next: Next,
+  ): void {
+    if (typeof next !== 'function') throw isKoa()
+    const { protocol } = request
+    const refusal = refusalOf(request as ArrivedRequest, { protocol })
     if (refusal) response.writeHead(refusal.status, refusal.headers).end(refusal.body)
     else next()
   }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type {} from 'koa'
+import type { ArrivedRequest } from '../cross-origin.js'
 import { ConfigurationError } from '../errors.js'
 import { closeMount, type Mount, mount } from '../mount.js'
 import type { SessionTokensOptions } from '../options.js'
@@ -9,6 +10,7 @@ import { RequestTokens, requireOwnPlace, type SessionTokens } from '../session-t
 import { type KoaContext, underWay } from '../sessions/koa-context.js'
 import { koaSessions } from '../sessions/koa-layers.js'
 import { isTenantOptions, type TenantOptions, Tenants } from '../tenants.js'
+import { crossOriginCheck, type RefuseCrossOriginOptions } from './refuse-cross-origin.js'
 import { guardOf, type RequireTokensOptions } from './require-tokens.js'
 
 declare module 'koa' {
@@ -23,6 +25,8 @@ interface Context {
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly originalUrl: string
+  readonly protocol: string
+  readonly host: string
   status: number
   body: unknown
   set(headers: Record<string, string>): void
@@ -118,7 +122,7 @@ export function middlewareOfTenants(tenants: Tenants<KoaAppContext>): SessionTok
 
 function isExpress(): ConfigurationError {
   return new ConfigurationError(
-    "This is not Koa. On Express import sessionTokens() and requireTokens() from 'session-token-manager'.",
+    "This is not Koa. On Express import sessionTokens(), requireTokens() and refuseCrossOrigin() from 'session-token-manager'.",
   )
 }
 
@@ -150,6 +154,36 @@ export function requireTokens(options: RequireTokensOptions = {}) {
   return async function requireTokensMiddleware(ctx: Context, next: Next): Promise<void> {
     if (typeof next !== 'function') throw isExpress()
     const refusal = await guard(ctx, ctx.req, ctx.originalUrl)
+    if (refusal) {
+      ctx.status = refusal.status
+      ctx.set(refusal.headers)
+      ctx.body = refusal.body
+    } else await next()
+  }
+}
+
+/**
+ * Refuses requests that may change something and come from a page of another origin, with 403 and a problem body
+ * (RFC 9457, `"error": "cross_origin_request"`): protection against CSRF for all that comes behind it, without tokens or
+ * headers of its own. `bearerProxy()` does so by itself.
+ *
+ * A request is of this site if `Sec-Fetch-Site` says `same-origin` or `none`; without that header, if the host of `Origin`
+ * is the one that is asked, over https where the request is known to have come so. A request with neither header passes,
+ * since browsers send one. GET, HEAD and OPTIONS pass, so they must change nothing. A proxy in front must leave `Host` as it
+ * is, or be trusted (`app.proxy`) to say it in `X-Forwarded-Host`.
+ *
+ * @throws `ConfigurationError` when an option is wrong
+ *
+ * @example
+ * app.use(refuseCrossOrigin())
+ */
+export function refuseCrossOrigin(options: RefuseCrossOriginOptions = {}) {
+  const refusalOf = crossOriginCheck(options)
+
+  return async function refuseCrossOriginMiddleware(ctx: Context, next: Next): Promise<void> {
+    if (typeof next !== 'function') throw isExpress()
+    const { host, protocol } = ctx
+    const refusal = refusalOf(ctx.req as ArrivedRequest, { host, protocol })
     if (refusal) {
       ctx.status = refusal.status
       ctx.set(refusal.headers)

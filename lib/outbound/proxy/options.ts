@@ -1,4 +1,5 @@
 import { Agent as HttpAgent } from 'node:http'
+import { checkedAllowedOrigins } from '../../cross-origin.js'
 import { ConfigurationError } from '../../errors.js'
 import { refuseUnknown } from '../../spelling.js'
 import { checkedNeed } from '../../token-need.js'
@@ -35,6 +36,11 @@ export interface BearerProxyOptions {
    * once. Default: 65536.
    */
   maxReplayBytes?: number
+  /**
+   * Origins whose pages may send requests that change something (all but GET, HEAD and OPTIONS), and open WebSockets,
+   * besides those of this site: `['https://app.example.com']`. Those of all others get 403. Default: none.
+   */
+  allowedOrigins?: readonly string[]
   /** The `property` of the `sessionTokens()` in question. Default: `'tokens'`. */
   property?: string
   /**
@@ -74,6 +80,7 @@ export interface CheckedProxyOptions {
   readonly need: TokenNeed
   readonly replay: Replay
   readonly maxReplayBytes: number
+  readonly allowedOrigins: ReadonlySet<string>
   readonly property: string
   readonly pathRewrite: PathRewrite | undefined
   readonly headers: Readonly<Record<string, string>>
@@ -90,6 +97,7 @@ const OPTIONS = [
   'need',
   'replay',
   'maxReplayBytes',
+  'allowedOrigins',
   'property',
   'pathRewrite',
   'headers',
@@ -108,6 +116,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   auth: 'The access token authorizes the request; leave it out.',
   autoRewrite: 'A redirect is passed on as it is. Rewrite its Location in a middleware in front.',
   changeOrigin: 'It is always on.',
+  origin: 'Did you mean `allowedOrigins`?',
+  origins: 'Did you mean `allowedOrigins`?',
   cookieDomainRewrite: "The API's cookies never reach the browser; leave it out.",
   cookiePathRewrite: "The API's cookies never reach the browser; leave it out.",
   ejectPlugins: DECIDED,
@@ -150,7 +160,14 @@ export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOp
     logger,
     xfwd = false,
   } = options
-  const { agent, headers = {}, maxReplayBytes = 65_536, proxyTimeout = 60_000, withhold = [] } = options
+  const {
+    agent,
+    allowedOrigins,
+    headers = {},
+    maxReplayBytes = 65_536,
+    proxyTimeout = 60_000,
+    withhold = [],
+  } = options
   if (!REPLAYS.includes(replay)) {
     throw new ConfigurationError("`replay` must be 'always', 'idempotent' or 'never', or left out.")
   }
@@ -175,6 +192,7 @@ export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOp
     need: checkedNeed(need),
     replay,
     maxReplayBytes,
+    allowedOrigins: checkedAllowedOrigins(allowedOrigins),
     property,
     pathRewrite,
     headers,

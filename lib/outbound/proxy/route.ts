@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
+import { crossOriginRefusal } from '../../cross-origin.js'
 import { ConfigurationError, isNobody, StepUpError } from '../../errors.js'
-import { problem, unauthorized } from '../../problem.js'
+import { type Problem, problem, unauthorized } from '../../problem.js'
 import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
 import { verdictOn } from '../challenge.js'
@@ -12,6 +13,7 @@ import { headersForApi } from './headers.js'
 import { type BearerProxyOptions, type CheckedProxyOptions, checkedProxyOptions } from './options.js'
 import { type Addressed, pathAtApi } from './path.js'
 import { type Reply, replyOf, stepUpRequired } from './reply.js'
+import { allowedByUpgrades } from './upgrades.js'
 
 /** A request as a framework has it. */
 export interface Visit {
@@ -40,6 +42,8 @@ export function proxyRoute(options: BearerProxyOptions): ProxyRoute {
   const dial = dialer(checked)
 
   return async (visit) => {
+    const refusal = refusalOfOrigin(visit, checked.allowedOrigins)
+    if (refusal) return refusal
     const tokens = tokensOf(visit, checked.property)
     try {
       return await proxied(visit, tokens, checked, visit.isUpgrade ? dial : send)
@@ -49,6 +53,13 @@ export function proxyRoute(options: BearerProxyOptions): ProxyRoute {
       throw error
     }
   }
+}
+
+/** What `upgradesThrough()` allows, it allows for every proxy of the app. */
+function refusalOfOrigin(visit: Visit, allowedOrigins: ReadonlySet<string>): Problem | undefined {
+  const { host, protocol, request } = visit
+  const refusal = crossOriginRefusal(request, { host, protocol }, allowedOrigins)
+  return refusal && !allowedByUpgrades(request) ? refusal : undefined
 }
 
 function tokensOf({ carrier, carrierName }: Visit, property: string): OutboundTokens {

@@ -1,10 +1,10 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { asksForWebSocket, checkedAllowedOrigins } from '../../cross-origin.js'
 import { ConfigurationError } from '../../errors.js'
 import { type Problem, problem } from '../../problem.js'
 import { refuseUnknown } from '../../spelling.js'
-import { originOf } from '../origins.js'
 import type { UpgradedSocket } from './exchange.js'
 
 /** What answers requests: Express' app, or Koa's `app.callback()`. */
@@ -13,13 +13,16 @@ export type App = (request: IncomingMessage, response: ServerResponse) => unknow
 /** Who may open WebSockets. */
 export interface UpgradeOptions {
   /**
-   * Origins whose pages may open WebSockets here besides those of the host that is asked, e.g. `['https://app.example.com']`.
+   * Origins whose pages may open WebSockets here, besides those of this site and those that the `bearerProxy()` of a route
+   * allows: `['https://app.example.com']`. Default: none.
    */
   allowedOrigins?: readonly string[]
 }
 
 /** A request for a WebSocket on its way through the app. */
 export interface Upgrade {
+  /** Origins whose pages may open WebSockets. */
+  readonly allowedOrigins: ReadonlySet<string>
   /** The API's end, once it has agreed. The answer says whether we do, too. */
   far?: UpgradedSocket
   /** Answers when the app's middleware is through: Koa's sets headers as late as that. */
@@ -36,10 +39,15 @@ const upgrades = new WeakMap<IncomingMessage, Upgrade>()
 export function upgradeOf(request: IncomingMessage): Upgrade | undefined {
   const upgrade = upgrades.get(request)
   const { connection = '' } = request.headers
-  if (upgrade || !asksForWebSocket(request) || !/\bupgrade\b/i.test(connection)) return upgrade
+  if (upgrade || !asksForWebSocket(request.headers) || !/\bupgrade\b/i.test(connection)) return upgrade
   throw new ConfigurationError(
     "A WebSocket is asked for, and nothing passes it on. Add server.on('upgrade', upgradesThrough(app)).",
   )
+}
+
+/** Whether the options of {@link upgradesThrough} allow the page that asks for a WebSocket. */
+export function allowedByUpgrades(request: IncomingMessage): boolean {
+  return upgrades.get(request)?.allowedOrigins.has(request.headers.origin ?? '') ?? false
 }
 
 /**
@@ -47,9 +55,9 @@ export function upgradeOf(request: IncomingMessage): Upgrade | undefined {
  * does, and the `bearerProxy()` at its route hands the socket over to the API, with a fresh token. What is not for a proxy
  * is answered as it would be otherwise, 404 and all, and the socket closed.
  *
- * Browsers let every site open WebSockets, with the cookies of this one. So an `Origin` that is not of the host that is
- * asked is refused with 403, unless `allowedOrigins` names it (RFC 6455 §10.2). The API is asked when the socket is opened
- * and never again: one that is open stays open when the user logs out, for as long as the API thinks fit.
+ * Browsers let every site open WebSockets, with the cookies of this one. So `bearerProxy()` refuses those that a page of
+ * another origin opens with 403, unless `allowedOrigins` names it, here or there (RFC 6455 §10.2). The API is asked when the
+ * socket is opened and never again: one that is open stays open when the user logs out, for as long as the API thinks fit.
  *
  * It answers every upgrade of the server. An app with WebSockets of its own calls what this returns for the others.
  *
@@ -94,17 +102,7 @@ function checked(app: unknown, options: UpgradeOptions): ReadonlySet<string> {
     origin: 'Did you mean `allowedOrigins`?',
     origins: 'Did you mean `allowedOrigins`?',
   })
-  const { allowedOrigins = [] } = options
-  if (!Array.isArray(allowedOrigins) || !allowedOrigins.every(isOrigin)) {
-    throw new ConfigurationError(
-      "`allowedOrigins` must be an array of origins, with no slash at the end, e.g. allowedOrigins: ['https://app.example.com'].",
-    )
-  }
-  return new Set(allowedOrigins)
-}
-
-function isOrigin(value: unknown): boolean {
-  return typeof value === 'string' && originOf(value) === value
+  return checkedAllowedOrigins(options.allowedOrigins)
 }
 
 function serve(
@@ -114,18 +112,18 @@ function serve(
   socket: Socket,
   head: Buffer,
 ): void {
-  const upgrade: Upgrade = {}
+  const upgrade: Upgrade = { allowedOrigins }
   const response = responseOver(socket, request, () => {
     if (upgrade.far && response.statusCode === 101) join(socket, head, upgrade.far)
     else socket.destroySoon()
   })
   endTogether(socket, upgrade)
-  const refusal = refusalOf(request, allowedOrigins)
+  const refusal = refusalOf(request)
   if (refusal) {
     response.writeHead(refusal.status, refusal.headers).end(refusal.body)
     return
   }
-  if (asksForWebSocket(request)) upgrades.set(request, upgrade)
+  if (asksForWebSocket(request.headers)) upgrades.set(request, upgrade)
   answered(app, request, response, upgrade).catch(() => socket.destroy())
 }
 
@@ -163,28 +161,15 @@ function responseOver(socket: Socket, request: IncomingMessage, onFinish: () => 
   return response
 }
 
-function refusalOf(request: IncomingMessage, allowedOrigins: ReadonlySet<string>): Problem | undefined {
+function refusalOf(request: IncomingMessage): Problem | undefined {
   const { headers, method } = request
   if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0) {
     return problem(400, 'Bad Request', 'A request for an upgrade must have no body.')
   }
-  if (!asksForWebSocket(request)) return undefined
-  if (method !== 'GET') return problem(400, 'Bad Request', 'A WebSocket is asked for with GET.')
-  if (isOfThisSite(headers.origin, headers.host) || allowedOrigins.has(headers.origin ?? '')) return undefined
-  return problem(403, 'Forbidden', 'Pages of this origin may not open WebSockets here.')
-}
-
-function asksForWebSocket({ headers }: IncomingMessage): boolean {
-  return headers.upgrade?.toLowerCase() === 'websocket'
-}
-
-/** Whether a page is of the host that is asked. Whoever is no browser has no `Origin`, and nobody's cookies. */
-function isOfThisSite(origin: string | undefined, host: string | undefined): boolean {
-  if (origin === undefined) return true
-  if (originOf(origin) !== origin) return false
-  const { protocol, host: ofThePage } = new URL(origin)
-  const asked = `${protocol}//${host}`
-  return URL.canParse(asked) && new URL(asked).host === ofThePage
+  const isWebSocket = asksForWebSocket(headers)
+  return isWebSocket && method !== 'GET'
+    ? problem(400, 'Bad Request', 'A WebSocket is asked for with GET.')
+    : undefined
 }
 
 /** Two sockets become one: when one of them ends or breaks, so does the other. */
