@@ -75,9 +75,6 @@ const layers: Record<string, readonly string[]> = {
 /** What a user of the library has installed with it. Anything else is the app's own, and lib/ knows its types only. */
 const runtimePackages = ['axios', 'lru-cache', 'jose']
 
-/** What the app installs for an entry: who does not use the entry does not need it. */
-const ofAnEntry: Record<string, string> = { 'http-proxy-middleware': 'proxy.ts' }
-
 describe('the imports of lib/', () => {
   it('are found', () => {
     expect(files).toContain('token-set.ts')
@@ -100,15 +97,9 @@ describe('the imports of lib/', () => {
         !typeOnly &&
         !to.endsWith('.ts') &&
         !to.startsWith('node:') &&
-        !runtimePackages.includes(packageOf(to)) &&
-        !(packageOf(to) in ofAnEntry),
+        !runtimePackages.includes(packageOf(to)),
     )
     expect(offending.map(readable)).toEqual([])
-  })
-
-  it.each(Object.entries(ofAnEntry))('load %s for the entry %s alone', (optional, entry) => {
-    const loading = entries.filter((each) => loadedBy(each).has(optional))
-    expect(loading).toEqual([entry])
   })
 
   it('form no cycle at runtime', () => {
@@ -178,17 +169,6 @@ function specifierOf(node: Record<string, unknown>): string | undefined {
 
 function textOf(literal: unknown): string | undefined {
   return (literal as { value?: string } | null | undefined)?.value
-}
-
-/** Everything that a file loads at runtime: files of lib/ and packages. */
-function loadedBy(file: string, loaded = new Set<string>()): Set<string> {
-  for (const { to } of imports.filter(({ from, typeOnly }) => from === file && !typeOnly)) {
-    const name = to.endsWith('.ts') ? to : packageOf(to)
-    if (loaded.has(name)) continue
-    loaded.add(name)
-    loadedBy(name, loaded)
-  }
-  return loaded
 }
 
 function layerOf(file: string): string {

@@ -125,6 +125,19 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(live.requests).toEqual([])
     })
 
+    it.each(['/api/a/../live', '/api/%2e/live', '/api/a%2flive', '/api/\\live', 'http://a/api/live'])(
+      'S67 %s: 400, and the API hears nothing',
+      async (path) => {
+        const live = await api()
+        const gateway = await site(live.url, { guard: { user: 'none' } })
+        const { hostname, port } = new URL(gateway.url)
+        const socket = connect(Number(port), hostname)
+        socket.write(handshake({}, path))
+        expect(await text(socket)).toMatch(/^HTTP\/1.1 400 /)
+        expect(live.requests).toEqual([])
+      },
+    )
+
     it('a path of no proxy: the app’s own 404', async () => {
       const gateway = await site('http://127.0.0.1:1')
       expect((await refusal(socketTo(gateway, gateway.browser(), '/elsewhere'))).status).toBe(404)

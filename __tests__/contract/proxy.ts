@@ -1,18 +1,23 @@
 import { once } from 'node:events'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, request as requestOf, type ServerResponse } from 'node:http'
 import { createRequire } from 'node:module'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
-import { inspect } from 'node:util'
+import { inspect, promisify } from 'node:util'
+import { createGunzip } from 'node:zlib'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals'
+import compression from 'compression'
+import koaCompress from 'koa-compress'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import { createGate } from '../helpers/gate.js'
 import type { ProxyFramework, ProxySite, ProxySiteOptions } from '../helpers/proxy-site.js'
 import { rawRequest } from '../helpers/raw-request.js'
 import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
 
-/** The one that http-proxy-middleware has. */
+/** The one that Express has, and many others. */
 const debug = createRequire(import.meta.url)('debug') as { enable(names: string): void; disable(): void }
+const FINE = 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine'
 const HOUR_MS = 3_600_000
 const INVALID_TOKEN = { 'www-authenticate': 'Bearer realm="api", error="invalid_token"' }
 
@@ -43,6 +48,28 @@ export function describeProxy(framework: ProxyFramework): void {
     }
     async function site(options: ProxySiteOptions): Promise<ProxySite> {
       return closing(await framework.start(server, options))
+    }
+    /** An API that responds to the whole of each request in bytes of the test's own; it counts them over all connections. */
+    async function rawApi(respond: (socket: Socket, count: number) => unknown) {
+      const sockets = new Set<Socket>()
+      let requests = 0
+      const listener = createServer((socket) => {
+        sockets.add(socket)
+        socket.on('error', () => {})
+        socket.on('data', (data) => {
+          if (/^[A-Z]+ \//.test(String(data))) respond(socket, ++requests)
+        })
+      }).listen(0, '127.0.0.1')
+      await once(listener, 'listening')
+      return closing({
+        url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`,
+        connections: () => sockets.size,
+        requests: () => requests,
+        async close() {
+          for (const socket of sockets) socket.destroy()
+          await promisify(listener.close.bind(listener))()
+        },
+      })
     }
     /** An API that refuses every token but the newest. */
     function choosy(refusal = INVALID_TOKEN): Promise<WireServer> {
@@ -351,14 +378,241 @@ export function describeProxy(framework: ProxyFramework): void {
     it.each([
       ['TRACE', '/api/1', {}, 405],
       ['GET', '/api/%2e%2e/admin', {}, 400],
-      ['DELETE', '/api/1', { 'transfer-encoding': 'chunked' }, 411],
-      ['OPTIONS', '/api/1', { 'transfer-encoding': 'chunked' }, 411],
+      ['POST', '/api/1', { 'transfer-encoding': 'gzip, chunked' }, 400],
     ])('%s %s %j: %i, and the API hears nothing', async (method, path, headers, status) => {
       const orders = await api()
       const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
       const answer = await rawRequest(gateway.url, path, headers as Record<string, string>, method)
       expect(answer).toMatchObject({ status, headers: { 'content-type': 'application/problem+json' } })
       expect(orders.requests).toEqual([])
+    })
+
+    it.each(['DELETE', 'OPTIONS', 'PATCH'])('a %s in chunks arrives', async (method) => {
+      const orders = await api()
+      const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+      const asking = requestOf(`${gateway.url}/api/1`, {
+        method,
+        headers: { 'transfer-encoding': 'chunked' },
+      })
+      asking.write('in two ')
+      asking.end('parts')
+      const [answer] = (await once(asking, 'response')) as [IncomingMessage]
+      expect([answer.statusCode, await text(answer)]).toEqual([200, '"fine"'])
+      expect(orders.requests).toMatchObject([{ method, body: 'in two parts' }])
+      expect(orders.requests[0]?.headers).toMatchObject({ 'transfer-encoding': 'chunked' })
+      expect(orders.requests[0]?.headers).not.toHaveProperty('content-length')
+    })
+
+    describe('S67 the API is asked for what the guards have seen', () => {
+      it.each([
+        '/1?a=b&c=%2F..%2F&d=/../&e=?',
+        '/1?a=\\b',
+        '//admin/1',
+        '/a//b/',
+        '/a/http://evil.example/',
+        '/@evil.example/:1',
+        '/%E2%82%AC%20;v=1/%7ea.b..c/...',
+        '/%252e%252e%252fadmin',
+      ])('%s, byte for byte', async (path) => {
+        const orders = await api()
+        const target = `${orders.url}/base`
+        const gateway = await site({ guard: { user: 'none' }, proxy: { target } })
+        const { status } = await rawRequest(gateway.url, `/api${path}`)
+        // Express 4 takes the second slash for a part of the mount.
+        const isLost = framework.name === 'Express 4' && path.startsWith('//')
+        expect(status).toBe(isLost ? 400 : 200)
+        expect(orders.requests.map((request) => request.path)).toEqual(isLost ? [] : [`/base${path}`])
+      })
+
+      it.each([
+        ...[
+          '/api/..',
+          '/api/a/../admin',
+          '/api/a/./admin',
+          '/api/./admin',
+          '/api/a/%2e%2e/admin',
+          '/api/%2E',
+        ],
+        ...[
+          '/api/.%2e/admin',
+          '/api/..;/admin',
+          '/api/.;a=b/admin',
+          '/api/..%2fadmin',
+          '/api/a%2F..%5cadmin',
+        ],
+        ...['/api/\\admin', '/api/a\\..\\admin', '/api/a%2fb', '/api/a%5Cb', '/api/1#a', '/api/1?a#/../b'],
+        ...[
+          'http://a/api/1',
+          'http://a/api/a/../admin',
+          'http:///api/a/admin',
+          'https://a/api/a/%2e%2e/admin',
+        ],
+      ])('%s: 400, and the API hears nothing', async (target) => {
+        const orders = await api()
+        const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+        const answer = await rawRequest(gateway.url, target)
+        expect(answer).toMatchObject({ status: 400, headers: { 'content-type': 'application/problem+json' } })
+        expect(orders.requests).toEqual([])
+      })
+
+      it("encodedSeparators: 'pass' lets them through, and no dot segment", async () => {
+        const orders = await api()
+        const proxy = { target: orders.url, encodedSeparators: 'pass' } as const
+        const gateway = await site({ guard: { user: 'none' }, proxy })
+        for (const path of ['/group%2Fproject', '/a%5cb']) {
+          expect((await rawRequest(gateway.url, `/api${path}`)).status).toBe(200)
+          expect(orders.requests.at(-1)?.path).toBe(path)
+        }
+        for (const path of ['/a%2f..%2fadmin', '/%2e%2e/admin', '/..%5Cadmin', '/a\\b']) {
+          expect((await rawRequest(gateway.url, `/api${path}`)).status).toBe(400)
+        }
+        expect(orders.requests).toHaveLength(2)
+      })
+
+      it.each([undefined, null])('a `pathRewrite` that returns %p leaves the path', async (nothing) => {
+        const orders = await api()
+        const proxy = { target: orders.url, pathRewrite: () => nothing }
+        const gateway = await site({ guard: { user: 'none' }, proxy })
+        await rawRequest(gateway.url, '/api/orders/7?a')
+        expect(orders.requests[0]?.path).toBe('/orders/7?a')
+      })
+
+      it.each([7, true, {}, ['/a']])(
+        'a `pathRewrite` that returns %p: the error handler is told',
+        async (value) => {
+          const orders = await api()
+          const pathRewrite = (async () => value) as unknown as () => Promise<string>
+          const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url, pathRewrite } })
+          expect((await rawRequest(gateway.url, '/api/1')).status).toBe(500)
+          expect(gateway.errors).toMatchObject([{ code: 'ERR_CONFIGURATION' }])
+          expect(orders.requests).toEqual([])
+        },
+      )
+    })
+
+    describe('a message with two lengths', () => {
+      const INNER = 'GET /api/outside HTTP/1.1\r\nHost: a\r\n\r\n'
+
+      it.each([
+        ['Content-Length: 0004\r\nTransfer-Encoding: chunked'],
+        ['Transfer-Encoding: chunked\r\nContent-Length: 4'],
+        ['Transfer-Encoding: chunked, identity'],
+        ['Transfer-Encoding: xchunked\r\nContent-Length: 4'],
+      ])('is refused by a lenient server, and its connection closed: %j', async (headers) => {
+        const orders = await api()
+        const gateway = await site({
+          guard: { user: 'none' },
+          isLenient: true,
+          proxy: { target: orders.url },
+        })
+        const browser = connect(Number(new URL(gateway.url).port), '127.0.0.1')
+        const size = (4 + INNER.length).toString(16)
+        browser.write(
+          `POST /api/1 HTTP/1.1\r\nHost: a\r\n${headers}\r\n\r\n${size}\r\nabcd${INNER}\r\n0\r\n\r\n`,
+        )
+        const answers = await text(browser)
+        expect(answers).toMatch(/^HTTP\/1.1 400 /)
+        expect(answers.match(/HTTP\/1.1 \d+/g)).toHaveLength(1)
+        expect(orders.requests).toEqual([])
+      })
+
+      it.each([
+        'Content-Length: 3\r\nTransfer-Encoding: chunked',
+        'Transfer-Encoding: gzip, chunked',
+        'Content-Length: 3\r\nContent-Length: 4',
+      ])('of the API is a 502: %j', async (headers) => {
+        const orders = await rawApi((socket) => {
+          socket.write(`HTTP/1.1 200 OK\r\n${headers}\r\n\r\n3\r\nabc\r\n0\r\n\r\n`)
+        })
+        const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+        expect((await rawRequest(gateway.url, '/api/1')).status).toBe(502)
+      })
+    })
+
+    describe('kept connections', () => {
+      it('serve one request after the other without an `agent`', async () => {
+        const orders = await rawApi((socket) => void socket.write(FINE))
+        const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+        for (let count = 0; count < 3; count++) await rawRequest(gateway.url, '/api/1')
+        expect(orders.connections()).toBe(1)
+      })
+
+      it.each([
+        ['GET', 200, 3],
+        ['PUT', 200, 3],
+        ['POST', 502, 2],
+      ])('that end as a %s is sent: %i', async (method, status, requests) => {
+        const orders = await rawApi((socket, count) => (count === 2 ? socket.destroy() : socket.write(FINE)))
+        const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+        expect((await rawRequest(gateway.url, '/api/1')).status).toBe(200)
+        expect((await rawRequest(gateway.url, '/api/1', {}, method)).status).toBe(status)
+        expect(orders.requests()).toBe(requests)
+      })
+
+      it('a new connection that ends at once is a 502, and nothing is sent again', async () => {
+        const orders = await rawApi((socket) => socket.destroy())
+        const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
+        expect((await rawRequest(gateway.url, '/api/1')).status).toBe(502)
+        expect(orders.requests()).toBe(1)
+      })
+    })
+
+    describe('behind compressing middleware', () => {
+      const compressing: unknown = framework.isKoa ? koaCompress() : compression()
+
+      /** What a browser that takes gzip gets, part for part. */
+      async function parts(type: string): Promise<{ answer: IncomingMessage; next(): Promise<string> }> {
+        const gates = [createGate(), createGate(), createGate()]
+        const orders = await api(async (_, response) => {
+          response.writeHead(200, { 'content-type': type })
+          for (const [index, gate] of gates.entries()) {
+            response.write(`data: ${index}\n\n`)
+            await gate.pass()
+          }
+          response.end()
+        })
+        const gateway = await site({
+          guard: { user: 'none' },
+          between: compressing,
+          proxy: { target: orders.url },
+        })
+        const headers = { 'accept-encoding': 'gzip' }
+        const [answer] = (await once(requestOf(`${gateway.url}/api/1`, { headers }).end(), 'response')) as [
+          IncomingMessage,
+        ]
+        const body = answer.headers['content-encoding'] === 'gzip' ? answer.pipe(createGunzip()) : answer
+        let at = 0
+        return {
+          answer,
+          async next() {
+            if (at > 0) gates[at - 1]!.release()
+            at += 1
+            const [data] = await once(body, 'data')
+            return String(data)
+          },
+        }
+      }
+
+      it.each([
+        'text/event-stream',
+        'Text/Event-Stream; charset=utf-8',
+        'application/x-ndjson',
+        'application/json-seq',
+      ])('%s arrives part by part', async (type) => {
+        const { answer, next } = await parts(type)
+        for (const index of [0, 1, 2]) expect(await next()).toBe(`data: ${index}\n\n`)
+        expect(answer.headers['cache-control']).toMatch(/(?:^|, )no-transform$/)
+        expect(answer.headers['x-accel-buffering']).toBe('no')
+        expect(answer.headers).not.toHaveProperty('content-encoding')
+        answer.destroy()
+      })
+
+      it('any other stream is compressed', async () => {
+        const { answer, next } = await parts('text/plain')
+        expect(answer.headers['content-encoding']).toBe('gzip')
+        if (!framework.isKoa) for (const index of [0, 1, 2]) expect(await next()).toBe(`data: ${index}\n\n`)
+        answer.destroy()
+      })
     })
 
     it.each([204, 304, 200])('an answer %i without a body, and one to HEAD', async (status) => {
@@ -514,35 +768,38 @@ export function describeProxy(framework: ProxyFramework): void {
       const seen: string[] = []
       const look = (it: object) => void seen.push(inspect(it, { depth: 5 }))
       jest.spyOn(process.stderr, 'write').mockImplementation((line) => Boolean(printed.push(line)))
+      const logged: unknown[] = []
+      const log = (line: unknown) => void logged.push(line)
       const logger = { info: log, warn: log, error: log }
-      function log(...args: unknown[]): void {
-        printed.push(...args.map((arg) => inspect(arg, { depth: 20 })))
-      }
       const between = framework.isKoa
         ? async (ctx: { body: object }, next: () => Promise<void>) => {
             await next()
             if (ctx.body instanceof Readable) look(ctx.body)
           }
-        : (_: unknown, response: ServerResponse, next: () => void) => {
+        : (request: object, response: ServerResponse, next: () => void) => {
+            const write = response.write.bind(response) as (chunk: unknown) => boolean
+            response.write = (chunk: unknown) => {
+              look({ request, response })
+              return write(chunk)
+            }
             response.once('pipe', look)
             next()
           }
-      debug.enable('*proxy*')
+      debug.enable('*')
       try {
         const orders = await api((_, response) => json(response, 'fine'))
         const gateway = await site({ between, proxy: { target: orders.url, logger } })
         const tab = await gateway.loggedIn()
-        await tab.get('/api/1')
+        await tab.get('/api/1?a=in-a-query')
         await orders.close()
         closers.splice(closers.indexOf(orders), 1)
         expect((await tab.get('/api/1')).status).toBe(502)
         const token = orders.requests[0]?.headers.authorization?.slice('Bearer '.length) ?? ''
         expect(token).not.toBe('')
-        expect(seen.join()).toContain('PassThrough')
-        expect(printed.join()).toContain('[HPM] GET')
-        expect(printed.join()).toContain('http-proxy-middleware')
-        expect(printed.join()).not.toContain(token)
+        expect(logged).toEqual([`GET ${orders.url}/1 200`, `GET ${orders.url}/1 ECONNREFUSED`])
+        expect(printed.join() + logged.join()).not.toContain(token)
         // The session, which Express has on the request, holds the token as it is.
+        expect(seen.length).toBeGreaterThan(0)
         expect(seen.join()).not.toContain(`Bearer ${token}`)
       } finally {
         debug.disable()

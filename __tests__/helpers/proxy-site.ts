@@ -39,6 +39,8 @@ export interface ProxySiteOptions {
   readonly between?: unknown
   /** Whether sessions are kept in cookies. */
   readonly inCookies?: boolean
+  /** Whether the server takes malformed requests, as with `node --insecure-http-parser`. */
+  readonly isLenient?: boolean
   /** `null` leaves `upgradesThrough()` out. */
   readonly upgrades?: UpgradeOptions | null
 }
@@ -112,7 +114,10 @@ async function startWith(
     layer,
   )
   const { listener, middleware } = build({ mounted, errors })
-  const http = createServer(listener).listen(0, '127.0.0.1')
+  const http = createServer({ insecureHTTPParser: options.isLenient ?? false }, listener).listen(
+    0,
+    '127.0.0.1',
+  )
   if (options.upgrades !== null) http.on('upgrade', upgradesThrough(listener, options.upgrades))
   const sockets = new Set<Socket>()
   http.on('connection', (socket) => {

@@ -76,7 +76,7 @@ describe('bearerProxy(options), Koa over HTTP/2', () => {
     expect(request).toEqual({ method, path: '/1', body })
     expect(headers).toEqual({
       ...{ authorization: 'Bearer a-token', 'content-type': 'text/plain', host: new URL(api.url).host },
-      ...{ connection: 'close', ...(encoding && { 'transfer-encoding': encoding }) },
+      ...{ connection: 'keep-alive', ...(encoding && { 'transfer-encoding': encoding }) },
     })
 
     const closed = once(server, 'close')

@@ -56,6 +56,7 @@ describe('bearerProxy(options)', () => {
     ['pathRewrite', '/orders', '`pathRewrite` must be a function, or hold regular expressions'],
     ['pathRewrite', { '(': '' }, '`pathRewrite` must be a function, or hold regular expressions'],
     ['pathRewrite', { '^/a': 1 }, '`pathRewrite` must be a function, or hold regular expressions'],
+    ['encodedSeparators', true, "`encodedSeparators` must be 'refuse' or 'pass'"],
     ['headers', ['a'], '`headers` must be an object'],
     ['headers', { 'a b': 'c' }, '`headers` must hold texts that can be sent'],
     ['headers', { a: 'b\r\nc: d' }, '`headers` must hold texts that can be sent'],
@@ -86,7 +87,9 @@ describe('bearerProxy(options)', () => {
     { target, need: { scope: 'a' }, replay: 'never', maxReplayBytes: 0, proxyTimeout: 0, property: 'oauth' },
     { target, pathRewrite: { '^/a': '/b' }, headers: { 'x-version': '2' }, withhold: ['X-Mine'], xfwd: true },
     { target, pathRewrite: (path) => path, agent: new HttpsAgent(), logger: console },
-    { target: 'http://127.0.0.1:3000', agent: new Agent() },
+    { target: 'http://127.0.0.1:3000', agent: new Agent(), encodedSeparators: 'pass' },
+    { target, pathRewrite: () => undefined },
+    { target, pathRewrite: async () => null },
   ])('takes %j', (options) => {
     expect(bearerProxy(options)).toBeInstanceOf(Function)
   })

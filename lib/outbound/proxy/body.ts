@@ -1,5 +1,4 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
-import { Readable } from 'node:stream'
+import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { ConfigurationError } from '../../errors.js'
 
 /** The body of a request to an API. */
@@ -8,11 +7,15 @@ export interface ProxyBody {
   readonly headers: IncomingHttpHeaders
   /** Whether it can be sent once more, from its beginning. */
   readonly isKept: boolean
-  /** A stream of it from its beginning. The one before it gets no more. */
-  open(onProgress: () => void): Readable
+  /**
+   * Sends it from its beginning, as fast as the API reads. An earlier request gets no more of it.
+   *
+   * @param onProgress is called whenever the API has taken some of it
+   */
+  sendTo(upstream: ClientRequest, onProgress: () => void): void
   /** It will not be sent once more. */
   forget(): void
-  /** Reads what nobody will send any more, so that the browser gets to see the answer. */
+  /** Reads the rest, which is sent no more, so that the browser sees the response. */
   drain(): void
 }
 
@@ -51,8 +54,9 @@ class WholeBody implements ProxyBody {
     readonly headers: IncomingHttpHeaders,
   ) {}
 
-  open(): Readable {
-    return Readable.from(this.bytes.length > 0 ? [this.bytes] : [], { objectMode: false })
+  sendTo(upstream: ClientRequest): void {
+    if (this.bytes.length > 0) upstream.end(this.bytes)
+    else upstream.end()
   }
 
   forget(): void {}
@@ -67,12 +71,16 @@ class StreamedBody implements ProxyBody {
   readonly #maxBytes: number
   #kept: Buffer[] | undefined = []
   #keptBytes = 0
-  #reader: Readable | undefined
+  #upstream: ClientRequest | undefined
+  #onProgress: () => void = () => {}
   #begun = false
 
   constructor(source: IncomingMessage, maxBytes: number) {
     const length = source.headers['content-length']
-    this.headers = length === undefined ? { 'transfer-encoding': 'chunked' } : { 'content-length': length }
+    this.headers =
+      length === undefined
+        ? { 'transfer-encoding': 'chunked' }
+        : { 'content-length': length.replace(/^0+(?=\d)/, '') }
     this.#source = source
     this.#maxBytes = maxBytes
     if (Number(length) > maxBytes) this.#kept = undefined
@@ -82,20 +90,14 @@ class StreamedBody implements ProxyBody {
     return this.#kept !== undefined
   }
 
-  open(onProgress: () => void): Readable {
+  sendTo(upstream: ClientRequest, onProgress: () => void): void {
     const source = this.#source
-    const reader = new Readable({
-      read() {
-        onProgress()
-        source.resume()
-      },
-    })
-    for (const chunk of this.#kept ?? []) reader.push(chunk)
-    if (source.readableEnded) reader.push(null)
-    else if (source.destroyed) reader.destroy(brokenOff())
-    this.#reader = reader
-    if (!this.#begun) this.#begin()
-    return reader
+    this.#upstream = upstream
+    this.#onProgress = onProgress
+    for (const chunk of this.#kept ?? []) upstream.write(chunk)
+    if (source.readableEnded) upstream.end()
+    else if (source.destroyed) upstream.destroy(brokenOff())
+    else this.#stream(upstream)
   }
 
   forget(): void {
@@ -103,18 +105,31 @@ class StreamedBody implements ProxyBody {
   }
 
   drain(): void {
-    this.#reader = undefined
+    this.#upstream = undefined
     this.forget()
     if (this.#begun) this.#source.resume()
   }
 
+  #stream(upstream: ClientRequest): void {
+    const source = this.#source
+    upstream.on('drain', () => {
+      if (this.#upstream !== upstream) return
+      this.#onProgress()
+      source.resume()
+    })
+    if (!this.#begun) this.#begin()
+    source.resume()
+  }
+
   #begin(): void {
+    const source = this.#source
     this.#begun = true
-    this.#source.on('data', (chunk: Buffer) => this.#take(chunk))
-    this.#source.once('end', () => this.#reader?.push(null))
-    this.#source.once('error', () => this.#reader?.destroy(brokenOff()))
-    this.#source.once('close', () => {
-      if (!this.#source.readableEnded) this.#reader?.destroy(brokenOff())
+    // No pipe(): it would put the request to the API, which holds the token, among the properties of the browser's.
+    source.on('data', (chunk: Buffer) => this.#take(chunk))
+    source.once('end', () => this.#upstream?.end())
+    source.once('error', () => this.#upstream?.destroy(brokenOff()))
+    source.once('close', () => {
+      if (!source.readableEnded) this.#upstream?.destroy(brokenOff())
     })
   }
 
@@ -122,7 +137,9 @@ class StreamedBody implements ProxyBody {
     this.#keptBytes += chunk.length
     if (this.#keptBytes > this.#maxBytes) this.#kept = undefined
     this.#kept?.push(chunk)
-    if (this.#reader && !this.#reader.destroyed && !this.#reader.push(chunk)) this.#source.pause()
+    if (!this.#upstream || this.#upstream.destroyed) return
+    if (this.#upstream.write(chunk)) this.#onProgress()
+    else this.#source.pause()
   }
 }
 

@@ -8,13 +8,14 @@ import { refuseRequest } from '../../uncalled.js'
 import { namedOrigins } from '../origins.js'
 import type { Replay } from '../outbound-options.js'
 import { isHopByHop, normalForm } from './header-names.js'
+import { type PathRules, rewriteOf } from './path.js'
 
 /** Rewrites a path with its query before it is appended to the target's. */
 export type PathRewrite =
   | Readonly<Record<string, string>>
-  | ((path: string, request: object) => string | Promise<string>)
+  | ((path: string, request: object) => string | null | undefined | Promise<string | null | undefined>)
 
-/** What is told of each request, if the app wants it to be: methods, URLs and status codes, never a token. */
+/** What is told of each request: its method, its URL without the query, and the status code or the error's. */
 export type ProxyLogger = Pick<Console, 'info' | 'warn' | 'error'>
 
 /** Where a proxied route leads to, with which token, and what becomes of the request on its way. */
@@ -45,9 +46,17 @@ export interface BearerProxyOptions {
   property?: string
   /**
    * Regular expressions and what they are replaced by, of which the first that matches counts, or a function of the path
-   * and its query. Default: the path stays as the framework's router has left it.
+   * and its query, which may take its time. A function that returns `undefined` or `null` leaves the path as it is; anything
+   * else than a string is a `ConfigurationError`. What comes of it is checked as the request's own path is. Default: the
+   * path stays as the framework's router has left it.
    */
   pathRewrite?: PathRewrite
+  /**
+   * What becomes of a path with an encoded slash or backslash (`%2F`, `%5C`), which some servers read as a separator:
+   * `'refuse'` responds with 400, `'pass'` sends it as it is, for an API with such identifiers. Dot segments that are made
+   * with them are refused in any case. Default: `'refuse'`.
+   */
+  encodedSeparators?: 'refuse' | 'pass'
   /** Headers for the API besides those of the request, or in their place. */
   headers?: Readonly<Record<string, string>>
   /**
@@ -61,8 +70,9 @@ export interface BearerProxyOptions {
    */
   xfwd?: boolean
   /**
-   * Keeps connections, or holds a CA and a client certificate: `new https.Agent({ keepAlive: true, ca })`. Default: that of
-   * http-proxy-middleware, whose version 3 makes a connection for each request.
+   * Makes the connections, bounds their number, or holds a CA and a client certificate:
+   * `new https.Agent({ keepAlive: true, maxSockets: 100, ca })`. Default: an agent that all proxies share, which keeps
+   * connections for 4 seconds, any number of them in use and 256 idle ones for each API.
    */
   agent?: HttpAgent
   /**
@@ -70,19 +80,19 @@ export interface BearerProxyOptions {
    * begun may take any time. Default: 60000; 24 hours at most; 0 waits for ever.
    */
   proxyTimeout?: number
-  /** Takes what http-proxy-middleware logs. Default: nothing is logged. */
+  /** Takes a line for each request to the API: `info` for a response, `error` where there is none. Default: nothing is logged. */
   logger?: ProxyLogger
 }
 
 /** The options of a proxy once they have been checked. */
 export interface CheckedProxyOptions {
   readonly target: URL
+  readonly path: PathRules
   readonly need: TokenNeed
   readonly replay: Replay
   readonly maxReplayBytes: number
   readonly allowedOrigins: ReadonlySet<string>
   readonly property: string
-  readonly pathRewrite: PathRewrite | undefined
   readonly headers: Readonly<Record<string, string>>
   /** In their normal form: what is withheld, and what `headers` says in place of the request. */
   readonly withhold: readonly string[]
@@ -100,6 +110,7 @@ const OPTIONS = [
   'allowedOrigins',
   'property',
   'pathRewrite',
+  'encodedSeparators',
   'headers',
   'withhold',
   'xfwd',
@@ -163,6 +174,7 @@ export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOp
   const {
     agent,
     allowedOrigins,
+    encodedSeparators = 'refuse',
     headers = {},
     maxReplayBytes = 65_536,
     proxyTimeout = 60_000,
@@ -184,18 +196,22 @@ export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOp
     )
   }
   checkRewrite(pathRewrite)
+  if (encodedSeparators !== 'refuse' && encodedSeparators !== 'pass') {
+    throw new ConfigurationError("`encodedSeparators` must be 'refuse' or 'pass', or left out.")
+  }
   checkHeaders(headers)
   checkNames(withhold)
   checkLogger(logger)
+  const url = checkedTarget(target)
   return {
-    target: checkedTarget(target),
+    target: url,
+    path: { target: url, rewrite: rewriteOf(pathRewrite), encodedSeparators },
     need: checkedNeed(need),
     replay,
     maxReplayBytes,
     allowedOrigins: checkedAllowedOrigins(allowedOrigins),
     property,
-    pathRewrite,
-    headers,
+    headers: lowerCased(headers),
     withhold: [...withhold, ...Object.keys(headers)].map(normalForm),
     xfwd,
     agent,
@@ -257,6 +273,10 @@ function checkHeaders(headers: unknown): void {
       )
     }
   }
+}
+
+function lowerCased(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
 }
 
 function checkNames(names: unknown): void {

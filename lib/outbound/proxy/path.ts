@@ -1,64 +1,94 @@
+import { ConfigurationError } from '../../errors.js'
 import type { PathRewrite } from './options.js'
 
-/** Parent segments, as servers of all kinds read them: escaped, behind a backslash, with parameters. */
-const LEADS_UP = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){2}(?:$|[/\\;]|%2f|%5c|%00)/i
-/** Whatever cannot be in the target of a request, or ends it. */
-const UNSENDABLE = /[^\x21-\x7e]/
+/** A segment that leads up or stays, as servers of all kinds read one: escaped, behind a backslash, with parameters. */
+const DOT_SEGMENT = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:$|[/\\;]|%2f|%5c|%3b|%00)/i
+/** Some servers read these as a slash, others do not. */
+const ENCODED_SEPARATOR = /%2f|%5c/i
+/** Letters that no request target has, or that end it: Node's parser and others pass some of them. */
+const NOT_OF_A_TARGET = /[^\x21-\x7e]|#/
 
 /** What of a request says which path it is for. */
 export interface Addressed {
   readonly url?: string | undefined
   /** The whole path, if a router has taken off that of the mount. */
   readonly originalUrl?: string | undefined
+  /** The path of the mount, with Express. */
+  readonly baseUrl?: string | undefined
+}
+
+/** What decides on the path at the API. */
+export interface PathRules {
+  readonly target: URL
+  readonly rewrite: Rewrite | undefined
+  readonly encodedSeparators: 'refuse' | 'pass'
+}
+
+/** Resolves with the path and query in place of the given one, or with nothing if it stays. */
+export type Rewrite = (path: string, request: object) => unknown
+
+/** The option `pathRewrite` as a function. */
+export function rewriteOf(rewrite: PathRewrite | undefined): Rewrite | undefined {
+  if (rewrite === undefined || typeof rewrite === 'function') return rewrite
+  const rules = Object.entries(rewrite).map(([pattern, value]) => [new RegExp(pattern), value] as const)
+  return (path) => {
+    const rule = rules.find(([pattern]) => pattern.test(path))
+    return rule && path.replace(...rule)
+  }
 }
 
 /**
- * The path and the query that a request has at the API, or nothing if it would lead out of the target's path, where the
- * token of this route has no business.
+ * The path and the query that a request has at the API: byte for byte those that the framework's router has left of them,
+ * since its guards have decided on these. Nothing if servers read them differently, or if they lead out of the target's
+ * path, where the token of this route has no business. What a rewrite makes of them is judged alike.
+ *
+ * @throws `ConfigurationError` when the rewrite returns something other than a path
  */
-export async function pathAtApi(
-  target: URL,
-  rewrite: PathRewrite | undefined,
-  request: Addressed,
-): Promise<string | undefined> {
-  const asked = pathOf(request.url)
-  if (asked === undefined) return undefined
-  const [path = '', query] = halves(beginning(await rewritten(asked, rewrite, request)))
-  if (LEADS_UP.test(path) || UNSENDABLE.test(path + (query ?? ''))) return undefined
-
+export async function pathAtApi(rules: PathRules, request: Addressed): Promise<string | undefined> {
+  const { target, rewrite } = rules
+  const { url = '', originalUrl } = request
+  // A target with a scheme or a host (RFC 9112 §3.2) has been read by the router's own parser, which need not agree with this one.
+  if (!url.startsWith('/') || !isPassed(url, rules) || hasLostSlash(url, request)) return undefined
   const base = target.pathname.replace(/\/$/, '')
-  const isMountItself =
-    rewrite === undefined && path === '/' && base !== '' && !endsInSlash(request.originalUrl)
-  return base + (isMountItself ? '' : path) + (query === undefined ? '' : `?${query}`)
+  if (rewrite === undefined) return base + (isMountItself(url, originalUrl, base) ? url.slice(1) : url)
+
+  const rewritten = await rewrite(url, request)
+  if (rewritten === undefined || rewritten === null) return base + url
+  if (typeof rewritten !== 'string') throw notAPath(rewritten)
+  const path = rewritten.startsWith('/') ? rewritten : `/${rewritten}`
+  return isPassed(path, rules) ? base + path : undefined
 }
 
-/** The path and query of a request's target, be it absolute (RFC 9112 §3.2.2). */
-function pathOf(url = ''): string | undefined {
-  if (url.startsWith('/')) return url
-  if (!/^https?:/i.test(url) || !URL.canParse(url)) return undefined
-  const { pathname, search } = new URL(url)
-  return pathname + search
+function isPassed(url: string, { encodedSeparators }: PathRules): boolean {
+  const at = url.indexOf('?')
+  const path = at === -1 ? url : url.slice(0, at)
+  return (
+    !NOT_OF_A_TARGET.test(url) &&
+    !path.includes('\\') &&
+    !DOT_SEGMENT.test(path) &&
+    (encodedSeparators === 'pass' || !ENCODED_SEPARATOR.test(path))
+  )
 }
 
-async function rewritten(path: string, rewrite: PathRewrite | undefined, request: object): Promise<string> {
-  if (rewrite === undefined) return path
-  if (typeof rewrite === 'function') return String(await rewrite(path, request))
-  const rule = Object.entries(rewrite).find(([pattern]) => new RegExp(pattern).test(path))
-  return rule ? path.replace(new RegExp(rule[0]), rule[1]) : path
+/** Whether a mount at `/api` was asked for as `/api`, of which routers make `/`. */
+function isMountItself(url: string, originalUrl: string | undefined, base: string): boolean {
+  if (base === '' || originalUrl === undefined || !/^\/(?:$|\?)/.test(url)) return false
+  return !originalUrl.split('?', 1)[0]!.endsWith('/')
 }
 
-function beginning(path: string): string {
-  return path.startsWith('/') ? path : `/${path}`
+/**
+ * Whether the mount has taken a slash besides its own path, which guards in front have seen: Express 4 makes `/admin` of
+ * `/api//admin` at `/api`. A URL that the app has changed on purpose differs in more than slashes.
+ */
+function hasLostSlash(url: string, { baseUrl = '', originalUrl }: Addressed): boolean {
+  if (originalUrl === undefined || baseUrl === '') return false
+  const [whole, left] = [originalUrl, baseUrl + url].map((each) => each.split('?', 1)[0]!) as [string, string]
+  return whole !== left && whole.includes('//') && whole.replace(/\/+/g, '/') === left.replace(/\/+/g, '/')
 }
 
-function endsInSlash(url: string | undefined): boolean {
-  return halves(url ?? '/')[0]?.endsWith('/') ?? true
-}
-
-function halves(url: string): [path: string, query: string | undefined] {
-  const withoutFragment = url.split('#', 1)[0] ?? ''
-  const at = withoutFragment.indexOf('?')
-  return at === -1
-    ? [withoutFragment, undefined]
-    : [withoutFragment.slice(0, at), withoutFragment.slice(at + 1)]
+function notAPath(value: unknown): ConfigurationError {
+  return new ConfigurationError(
+    `\`pathRewrite\` has returned a value of type ${typeof value}. Return a path with its query as a string, or undefined ` +
+      'to leave it as it is.',
+  )
 }

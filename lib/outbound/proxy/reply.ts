@@ -1,34 +1,46 @@
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
-import { PassThrough, pipeline, type Readable } from 'node:stream'
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
 import type { StepUpError } from '../../errors.js'
 import { problem } from '../../problem.js'
-import type { Exchange, UpgradedSocket } from './exchange.js'
 import { headersForBrowser } from './headers.js'
+import type { UpstreamResponse } from './upstream-request.js'
 
 /** What the browser gets. */
 export interface Reply {
   readonly status: number
   readonly headers: OutgoingHttpHeaders
-  readonly body: Readable | string
-  /** What the browser's socket is to be joined with after this reply. */
-  readonly upgraded?: UpgradedSocket
+  /** A text, or the API's response, the body of which streams. */
+  readonly body: string | UpstreamResponse
 }
 
-/** The API's answer, without what is not for the browser. Its body streams. */
-export function replyOf({ answer, end, upgraded }: Exchange, token: string | undefined): Reply {
-  const status = answer.statusCode ?? 502
-  const headers = headersForBrowser(answer.headers, status, token)
-  if (!upgraded) return { status, headers, body: detached(answer, end) }
-  return { status, headers: { ...headers, connection: 'Upgrade', upgrade: 'websocket' }, body: '', upgraded }
+/** The API's response, without what is not for the browser. */
+export function replyOf(upstream: UpstreamResponse, token: string | undefined): Reply {
+  const { message, upgraded } = upstream
+  const status = message.statusCode ?? 502
+  const headers = headersForBrowser(message.headers, status, token)
+  if (upgraded) {
+    return { status, headers: { ...headers, connection: 'Upgrade', upgrade: 'websocket' }, body: upstream }
+  }
+  // Such a response has no body, and a length would have some readers wait for one (RFC 9110 §8.6).
+  if (status === 204) delete headers['content-length']
+  if (isReadPieceByPiece(message.headers)) unbuffered(headers)
+  return { status, headers, body: upstream }
 }
 
-/** The same bytes from a stream of our own: that of an answer leads to its request, whose headers hold the token. */
-function detached(answer: IncomingMessage, end: () => void): Readable {
-  const body = new PassThrough()
-  pipeline(answer, body, () => {})
-  // Over when all of it is on its way to the browser, when the API breaks off, or when the browser has gone.
-  body.once('close', end)
-  return body
+/** Events, and records a line each: what comes of them is of use when it comes, and not only all together. */
+const PIECE_BY_PIECE =
+  /^(?:text\/event-stream|application\/(?:x-)?(?:ndjson|jsonl|jsonlines|json-seq|stream\+json)|multipart\/x-mixed-replace)\s*(?:;|$)/i
+
+function isReadPieceByPiece({ 'content-type': type }: IncomingHttpHeaders): boolean {
+  return type !== undefined && PIECE_BY_PIECE.test(type)
+}
+
+/** Keeps compressing middleware (RFC 9111 §5.2.2.6) and nginx in front from holding a piece back until more have come. */
+function unbuffered(headers: OutgoingHttpHeaders): void {
+  const said = String(headers['cache-control'] ?? '')
+  if (!/(?:^|[\s,])no-transform(?:$|[\s,])/i.test(said)) {
+    headers['cache-control'] = said === '' ? 'no-transform' : `${said}, no-transform`
+  }
+  headers['x-accel-buffering'] = 'no'
 }
 
 /** What the page needs to send the user to the login (RFC 9470 §3), under the names of the wire. */

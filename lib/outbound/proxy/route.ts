@@ -1,19 +1,24 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { crossOriginRefusal } from '../../cross-origin.js'
 import { ConfigurationError, isNobody, StepUpError } from '../../errors.js'
 import { type Problem, problem, unauthorized } from '../../problem.js'
 import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
 import { verdictOn } from '../challenge.js'
-import { bodyOf, type ParsedBody, type ProxyBody } from './body.js'
-import { dialer } from './dial.js'
-import { type ApiRequest, type Exchange, type Send, sender } from './exchange.js'
-import { SilentApi } from './failure.js'
+import { bodyOf, type ParsedBody } from './body.js'
 import { headersForApi } from './headers.js'
 import { type BearerProxyOptions, type CheckedProxyOptions, checkedProxyOptions } from './options.js'
 import { type Addressed, pathAtApi } from './path.js'
 import { type Reply, replyOf, stepUpRequired } from './reply.js'
+import { UpstreamTimeoutError } from './response-timeout.js'
 import { allowedByUpgrades } from './upgrades.js'
+import {
+  requestSender,
+  type SendUpstream,
+  type UpstreamRequest,
+  type UpstreamResponse,
+  webSocketSender,
+} from './upstream-request.js'
 
 /** A request as a framework has it. */
 export interface Visit {
@@ -38,15 +43,15 @@ export type ProxyRoute = (visit: Visit) => Promise<Reply>
 /** Checks the options and puts the parts together. */
 export function proxyRoute(options: BearerProxyOptions): ProxyRoute {
   const checked = checkedProxyOptions(options)
-  const send = sender(checked)
-  const dial = dialer(checked)
+  const send = requestSender(checked)
+  const sendWebSocket = webSocketSender(checked)
 
   return async (visit) => {
     const refusal = refusalOfOrigin(visit, checked.allowedOrigins)
     if (refusal) return refusal
     const tokens = tokensOf(visit, checked.property)
     try {
-      return await proxied(visit, tokens, checked, visit.isUpgrade ? dial : send)
+      return await proxied(visit, tokens, checked, visit.isUpgrade ? sendWebSocket : send)
     } catch (error) {
       if (isNobody(error)) return unauthorized()
       if (error instanceof StepUpError) return stepUpRequired(error)
@@ -75,21 +80,20 @@ async function proxied(
   visit: Visit,
   tokens: OutboundTokens,
   options: CheckedProxyOptions,
-  send: Send,
+  send: SendUpstream,
 ): Promise<Reply> {
   const { request, signal } = visit
   const { method = 'GET' } = request
-  const { maxReplayBytes, need, pathRewrite, replay, target } = options
-  // Its answer is the request, with the token.
-  if (method === 'TRACE') return problem(405, 'Method Not Allowed', 'TRACE is not passed on.')
-  const path = await pathAtApi(target, pathRewrite, request)
-  if (path === undefined) return problem(400, 'Bad Request', 'The path leads out of what is passed on.')
+  const { maxReplayBytes, need, path: rules, replay } = options
+  // The response to TRACE is the request, with the token; CONNECT asks for a tunnel.
+  if (method === 'TRACE' || method === 'CONNECT') {
+    return problem(405, 'Method Not Allowed', `${method} is not passed on.`)
+  }
+  if (isMisframed(request.headers)) return misframed()
+  const path = await pathAtApi(rules, request)
+  if (path === undefined) return problem(400, 'Bad Request', 'The path is not one that is passed on.')
 
   const body = bodyOf(request, visit.parsed, mayReplay(replay, method) ? maxReplayBytes : 0)
-  // http-proxy sends these with `Content-Length: 0` and then the chunks, which another request would begin with.
-  if (body.headers['transfer-encoding'] !== undefined && /^(?:DELETE|OPTIONS)$/.test(method)) {
-    return problem(411, 'Length Required', `A ${method} with a body must have a Content-Length.`)
-  }
   const headers = {
     ...headersForApi(request.headers, options.withhold),
     ...body.headers,
@@ -102,15 +106,8 @@ async function proxied(
       get mayReplay() {
         return body.isKept && mayReplay(replay, method)
       },
-      send: (token) => {
-        const toApi = {
-          method,
-          path,
-          headers: present(authorized(headers, token)),
-          body: body.open.bind(body),
-        }
-        return attempt(toApi, body, token, send, signal)
-      },
+      send: (token) =>
+        attempt({ method, path, headers: authorized(headers, token), body }, token, send, visit, options),
       wait: (work) => work,
     })
   } catch (error) {
@@ -119,39 +116,41 @@ async function proxied(
   }
 }
 
-/** Sends the request once. An API that cannot be reached is answered for. */
+/** Sends the request once. For an API that cannot be reached, the proxy responds. */
 async function attempt(
-  request: ApiRequest,
-  body: ProxyBody,
+  request: UpstreamRequest,
   token: string | undefined,
-  send: Send,
-  signal: AbortSignal,
+  send: SendUpstream,
+  { signal }: Visit,
+  options: CheckedProxyOptions,
 ): Promise<Attempt<Reply>> {
+  const { body } = request
   // The browser may have gone while the token was waited for.
   signal.throwIfAborted()
-  let exchange: Exchange
+  let upstream: UpstreamResponse
   try {
-    exchange = await send(request, signal)
+    upstream = await send(request, signal)
   } catch (error) {
     if (signal.aborted) throw error
     body.drain()
+    logFailure(request, error, options)
     return settled(unreachable(error))
   }
-  const { answer, end } = exchange
-  const { statusCode: status = 0 } = answer
-  // Node takes it for an answer, and throws where it is to send one.
-  if (status < 100) {
+  const { message, end, upgraded } = upstream
+  const { statusCode: status = 0 } = message
+  logResponse(request, status, options)
+  if ((status < 200 && !upgraded) || isMisframed(message.headers)) {
     end()
     body.drain()
-    return settled(unreachable(new Error(`There is no status ${status}.`)))
+    return settled(problem(502, 'Bad Gateway', 'The response of the API cannot be read.'))
   }
-  const challenge = answer.headers['www-authenticate'] ?? ''
+  const challenge = message.headers['www-authenticate'] ?? ''
   return {
     verdict: token === undefined ? 'taken' : verdictOn(status, challenge, token),
     settle: () => {
       body.forget()
-      answer.once('close', () => body.drain())
-      return replyOf(exchange, token)
+      message.once('close', () => body.drain())
+      return replyOf(upstream, token)
     },
     discard: end,
   }
@@ -161,33 +160,78 @@ function settled(reply: Reply): Attempt<Reply> {
   return { verdict: 'taken', settle: () => reply, discard() {} }
 }
 
+/**
+ * Whether a message has two lengths, of which the next server might believe the other one, or a coding besides chunks, which
+ * nothing here takes off (RFC 9112 §6.1 and §6.3). Node's parser lets the latter through, and a lenient one both.
+ */
+function isMisframed({
+  'transfer-encoding': coding,
+  'content-length': length,
+}: IncomingHttpHeaders): boolean {
+  return coding !== undefined && (length !== undefined || coding.trim().toLowerCase() !== 'chunked')
+}
+
+/** Where the request ends is not certain, so the connection must end with it. */
+function misframed(): Reply {
+  const { status, headers, body } = problem(
+    400,
+    'Bad Request',
+    'The request has both a Content-Length and a Transfer-Encoding, or one other than chunked.',
+  )
+  return { status, headers: { ...headers, connection: 'close' }, body }
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof UpstreamTimeoutError || codeOf(error) === 'ETIMEDOUT'
+}
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown }).code
+}
+
 function unreachable(error: unknown): Reply {
-  const { code } = error as { code?: unknown }
-  return error instanceof SilentApi || code === 'ETIMEDOUT'
+  return isTimeout(error)
     ? problem(504, 'Gateway Timeout', 'The API did not answer in time.')
     : problem(502, 'Bad Gateway', 'The API could not be reached.')
 }
 
+function logResponse(
+  request: UpstreamRequest,
+  status: number,
+  { logger, target }: CheckedProxyOptions,
+): void {
+  logger?.info(`${described(request, target)} ${status}`)
+}
+
+/** A message of Node's may quote a header, so it is left out. */
+function logFailure(request: UpstreamRequest, error: unknown, { logger, target }: CheckedProxyOptions): void {
+  logger?.error(
+    `${described(request, target)} ${isTimeout(error) ? 'ETIMEDOUT' : (codeOf(error) ?? 'failed')}`,
+  )
+}
+
+/** Queries are left out: some hold what is not for logs. */
+function described({ method, path }: UpstreamRequest, target: URL): string {
+  return `${method} ${target.origin}${path.split('?', 1)[0]}`
+}
+
 /** What is said in place of what the request says. */
-function ownHeaders(
-  visit: Visit,
-  { headers, xfwd }: CheckedProxyOptions,
-): Record<string, string | undefined> {
-  const own = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value])
+function ownHeaders(visit: Visit, { headers, xfwd }: CheckedProxyOptions): Headers {
+  if (!xfwd) return headers
   const forwarded = {
     'x-forwarded-for': visit.ip,
     'x-forwarded-host': visit.host,
     'x-forwarded-proto': visit.protocol,
   }
-  return { ...(xfwd && forwarded), ...Object.fromEntries(own) }
+  return { ...forwarded, ...headers }
 }
 
-type Headers = Record<string, string | string[] | undefined>
+type Headers = Readonly<Record<string, string | string[] | undefined>>
 
-function authorized(headers: Headers, token: string | undefined): Headers {
-  return token === undefined ? headers : { ...headers, authorization: `Bearer ${token}` }
-}
-
-function present(headers: Headers): Headers {
-  return Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== undefined))
+/** A header without a value is none. */
+function authorized(headers: Headers, token: string | undefined): IncomingHttpHeaders {
+  const sent: IncomingHttpHeaders = {}
+  for (const name in headers) if (headers[name] !== undefined) sent[name] = headers[name]
+  if (token !== undefined) sent.authorization = `Bearer ${token}`
+  return sent
 }

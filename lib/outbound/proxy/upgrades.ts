@@ -5,7 +5,7 @@ import { asksForWebSocket, checkedAllowedOrigins } from '../../cross-origin.js'
 import { ConfigurationError } from '../../errors.js'
 import { type Problem, problem } from '../../problem.js'
 import { refuseUnknown } from '../../spelling.js'
-import type { UpgradedSocket } from './exchange.js'
+import type { UpgradedSocket } from './upstream-request.js'
 
 /** What answers requests: Express' app, or Koa's `app.callback()`. */
 export type App = (request: IncomingMessage, response: ServerResponse) => unknown

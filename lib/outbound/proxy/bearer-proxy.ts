@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { pipeline, type Readable } from 'node:stream'
+import { PassThrough, pipeline, type Readable } from 'node:stream'
 import { whenOver } from '../../response-over.js'
 import type { ParsedBody } from './body.js'
 import type { BearerProxyOptions } from './options.js'
@@ -7,6 +7,7 @@ import type { Addressed } from './path.js'
 import type { Reply } from './reply.js'
 import { type ProxyRoute, proxyRoute } from './route.js'
 import { upgradeOf } from './upgrades.js'
+import type { UpstreamResponse } from './upstream-request.js'
 
 type Next = (error?: unknown) => void
 
@@ -49,7 +50,11 @@ export interface BearerProxy {
  * `acr_values` and `max_age`: problem bodies (RFC 9457) all. Failures of the tokens go to the app's error handler as
  * `TokenError`.
  *
- * Needs http-proxy-middleware to be installed. WebSockets go through with {@link upgradesThrough}.
+ * The API is asked for the path below the mount, byte for byte, since the guards in front have decided on that one. A path
+ * that servers read in more than one way gives 400: dot segments, encoded slashes unless `encodedSeparators` passes them, a
+ * target with a scheme and a host. So does a request with two lengths, a `Content-Length` and a `Transfer-Encoding`.
+ *
+ * WebSockets go through with {@link upgradesThrough}.
  *
  * @throws `ConfigurationError` when an option is wrong
  *
@@ -76,33 +81,50 @@ async function serveExpress(
   request: ExpressRequest,
   response: ServerResponse,
 ): Promise<void> {
-  const { body, rawBody } = request as ParsedBody
   const upgrade = upgradeOf(request)
   const reply = await replyTo(route, response, {
     carrier: request,
     carrierName: 'req',
     request,
-    parsed: { body, rawBody },
+    parsed: request,
     ip: request.ip ?? request.socket.remoteAddress,
     protocol: request.protocol,
     host: request.headers.host,
     isUpgrade: upgrade !== undefined,
   })
   if (!reply) return
-  if (upgrade && reply.upgraded) {
-    upgrade.far = reply.upgraded
-    response.writeHead(reply.status, reply.headers).end()
+  const { status, headers, body } = reply
+  if (upgrade && typeof body !== 'string' && body.upgraded) {
+    upgrade.far = body.upgraded
+    response.writeHead(status, headers).end()
     return
   }
-  response.statusCode = reply.status
+  response.statusCode = status
   for (const [name, value] of headersOf(reply, response)) response.setHeader(name, value)
-  if (typeof reply.body === 'string') {
-    response.end(reply.body)
-    return
-  }
+  if (typeof body === 'string') response.end(body)
+  else sendBody(body, response)
+}
+
+/**
+ * Sends the body of the API's response as fast as the browser reads. No pipe(): middleware in front would be handed the
+ * API's response, which leads to the request and its token.
+ */
+function sendBody({ message, end }: UpstreamResponse, response: ServerResponse): void {
+  const { flush } = response as { flush?: () => void }
+  const isStream = !response.hasHeader('content-length')
   // A page that listens for events knows that it is connected before the first one comes.
-  if (!response.hasHeader('content-length')) flushHeaders(response)
-  pipeline(reply.body, response, () => {})
+  if (isStream) flushHeaders(response)
+  message.on('data', (chunk) => {
+    if (!response.write(chunk)) message.pause()
+    // Of compressing middleware: a chunk that the API has sent by now is not held back until more have come.
+    if (isStream && typeof flush === 'function') flush.call(response)
+  })
+  response.on('drain', () => message.resume())
+  message.once('end', () => response.end())
+  message.once('close', () => {
+    if (!message.complete) response.destroy()
+    end()
+  })
 }
 
 const WITHOUT_BODY: readonly number[] = [204, 205, 304]
@@ -121,19 +143,29 @@ async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
     isUpgrade: upgrade !== undefined,
   })
   if (!reply) return
-  ctx.status = reply.status
-  if (upgrade && reply.upgraded) {
+  const { status, headers, body } = reply
+  ctx.status = status
+  if (upgrade && typeof body !== 'string' && body.upgraded) {
     ctx.respond = false
-    upgrade.far = reply.upgraded
-    upgrade.answer = () => void response.writeHead(reply.status, reply.headers).end()
+    upgrade.far = body.upgraded
+    upgrade.answer = () => void response.writeHead(status, headers).end()
     return
   }
-  const isEmpty = request.method === 'HEAD' || WITHOUT_BODY.includes(reply.status)
-  if (typeof reply.body === 'string') ctx.body = reply.body
-  else if (isEmpty) reply.body.resume()
-  else streamOnKoa(ctx, reply.body)
-  if (reply.headers['content-type'] === undefined) ctx.remove('Content-Type')
+  const isEmpty = request.method === 'HEAD' || WITHOUT_BODY.includes(status)
+  if (typeof body === 'string') ctx.body = body
+  else if (isEmpty) body.message.resume().once('close', body.end)
+  else streamOnKoa(ctx, detached(body))
+  if (headers['content-type'] === undefined) ctx.remove('Content-Type')
   for (const [name, value] of headersOf(reply, response)) ctx.set(name, value as string)
+}
+
+/** The same bytes from a stream of our own: that of the API's response leads to the request and its token. */
+function detached({ message, end }: UpstreamResponse): Readable {
+  const body = new PassThrough()
+  pipeline(message, body, () => {})
+  // Over when all of it is on its way to the browser, when the API breaks off, or when the browser has gone.
+  body.once('close', end)
+  return body
 }
 
 /** Koa sends headers with the first bytes, and version 2 leaves an answer open whose body breaks off. */
@@ -162,8 +194,7 @@ async function replyTo(
   try {
     const reply = await route({ ...visit, signal })
     if (!signal.aborted && !response.headersSent) return reply
-    if (typeof reply.body !== 'string') reply.body.destroy()
-    reply.upgraded?.socket.destroy()
+    if (typeof reply.body !== 'string') reply.body.end()
     return undefined
   } catch (error) {
     if (signal.aborted) return undefined
@@ -183,19 +214,28 @@ function untilOver(request: IncomingMessage, response: ServerResponse): AbortSig
 const OF_THE_APP =
   /^(?:content-security-policy|cross-origin-|origin-agent-cluster|permissions-policy|referrer-policy|x-)/
 
-/** The headers of a reply, as far as the app has not said better, with what it has said that its answers depend on. */
+/** The headers of a reply, as far as the app has not said better, with what it has said that its responses depend on. */
 function headersOf({ headers }: Reply, response: ServerResponse): [string, string | string[]][] {
-  const own = Object.entries(headers).filter(
-    ([name, value]) =>
-      !(OF_THE_APP.test(name) && response.hasHeader(name)) &&
-      !(name === 'cache-control' && value === 'private' && isNotStored(response)),
-  )
-  const said = response.getHeader('vary')
-  const added = own.map(([name, value]) => [name, name === 'vary' && said ? `${said}, ${value}` : value])
-  return added as [string, string | string[]][]
+  const kept: [string, string | string[]][] = []
+  for (const [name, value] of Object.entries(headers) as [string, string | string[]][]) {
+    if (OF_THE_APP.test(name) && response.hasHeader(name)) continue
+    if (name === 'vary' && response.hasHeader(name)) {
+      kept.push([name, `${response.getHeader(name)}, ${value}`])
+    } else if (name === 'cache-control' && isNotStored(response)) {
+      const cacheControl = notStored(String(value), response)
+      if (cacheControl !== undefined) kept.push([name, cacheControl])
+    } else kept.push([name, value])
+  }
+  return kept
 }
 
-/** Whether the app has said so: more than `Cache-Control: private`. */
+/** What the app wants no cache to store stays so, unless the API says more than this proxy does by itself. */
+function notStored(value: string, response: ServerResponse): string | undefined {
+  if (value === 'private') return undefined
+  return value === 'private, no-transform' ? `${response.getHeader('cache-control')}, no-transform` : value
+}
+
+/** Whether the app has said more than `Cache-Control: private`. */
 function isNotStored(response: ServerResponse): boolean {
   return /\bno-store\b/i.test(String(response.getHeader('cache-control')))
 }
