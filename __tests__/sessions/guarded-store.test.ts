@@ -49,9 +49,96 @@ function observe(guard: GuardedStore, observer: Partial<StoreObserver>): void {
     isOutdated: async () => false,
     onSave: (_, data) => data,
     onDestroy: async () => false,
+    onClear: async () => async () => {},
     ...observer,
   })
 }
+
+describe('clear()', () => {
+  const clear = (store: session.Store) => new Promise((resolve) => store.clear!(resolve))
+
+  it('waits for a change that is under way, so that it does not bring the session back', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const gate = recording.holdAnswer('get')
+    const changing = guard.update('one', mark('newest'))
+    await gate.reached
+    const clearing = clear(store)
+    gate.release()
+    expect(await changing).toBe(true)
+    await clearing
+    expect(await readSession(store, 'one')).toBeUndefined()
+  })
+
+  it('holds up what comes meanwhile, of any session', async () => {
+    const { recording, store, guard } = guarded()
+    await set(store, 'one', data())
+    const gate = recording.holdAnswer('get')
+    const changing = guard.update('one', mark('newest'))
+    await gate.reached
+    const order: string[] = []
+    const clearing = clear(store).then(() => order.push('cleared'))
+    const saving = set(store, 'two', data()).then(() => order.push('saved'))
+    await someTurnsOfTheLoop()
+    expect(order).toEqual([])
+    gate.release()
+    await Promise.all([changing, clearing, saving])
+    expect(order).toEqual(['cleared', 'saved'])
+    expect(await readSession(store, 'one')).toBeUndefined()
+    expect(await readSession(store, 'two')).toBeDefined()
+  })
+
+  it('tells the observers of all sessions that the store lists, before it empties the store', async () => {
+    const { store, guard } = guarded()
+    for (const sid of ['one', 'two']) await set(store, sid, data({ mark: sid }))
+    const seen: unknown[] = []
+    observe(guard, {
+      onClear: async (listed) => {
+        seen.push(listed.map(({ mark }) => mark).sort(), (await readSession(store, 'one')) !== undefined)
+        return async () => void seen.push(await readSession(store, 'one'))
+      },
+    })
+    await clear(store)
+    expect(seen).toEqual([['one', 'two'], true, undefined])
+  })
+
+  it.each<[string, (emptied: () => void) => (callback?: Callback) => unknown]>([
+    ['calls back', (emptied) => (callback) => setImmediate(() => callback!(emptied()))],
+    ['returns a promise', (emptied) => async () => emptied()],
+    ['is done when it returns', (emptied) => () => emptied()],
+  ])('of a store that %s resolves, and calls back', async (_, clearOf) => {
+    let emptied = 0
+    const store = Object.assign(new session.MemoryStore(), { clear: clearOf(() => void emptied++) })
+    guardedStore(store as unknown as SessionStore)
+    await store.clear()
+    await clear(store)
+    expect(emptied).toBe(2)
+  })
+
+  it('of a store that destroys each session by its own method does not wait for itself', async () => {
+    const store = new session.MemoryStore()
+    Object.assign(store, {
+      clear(this: session.MemoryStore, callback: Callback) {
+        this.destroy('one', callback)
+      },
+    })
+    guardedStore(store as unknown as SessionStore)
+    await set(store, 'one', data())
+    await clear(store)
+    expect(await readSession(store, 'one')).toBeUndefined()
+  })
+
+  it('fails as the store fails', async () => {
+    const store = Object.assign(new session.MemoryStore(), {
+      clear: (callback: Callback) => callback(new Error('no connection')),
+    })
+    guardedStore(store as unknown as SessionStore)
+    expect(await clear(store)).toMatchObject({ message: 'no connection' })
+    await expect(Promise.resolve(store.clear(undefined as never))).rejects.toThrow('no connection')
+    await set(store, 'one', data())
+    expect(await readSession(store, 'one')).toBeDefined()
+  })
+})
 
 describe('guardedStore(store)', () => {
   it('puts up one guard', () => {

@@ -32,6 +32,70 @@ async function refresh(site: KoaSite, tab: Browser): Promise<void> {
 const tokensOf = (site: KoaSite, tab: Browser) => tokensIn(site.stored(tab))
 const writesOf = (store: KoaMemoryStore) => store.calls.filter(({ method }) => method === 'set')
 
+describe('a store that wants to know the request', () => {
+  /** Each tenant has a database of its own: without a request there is none. */
+  async function startOverDatabases() {
+    const databases = new Map<string, Map<string, Record<string, unknown>>>()
+    const database = ({ ctx }: { ctx?: Context }) => {
+      const tenant = ctx!.host
+      if (!databases.has(tenant)) databases.set(tenant, new Map())
+      return databases.get(tenant)!
+    }
+    const store = {
+      get: async (key: string, _: unknown, options: object) => structuredClone(database(options).get(key)),
+      set: async (key: string, session: Record<string, unknown>, _: unknown, options: object) =>
+        void database(options).set(key, structuredClone(session)),
+      destroy: async (key: string, options: object) => void database(options).delete(key),
+    }
+    const site = await start({ store: store as never, session: { rolling: true } })
+    site.handle('/clear', (ctx) => ctx.tokens.clear())
+    site.handle('/regenerate', (ctx) => ctx.session!.regenerate())
+    site.handle('/destroy', (ctx) => {
+      ctx.session = null
+    })
+    return { site, databases }
+  }
+
+  it.each(['/clear', '/logout'])('is told it by a visitor without a session: %s', async (path) => {
+    const { site } = await startOverDatabases()
+    expect(await site.browser().post(path, {})).toMatchObject(ok)
+    expect(await site.browser().get('/token')).toMatchObject(loggedOut)
+    expect(site.errors.filter((error) => error instanceof TypeError)).toEqual([])
+  })
+
+  it('is told it by a login, a refresh, a regeneration, another login and every way to log out', async () => {
+    const { site, databases } = await startOverDatabases()
+    const tab = await loggedIn(site)
+    await refresh(site, tab)
+    expect(await tab.post('/regenerate', {})).toMatchObject(ok)
+    await refresh(site, tab)
+    await site.login(tab, 'another')
+    await refresh(site, tab)
+    expect(await tab.post('/logout', {})).toMatchObject(ok)
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+    await site.login(tab)
+    expect(await tab.post('/destroy', {})).toMatchObject(ok)
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+    expect(site.errors.filter((error) => error instanceof TypeError)).toEqual([])
+    expect(databases.size).toBe(1)
+  })
+
+  it('is told it by a refresh that ends after ten thousand other sessions have been used', async () => {
+    const { site } = await startOverDatabases()
+    const tab = await loggedIn(site)
+    site.clock.advance(HOUR_MS)
+    const answer = held(server.hold())
+    const refreshing = tab.get('/token')
+    await answer.reached
+    const store = site.store as unknown as { get(key: string, maxAge: unknown, options: object): unknown }
+    const ctx = { host: 'other' }
+    for (let n = 0; n <= 10_000; n++) await store.get(`other ${n}`, 0, { ctx })
+    answer.release()
+    expect(await refreshing).toMatchObject(ok)
+    expect(site.events.map(({ type }) => type)).toEqual(['refreshed'])
+  })
+})
+
 describe('koa-session with a store: what a session expires after', () => {
   /** What the login and a refresh have stored. */
   async function written(session: KoaSiteOptions['session'] = {}) {

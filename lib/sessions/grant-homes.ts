@@ -26,6 +26,11 @@ export class GrantHomes {
     return [...(this.#homes.get(grantId) ?? [])]
   }
 
+  /** The grants of all sessions that are remembered. */
+  grants(): Iterable<string> {
+    return this.#homes.keys()
+  }
+
   /** The grant that a session was saved with last, though the session may be gone. */
   grantOf(sid: string): string | undefined {
     return this.#grants.get(sid)

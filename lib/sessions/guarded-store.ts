@@ -1,6 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { CROSSING_MS } from '../crossing.js'
-import { type LoadingRequest, noteLoaded, noteNew } from './loaded-session.js'
+import {
+  type LoadingRequest,
+  type NotedRequest,
+  noteLoaded,
+  noteNew,
+  requestOf as storeRequestOf,
+} from './loaded-session.js'
 import { type Saved, Saves } from './saves.js'
 import { BareStore, type SessionData, type SessionStore } from './session-store.js'
 import { SessionTurns } from './session-turns.js'
@@ -44,11 +50,12 @@ export class GuardedStore {
     this.#guardTouch()
     this.#guardDestroy()
     this.#guardRegenerate()
+    this.#guardClear()
   }
 
-  /** The stored session; `undefined` if there is none. */
-  read(sid: string): Promise<SessionData | undefined> {
-    return this.#bare.read(sid)
+  /** The stored session; `undefined` if there is none. `request` is told to a store that wants to know for which it is. */
+  read(sid: string, request?: NotedRequest): Promise<SessionData | undefined> {
+    return this.#bare.read(sid, request)
   }
 
   /**
@@ -57,7 +64,7 @@ export class GuardedStore {
    */
   replace(sid: string, session: SessionData, save: () => Promise<void>): Promise<SessionData | undefined> {
     return this.#turns.exclusively(sid, async () => {
-      const stored = await this.read(sid)
+      const stored = await this.read(sid, storeRequestOf(session))
       this.#replacing.set(session, stored)
       try {
         await inTime(save())
@@ -72,9 +79,9 @@ export class GuardedStore {
    * Reads the stored session, changes it and stores it again, with nobody of this process in between. `change` returns
    * `false` to leave the session alone. Resolves with whether it was stored.
    */
-  update(sid: string, change: (session: SessionData) => boolean): Promise<boolean> {
+  update(sid: string, change: (session: SessionData) => boolean, request?: NotedRequest): Promise<boolean> {
     return this.#turns.exclusively(sid, async () => {
-      const data = await this.#bare.readJustNow(sid)
+      const data = await this.#bare.readJustNow(sid, request)
       if (!data) return false
       const session = this.#bare.inflate(sid, data)
       if (!change(session)) return false
@@ -159,25 +166,25 @@ export class GuardedStore {
   }
 
   #guardDestroy(): void {
-    replaceMethod(this.#store, 'destroy', (sid: string, callback?: Callback) => {
-      if (this.#bare.isAsking(sid)) return this.#bare.destroy(sid, callback)
+    replaceMethod(this.#store, 'destroy', (sid: string, callback?: Callback, request?: NotedRequest) => {
+      if (this.#bare.isAsking(sid)) return this.#bare.destroy(sid, callback, request)
       const regeneration = [...this.#regenerations].find((regeneration) => regeneration.sid === sid)
       if (regeneration) this.#regenerations.delete(regeneration)
       const destroy = async () => {
-        const crossed = await this.#tellDestroyed(sid, regeneration !== undefined)
-        await over((callback) => this.#bare.destroy(sid, callback))
+        const crossed = await this.#tellDestroyed(sid, regeneration !== undefined, request)
+        await over((callback) => this.#bare.destroy(sid, callback, request))
         if (!crossed) return
         await delay(CROSSING_MS)
-        await over((callback) => this.#bare.destroy(sid, callback))
+        await over((callback) => this.#bare.destroy(sid, callback, request))
       }
       return this.#inTurn('exclusive', sid, callback, (done) => reporting(done, destroy))
     })
   }
 
   /** Resolves with whether another process may be about to write the session. */
-  async #tellDestroyed(sid: string, regenerated: boolean): Promise<boolean> {
-    const session = await this.read(sid).catch(() => undefined)
-    const told = [...this.observers].map((observer) => observer.onDestroy(sid, session, regenerated))
+  async #tellDestroyed(sid: string, regenerated: boolean, request?: NotedRequest): Promise<boolean> {
+    const session = await this.read(sid, request).catch(() => undefined)
+    const told = [...this.observers].map((observer) => observer.onDestroy(sid, session, regenerated, request))
     return (await Promise.all(told)).includes(true)
   }
 
@@ -193,6 +200,27 @@ export class GuardedStore {
         callback(...results)
       })
     })
+  }
+
+  #guardClear(): void {
+    if (typeof this.#store.clear !== 'function') return
+    replaceMethod(this.#store, 'clear', (callback?: Callback) => {
+      const cleared = this.#clear()
+      // A failure is told to the callback where there is one.
+      if (callback) cleared.then(() => callback(), callback)
+      return cleared
+    })
+  }
+
+  /** Nothing is written meanwhile, and what comes after it finds no session. */
+  async #clear(): Promise<void> {
+    const later = await this.#turns.alone(async () => {
+      const listed = await this.#bare.all().catch(() => [])
+      const told = await Promise.all([...this.observers].map((observer) => observer.onClear(listed)))
+      await over((callback) => this.#bare.clear(callback))
+      return told
+    })
+    await Promise.all(later.map((takeOut) => takeOut()))
   }
 
   /** Runs a store operation in its turn and hands its outcome on, to the callback and as what it returns. */

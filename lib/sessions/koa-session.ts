@@ -97,7 +97,7 @@ class KoaSessionAdapter implements SessionAdapter {
 
   async reread(): Promise<unknown> {
     const sid = keyOf(this.#ctx)
-    return sid === undefined ? undefined : this.#copies.read(sid)
+    return sid === undefined ? undefined : this.#copies.read(sid, this.#ctx)
   }
 
   /** The copy is in the request's session at once, unless another login is under way there: the later one comes after it. */
@@ -129,11 +129,11 @@ class KoaSessionAdapter implements SessionAdapter {
 
   get home(): SessionHome | undefined {
     const sid = keyOf(this.#ctx)
-    return sid === undefined ? undefined : this.#copies.homeOf(sid, this.seen)
+    return sid === undefined ? undefined : this.#copies.homeOf(sid, this.seen, this.#ctx)
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
-    return this.#copies.replace(keyOf(this.#ctx), copy ?? this.seen, copy, replaces)
+    return this.#copies.replace(keyOf(this.#ctx), copy ?? this.seen, copy, replaces, this.#ctx)
   }
 
   async clear(clears: (stored: unknown) => boolean): Promise<void> {
@@ -142,7 +142,7 @@ class KoaSessionAdapter implements SessionAdapter {
     const copy = session?.[this.#key] ?? this.seen
     if (session) put(session, this.#key, undefined)
     this.#note(undefined)
-    await this.#copies.replace(sid, copy, undefined, clears)
+    await this.#copies.replace(sid, copy, undefined, clears, this.#ctx)
   }
 
   /** From here on the request's session counts as one that was loaded with this copy. */

@@ -1,12 +1,16 @@
-import { LRUCache } from 'lru-cache'
 import { type GuardedStore, guardedStore } from './guarded-store.js'
 import { type KoaContext, keyOf, remainingMaxAge, STORED_AS, type Storable } from './koa-context.js'
-import { LOADED, noteLoaded, ORIGIN, type SessionOrigin } from './loaded-session.js'
+import {
+  LOADED,
+  type NotedRequest,
+  noteLoaded,
+  ORIGIN,
+  READ_FOR,
+  requestOf,
+  type SessionOrigin,
+} from './loaded-session.js'
 import type { SessionData, SessionStore } from './session-store.js'
 import { type Callback, replaceMethod } from './store-calls.js'
-
-/** For how many sessions it is remembered which request used them last. */
-const MAX_SESSIONS = 10_000
 
 /** What koa-session tells a store, besides the session. */
 interface CallOptions {
@@ -20,6 +24,8 @@ export interface KoaStore {
   get(key: string, maxAge?: unknown, options?: CallOptions): unknown
   set(key: string, session: SessionData, maxAge?: unknown, options?: CallOptions): unknown
   destroy(key: string, options?: CallOptions): unknown
+  /** Koa-session does not call it; stores of an app may have it. */
+  clear?(...args: unknown[]): unknown
 }
 
 /** How a session is to be stored. */
@@ -48,20 +54,20 @@ export function guardedKoaStore(store: KoaStore): GuardedKoaStore {
   if (existing) return existing
   const facade = new StoreFacade(store)
   const guard = guardedStore(facade)
-  guardLoading(store, facade, guard)
+  guardLoading(store, guard)
   guardSave(store, facade)
   guardDestroy(store, facade)
+  guardClear(store, facade)
   const added = { guard, sessionOf: sessionsOf(facade) }
   guarded.set(store, added)
   return added
 }
 
 /** Notes on each request what its session was when it got it. */
-function guardLoading(store: KoaStore, facade: StoreFacade, { observers }: GuardedStore): void {
+function guardLoading(store: KoaStore, { observers }: GuardedStore): void {
   const get = store.get.bind(store)
   replaceMethod(store, 'get', (key: string, maxAge?: unknown, options?: CallOptions) => {
     const { ctx } = options ?? {}
-    facade.note(key, ctx)
     const loaded = (data: unknown): unknown => {
       const isNews = ctx !== undefined && ctx[LOADED]?.isNew !== false
       if (isNews && isSession(data)) noteLoaded(ctx, key, data, observers)
@@ -78,7 +84,6 @@ function guardSave(store: KoaStore, facade: StoreFacade): void {
     'set',
     (key: string, session: SessionData, maxAge?: unknown, options: CallOptions = {}) => {
       const { ctx } = options
-      facade.note(key, ctx)
       if (ctx) ctx[STORED_AS] = key
       const saved = plainSession(session, ctx ? { req: ctx, id: key } : {})
       mark(saved, SAVING, { maxAge, options, session: saved } satisfies Saving)
@@ -90,18 +95,23 @@ function guardSave(store: KoaStore, facade: StoreFacade): void {
 function guardDestroy(store: KoaStore, facade: StoreFacade): void {
   replaceMethod(store, 'destroy', (key: string, options?: CallOptions) => {
     const { ctx } = options ?? {}
-    facade.note(key, ctx)
     // koa-session destroys the session of a request that has one only to store it under another key.
     const regenerated = ctx?.session != null && keyOf(ctx) === key
     return answered((callback) =>
-      regenerated ? facade.regenerate({ sessionID: key }, callback) : facade.destroy(key, callback),
+      regenerated ? facade.regenerate({ sessionID: key, ctx }, callback) : facade.destroy(key, callback, ctx),
     )
   })
 }
 
+/** An app may empty a store that can be emptied. */
+function guardClear(store: KoaStore, facade: StoreFacade): void {
+  const clear = store.clear?.bind(store)
+  if (!clear) return
+  replaceMethod(store, 'clear', (...args: unknown[]) => facade.cleared(() => clear(...args)))
+}
+
 function sessionsOf(facade: StoreFacade): GuardedKoaStore['sessionOf'] {
   return (ctx, key, { data, maxAge }) => {
-    facade.note(key, ctx)
     const session = plainSession(data, { req: ctx, id: key })
     const options = { ctx, changed: true, rolling: ctx.sessionOptions?.rolling ?? false }
     mark(session, SAVING, { maxAge, options, session } satisfies Saving)
@@ -114,8 +124,8 @@ class StoreFacade implements SessionStore {
   readonly #get: KoaStore['get']
   readonly #set: KoaStore['set']
   readonly #destroy: KoaStore['destroy']
-  /** Of each session the request that used it last: a store may want to know. */
-  readonly #requests = new LRUCache<string, WeakRef<KoaContext>>({ max: MAX_SESSIONS })
+  /** The calls of the store's own clear() that are waited for. */
+  readonly #emptying: (() => Promise<void>)[] = []
 
   constructor(store: KoaStore) {
     this.#get = store.get.bind(store)
@@ -123,15 +133,11 @@ class StoreFacade implements SessionStore {
     this.#destroy = store.destroy.bind(store)
   }
 
-  note(key: string, ctx: KoaContext | undefined): void {
-    if (ctx) this.#requests.set(key, new WeakRef(ctx))
-  }
-
-  get(key: string, callback: Callback): void {
-    const { ctx } = this.#ownCall(key)
+  get(key: string, callback: Callback, request?: NotedRequest): void {
+    const ctx = request as KoaContext | undefined
     const read = async () => {
       const data = await this.#get(key, ctx?.sessionOptions?.maxAge, { ctx, rolling: false })
-      return isSession(data) ? plainSession(data, {}) : undefined
+      return isSession(data) ? mark(plainSession(data, {}), READ_FOR, ctx) : undefined
     }
     answer(read, callback)
   }
@@ -139,22 +145,35 @@ class StoreFacade implements SessionStore {
   set(key: string, session: SessionData, callback?: Callback): void {
     const { maxAge, options } = savingOf(session) ?? {
       maxAge: remainingMaxAge(session),
-      options: { ...this.#ownCall(key), changed: true, rolling: false },
+      options: { ctx: requestOf(session) as KoaContext | undefined, changed: true, rolling: false },
     }
     answer(() => this.#set(key, { ...session }, maxAge, options), callback)
   }
 
-  destroy(key: string, callback?: Callback): void {
-    answer(() => this.#destroy(key, this.#ownCall(key)), callback)
+  destroy(key: string, callback?: Callback, request?: NotedRequest): void {
+    answer(() => this.#destroy(key, { ctx: request as KoaContext | undefined }), callback)
+  }
+
+  /** Has the store emptied by `clear`, in its turn. Resolves with what that resolves with. */
+  async cleared(clear: () => unknown): Promise<unknown> {
+    let result: unknown
+    this.#emptying.push(async () => {
+      result = await clear()
+    })
+    await answered((callback) => this.clear(callback))
+    return result
+  }
+
+  clear(callback: Callback): void {
+    answer(() => this.#emptying.shift()?.(), callback)
   }
 
   /** Makes room for the same session under another key. */
-  regenerate({ sessionID = '' }: { sessionID?: string }, callback: Callback): void {
-    this.destroy(sessionID, callback)
-  }
-
-  #ownCall(key: string): CallOptions {
-    return { ctx: this.#requests.get(key)?.deref() }
+  regenerate(
+    { sessionID = '', ctx }: { sessionID?: string; ctx?: KoaContext | undefined },
+    callback: Callback,
+  ): void {
+    this.destroy(sessionID, callback, ctx)
   }
 }
 

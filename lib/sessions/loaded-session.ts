@@ -30,6 +30,15 @@ export interface SessionOrigin {
 /** Under which name a session that is plain data has its {@link SessionOrigin}: `req` and `id` are the app's there. */
 export const ORIGIN = Symbol('origin of a session')
 
+/** Under which name a session that we have read has the request that we have read it for. */
+export const READ_FOR = Symbol('request that a session was read for')
+
+/** The request that a store is told with a session of plain data: whose session it is, or that we have read it for. */
+export function requestOf(session: SessionData): NotedRequest | undefined {
+  const noted: { [READ_FOR]?: NotedRequest; [ORIGIN]?: SessionOrigin } = session
+  return noted[READ_FOR] ?? noted[ORIGIN]?.req
+}
+
 /** Notes what a request loads. Not the data itself: a store may hand out the same object to several requests. */
 export function noteLoaded(
   request: NotedRequest,

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { CROSSING_MS } from '../crossing.js'
-import { loadedSession } from './loaded-session.js'
+import { loadedSession, requestOf } from './loaded-session.js'
 import type { BareStore, SessionData, SessionStore } from './session-store.js'
 import type { SessionTurns } from './session-turns.js'
 import { over } from './store-calls.js'
@@ -64,7 +64,7 @@ export class Saves {
     let before: SessionData | undefined
     let stored: SessionData | undefined
     try {
-      before = stored = await this.#store.readJustNow(sid)
+      before = stored = await this.#store.readJustNow(sid, requestOf(session))
     } catch {
       stored = this.#recalled(sid, session)
     }
@@ -109,7 +109,7 @@ export class Saves {
 
   /** Resolves with what it has stored, if it had to. */
   async #mend(sid: string, { before, written }: Saved): Promise<Saved | undefined> {
-    const data = await this.#store.read(sid)
+    const data = await this.#store.read(sid, requestOf(written))
     if (!data) return undefined
     const undone =
       before !== undefined && this.#sameContent(data, before) && !this.#sameContent(data, written)

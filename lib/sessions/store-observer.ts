@@ -1,4 +1,4 @@
-import type { LoadedSession } from './loaded-session.js'
+import type { LoadedSession, NotedRequest } from './loaded-session.js'
 import type { SessionData } from './session-store.js'
 
 /** Who wants a say when the app saves or destroys a session. */
@@ -26,8 +26,18 @@ export interface StoreObserver {
   /** Whether another process has changed what this session should hold, which was just stored. Never rejects. */
   isOutdated(session: SessionData): Promise<boolean>
   /**
+   * All sessions are about to be destroyed, those that are listed among them. Resolves with what to do when they are gone and
+   * another process may have written some of them. Never rejects.
+   */
+  onClear(listed: readonly SessionData[]): Promise<() => Promise<void>>
+  /**
    * The session is about to be destroyed; `regenerated` when another id is about to take its place. Resolves with whether
    * another process may be about to write it.
    */
-  onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<boolean>
+  onDestroy(
+    sid: string,
+    session: SessionData | undefined,
+    regenerated: boolean,
+    request: NotedRequest | undefined,
+  ): Promise<boolean>
 }

@@ -1,8 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { CROSSING_MS } from '../crossing.js'
 import { ConfigurationError } from '../errors.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import { GrantHomes } from './grant-homes.js'
 import type { GuardedStore } from './guarded-store.js'
-import type { LoadedSession } from './loaded-session.js'
+import { type LoadedSession, type NotedRequest, requestOf } from './loaded-session.js'
 import type { EndedSession, SessionHome } from './session-adapter.js'
 import { storedMaxAgeMs } from './session-lifetime.js'
 import type { SessionData } from './session-store.js'
@@ -39,8 +41,9 @@ export class StoredCopies implements StoreObserver {
     this.#guard.observers.delete(this)
   }
 
-  async read(sid: string): Promise<unknown> {
-    return (await this.#guard.read(sid))?.[this.key]
+  /** @param request for which it is, where the store wants to know; likewise below */
+  async read(sid: string, request?: NotedRequest): Promise<unknown> {
+    return (await this.#guard.read(sid, request))?.[this.key]
   }
 
   /** Stores a session with the copy of a login. Resolves with the grants whose place it takes. */
@@ -53,7 +56,7 @@ export class StoredCopies implements StoreObserver {
       const displaced = [before, this.#keeper.grantOf(stored?.[this.key])].filter((id) => id !== undefined)
       // Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces.
       const replaced = new Set([this.#keeper.grantOf(seen) ?? '', ...displaced])
-      await Promise.all([...replaced].map((grantId) => this.#takeOut(grantId, sid)))
+      await Promise.all([...replaced].map((grantId) => this.#takeOut(grantId, sid, requestOf(session))))
       return displaced
     } finally {
       this.#logins.delete(copy)
@@ -61,9 +64,18 @@ export class StoredCopies implements StoreObserver {
   }
 
   /** Where a session is stored, and whatever other session the grant of a copy is saved in by then. */
-  homeOf(sid: string, copy: unknown): SessionHome {
-    const grantId = this.#keeper.grantOf(copy)
-    return { replace: (newer, replaces) => this.#replace(sid, grantId, newer, replaces) }
+  homeOf(sid: string, copy: unknown, request?: NotedRequest): SessionHome {
+    return this.#homeOf(sid, this.#keeper.grantOf(copy), request)
+  }
+
+  #homeOf(
+    sid: string | undefined,
+    grantId: string | undefined,
+    request: NotedRequest | undefined,
+  ): SessionHome {
+    // A home may be kept for hours, and must not keep the request in memory for that.
+    const asking = request && new WeakRef(request)
+    return { replace: (newer, replaces) => this.#replace(sid, grantId, newer, replaces, asking?.deref()) }
   }
 
   /**
@@ -75,8 +87,9 @@ export class StoredCopies implements StoreObserver {
     known: unknown,
     copy: unknown,
     replaces: (stored: unknown) => boolean,
+    request?: NotedRequest,
   ): Promise<boolean> {
-    return this.#replace(sid, this.#keeper.grantOf(known), copy, replaces)
+    return this.#replace(sid, this.#keeper.grantOf(known), copy, replaces, request)
   }
 
   async #replace(
@@ -84,27 +97,27 @@ export class StoredCopies implements StoreObserver {
     known: string | undefined,
     copy: unknown,
     replaces: (stored: unknown) => boolean,
+    request: NotedRequest | undefined,
   ): Promise<boolean> {
     const homes = this.#homes.of(known ?? '')
     const sids = new Set(sid === undefined ? homes : [sid, ...homes])
     const change = this.#changing(copy, replaces)
     const grantId = this.#keeper.grantOf(copy)
-    const updated = [...sids].map((home) =>
-      this.#guard.update(home, (session) => {
-        if (!change(session)) return false
-        // Requests that loaded the session without it are about to save it.
-        if (grantId !== undefined) this.#homes.settle(grantId, home)
-        return true
-      }),
-    )
+    const changeAt = (home: string) => (session: SessionData) => {
+      if (!change(session)) return false
+      // Requests that loaded the session without it are about to save it.
+      if (grantId !== undefined) this.#homes.settle(grantId, home)
+      return true
+    }
+    const updated = [...sids].map((home) => this.#guard.update(home, changeAt(home), request))
     return (await Promise.all(updated)).includes(true)
   }
 
   /** Takes the copies of a grant out of the sessions it was saved in, but for the one named. Never rejects. */
-  async #takeOut(grantId: string, except: string): Promise<void> {
+  async #takeOut(grantId: string, except: string, request: NotedRequest | undefined): Promise<void> {
     const takeOut = this.#changing(undefined, (stored) => this.#keeper.grantOf(stored) === grantId)
     const homes = this.#homes.of(grantId).filter((sid) => sid !== except)
-    await Promise.allSettled(homes.map((sid) => this.#guard.update(sid, takeOut)))
+    await Promise.allSettled(homes.map((sid) => this.#guard.update(sid, takeOut, request)))
   }
 
   #changing(copy: unknown, replaces: (stored: unknown) => boolean): (session: SessionData) => boolean {
@@ -169,7 +182,7 @@ export class StoredCopies implements StoreObserver {
     const before = this.#keeper.grantOf(found)
     if (copy === undefined && before !== undefined) {
       // The app has deleted it from a session that had it: a logout by hand, unless somebody has logged in since.
-      void this.#keeper.end(before, found, this.#ended(sid, found, session))
+      void this.#keeper.end(before, found, this.#ended(sid, before, session, requestOf(session)))
       return this.#keeper.grantOf(kept) === before ? undefined : kept
     }
     // A session that was written for no request is written on purpose as it is.
@@ -186,24 +199,64 @@ export class StoredCopies implements StoreObserver {
     return grantId === undefined ? copy : this.#keeper.newestOf(grantId, copy, other)
   }
 
-  #ended(sid: string, copy: unknown, session: SessionData | undefined): EndedSession {
-    return { home: this.homeOf(sid, copy), maxAgeMs: storedMaxAgeMs(session) }
+  #ended(
+    sid: string | undefined,
+    grantId: string | undefined,
+    session: SessionData | undefined,
+    request: NotedRequest | undefined,
+  ): EndedSession {
+    return { home: this.#homeOf(sid, grantId, request), maxAgeMs: storedMaxAgeMs(session) }
   }
 
-  async onDestroy(sid: string, session: SessionData | undefined, regenerated: boolean): Promise<boolean> {
+  async onDestroy(
+    sid: string,
+    session: SessionData | undefined,
+    regenerated: boolean,
+    request: NotedRequest | undefined,
+  ): Promise<boolean> {
     const copy = session?.[this.key]
     const grantId = session ? this.#keeper.grantOf(copy) : this.#homes.grantOf(sid)
     if (grantId === undefined) return false
     this.#homes.leave(grantId, sid)
     if (regenerated) return false
-    const crossed = await this.#keeper.end(grantId, copy, this.#ended(sid, copy, session))
+    const crossed = await this.#keeper.end(grantId, copy, this.#ended(sid, grantId, session, request))
     // Another request may have carried it into another session. Nobody waits: this process knows that it has ended.
-    void this.#takeOut(grantId, sid)
+    void this.#takeOut(grantId, sid, request)
     return crossed
+  }
+
+  async onClear(listed: readonly SessionData[]): Promise<() => Promise<void>> {
+    const ends = new Map<string, SessionData | undefined>()
+    for (const grantId of this.#homes.grants()) ends.set(grantId, undefined)
+    for (const session of listed) {
+      const grantId = this.#keeper.grantOf(session[this.key])
+      if (grantId !== undefined) ends.set(grantId, session)
+    }
+    const crossed: string[] = []
+    await eachOf([...ends], async ([grantId, session]) => {
+      const copy = session?.[this.key]
+      const ended = this.#ended(undefined, grantId, session, undefined)
+      if (await this.#keeper.end(grantId, copy, ended)) crossed.push(grantId)
+    })
+    return async () => {
+      if (crossed.length === 0) return
+      await delay(CROSSING_MS)
+      await eachOf(crossed, (grantId) => this.#takeOut(grantId, '', undefined))
+    }
   }
 
   isOutdated(session: SessionData): Promise<boolean> {
     return this.#keeper.isOutdated(session[this.key])
+  }
+}
+
+/** How many grants are ended at a time when a store is cleared. */
+const ENDS_AT_A_TIME = 100
+
+/** Does something for each of many items, some at a time. */
+async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  for (let from = 0; from < items.length; from += ENDS_AT_A_TIME) {
+    await Promise.all(items.slice(from, from + ENDS_AT_A_TIME).map(work))
   }
 }
 
