@@ -444,6 +444,53 @@ describe('server.acquire(parameters, signal)', () => {
     expect(wire.requests).toEqual([])
   })
 
+  it('sends neither nonce nor iss', async () => {
+    const issuer = 'https://idp.example.com'
+    const oracle = await server({ issuer })
+    const expected = { nonce: 'n-1', iss: issuer }
+    await oracle.acquire({ grant_type: 'authorization_code', code: 'c', ...expected }, signal())
+    await oracle.acquire({ grant_type: 'urn:example:grant', ...expected }, signal())
+    await oracle.acquire({ grant_type: 'authorization_code', code: 'c', iss: undefined }, signal())
+    expect(wire.requests.map(({ body }) => body)).toEqual([
+      'grant_type=authorization_code&code=c&client_id=web',
+      'grant_type=urn%3Aexample%3Agrant&client_id=web',
+      'grant_type=authorization_code&code=c&client_id=web',
+    ])
+  })
+
+  it.each<[string, unknown]>([
+    ['another issuer', 'https://evil.example.com'],
+    ['the issuer with a slash more', 'https://idp.example.com/'],
+    ['the issuer in capitals', 'https://IDP.example.com'],
+    ['an empty text', ''],
+    ['two', ['https://idp.example.com', 'https://idp.example.com']],
+    ['null', null],
+  ])('sends the code nowhere when iss is %s (RFC 9207)', async (_, iss) => {
+    const oracle = await server({ issuer: 'https://idp.example.com' })
+    const parameters = { grant_type: 'authorization_code', code: 'the-code', iss }
+    const error = await oracle.acquire(parameters as AcquireParameters, signal()).catch((it: unknown) => it)
+    expect(error).toMatchObject({
+      code: 'ERR_INVALID_TOKEN_RESPONSE',
+      message: expect.stringMatching(/`iss`/),
+    })
+    expect(String((error as Error).message)).not.toMatch(/the-code|evil/)
+    expect(wire.requests).toEqual([])
+  })
+
+  it.each<[string, object, RegExp]>([
+    ['iss, and the issuer is not known', { iss: 'https://idp.example.com' }, /`iss` cannot be compared/],
+    ['a nonce that was lost', { nonce: undefined }, /`nonce` is no string/],
+    ['an empty nonce', { nonce: '' }, /`nonce` is no string/],
+    ['two nonces', { nonce: ['a', 'b'] }, /`nonce` is no string/],
+  ])('refuses %s, and sends nothing', async (_, expected, why) => {
+    const oracle = await server()
+    const parameters = { grant_type: 'authorization_code', code: 'c', ...expected } as AcquireParameters
+    const refused = oracle.acquire(parameters, signal())
+    await expect(refused).rejects.toThrow(ConfigurationError)
+    await expect(refused).rejects.toThrow(why)
+    expect(wire.requests).toEqual([])
+  })
+
   it('refuses a value that is no string', async () => {
     const oracle = await server()
     const parameters = { grant_type: 'authorization_code', code: 'c', x: { a: 'b' } }

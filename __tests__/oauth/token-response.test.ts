@@ -1,7 +1,12 @@
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
 import { UnsecuredJWT } from 'jose'
-import { handedOverTokens, refreshTokenBeside, tokenResponse } from '../../lib/oauth/token-response.js'
+import {
+  adoptedTokens,
+  handedOverTokens,
+  refreshTokenBeside,
+  tokenResponse,
+} from '../../lib/oauth/token-response.js'
 
 const NOW = Date.parse('2024-06-01T12:00:00Z')
 const seconds = NOW / 1000
@@ -62,6 +67,84 @@ describe('tokenResponse(fields, now, what)', () => {
     ['an object', { expires_in: {} }, undefined],
   ])('S4 expires_in is %s', (_, fields, lifetimeMs) => {
     expect(tokenResponse({ access_token: 'at', ...fields }, NOW, 'The answer').lifetimeMs).toBe(lifetimeMs)
+  })
+
+  const later = seconds + 7200
+  it.each<[string, object, number | undefined]>([
+    ['expires_at in seconds', { expires_at: later }, 7_200_000],
+    ['expires_at in milliseconds', { expires_at: later * 1000 }, 7_200_000],
+    ['expires_at, a date', { expires_at: '2024-06-01T14:00:00Z' }, 7_200_000],
+    ['expires_on in a text', { expires_on: String(later) }, 7_200_000],
+    ['expires_on, a date of App Service', { expires_on: '06/01/2024 14:00:00 +00:00' }, 7_200_000],
+    ['expires in seconds from now', { expires: 7200 }, 7_200_000],
+    ['expires in seconds from now, a text', { expires: '7200' }, 7_200_000],
+    ['expires, a moment', { expires: later }, 7_200_000],
+    ['expires, a date', { expires: 'Sat, 01 Jun 2024 14:00:00 GMT' }, 7_200_000],
+    ['expiry_date in milliseconds', { expiry_date: later * 1000 }, 7_200_000],
+    ['expiry, RFC 3339', { expiry: '2024-06-01T16:00:00+02:00' }, 7_200_000],
+    ['expiresIn', { expiresIn: 7200 }, 7_200_000],
+    ['expires_in_sec beside milliseconds', { expires_in: 3_600_000, expires_in_sec: 3600 }, 3_600_000],
+    [
+      'expires_in_seconds beside milliseconds',
+      { expires_in: '3600000', expires_in_seconds: '3600' },
+      3_600_000,
+    ],
+    ['expires_in before a moment', { expires_in: 3600, expires_at: later }, 3_600_000],
+    ['expires_in of 0, and a moment', { expires_in: 0, expires_at: later }, 7_200_000],
+    ['a moment that is over', { expires_at: seconds - 1 }, undefined],
+    ['a moment that is now', { expires_on: seconds }, undefined],
+    ['a moment of 0', { expires_at: 0 }, undefined],
+    ['a negative moment', { expires_at: -5 }, undefined],
+    ['a moment that is none', { expires_at: 'never', expires_on: {}, expiry_date: null }, undefined],
+    ['expires of 0', { expires: 0 }, undefined],
+    ['expires of -1', { expires: -1 }, undefined],
+    ['ext_expires_in alone, which is no expiry', { ext_expires_in: 7200 }, undefined],
+    ['issued_at alone, which is no expiry', { issued_at: String(NOW) }, undefined],
+    [
+      'the expiry of the refresh token alone',
+      { refresh_token_expires_in: 7200, refresh_expires_in: 7200 },
+      undefined,
+    ],
+  ])('S4 the response has %s', (_, fields, lifetimeMs) => {
+    expect(tokenResponse({ access_token: 'at', ...fields }, NOW, 'The answer').lifetimeMs).toBe(lifetimeMs)
+  })
+
+  it.each<[string, unknown, string | undefined]>([
+    ['spaces', 'a b', 'a b'],
+    ['commas', 'repo,gist', 'repo gist'],
+    ['commas and spaces', 'repo, gist', 'repo gist'],
+    ['several spaces', ' a  b ', 'a b'],
+    ['an array', ['a', 'b'], 'a b'],
+    ['an array with commas', ['a,b', 'c'], 'a b c'],
+    ['commas alone', ',', undefined],
+  ])('reads scopes that are separated by %s', (_, scope, read) => {
+    expect(tokenResponse({ access_token: 'at', scope }, NOW, 'The answer').scope).toBe(read)
+    expect(handedOverTokens({ accessToken: 'at', scopes: scope }, NOW).scope).toBe(read)
+  })
+
+  const UNSENDABLE: [string, object][] = [
+    ['a line break in the access token', { access_token: 'a\r\nX: y' }],
+    ['a NUL in the access token', { access_token: 'a\0' }],
+    ['a letter that is no ASCII in the access token', { access_token: 'ä' }],
+    ['a line break in the token type', { token_type: 'Bearer\r\nX: y' }],
+    ['a tab in the token type', { token_type: 'Bearer\t' }],
+    ['a letter that is no ASCII in the token type', { token_type: 'Bäärer' }],
+    ['a line break in the refresh token', { refresh_token: 'rt\n' }],
+    ['a DEL in the refresh token', { refresh_token: 'rt\x7f' }],
+  ]
+
+  it.each(UNSENDABLE)('refuses %s, in responses, set() and adopt', (_, fields) => {
+    const tokens = { access_token: 'at', refresh_token: 'rt', token_type: 'Bearer', ...fields }
+    for (const read of [
+      () => tokenResponse(tokens, NOW, 'The answer'),
+      () => handedOverTokens(tokens, NOW),
+      () => adoptedTokens(tokens, NOW),
+    ]) {
+      expect(read).toThrow(invalid)
+      expect(read).toThrow(/characters/)
+    }
+    const kept = 'refresh_token' in fields ? undefined : 'rt'
+    expect(refreshTokenBeside(thrownBy(() => tokenResponse(tokens, NOW, 'The answer')))).toBe(kept)
   })
 
   it.each<[string, object, object, number | undefined]>([
@@ -266,6 +349,73 @@ describe('handedOverTokens(value, now)', () => {
     ['a refresh token alone', { refresh_token: 'rt', expires_in: 60 }, { refreshToken: 'rt' }],
     ['an access token alone', { access_token: 'at' }, { accessToken: 'at' }],
     [
+      'google-auth-library',
+      { access_token: 'at', token_type: 'Bearer', refresh_token: 'rt', expiry_date: NOW + 60_000 },
+      full,
+    ],
+    [
+      'MSAL',
+      {
+        accessToken: 'at',
+        tokenType: 'Bearer',
+        refreshToken: 'rt',
+        scopes: ['a', 'b'],
+        expiresOn: new Date(NOW + 60_000),
+        extExpiresOn: new Date(NOW + 600_000),
+      },
+      { ...full, scope: 'a b' },
+    ],
+    [
+      'client-oauth2',
+      {
+        accessToken: 'at',
+        tokenType: 'Bearer',
+        refreshToken: 'rt',
+        expires: new Date(NOW + 60_000),
+        data: {},
+      },
+      full,
+    ],
+    [
+      'better-auth',
+      {
+        accessToken: 'at',
+        tokenType: 'Bearer',
+        refreshToken: 'rt',
+        accessTokenExpiresAt: new Date(NOW + 60_000),
+      },
+      full,
+    ],
+    [
+      'Azure AD v1',
+      {
+        access_token: 'at',
+        token_type: 'Bearer',
+        refresh_token: 'rt',
+        expires_in: '3600',
+        ext_expires_in: '3600',
+        expires_on: String(seconds + 60),
+        not_before: String(seconds),
+      },
+      full,
+    ],
+    [
+      'Zoho',
+      {
+        access_token: 'at',
+        token_type: 'Bearer',
+        refresh_token: 'rt',
+        expires_in: 60_000,
+        expires_in_sec: 60,
+      },
+      full,
+    ],
+    [
+      'an expiry of 0, which is long ago',
+      { access_token: 'at', expires_at: 0 },
+      { accessToken: 'at', lifetimeMs: -NOW },
+    ],
+    [
       'an expiry that is none',
       { access_token: 'at', expires_at: 'never', expires_in: 60 },
       { accessToken: 'at', lifetimeMs: 60_000 },
@@ -311,5 +461,20 @@ describe('handedOverTokens(value, now)', () => {
     expect(read).toThrow(invalid)
     expect(read).toThrow(/\.$/)
     expect(read).not.toThrow(/secret-at/)
+  })
+})
+
+describe('adoptedTokens(value, now)', () => {
+  it.each<[string, object, number | undefined]>([
+    ['a moment', { expires_on: String(seconds + 60) }, 60_000],
+    ['a life, which began at an unknown time', { expires_in: 60 }, 0],
+    ['a life by another name', { expires: 60, expires_in_sec: 60 }, 0],
+  ])('of a grant that can be refreshed, with %s', (_, fields, lifetimeMs) => {
+    const answer = adoptedTokens({ access_token: 'at', refresh_token: 'rt', ...fields }, NOW)
+    expect(answer?.lifetimeMs).toBe(lifetimeMs)
+  })
+
+  it('takes a life at its word where nothing can be refreshed', () => {
+    expect(adoptedTokens({ access_token: 'at', expires: 60 }, NOW)?.lifetimeMs).toBe(60_000)
   })
 })

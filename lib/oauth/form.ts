@@ -36,7 +36,7 @@ export function orderedForm(
   const inFront = new Set([...own, ...last, ...Object.keys(clientParameters)])
   const extras = Object.keys(parameters).filter((name) => !inFront.has(name))
   for (const name of [...own, ...last]) {
-    if (clientParameters[name] !== undefined) {
+    if (Object.hasOwn(clientParameters, name)) {
       throw new ConfigurationError(
         `clientAuthentication must not set the parameter ${name}, which belongs to the request itself. Leave it out.`,
       )
