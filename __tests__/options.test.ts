@@ -31,6 +31,41 @@ function thrownBy(options: unknown): ConfigurationError {
   throw new Error('nothing was thrown')
 }
 
+describe('the options of refreshes', () => {
+  it.each<[string, object, RegExp]>([
+    [
+      'refreshParameters in a text',
+      { refreshParameters: 'scope=a' },
+      /`refreshParameters` must be a plain object/,
+    ],
+    ['refreshParameters of null', { refreshParameters: null }, /`refreshParameters` must be a plain object/],
+    ['a grant_type', { refreshParameters: { grant_type: 'x' } }, /must not set grant_type/],
+    ['a client_secret', { refreshParameters: { client_secret: 'hush' } }, /must not set client_secret/],
+    ['a parameter that is a number', { refreshParameters: { max_age: 5 } }, /max_age is not/],
+    ['isGrantEnded of true', { isGrantEnded: true }, /`isGrantEnded` must be a function/],
+    ['isGrantEnded of null', { isGrantEnded: null }, /`isGrantEnded` must be a function/],
+    [
+      'another authorizationScheme',
+      { authorizationScheme: 'token' },
+      /`authorizationScheme` must be 'Bearer'/,
+    ],
+    ['bearer in small letters', { authorizationScheme: 'bearer' }, /`authorizationScheme` must be 'Bearer'/],
+    ['a misspelt one', { refreshParams: {} }, /Did you mean `refreshParameters`\?/],
+  ])('%s: says what is right', (_, options, cure) => {
+    const { message } = thrownBy({ ...valid, ...options })
+    expect(message).toMatch(cure)
+    expect(message).not.toMatch(/hush/)
+  })
+
+  it.each<[string, object]>([
+    ['a record', { refreshParameters: { scope: 'a', resource: ['b', 'c'] } }],
+    ['functions', { refreshParameters: () => undefined, isGrantEnded: () => undefined }],
+    ['a scheme', { authorizationScheme: 'Bearer' }],
+  ])('takes %s', (_, options) => {
+    expect(() => sessionTokens({ ...valid, ...options })).not.toThrow()
+  })
+})
+
 describe('sessionTokens(options)', () => {
   it.each<[string, unknown]>([
     ['undefined', undefined],

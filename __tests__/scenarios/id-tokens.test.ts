@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
-import { exportJWK, generateKeyPair, type JWK, SignJWT, UnsecuredJWT } from 'jose'
+import { EncryptJWT, exportJWK, generateKeyPair, type JWK, SignJWT, UnsecuredJWT } from 'jose'
 import { clientSecretBasic, type SessionTokensOptions } from '../../lib/index.js'
 import { type EndpointRequest, startTokenEndpoint } from '../helpers/fault-server.js'
 import type { Fault } from '../helpers/faults.js'
@@ -247,6 +247,42 @@ describe('the ID token that acquire() brings', () => {
     const answer = await site.browser().post('/acquire', {})
     expect([answer.status, answer.json.code]).toEqual([503, 'ERR_TOKEN_ENDPOINT_UNAVAILABLE'])
     expect(revoked()).toEqual(['refresh 1'])
+  })
+})
+
+describe('the nonce that acquire() expects', () => {
+  const acquiring = async (idToken: () => string, nonce: string) => {
+    const { site, revoked } = await siteWith(idToken)
+    site.handle('/acquire', ({ tokens }) =>
+      tokens.acquire({ grant_type: 'authorization_code', code: 'code', nonce }),
+    )
+    const answer = await site.browser().post('/acquire', {})
+    return { answer, revoked, stores: site.store.count('set') }
+  }
+
+  it('is in the ID token: taken', async () => {
+    const token = await signed({ nonce: 'n-1' })
+    const { answer, revoked } = await acquiring(() => token, 'n-1')
+    expect([answer.status, revoked()]).toEqual([200, []])
+  })
+
+  it.each<[string, () => Promise<string>]>([
+    ['is another', () => signed({ nonce: 'n-2' })],
+    ['is missing', () => signed()],
+    ['is missing, as there is no ID token', async () => ''],
+    [
+      'cannot be read, as the ID token is encrypted',
+      () =>
+        new EncryptJWT({ nonce: 'n-1' })
+          .setProtectedHeader({ alg: 'dir', enc: 'A256GCM' })
+          .encrypt(new Uint8Array(32)),
+    ],
+  ])('%s: nothing is stored, and what came is revoked', async (_, idToken) => {
+    const token = await idToken()
+    const { answer, revoked, stores } = await acquiring(() => token, 'n-1')
+    expect([answer.status, answer.json.code]).toEqual([502, 'ERR_INVALID_TOKEN_RESPONSE'])
+    expect(answer.json.message).toMatch(/nonce/)
+    expect([revoked(), stores]).toEqual([['refresh 1'], 0])
   })
 })
 
