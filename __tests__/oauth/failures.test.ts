@@ -417,6 +417,8 @@ describe('server.refresh(refreshToken, request) when the answer is garbage', () 
     ['a 400 without an error code', 400, {}, '{"id":"no"}', /no error code/],
     ['a 200 whose error is none', 200, {}, '{"error":null}', /no access_token/],
     ['a form that is none', 400, {}, 'error=invalid_grant or so', /not a JSON object/],
+    ['a text with a form in it', 400, {}, 'No such page&error=invalid_grant', /not a JSON object/],
+    ['HTML with a form in it', 400, {}, '<p>x</p>&error=invalid_grant', /not a JSON object/],
     ['a 302', 302, { location: '/elsewhere' }, '', /redirect \(302\)/],
     ['a 307', 307, { location: '/elsewhere' }, '', /redirect \(307\)/],
     ['a 303 that says invalid_grant', 303, { location: '/e' }, '{"error":"invalid_grant"}', /redirect/],

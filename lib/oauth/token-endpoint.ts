@@ -7,7 +7,6 @@ import {
   errorOfSuccess,
   fieldsOf,
   isSuccess,
-  isUnavailable,
   type RefreshAsked,
   type ResponseContext,
   unreadableError,
@@ -68,7 +67,7 @@ export async function requestTokens(
 export async function requestRevocation(send: SendHttp, request: FormRequest): Promise<void> {
   const { response, context } = await sendForm(send, request)
   const fields = fieldsOf(response)
-  if (fields && !isUnavailable(response) && isGone(response.status, fields)) return
+  if (fields && isGone(response.status, fields)) return
   const refused = isSuccess(response)
     ? fields && errorOfSuccess(response, fields, context)
     : errorOfResponse(response, context)
