@@ -10,7 +10,7 @@ import { fetchOver } from './outbound/fetch/fetch.js'
 import type { OutboundOptions } from './outbound/outbound-options.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import { checkedNeed, namedIn } from './token-need.js'
-import type { TokenNeed } from './token-set.js'
+import { secretsOf, type TokenNeed } from './token-set.js'
 import type { OutboundTokens, TokenSource, UserPolicy, ValidAccessToken } from './token-source.js'
 
 /**
@@ -100,7 +100,8 @@ export interface SessionTokens extends TokenSource {
    * An API's 401 gets the token refreshed and the request repeated, once, as far as `replay` and its body allow.
    *
    * A call rejects as `getAccessToken()` does when there is no token, with `ERR_ORIGIN_NOT_ALLOWED` when its URL is of
-   * another origin, with a `StepUpError` when the API wants a stronger login (RFC 9470), else as axios does.
+   * another origin, with a `StepUpError` when the API wants a stronger login (RFC 9470), else as axios does. No
+   * error or response shows a token of the session, or leads to the agents of the app.
    *
    * @throws `ConfigurationError` if there is no absolute `baseURL`
    *
@@ -186,11 +187,11 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   }
 
   axios(config: SessionAxiosConfig): AxiosInstance {
-    return axiosOver(this, config)
+    return axiosOver(() => this, config)
   }
 
   fetch(config: OutboundOptions): typeof fetch {
-    return fetchOver(this, config)
+    return fetchOver(() => this, config)
   }
 
   async tokenToSend(need: TokenNeed): Promise<ValidAccessToken | undefined> {
@@ -200,6 +201,16 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     } catch (error) {
       if (this.#user === 'optional' && isNobody(error)) return undefined
       throw error
+    }
+  }
+
+  secrets(): readonly string[] {
+    try {
+      const tokens = this.#mount.manager.tokensOf(this.#session)
+      return tokens ? secretsOf(tokens) : []
+    } catch {
+      // The app may have thrown the session away by now.
+      return []
     }
   }
 

@@ -23,4 +23,6 @@ export type UserPolicy = 'required' | 'optional' | 'none'
 export interface OutboundTokens {
   /** Resolves with the token that a call carries; with nothing where the policy has it carry none. */
   tokenToSend(need: TokenNeed): Promise<ValidAccessToken | undefined>
+  /** All tokens that the session holds, which no error may show. Asked for when there is an error. No I/O. */
+  secrets(): readonly string[]
 }

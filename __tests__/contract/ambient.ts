@@ -1,4 +1,4 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
 import { once } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
@@ -256,28 +256,73 @@ export function describeAmbient(driver: FrameworkDriver): void {
         const page = await app.listen()
         await page.post('/login', KNOWN)
         await page.get('/late')
-        expect(await late).toEqual(refused(/has been answered/))
+        expect(await late).toEqual(refused(/has been answered, or its client has gone/))
       })
     })
 
-    it('S26 a client that disconnects early breaks none of the calls', async () => {
+    it('S26 a client that disconnects ends no call under way, and the next one is refused', async () => {
       let outcome: Promise<unknown> | undefined
       const arrived = createGate()
+      const answered = createGate()
+      const slow = await wireServer(async ({ headers }, response) => {
+        await answered.pass()
+        response.end(headers.authorization)
+      })
+      apps.closing(slow.close)
       app.handle('/call', async ({ response }) => {
+        const underWay = told(client.ambient({ baseURL: slow.url })({ url: '/' }))
         const gone = once(response, 'close')
-        outcome = gone.then(async () => [await told(call({ url: '/' })), await told(call({ url: '/' }))])
+        outcome = gone.then(async () => {
+          const next = await told(call({ url: '/' }))
+          answered.release()
+          return [await underWay, next]
+        })
         void arrived.pass()
         await outcome
       })
       const page = await app.listen()
-      await page.post('/login', { ...KNOWN, refresh_token: 'alice' })
+      await page.post('/login', KNOWN)
       const leaving = new AbortController()
       const left = page.get('/call', { signal: leaving.signal }).catch(() => 'left')
       await arrived.reached
+      await answered.reached
       leaving.abort()
       expect(await left).toBe('left')
-      expect(await outcome).toEqual(['alice 0', 'alice 0'])
+      expect(await outcome).toEqual([
+        'Bearer alice 0',
+        refused(/^The request that this call belongs to is over/),
+      ])
+      expect(api.requests).toEqual([])
     })
+
+    it.each(['was answered', 'was left by its client'])(
+      'S66 what a request has left behind at work for another user gets no token, once the request %s',
+      async (ending) => {
+        let late: (() => Promise<unknown>) | undefined
+        let closed: Promise<unknown> | undefined
+        const gate = createGate()
+        if (ending === 'was answered') gate.release()
+        app.handle('/first', async ({ response }) => {
+          late = AsyncResource.bind(() => told(call({ url: '/' }))) as typeof late
+          closed = once(response, 'close')
+          await gate.pass()
+        })
+        app.handle('/second', () => late!())
+        const page = await app.listen()
+        const other = page.clone()
+        await page.post('/login', KNOWN)
+        await other.post('/login', { access_token: 'bob 0', expires_in: 3600 })
+        const leaving = new AbortController()
+        const first = page.get('/first', { signal: leaving.signal }).catch(() => {})
+        await gate.reached
+        if (ending !== 'was answered') leaving.abort()
+        await first
+        await closed
+        expect((await other.get('/second')).json).toEqual(refused(/is over/))
+        expect(api.requests).toEqual([])
+        gate.release()
+      },
+    )
 
     it.each([
       ['nothing without ambient', undefined, 0],

@@ -12,16 +12,22 @@ export function describeOutboundRedirects(driver: OutboundClientDriver): void {
     let needs: TokenNeed[]
     /** What the other origin answers. */
     let otherStatus: number
+    /** Where the other origin leads back to. */
+    let back: string
+    /** The authorization that the API refuses. */
+    let refused: string
 
     beforeEach(async () => {
       needs = []
       otherStatus = 200
+      refused = ''
       other = await wireServer(({ path }, response) => {
-        if (path.endsWith('/back')) return response.writeHead(302, { location: `${api.url}/end` }).end()
+        if (path.endsWith('/back')) return response.writeHead(307, { location: back }).end()
         return json(response, { from: 'other' }, otherStatus)
       })
       // /307/other leads to the other origin, /307/loop to itself, any other name to a path of the API.
-      api = await wireServer(({ path }, response) => {
+      api = await wireServer(({ path, headers }, response) => {
+        if (path === '/401' || headers.authorization === refused) return response.writeHead(401).end()
         const [, status, target] = /^\/(3\d\d)\/(.+)$/.exec(path) ?? []
         if (!status) return json(response, { from: 'api' })
         const location = target?.startsWith('other') ? `${other.url}/${target}` : `/${target}`
@@ -29,6 +35,7 @@ export function describeOutboundRedirects(driver: OutboundClientDriver): void {
           .writeHead(Number(status), { location: target === 'loop' ? path : location })
           .end('moved')
       })
+      back = `${api.url}/end`
     })
     afterEach(() => Promise.all([api.close(), other.close()]))
 
@@ -37,6 +44,7 @@ export function describeOutboundRedirects(driver: OutboundClientDriver): void {
         needs.push(need)
         return { token: `token${needs.length}`, tokenType: 'Bearer', expiresAt: Number.MAX_SAFE_INTEGER }
       },
+      secrets: () => [],
     }
     const caller = (options: Partial<OutboundOptions> = {}) =>
       driver.over(source, { baseURL: api.url, ...options })
@@ -150,14 +158,51 @@ export function describeOutboundRedirects(driver: OutboundClientDriver): void {
       expect(api.requests.map(({ headers }) => headers.cookie)).toEqual(['a=b', 'a=b'])
     })
 
-    it('S63 to another origin and back: the token goes to the one that was named', async () => {
-      const { url } = await caller()({ url: '/302/other/back', headers: { Cookie: 'a=b' } })
-      expect(url).toBe(`${api.url}/end`)
-      expect(api.requests.map(({ headers }) => [headers.authorization, headers.cookie])).toEqual([
-        ['Bearer token1', 'a=b'],
-        ['Bearer token1', undefined],
-      ])
-      expect(other.requests.map(({ headers }) => headers.authorization)).toEqual([undefined])
+    it.each([301, 302, 303, 307, 308])(
+      'S63 %d to another origin and back: the other one has chosen the URL, and gets no token there',
+      async (status) => {
+        const headers = { Cookie: 'a=b' }
+        const { url } = await caller()({
+          url: `/${status}/other/back`,
+          method: 'POST',
+          headers,
+          body: 'body',
+        })
+        expect(url).toBe(`${api.url}/end`)
+        expect(api.requests.map(({ headers }) => [headers.authorization, headers.cookie])).toEqual([
+          ['Bearer token1', 'a=b'],
+          [undefined, undefined],
+        ])
+        expect(other.requests.map(({ headers }) => headers.authorization)).toEqual([undefined])
+      },
+    )
+
+    it('S63 to another origin, on to a third that was named: no token', async () => {
+      const third = await wireServer((_request, response) => json(response, { from: 'third' }))
+      back = `${third.url}/end`
+      await caller({ allowedOrigins: [third.url] })({ url: '/302/other/back' })
+      await third.close()
+      expect(third.requests.map(({ headers }) => headers.authorization)).toEqual([undefined])
+    })
+
+    it('S63 to another origin that was named, and back: the token goes all the way', async () => {
+      await caller({ allowedOrigins: [other.url] })({ url: '/302/other/back' })
+      const sent = [...api.requests, ...other.requests].map(({ headers }) => headers.authorization)
+      expect(sent).toEqual(Array(3).fill('Bearer token1'))
+    })
+
+    it('S63 to another origin and back to a 401: the answer as it is, since no token was refused', async () => {
+      back = `${api.url}/401`
+      expect((await caller()({ url: '/302/other/back' })).status).toBe(401)
+      expect(needs).toHaveLength(1)
+      expect(api.requests).toHaveLength(2)
+    })
+
+    it('S63 S70 a call that is sent again carries the new token from its start', async () => {
+      refused = 'Bearer token1'
+      await caller()({ url: '/302/other/back' })
+      const tokens = api.requests.map(({ headers }) => headers.authorization)
+      expect(tokens).toEqual(['Bearer token1', 'Bearer token2', undefined])
     })
 
     it.each([

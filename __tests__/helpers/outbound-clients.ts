@@ -8,7 +8,7 @@ import type { OutboundCall, OutboundClientDriver } from '../contract/outbound-cl
 const axiosDriver: OutboundClientDriver = {
   name: 'axios',
   of: (tokens, config) => callOfAxios(tokens.axios(config)),
-  over: (tokens, config) => callOfAxios(axiosOver(tokens, config)),
+  over: (tokens, config) => callOfAxios(axiosOver(() => tokens, config)),
   ambient: (config) => callOfAxios(sessionAxios(config)),
   onceOnly: [['a stream', () => Readable.from(['one ', 'two'])]],
   isAborted: isCancel,
@@ -32,7 +32,7 @@ function callOfAxios(instance: AxiosInstance): OutboundCall {
 const fetchDriver: OutboundClientDriver = {
   name: 'fetch',
   of: (tokens, config) => callOfFetch(tokens.fetch(config)),
-  over: (tokens, config) => callOfFetch(fetchOver(tokens, config)),
+  over: (tokens, config) => callOfFetch(fetchOver(() => tokens, config)),
   ambient: (config) => callOfFetch(sessionFetch(config)),
   onceOnly: [
     ['a stream', () => Readable.from([Buffer.from('one '), Buffer.from('two')])],

@@ -1,5 +1,12 @@
 import { AsyncResource } from 'node:async_hooks'
-import type { ServerResponse } from 'node:http'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, ServerResponse } from 'node:http'
+import {
+  type ClientHttp2Session,
+  connect as connectHttp2,
+  createServer as createHttp2Server,
+} from 'node:http2'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { describe, expect, it } from '@jest/globals'
 import { ConfigurationError, sessionAxios, sessionFetch } from '../../lib/index.js'
 import { whileServing } from '../../lib/outbound/ambient.js'
@@ -7,6 +14,7 @@ import type { OutboundTokens } from '../../lib/token-source.js'
 import { describeAmbient } from '../contract/ambient.js'
 import { describeAmbientLoad } from '../contract/ambient-load.js'
 import { frameworks } from '../helpers/frameworks.js'
+import { createGate } from '../helpers/gate.js'
 import { outboundClients } from '../helpers/outbound-clients.js'
 
 for (const framework of frameworks.filter(({ name }) => ['Express 5', 'Koa 3'].includes(name))) {
@@ -17,10 +25,14 @@ for (const framework of frameworks.filter(({ name }) => ['Express 5', 'Koa 3'].i
 const baseURL = 'http://127.0.0.1:1'
 
 /** Tokens that say who has been asked. */
-const tokensOf = (name: string): OutboundTokens => ({ tokenToSend: () => Promise.reject(new Error(name)) })
+const tokensOf = (name: string): OutboundTokens => ({
+  tokenToSend: () => Promise.reject(new Error(name)),
+  secrets: () => [],
+})
 const request = (name: string, property = 'tokens', response: object = {}) => ({
   property,
   tokens: tokensOf(name),
+  request: {} as IncomingMessage,
   response: response as ServerResponse,
 })
 
@@ -60,6 +72,164 @@ describe.each(outboundClients)('the $name of the whole app', (client) => {
     })
     const answers = await whileServing(request('bob'), () => Promise.all(queue.map((work) => work())))
     expect(answers).toEqual(['bob', 'alice'])
+  })
+})
+
+describe('a request is over', () => {
+  type Handler = (request: IncomingMessage, response: ServerResponse) => void
+
+  /** What calls of both clients say that are made in a request, before and after something has happened to it. */
+  async function calls(
+    serve: (handler: Handler) => Promise<{ close(): unknown }>,
+    happening: (request: IncomingMessage, response: ServerResponse) => unknown,
+  ): Promise<string[]> {
+    const made = outboundClients.map((client) => client.ambient({ baseURL }))
+    const all = () => Promise.all(made.map((call) => call({ url: '/' }).catch(({ message }) => message)))
+    let close = (): unknown => undefined
+    const told = new Promise<string[][]>((resolve, reject) => {
+      const handler: Handler = (request, response) => {
+        const serving = { property: 'tokens', tokens: tokensOf('alice'), request, response }
+        whileServing(serving, async () => {
+          const before = await all()
+          await happening(request, response)
+          resolve([before, await all()])
+        }).catch(reject)
+      }
+      serve(handler).then((server) => {
+        close = () => server.close()
+      }, reject)
+    })
+    const [before, after] = await told
+    await close()
+    expect(before).toEqual(['alice', 'alice'])
+    return after!
+  }
+  const isOver = expect.stringMatching(/^The request that this call belongs to is over/)
+
+  /** Serves what a client sends over a connection of its own. */
+  const http1 = (sent: string, leaving?: Promise<unknown>) => async (handler: Handler) => {
+    const server = createServer(handler).listen(0, '127.0.0.1')
+    server.on('upgrade', (request, socket) => {
+      const response = new ServerResponse(request)
+      response.assignSocket(socket as Socket)
+      handler(request, response)
+    })
+    await once(server, 'listening')
+    const client = connect((server.address() as AddressInfo).port, '127.0.0.1').on('error', () => {})
+    client.write(sent)
+    leaving?.then(() => client.destroy())
+    return {
+      close() {
+        client.destroy()
+        server.close()
+      },
+    }
+  }
+  const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+
+  it('when the app ends the response, though a layer in front puts that off', async () => {
+    const putOff = async (handler: Handler) =>
+      http1(GET)((request, response) => {
+        const end = response.end.bind(response)
+        response.end = (() => setImmediate(() => end())) as never
+        handler(request, response)
+      })
+    const after = await calls(putOff, (_request, response) => {
+      response.end()
+      expect(response.writableEnded).toBe(false)
+    })
+    expect(after).toEqual([isOver, isOver])
+  })
+
+  it('when its client has gone', async () => {
+    const leaving = createGate()
+    const after = await calls(http1(GET, leaving.pass()), async (_request, response) => {
+      const closed = once(response, 'close')
+      leaving.release()
+      await closed
+    })
+    expect(after).toEqual([isOver, isOver])
+  })
+
+  it('when its client has gone before its turn to be answered came', async () => {
+    const leaving = createGate()
+    let count = 0
+    const second = async (handler: Handler) =>
+      http1(
+        GET + GET,
+        leaving.pass(),
+      )((request, response) => {
+        if (count++ === 1) handler(request, response)
+      })
+    const after = await calls(second, async (request, response) => {
+      const closed = once(request.socket, 'close')
+      leaving.release()
+      await closed
+      expect([response.closed, response.socket]).toEqual([false, null])
+    })
+    expect(after).toEqual([isOver, isOver])
+  })
+
+  it('when the socket that it was upgraded to is closed', async () => {
+    const leaving = createGate()
+    const upgrade = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
+    const after = await calls(http1(upgrade, leaving.pass()), async ({ socket }, response) => {
+      response.detachSocket(socket)
+      const closed = once(
+        socket.resume().once('end', () => socket.end()),
+        'close',
+      )
+      leaving.release()
+      await closed
+    })
+    expect(after).toEqual([isOver, isOver])
+  })
+
+  it.each(['ended', 'left'])('when it is one of HTTP/2, and was %s', async (ending) => {
+    let session: ClientHttp2Session | undefined
+    const http2 = async (handler: Handler) => {
+      const server = createHttp2Server(handler as never).listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+      session.on('error', () => {})
+      const stream = session.request().on('error', () => {})
+      stream.end()
+      return {
+        close() {
+          session!.destroy()
+          server.close()
+        },
+      }
+    }
+    const after = await calls(http2, async (_request, response) => {
+      const closed = once(response, 'close')
+      if (ending === 'ended') response.end()
+      else session!.destroy()
+      await closed
+    })
+    expect(after).toEqual([isOver, isOver])
+  })
+
+  it('when its client has gone before it was served', async () => {
+    const { request, response } = await new Promise<{ request: IncomingMessage; response: ServerResponse }>(
+      (resolve) => {
+        http1(GET)((request, response) => {
+          request.socket.destroy()
+          response.once('close', () => resolve({ request, response }))
+        }).then(({ close }) => setImmediate(close))
+      },
+    )
+    const serving = { property: 'tokens', tokens: tokensOf('alice'), request, response }
+    const after = await whileServing(serving, () =>
+      Promise.all(
+        outboundClients.map((client) =>
+          client
+            .ambient({ baseURL })({ url: '/' })
+            .catch(({ message }) => message),
+        ),
+      ),
+    )
+    expect(after).toEqual([isOver, isOver])
   })
 })
 

@@ -3,7 +3,7 @@ import { StepUpError } from '../../lib/index.js'
 import { verdictOn } from '../../lib/outbound/challenge.js'
 
 const TOKEN = 'the-token-that-was-sent'
-const verdict = (header: string, status = 401) => verdictOn(status, header, TOKEN)
+const verdict = (header: string, status = 401) => verdictOn(status, header, () => [TOKEN])
 
 /** What a step-up error says, without what is the same in all of them. */
 function stepUp(header: string): object {
@@ -119,6 +119,102 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
     ],
   ])('wants the user to log in again: %s', (_, header, expected) => {
     expect(stepUp(header)).toEqual(expected)
+  })
+
+  const json = '{"access_token":{"nbf":{"essential":true,"value":"1"},"é?>":null}}'
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  const insufficient = 'error="insufficient_claims"'
+
+  it.each<[string, string, string]>([
+    ['in base64', `Bearer realm="", ${insufficient}, claims="${base64(json)}"`, json],
+    [
+      'in base64 without padding',
+      `Bearer ${insufficient}, claims="${base64(json).replace(/=+$/, '')}"`,
+      json,
+    ],
+    ['in base64url', `Bearer claims="${Buffer.from(json).toString('base64url')}", ${insufficient}`, json],
+    ['with one letter of padding', `Bearer ${insufficient}, claims="${base64('{"a":"bc"}')}"`, '{"a":"bc"}'],
+    ['with two letters of padding', `Bearer ${insufficient}, claims="${base64('{"a":"b"}')}"`, '{"a":"b"}'],
+    ['without quotes', `Bearer error=insufficient_claims, claims=${base64(json)}`, json],
+    ['as JSON', `Bearer ${insufficient}, claims="${json.replaceAll('"', '\\"')}"`, json],
+    ['in odd case', `BEARER Error="Insufficient_Claims", CLAIMS="${base64(json)}"`, json],
+    ['as long as may be', `Bearer ${insufficient}, claims="${base64(longest(0))}"`, longest(0)],
+    ['with invalid_token', `Bearer error="invalid_token", claims="${base64(json)}"`, json],
+    ['with RFC 9470', `Bearer ${error}, claims="${base64(json)}"`, json],
+    [
+      'of the first challenge for Bearer that names an error',
+      `PoP claims="e30", Bearer ${insufficient}, claims="${base64(json)}", Bearer ${insufficient}, claims="e30"`,
+      json,
+    ],
+    [
+      'beside all else',
+      `Bearer authorization_uri="https://login.example.com/authorize", client_id="x", errorDescription="a, b", ${insufficient}, claims="${base64(json)}"`,
+      json,
+    ],
+  ])('wants the user to log in again, with claims: %s', (_, header, claims) => {
+    const error = verdict(header)
+    expect(error).toBeInstanceOf(StepUpError)
+    expect((error as StepUpError).claims).toBe(claims)
+  })
+
+  /** JSON of the length that claims may have, and some letters more. */
+  function longest(more: number): string {
+    return `{"a":"${'x'.repeat(4096 - 8 + more)}"}`
+  }
+
+  it.each<[string, string | undefined]>([
+    ['none', undefined],
+    ['nothing in the quotes', ''],
+    ['no JSON', base64('{"a"')],
+    ['an array', base64('[1]')],
+    ['null', base64('null')],
+    ['a text', base64('"a"')],
+    ['no base64', '!!!!'],
+    ['base64 with junk in it', `${base64(json)}!`],
+    ['base64 twice', base64(base64(json))],
+    ['bytes that are no UTF-8', Buffer.from('7b2261223a22ff227d', 'hex').toString('base64')],
+    ['too long', base64(longest(1))],
+    ['far too long', base64(`{"a":"${'x'.repeat(20_000)}"}`)],
+    ['JSON that is too long', longest(1).replaceAll('"', '\\"')],
+    ['JSON that breaks off', '{\\"a\\":'],
+  ])('claims that cannot be asked for: %s', (_, claims) => {
+    const parameter = claims === undefined ? '' : `, claims="${claims}"`
+    expect(verdict(`Bearer ${insufficient}${parameter}`)).toBe('taken')
+    expect(verdict(`Bearer error="invalid_token"${parameter}`)).toBe('refused')
+    const stepUp = verdict(`Bearer ${error}${parameter}`) as StepUpError
+    expect(stepUp).toBeInstanceOf(StepUpError)
+    expect(stepUp.claims).toBeUndefined()
+  })
+
+  it.each([200, 400, 403])('claims of a %d are passed on', (status) => {
+    expect(verdict(`Bearer ${insufficient}, claims="${base64(json)}"`, status)).toBe('taken')
+  })
+
+  it('claims with other errors are passed on', () => {
+    expect(verdict(`Bearer error="insufficient_scope", claims="${base64(json)}"`)).toBe('taken')
+  })
+
+  it('asks for the secrets only where there is an error to be made', () => {
+    let asked = 0
+    const counted = () => {
+      asked++
+      return [TOKEN]
+    }
+    for (const [status, header] of [
+      [200, ''],
+      [401, 'Bearer'],
+      [401, `Bearer ${insufficient}`],
+    ] as const) {
+      verdictOn(status, header, counted)
+    }
+    expect(asked).toBe(0)
+  })
+
+  it('no token that the API echoes in claims', () => {
+    const claims = base64(JSON.stringify({ access_token: { jti: { value: TOKEN } } }))
+    expect((verdict(`Bearer ${insufficient}, claims="${claims}"`) as StepUpError).claims).toBe(
+      '{"access_token":{"jti":{"value":"[redacted]"}}}',
+    )
   })
 
   it('no token that the API echoes', () => {

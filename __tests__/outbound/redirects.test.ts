@@ -26,8 +26,9 @@ const source = {
     needs.push(need)
     return { token: `token${needs.length}`, tokenType: 'Bearer', expiresAt: Number.MAX_SAFE_INTEGER }
   },
+  secrets: () => [],
 }
-const instance = (config: object = {}) => axiosOver(source, { baseURL: api.url, ...config })
+const instance = (config: object = {}) => axiosOver(() => source, { baseURL: api.url, ...config })
 
 for (const client of outboundClients) describeOutboundRedirects(client)
 
@@ -81,8 +82,9 @@ it('the streamed 401 is destroyed when the refresh fails', async () => {
   const failing = {
     tokenToSend: (need: TokenNeed = {}) =>
       need.rejected ? Promise.reject(new Error('no refresh')) : source.tokenToSend(need),
+    secrets: () => [],
   }
-  const client = axiosOver(failing, { baseURL: refusing.url, responseType: 'stream' })
+  const client = axiosOver(() => failing, { baseURL: refusing.url, responseType: 'stream' })
   await expect(client.get('/')).rejects.toThrow('no refresh')
   expect(await closed).toBe('closed')
   await refusing.close()

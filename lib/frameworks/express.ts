@@ -137,7 +137,7 @@ function attach(
   const attachOver = (session: SessionAdapter) => {
     const tokens = new RequestTokens(mounted, session, request)
     request[property] = tokens
-    if (isAmbient) whileServing({ property, tokens, response }, () => next())
+    if (isAmbient) whileServing({ property, tokens, request, response }, () => next())
     else next()
   }
   const session = sessions.of(request)

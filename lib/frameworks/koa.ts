@@ -131,9 +131,9 @@ async function serve(mounted: Mount, ctx: object, next: Next): Promise<void> {
   requireOwnPlace(ctx, 'ctx', mounted)
   const tokens = new RequestTokens(mounted, await sessions.of(ctx), ctx)
   Object.assign(ctx, { [property]: tokens })
-  const { res: response } = ctx as Context
+  const { req: request, res: response } = ctx as Context
   const rest = () => underWay(ctx as KoaContext, next)
-  await (isAmbient ? whileServing({ property, tokens, response }, rest) : rest())
+  await (isAmbient ? whileServing({ property, tokens, request, response }, rest) : rest())
 }
 
 /**

@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AxiosInstance } from 'axios'
 import { ConfigurationError } from '../errors.js'
-import type { TokenNeed } from '../token-set.js'
+import { isOver } from '../response-over.js'
 import type { OutboundTokens } from '../token-source.js'
 import { axiosOver, type SessionAxiosConfig } from './axios/axios.js'
 import { fetchOver } from './fetch/fetch.js'
@@ -12,19 +12,38 @@ import type { OutboundOptions } from './outbound-options.js'
 interface Served {
   readonly property: string
   readonly tokens: OutboundTokens
+  readonly request: IncomingMessage
   readonly response: ServerResponse
-  /** The same request's tokens of other mounts. */
-  readonly outer?: Served | undefined
 }
 
-const served = new AsyncLocalStorage<Served>()
+interface Serving extends Served {
+  /** Whether the app has ended the response. */
+  isAnswered: boolean
+  /** The same request's tokens of other mounts. */
+  readonly outer: Serving | undefined
+}
+
+const served = new AsyncLocalStorage<Serving>()
 
 /** Runs the rest of a request, in which `sessionAxios()` and `sessionFetch()` find its tokens. */
 export function whileServing<T>(request: Served, rest: () => T): T {
   const outer = served.getStore()
   // A request that was made inside another one is none of its mounts.
   const isSame = outer?.response === request.response
-  return served.run({ ...request, outer: isSame ? outer : undefined }, rest)
+  const serving = { ...request, isAnswered: false, outer: isSame ? outer : undefined }
+  whenEnded(request.response, () => {
+    serving.isAnswered = true
+  })
+  return served.run(serving, rest)
+}
+
+/** Calls back when the app ends a response. A session layer in front may put off the end itself until it has saved. */
+function whenEnded(response: ServerResponse, callback: () => void): void {
+  const { end } = response
+  response.end = function ended(this: ServerResponse, ...args: Parameters<typeof end>) {
+    callback()
+    return Reflect.apply(end, this, args)
+  } as typeof end
 }
 
 /** What `sessionAxios()` takes. */
@@ -44,7 +63,8 @@ export interface Ambient {
  * served, as `req.tokens.axios()` does, without a `req` at hand. It takes `ambient: true` in the options of
  * `sessionTokens()`.
  *
- * A call that serves no request, or one that has been answered, rejects with a `ConfigurationError`, and nothing is sent.
+ * A call that serves no request, or one that is over, rejects with a `ConfigurationError`, and nothing is sent. A request is
+ * over when the app has ended its response, or its client has gone.
  *
  * What several requests share, a queue, a batcher, a pool of connections, runs in the request that happens to drive it. Bind
  * its callbacks to their own with `AsyncResource.bind()`, or hand `req.tokens` on.
@@ -57,7 +77,7 @@ export interface Ambient {
  */
 export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
   const { property, others } = split(config)
-  return axiosOver(tokensServed(property), others, 'sessionAxios')
+  return axiosOver(() => tokensNow(property), others, 'sessionAxios')
 }
 
 /**
@@ -72,7 +92,7 @@ export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
  */
 export function sessionFetch(config: AmbientFetchConfig): typeof fetch {
   const { property, others } = split(config)
-  return fetchOver(tokensServed(property), others, 'sessionFetch')
+  return fetchOver(() => tokensNow(property), others, 'sessionFetch')
 }
 
 /** The `property`, and what is left to those who say what is wrong with it. */
@@ -84,15 +104,8 @@ function split<Config extends Ambient>(
   return { property, others }
 }
 
-/** The tokens of the request that is being served at each call. */
-function tokensServed(property: string): OutboundTokens {
-  return {
-    // Where a token has been refused the call is under way, and was made before the answer.
-    tokenToSend: (need: TokenNeed) => tokensNow(property, need.rejected !== undefined).tokenToSend(need),
-  }
-}
-
-function tokensNow(property: string, isUnderWay: boolean): OutboundTokens {
+/** The tokens of the request that is being served. A call that is made with them may outlive the request. */
+function tokensNow(property: string): OutboundTokens {
   const innermost = served.getStore()
   if (!innermost) {
     throw new ConfigurationError(
@@ -101,7 +114,7 @@ function tokensNow(property: string, isUnderWay: boolean): OutboundTokens {
         'req.tokens.fetch().',
     )
   }
-  let request: Served | undefined = innermost
+  let request: Serving | undefined = innermost
   while (request && request.property !== property) request = request.outer
   if (!request) {
     throw new ConfigurationError(
@@ -109,9 +122,10 @@ function tokensNow(property: string, isUnderWay: boolean): OutboundTokens {
     )
   }
   // Something that outlived its request may be at work for another one by now.
-  if (request.response.writableFinished && !isUnderWay) {
+  if (request.isAnswered || isOver(request.request, request.response)) {
     throw new ConfigurationError(
-      'The request that this call belongs to has been answered. Call before the answer, or hand req.tokens on.',
+      'The request that this call belongs to is over: it has been answered, or its client has gone. Call before that, or ' +
+        'hand req.tokens on.',
     )
   }
   return request.tokens

@@ -2,6 +2,7 @@ import { StepUpError, TokenError } from '../errors.js'
 import type { TokenNeed } from '../token-set.js'
 import type { OutboundTokens } from '../token-source.js'
 import type { Verdict } from './challenge.js'
+import type { Secrets } from './cleaning.js'
 import type { Replay } from './outbound-options.js'
 
 const IDEMPOTENT: readonly string[] = ['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']
@@ -26,8 +27,12 @@ export interface AuthorizedCall<Answer> {
   readonly need: TokenNeed
   /** `false` when the body cannot be sent twice, or the app does not want it to be. */
   readonly mayReplay: boolean
-  /** Sends the request, with a token unless the route's policy has it carry none. */
-  send(token: string | undefined): Promise<Attempt<Answer>>
+  /**
+   * Sends the request, with a token unless the route's policy has it carry none.
+   *
+   * @param secrets what no error of the request may show: all tokens of the session, and those that were sent
+   */
+  send(token: string | undefined, secrets: Secrets): Promise<Attempt<Answer>>
   /** Waits for a token, but no longer than the caller does. */
   wait<T>(work: Promise<T>): Promise<T>
 }
@@ -38,13 +43,16 @@ export interface AuthorizedCall<Answer> {
  */
 export async function sendAuthorized<Answer>(call: AuthorizedCall<Answer>): Promise<Answer> {
   const token = await tokenFor(call, call.need)
-  const first = await call.send(token)
+  const sent = [token]
+  const secrets = () => [...sent, ...call.tokens.secrets()].filter((secret) => secret !== undefined)
+  const first = await call.send(token, secrets)
   if (token === undefined || first.verdict !== 'refused') return settled(first)
   const next = await anotherToken(call, first, token)
   if (next === token || !call.mayReplay) return first.settle()
 
   first.discard()
-  return settled(await call.send(next))
+  sent.push(next)
+  return settled(await call.send(next, secrets))
 }
 
 /** A token in place of the one that was refused. Without one, nobody gets to see the answer that refused it. */

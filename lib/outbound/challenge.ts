@@ -17,17 +17,33 @@ interface Challenge {
 const PIECE =
   /([\w!#$%&'*+.^`|~-]+)(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)(?:"|\\?$)|([^\s,"]+)))?|"(?:[^"\\]|\\.)*(?:"|\\?$)|./gs
 
+/** How long the claims that an API asks for may be, in characters of JSON. They have to fit into the URL of a login. */
+const MAX_CLAIMS_LENGTH = 4096
+
 /**
  * Reads a 401's challenge (RFC 6750 §3.1, RFC 9470 §3). A token is refused by `invalid_token`, or when no error is named.
- * Any other error is the app's to see: a new token would not help.
+ * Claims that a next token must have are for the login to ask for: `insufficient_claims`, and `invalid_token` with claims,
+ * of Entra ID's continuous access evaluation. Any other error is the app's to see: a new token would not help. The same
+ * holds for `insufficient_claims` without claims that can be read, since a login would have nothing to ask for.
  *
- * @param token the one that was sent, which no error may show
+ * @param secrets the tokens of the session, which no error may show; asked for where there is an error
  */
-export function verdictOn(status: number, wwwAuthenticate: string, token: string): Verdict {
+export function verdictOn(
+  status: number,
+  wwwAuthenticate: string,
+  secrets: () => readonly string[],
+): Verdict {
   if (status !== 401) return 'taken'
   const { error, parameters } = errorIn(challengesIn(wwwAuthenticate))
-  if (error === '' || error === 'invalid_token') return 'refused'
-  return error === 'insufficient_user_authentication' ? stepUp(parameters, token) : 'taken'
+  const claims = claimsIn(parameters.get('claims'))
+  if (error === 'insufficient_user_authentication' || (claims && wantsClaims(error))) {
+    return stepUp(parameters, claims, secrets())
+  }
+  return error === '' || error === 'invalid_token' ? 'refused' : 'taken'
+}
+
+function wantsClaims(error: string): boolean {
+  return error === 'insufficient_claims' || error === 'invalid_token'
 }
 
 /** The first error that is said of a bearer token; of any token, where no challenge is for bearer tokens. */
@@ -63,14 +79,44 @@ function challengesIn(header: string): Challenge[] {
   return challenges
 }
 
-function stepUp(parameters: ReadonlyMap<string, string>, token: string): StepUpError {
+/** The claims as JSON, which an API may send as it is, or in base64 or base64url with or without padding. */
+function claimsIn(parameter: string | undefined): string | undefined {
+  if (!parameter || parameter.length > 2 * MAX_CLAIMS_LENGTH) return undefined
+  const json = parameter.trimStart().startsWith('{') ? parameter : decoded(parameter)
+  return json.length <= MAX_CLAIMS_LENGTH && isJsonObject(json) ? json : undefined
+}
+
+function decoded(parameter: string): string {
+  const base64 = /^[\w+/-]+(?=={0,2}$)/.exec(parameter.trim())?.[0] ?? ''
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(base64, 'base64'))
+  } catch {
+    return ''
+  }
+}
+
+function isJsonObject(json: string): boolean {
+  try {
+    const value: unknown = JSON.parse(json)
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+  } catch {
+    return false
+  }
+}
+
+function stepUp(
+  parameters: ReadonlyMap<string, string>,
+  claims: string | undefined,
+  secrets: readonly string[],
+): StepUpError {
   const [acrValues, maxAge, scope] = ['acr_values', 'max_age', 'scope'].map((name) => parameters.get(name))
   return new StepUpError(
     {
       ...(acrValues && { acrValues }),
       ...(maxAge && /^\d{1,9}$/.test(maxAge) && { maxAge: Number(maxAge) }),
       ...(scope && { scope }),
+      ...(claims && { claims }),
     },
-    { secrets: [token] },
+    { secrets },
   )
 }

@@ -19,7 +19,10 @@ export interface OutboundOptions {
    * method (RFC 9110 §9.2.2), or none. Whatever is chosen, the next call has another token. Default: `'always'`.
    */
   replay?: Replay
-  /** How many redirects are followed. Default: 5; none with 0. The token goes along to the origins named alone. */
+  /**
+   * How many redirects are followed. Default: 5; none with 0. The token goes along to the origins named, until a redirect
+   * leads to another origin. What that one redirects to gets no token.
+   */
   maxRedirects?: number
 }
 

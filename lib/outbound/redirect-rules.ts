@@ -1,3 +1,5 @@
+import { originOf } from './origins.js'
+
 /** How many redirects are followed unless the app's `maxRedirects` says otherwise. */
 export const DEFAULT_MAX_REDIRECTS = 5
 
@@ -29,6 +31,21 @@ export function contentHeaders(names: Iterable<string>): string[] {
 /** The headers that do not go along from one URL to another. */
 export function headersToLeave(from: string, target: URL): readonly string[] {
   return target.origin === new URL(from).origin ? ['host'] : ['host', ...CREDENTIALS]
+}
+
+/**
+ * Says which requests of a call carry the token, asked in their order: those to the origins that were named, until a
+ * redirect leads to another origin. From there on that origin would choose where the token goes.
+ */
+export function tokenAlong(
+  origins: ReadonlySet<string>,
+  token: string | undefined,
+): (url: string) => string | undefined {
+  let hasLeft = false
+  return (url) => {
+    hasLeft ||= !origins.has(originOf(url) ?? '')
+    return hasLeft ? undefined : token
+  }
 }
 
 /**

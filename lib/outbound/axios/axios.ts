@@ -11,10 +11,13 @@ import type { TokenNeed } from '../../token-set.js'
 import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
 import { type Verdict, verdictOn } from '../challenge.js'
+import type { Secrets } from '../cleaning.js'
 import { originOf, requireNamedOrigin } from '../origins.js'
 import { checkedOptions, type OutboundOptions, type Replay } from '../outbound-options.js'
-import { cleanAnswer, cleanError, discard, isStream, validated } from './answers.js'
+import { tokenAlong } from '../redirect-rules.js'
+import { cleanAnswer, cleanAxiosError, discard, isStream, type Shown, validated } from './answers.js'
 import { requireWanted, whileWanted } from './cancellation.js'
+import { type Connections, takeConnections } from './connections.js'
 import { followRedirects } from './redirects.js'
 
 /** What axios takes, and which token goes where. */
@@ -22,7 +25,10 @@ export interface SessionAxiosConfig extends Omit<CreateAxiosDefaults, 'baseURL'>
 
 /** The last step of a request: everything that axios and the app's interceptors do has been done. */
 interface Call {
+  /** What is sent. */
   readonly config: InternalAxiosRequestConfig
+  /** What of it the app gets to see again: all but the connections. */
+  readonly shown: InternalAxiosRequestConfig
   readonly send: AxiosAdapter
   readonly origins: ReadonlySet<string>
 }
@@ -31,37 +37,68 @@ interface Call {
  * An axios instance that sends the session's access token to the origins named and to no other.
  *
  * The token is put in at the last moment, below interceptors and retries, and taken out again of what they get to see:
- * neither `response.config` nor an error shows it.
+ * neither `response.config` nor an error shows it. They do not lead to the app's agents either, on which the requests of
+ * other users are under way. A config that is sent again goes over the same agents all the same.
  *
+ * @param tokens whose tokens a call carries, asked when it is made
  * @param client names the function in messages
  */
 export function axiosOver(
-  tokens: OutboundTokens,
+  tokens: () => OutboundTokens,
   config: SessionAxiosConfig,
   client = 'axios',
 ): AxiosInstance {
   const { origins, need, replay } = checkedOptions(config, client)
   const { allowedOrigins: _, need: __, replay: ___, ...defaults } = config
+  const ofInstance = takeConnections(defaults)
   const instance = axios.create(defaults)
-  // The first interceptor to be added runs last.
-  instance.interceptors.request.use((config) => {
-    const own = adapterOf(config)
-    const send = axios.getAdapter(own, config)
-    config.adapter = (config) => authorizedCall({ config, send, origins }, tokens, need, replay)
-    ownAdapters.set(config.adapter, own)
+
+  const prepare = (config: InternalAxiosRequestConfig): InternalAxiosRequestConfig => {
+    const own = ownOf(config)
+    const send = axios.getAdapter(own.adapter, { ...config, ...ofInstance, ...own })
+    let atCall = callers.get(config)
+    config.adapter = (shown) => {
+      const caller = atCall ?? tokens()
+      // What is sent again is another call.
+      atCall = undefined
+      const connections = { ...ofInstance, ...own, ...takeConnections(shown) }
+      const call = { config: { ...shown, ...connections }, shown, send, origins }
+      return authorizedCall(call, caller, need, replay)
+    }
+    owns.set(config.adapter, own)
     return config
+  }
+  /** The tokens of the calls under way. Until the interceptors are through, a request that is served may be over. */
+  const callers = new WeakMap<object, OutboundTokens>()
+  const runWhen = (config: InternalAxiosRequestConfig): true => {
+    try {
+      callers.set(config, tokens())
+    } catch {
+      // The same fails the call, once the interceptors are through.
+    }
+    return true
+  }
+  // The first interceptor to be added runs last, and `runWhen` is asked as soon as the call is made.
+  instance.interceptors.request.use(prepare, undefined, { runWhen })
+  // An interceptor of the app's may have failed before that, with the config as it was.
+  instance.interceptors.response.use(undefined, (error) => {
+    if (error?.config && !owns.has(error.config.adapter)) prepare(error.config)
+    throw error
   })
   return instance
 }
 
-type Adapter = InternalAxiosRequestConfig['adapter']
+/** What the app has chosen for a request, besides the instance's: its adapter, and what it is sent over. */
+type Own = Connections & Pick<InternalAxiosRequestConfig, 'adapter'>
 
 /** The app's adapters below ours, which stay in a config that is sent again, and perhaps for another user then. */
-const ownAdapters = new WeakMap<object, Adapter>()
+const owns = new WeakMap<object, Own>()
 
-/** The adapter that the app wants its request to be sent with. */
-function adapterOf({ adapter }: InternalAxiosRequestConfig): Adapter {
-  return typeof adapter === 'function' && ownAdapters.has(adapter) ? ownAdapters.get(adapter) : adapter
+/** Takes out of a config what the app has chosen to send it with, perhaps when it was sent before. */
+function ownOf(config: InternalAxiosRequestConfig): Own {
+  const { adapter } = config
+  const before = typeof adapter === 'function' ? owns.get(adapter) : undefined
+  return { adapter, ...before, ...takeConnections(config) } as Own
 }
 
 async function authorizedCall(
@@ -78,8 +115,8 @@ async function authorizedCall(
     tokens,
     need,
     mayReplay: !isUsedUp && mayReplay(replay, config.method ?? 'get'),
-    send: (token) => attempt(call, url, token),
-    wait: (work) => whileWanted(work, config),
+    send: (token, secrets) => attempt(call, url, token, secrets),
+    wait: (work) => whileWanted(work, call.shown),
   })
 }
 
@@ -88,29 +125,33 @@ async function attempt(
   call: Call,
   start: string,
   token: string | undefined,
+  secrets: Secrets,
 ): Promise<Attempt<AxiosResponse>> {
   const { config, send, origins } = call
   const request = { ...config }
+  const tokenFor = tokenAlong(origins, token)
   // Its pipes lead to the request that holds the token, and it cannot be sent again.
-  if (isStream(config.data)) delete config.data
+  if (isStream(config.data)) delete call.shown.data
   let answer: AxiosResponse | undefined
-  let url = start
+  let shown: Shown = { config: call.shown, url: start, secrets }
   try {
     if (send === axios.getAdapter('http') && !config.transport) {
-      const arrival = await followRedirects(request, start, (hop, url) => sendOne(call, hop, url, token))
+      const arrival = await followRedirects(request, start, (hop, url) =>
+        sendOne(call, hop, { ...shown, url }, tokenFor(url)),
+      )
       answer = arrival.answer
-      url = arrival.url
+      shown = { ...shown, url: arrival.url }
       validated(answer)
     } else {
       const authorized = authorize(request, token)
       answer = await send({ ...authorized, beforeRedirect: withholding(config, origins) })
-      cleanAnswer(answer, config, url)
+      cleanAnswer(answer, shown)
     }
-    return attemptOf({ answer }, answer, verdictOf(answer, url, origins, token))
+    return attemptOf({ answer }, answer, verdictOf(answer, tokenFor(shown.url), secrets))
   } catch (error) {
-    const shown = cleanError(error, config, url)
-    const refused = answer ?? (axios.isAxiosError(shown) ? shown.response : undefined)
-    return attemptOf({ error: shown }, refused, refused ? verdictOf(refused, url, origins, token) : 'taken')
+    const refused = answer ?? (axios.isAxiosError(error) ? error.response : undefined)
+    const verdict = refused ? verdictOf(refused, tokenFor(shown.url), secrets) : 'taken'
+    return attemptOf({ error: cleanAxiosError(error, shown) }, refused, verdict)
   }
 }
 
@@ -132,31 +173,21 @@ function attemptOf(
 }
 
 /** What an answer says of the token, if its origin has seen one. */
-function verdictOf(
-  { status, headers }: AxiosResponse,
-  url: string,
-  origins: ReadonlySet<string>,
-  token: string | undefined,
-): Verdict {
-  if (token === undefined || !origins.has(new URL(url).origin)) return 'taken'
-  return verdictOn(status, String(headers?.['www-authenticate'] ?? ''), token)
+function verdictOf({ status, headers }: AxiosResponse, token: string | undefined, secrets: Secrets): Verdict {
+  if (token === undefined) return 'taken'
+  return verdictOn(status, String(headers?.['www-authenticate'] ?? ''), secrets)
 }
 
-/** Sends one request of those that redirects make of a call, with the token if its origin is one that was named. */
+/** Sends one request of those that redirects make of a call. */
 async function sendOne(
-  { config, send, origins }: Call,
+  { config, send }: Call,
   hop: InternalAxiosRequestConfig,
-  url: string,
+  shown: Shown,
   token: string | undefined,
 ): Promise<AxiosResponse> {
   requireWanted(config)
-  const authorized = authorize(hop, origins.has(new URL(url).origin) ? token : undefined)
-  try {
-    const answer = await send({ ...authorized, maxRedirects: 0, validateStatus: null })
-    return cleanAnswer(answer, config, url)
-  } catch (error) {
-    throw cleanError(error, config, url)
-  }
+  const authorized = authorize(hop, token)
+  return cleanAnswer(await send({ ...authorized, maxRedirects: 0, validateStatus: null }), shown)
 }
 
 /** Only the token authorizes a request: `auth` and an Authorization header of the app would displace it. */

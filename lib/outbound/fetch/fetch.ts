@@ -2,11 +2,12 @@ import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:even
 import { refuseUnknown } from '../../spelling.js'
 import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
+import { cleanResponse } from '../bodies.js'
 import { verdictOn } from '../challenge.js'
-import { originOf, requireNamedOrigin } from '../origins.js'
+import { cleanError, type Secrets } from '../cleaning.js'
+import { requireNamedOrigin } from '../origins.js'
 import { checkedOptions, type OutboundOptions } from '../outbound-options.js'
-import { DEFAULT_MAX_REDIRECTS } from '../redirect-rules.js'
-import { withoutToken } from './failures.js'
+import { DEFAULT_MAX_REDIRECTS, tokenAlong } from '../redirect-rules.js'
 import { discard, followRedirects } from './redirects.js'
 import { type FetchRequest, isUsedUp, requestOf } from './request.js'
 
@@ -23,9 +24,14 @@ const OPTIONS = [
  *
  * The token is put in at the last moment, and nothing that comes back holds it.
  *
+ * @param tokens whose tokens a call carries, asked when it is made
  * @param client names the function in messages
  */
-export function fetchOver(tokens: OutboundTokens, config: OutboundOptions, client = 'fetch'): typeof fetch {
+export function fetchOver(
+  tokens: () => OutboundTokens,
+  config: OutboundOptions,
+  client = 'fetch',
+): typeof fetch {
   const { origins, need, replay } = checkedOptions(config, client)
   refuseUnknown(config, OPTIONS, `${client}()`)
   const { baseURL, maxRedirects = DEFAULT_MAX_REDIRECTS } = config
@@ -35,10 +41,10 @@ export function fetchOver(tokens: OutboundTokens, config: OutboundOptions, clien
     requireNamedOrigin(request.url, origins)
     request.signal?.throwIfAborted()
     return sendAuthorized({
-      tokens,
+      tokens: tokens(),
       need,
       mayReplay: !isUsedUp(request.body) && mayReplay(replay, request.method),
-      send: (token) => attempt(request, maxRedirects, origins, token),
+      send: (token, secrets) => attempt(request, maxRedirects, tokenAlong(origins, token), secrets),
       wait: (work) => whileWanted(work, request.signal),
     })
   }
@@ -47,24 +53,30 @@ export function fetchOver(tokens: OutboundTokens, config: OutboundOptions, clien
 async function attempt(
   request: FetchRequest,
   maxRedirects: number,
-  origins: ReadonlySet<string>,
-  token: string | undefined,
+  tokenFor: (url: string) => string | undefined,
+  secrets: Secrets,
 ): Promise<Attempt<Response>> {
-  const tokenFor = (url: string) => (origins.has(originOf(url) ?? '') ? token : undefined)
+  const clean = (error: unknown) => {
+    const { signal } = request
+    return signal?.aborted && error === signal.reason ? error : cleanError(error, secrets())
+  }
   const { answer, url } = await followRedirects(request, maxRedirects, (hop) =>
-    sendOne(hop, tokenFor(hop.url)),
+    sendOne(hop, tokenFor(hop.url), clean),
   )
-  const seen = tokenFor(url)
   const challenge = answer.headers.get('www-authenticate') ?? ''
   return {
-    verdict: seen === undefined ? 'taken' : verdictOn(answer.status, challenge, seen),
-    settle: () => answer,
+    verdict: tokenFor(url) === undefined ? 'taken' : verdictOn(answer.status, challenge, secrets),
+    settle: () => cleanResponse(answer, clean),
     discard: () => discard(answer),
   }
 }
 
 /** Sends one request of those that redirects make of a call, and follows nothing. */
-async function sendOne(request: FetchRequest, token: string | undefined): Promise<Response> {
+async function sendOne(
+  request: FetchRequest,
+  token: string | undefined,
+  clean: (error: unknown) => unknown,
+): Promise<Response> {
   const { url, method, body, redirect, settings, signal } = request
   const headers = new Headers(request.headers)
   // Only the token authorizes a request.
@@ -80,7 +92,7 @@ async function sendOne(request: FetchRequest, token: string | undefined): Promis
       signal: signal ?? null,
     })
   } catch (error) {
-    throw signal?.aborted ? error : withoutToken(error, token)
+    throw clean(error)
   }
 }
 

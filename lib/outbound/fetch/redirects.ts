@@ -1,5 +1,4 @@
 import { isRedirect } from '../redirect-rules.js'
-import { failedFetch } from './failures.js'
 import { type FetchRequest, isUsedUp, redirected, takesBodyAlong } from './request.js'
 
 /** The last answer, and the URL that gave it. */
@@ -50,9 +49,14 @@ function nextOf(request: FetchRequest, answer: Response): FetchRequest | undefin
 function asRedirected(response: Response): Response {
   const { clone } = response
   return Object.defineProperties(response, {
-    redirected: { value: true },
-    clone: { value: () => asRedirected(clone.call(response)) },
+    redirected: { value: true, configurable: true },
+    clone: { value: () => asRedirected(clone.call(response)), configurable: true },
   })
+}
+
+/** How the platform's `fetch()` fails when there is no answer. */
+function failedFetch(cause: unknown): TypeError {
+  return new TypeError('fetch failed', { cause })
 }
 
 /** Frees the connection of an answer that nobody will read. */

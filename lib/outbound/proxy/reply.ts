@@ -44,11 +44,12 @@ function unbuffered(headers: OutgoingHttpHeaders): void {
 }
 
 /** What the page needs to send the user to the login (RFC 9470 §3), under the names of the wire. */
-export function stepUpRequired({ acrValues, maxAge, scope }: StepUpError): Reply {
+export function stepUpRequired({ acrValues, maxAge, scope, claims }: StepUpError): Reply {
   return problem(401, 'Unauthorized', 'Log in again: the API asks for a stronger or a more recent login.', {
     error: 'insufficient_user_authentication',
     ...(acrValues !== undefined && { acr_values: acrValues }),
     ...(maxAge !== undefined && { max_age: maxAge }),
     ...(scope !== undefined && { scope }),
+    ...(claims !== undefined && { claims }),
   })
 }

@@ -146,7 +146,7 @@ async function attempt(
   }
   const challenge = message.headers['www-authenticate'] ?? ''
   return {
-    verdict: token === undefined ? 'taken' : verdictOn(status, challenge, token),
+    verdict: token === undefined ? 'taken' : verdictOn(status, challenge, () => [token]),
     settle: () => {
       body.forget()
       message.once('close', () => body.drain())

@@ -1,0 +1,149 @@
+import { types } from 'node:util'
+import { bareError, TokenError } from '../errors.js'
+import { redact } from '../redact.js'
+
+/** The tokens that no error may show. They are asked for when there is an error. */
+export type Secrets = () => readonly string[]
+
+/** Puts something else in the place of a property of an error; `clean` is for what it takes over. */
+type Replacement = (value: object, clean: (value: unknown) => unknown) => unknown
+
+/** Properties of errors that are replaced, by their names. */
+export type Replacements = Readonly<Record<string, Replacement>>
+
+/** How many values of an error are looked at. The others are left out. */
+const MAX_VALUES = 10_000
+
+/**
+ * Takes out of an error what shows a secret, and what may lead to one. Texts without the secrets, numbers, plain data and
+ * the errors that caused it stay. Objects of other classes go: an agent, a socket or a dispatcher leads to the requests that
+ * are under way, and to the tokens of other users in them.
+ *
+ * The error is changed in place. One that cannot be changed is replaced by its name, code and message.
+ */
+export function cleanError(
+  error: unknown,
+  secrets: readonly string[],
+  replacements: Replacements = {},
+): unknown {
+  return new Cleaner(secrets, replacements).thrown(error)
+}
+
+class Cleaner {
+  readonly #secrets: readonly string[]
+  readonly #shortest: number
+  readonly #replacements: Replacements
+  /** What has become of the objects that have been met. */
+  readonly #cleaned = new Map<object, unknown>()
+
+  constructor(secrets: readonly string[], replacements: Replacements) {
+    this.#secrets = secrets
+    this.#shortest = Math.min(...secrets.map(({ length }) => length))
+    this.#replacements = replacements
+  }
+
+  thrown(error: unknown): unknown {
+    return typeof error === 'object' && error !== null ? this.#error(error) : this.#value(error)
+  }
+
+  #error(error: object): unknown {
+    if (error instanceof TokenError) return error
+    this.#cleaned.set(error, error)
+    try {
+      for (const name of Reflect.ownKeys(error)) this.#property(error, name, isOfParser(error))
+      return error
+    } catch {
+      const bare = bareError(error, this.#secrets, true)
+      this.#cleaned.set(error, bare)
+      return bare
+    }
+  }
+
+  #property(error: object, name: string | symbol, isOfParser: boolean): void {
+    const value = Reflect.get(error, name)
+    const cleaned =
+      isOfParser && (name === 'rawPacket' || name === 'data') ? undefined : this.#part(name, value)
+    if (Object.is(cleaned, value)) return
+    const { enumerable = true } = Reflect.getOwnPropertyDescriptor(error, name) ?? {}
+    const property = { value: cleaned, enumerable, writable: true, configurable: true }
+    const isDone =
+      cleaned === undefined
+        ? Reflect.deleteProperty(error, name)
+        : Reflect.defineProperty(error, name, property)
+    if (!isDone) throw new TypeError(`The error does not let go of ${String(name)}.`)
+  }
+
+  #part(name: string | symbol, value: unknown): unknown {
+    const isReplaced = typeof name === 'string' && Object.hasOwn(this.#replacements, name)
+    return isReplaced && typeof value === 'object' && value !== null
+      ? this.#replacements[name]!(value, (part) => this.#value(part))
+      : this.#value(value)
+  }
+
+  #value(value: unknown): unknown {
+    if (typeof value === 'string') return this.#text(value)
+    if (typeof value === 'function') return isBare(value) ? value : undefined
+    if (typeof value !== 'object' || value === null) return value
+    if (this.#cleaned.has(value)) return this.#cleaned.get(value)
+    if (this.#cleaned.size >= MAX_VALUES) return undefined
+    return isError(value) ? this.#error(value) : this.#data(value)
+  }
+
+  /** A text that is shorter than every secret holds none: escapes only make a secret longer. */
+  #text(text: string): string {
+    return text.length < this.#shortest ? text : redact(text, this.#secrets)
+  }
+
+  #data(value: object): unknown {
+    if (Array.isArray(value)) return this.#copied(value, [])
+    if (isPlain(value)) return this.#copied(value, Object.create(Object.getPrototypeOf(value)))
+    if (ArrayBuffer.isView(value)) return this.#bytes(value, value)
+    if (types.isAnyArrayBuffer(value)) return this.#bytes(value, new Uint8Array(value))
+    if (types.isDate(value) || value instanceof Blob) return value
+    if (value instanceof URL || types.isRegExp(value)) return this.#text(String(value))
+    return undefined
+  }
+
+  #copied(value: object, copy: object): object {
+    this.#cleaned.set(value, copy)
+    for (const name of Reflect.ownKeys(value)) {
+      if (Array.isArray(value) && name === 'length') continue
+      const part = this.#value(Reflect.get(value, name))
+      const shown = typeof name === 'string' ? this.#text(name) : name
+      Object.defineProperty(copy, shown, {
+        value: part,
+        enumerable: true,
+        writable: true,
+        configurable: true,
+      })
+    }
+    return copy
+  }
+
+  #bytes(value: object, { buffer, byteOffset, byteLength }: ArrayBufferView): object {
+    const text = Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength).toString('latin1')
+    const shown = this.#text(text)
+    return shown === text ? value : Buffer.from(shown, 'latin1')
+  }
+}
+
+/** What a parser of HTTP could not read may be anything, such as the request itself. On Node 24 its error has no code. */
+function isOfParser(error: object): boolean {
+  const { code, name } = error as { code?: unknown; name?: unknown }
+  return String(code).startsWith('HPE_') || name === 'HTTPParserError'
+}
+
+function isError(value: object): boolean {
+  return value instanceof Error || types.isNativeError(value)
+}
+
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
+}
+
+/** Whether a function has no properties but those that every function has. */
+function isBare(value: object): boolean {
+  const usual: readonly unknown[] = ['length', 'name', 'prototype', 'arguments', 'caller']
+  return Reflect.ownKeys(value).every((name) => usual.includes(name))
+}
