@@ -249,6 +249,8 @@ describe('S66 a config that is sent again goes over the agent of the app', () =>
     const { config } = await instance.get('/', { httpAgent: new Agent() })
     await instance.request({ ...config, httpAgent: agent })
     expect(agent.sent).toBe(1)
+    const { config: plain } = await axios.request({ ...config, httpAgent: agent })
+    expect([agent.sent, plain.httpAgent]).toEqual([2, undefined])
   })
 
   it('and over that of its own instance alone, not of the first one', async () => {
