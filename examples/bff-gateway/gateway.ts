@@ -1,11 +1,16 @@
 import express, { type Express } from 'express'
 import session from 'express-session'
-import { clientSecretBasic, requireTokens, sessionAxios, sessionTokens } from 'session-token-manager'
+import {
+  clientSecretBasic,
+  refuseCrossOrigin,
+  requireTokens,
+  sessionAxios,
+  sessionTokens,
+} from 'session-token-manager'
 import { bearerProxy } from 'session-token-manager/proxy'
-import { fromOwnPage } from './csrf.js'
 import { liveAnswers } from './live-answers.js'
 import { login } from './login.js'
-import { page, securityHeaders } from './page.js'
+import { notStored, page, securityHeaders } from './page.js'
 import { problem } from './problem.js'
 import { sessionCookie } from './session-cookie.js'
 
@@ -46,11 +51,13 @@ export async function gateway(options: GatewayOptions): Promise<{ app: Express; 
   app.set('trust proxy', url.startsWith('https:') ? 1 : false)
   app.use(securityHeaders(url))
   app.use('/assets', page.assets)
+  // What another site's page sends with the user's cookie changes nothing here. The proxies refuse it by themselves.
+  app.use(refuseCrossOrigin())
   // With several processes: a `store` that they share, and `grants: redisGrantStore(client)` above.
   app.use(session({ ...cookie, secret: options.sessionSecret, resave: false, saveUninitialized: false }))
   app.use(tokens)
 
-  app.use('/api', fromOwnPage(url))
+  app.use('/api', notStored)
   app.use(
     await login({ url, issuer, clientId, clientSecret, resources: [shopApi, billingApi], cookie, live }),
   )

@@ -3,7 +3,7 @@
  *
  *   npm run build && npx tsx examples/bff-gateway/main.ts      or   npm start -- --gateway
  *
- * gateway.ts is what to copy, with login.ts, csrf.ts and session-cookie.ts. The authorization server and the two APIs
+ * gateway.ts is what to copy, with login.ts and session-cookie.ts. The authorization server and the two APIs
  * behind it are brought along. Access tokens live for 10 seconds; what the authorization server is asked is printed.
  */
 import { start } from './start.js'

@@ -10,6 +10,12 @@ export const page = {
   assets: express.static(FOLDER, { index: false }),
 }
 
+/** Answers for one user, which no cache keeps. */
+export const notStored: RequestHandler = (_req, res, next) => {
+  res.set('Cache-Control', 'no-store')
+  next()
+}
+
 const POLICY = [
   "default-src 'none'",
   "script-src 'self'",

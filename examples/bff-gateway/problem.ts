@@ -2,7 +2,7 @@ import type { ErrorRequestHandler, Response } from 'express'
 import { StepUpError, TokenError } from 'session-token-manager'
 
 /** What went wrong, for the page (RFC 9457). */
-export interface Problem {
+interface Problem {
   readonly status: number
   readonly title: string
   readonly detail?: string
@@ -11,7 +11,7 @@ export interface Problem {
   readonly max_age?: number | undefined
 }
 
-export function sendProblem(res: Response, problem: Problem): void {
+function sendProblem(res: Response, problem: Problem): void {
   res.status(problem.status).set('Cache-Control', 'no-store').type('application/problem+json')
   res.send(JSON.stringify(problem))
 }

@@ -11,7 +11,7 @@ export interface SessionCookie {
  *
  * `Lax` rather than `Strict`: the browser comes to the callback from the authorization server, another site, and must
  * bring the login that it has begun; and who follows a link in a mail is still logged in. What `Lax` lets through are
- * GETs of pages, which change nothing. Everything else is held up by `fromOwnPage()`.
+ * GETs of pages, which change nothing. Everything else is refused by `refuseCrossOrigin()`.
  *
  * Over http, which only loopback is for, it is neither Secure nor `__Host-`. Chromium would take both there, but
  * express-session sends no Secure cookie without TLS, and Safari keeps none.

@@ -12,8 +12,7 @@ let session = new AbortController()
 // The gateway
 
 async function call(path, options) {
-  // A page of another site cannot send this header; the gateway answers nobody without it.
-  const answer = await fetch(`/api${path}`, { ...options, headers: { 'X-CSRF': '1' }, redirect: 'error' })
+  const answer = await fetch(`/api${path}`, { ...options, redirect: 'error' })
   if (answer.ok) return answer
   const problem = await answer.json().catch(() => ({ title: `Status ${answer.status}` }))
   // An API may want the user to log in again for what it is asked (RFC 9470); that ends nothing.
@@ -23,7 +22,7 @@ async function call(path, options) {
   throw Object.assign(new Error(problem.detail ?? problem.title), isStepUp && { maxAge: problem.max_age })
 }
 
-/** Server-sent events by fetch(): an EventSource sends no header of ours, and cannot tell a 401 from a bad line. */
+/** Server-sent events by fetch(): an EventSource cannot tell a 401 from a bad line. */
 async function* eventsOf(path, signal) {
   const { body } = await call(path, { signal })
   let rest = ''
