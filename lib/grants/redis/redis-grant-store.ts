@@ -11,7 +11,8 @@ import type {
 } from '../grant-store.js'
 import { GrantChanges, type Watch } from './changes.js'
 import { type RedisClient, type RedisConnection, redisConnection } from './client.js'
-import { COMMIT, END, LEASE, READ, RELEASE, RENEW, type RedisScript } from './scripts.js'
+import { COMMIT, END, LEASE, READ, RELEASE, RENEW, type RedisScript, RUN } from './scripts.js'
+import { ServerRuns } from './server-runs.js'
 
 export interface RedisGrantStoreOptions {
   /** What the keys begin with, and the name of the channel. Default: `'session-tokens:'`. */
@@ -59,7 +60,8 @@ const SAFETY_MS = 1_000
  * of changes when a process first has to wait for another. A refresh takes two commands, a valid token none; a process
  * that waits for another's refresh sends two as well, and a third when it first has to.
  *
- * A Redis that has started within the last 5 seconds grants no lease but to whoever had it: it may have forgotten some.
+ * A Redis that has started within the last 5 seconds grants no lease but to whoever had it: it may have forgotten some. The
+ * same holds for 5 seconds after another server has taken the place of one, for the grants that it does not know or has from before.
  *
  * @param client ioredis, node-redis, single server, Sentinel or Cluster; or a function that sends a command. Redis must
  * be version 6.2 or later, or Valkey.
@@ -79,6 +81,7 @@ class RedisGrants implements RedisGrantStore {
   readonly #connection: RedisConnection
   readonly #options: Required<RedisGrantStoreOptions>
   readonly #changes: GrantChanges
+  readonly #runs = new ServerRuns(async (grantId) => textOf((await this.#run(RUN, grantId, []))[0]))
 
   constructor(connection: RedisConnection, options: Required<RedisGrantStoreOptions>) {
     this.#connection = connection
@@ -116,12 +119,16 @@ class RedisGrants implements RedisGrantStore {
     const { graceMs, grantTtlMs } = this.#options
     // A grant that has rested for so long was forgotten: nobody has lost a lease of it.
     const graceOfUnknown = idleMs > grantTtlMs ? 0 : graceMs
-    const args = [owner, Math.ceil(ttlMs), revision, graceMs, graceOfUnknown].map(String)
+    const holdOffMs = Math.ceil(this.#runs.holdOffMs)
+    const holdOffOfUnknown = graceOfUnknown === 0 ? 0 : holdOffMs
+    const times = [graceMs, graceOfUnknown, holdOffMs, holdOffOfUnknown]
+    const args = [owner, Math.ceil(ttlMs), revision, ...times].map(String)
     const abandoned = (reply: Reply) => {
       if (String(reply[0]) === 'granted') this.release(grantId, owner).catch(ignore)
     }
     const reply = await this.#run(LEASE, grantId, args, abandoned)
-    const [what, retryMs, heldRevision, tokens, ended] = reply
+    const [what, retryMs, heldRevision, tokens, ended, run] = reply
+    this.#runs.hear(textOf(run), grantId)
     return { what: String(what), retryMs: Number(retryMs), state: stateOf(ended, heldRevision, tokens) }
   }
 
@@ -138,7 +145,8 @@ class RedisGrants implements RedisGrantStore {
   ): Promise<GrantState> {
     const { revision, tokens } = record
     const args = [owner, String(revision), tokens, this.#ttlOf(retention), this.#changes.channel, grantId]
-    const [ended, newerRevision, newerTokens] = await this.#run(COMMIT, grantId, args)
+    const [ended, newerRevision, newerTokens, run] = await this.#run(COMMIT, grantId, args)
+    this.#runs.hear(textOf(run), grantId)
     const state = stateOf(ended, newerRevision, newerTokens)
     return state.ended || state.record ? state : { record }
   }
@@ -156,6 +164,10 @@ class RedisGrants implements RedisGrantStore {
     const args = [why, this.#ttlOf(retention), this.#changes.channel, grantId]
     const [revision, tokens] = await this.#run(END, grantId, args)
     return stateOf('', revision, tokens).record
+  }
+
+  onLoss(listener: () => void): () => void {
+    return this.#runs.onLoss(listener)
   }
 
   async close(): Promise<void> {
@@ -189,9 +201,13 @@ class RedisGrants implements RedisGrantStore {
 
 type Field = string | number | undefined
 
+/** A client may be set up to hand over buffers. */
+function textOf(field: Field): string {
+  return String(field ?? '')
+}
+
 function stateOf(ended: Field, revision: Field, tokens: Field): GrantState {
-  // A client may be set up to hand over buffers.
-  const why = String(ended ?? '')
+  const why = textOf(ended)
   if (why !== '') return { ended: why as GrantEnd }
   const number = Number(revision ?? '')
   return number > 0 ? { record: { revision: number, tokens: String(tokens) } } : {}

@@ -61,12 +61,13 @@ function script(...parts: string[]): RedisScript {
 }
 
 /**
- * ARGV: owner, ttlMs, revision, graceMs, graceMs of a grant that Redis knows nothing of. Answers what became of it, for how
- * long to wait, revision, tokens, why ended.
+ * ARGV: owner, ttlMs, revision, graceMs, graceMs of a grant that Redis knows nothing of; for how long the caller waits since
+ * another server has taken the place of one, for a grant from before and for one that Redis knows nothing of. Answers what
+ * became of it, for how long to wait, revision, tokens, why ended, and which run of the server this is.
  *
  * A lease that ran out, and one of a grant that Redis knows nothing of or only from an earlier run, may still have a holder:
  * the server may have stood still, or have lost the lease. So whoever asks first has to wait a moment, in which the holder
- * renews it.
+ * renews it. After a failover it is some seconds, in which every process finds the new server and commits what it has lost.
  */
 export const LEASE = script(
   NOW,
@@ -77,7 +78,9 @@ local owner, ttl, revision = ARGV[1], ARGV[2], ARGV[3]
 local known = redis.call(
   'HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl', 'run'
 )
-local function answer(what, wait) return { what, wait, known[1] or '', known[2] or '', known[5] or '' } end
+local function answer(what, wait)
+  return { what, wait, known[1] or '', known[2] or '', known[5] or '', run or '' }
+end
 local function text(number) return string.format('%.0f', number) end
 
 if known[5] then return answer('ended', 0) end
@@ -97,6 +100,8 @@ if known[3] ~= owner then
     wait = free - now
   end
   if wait <= 0 or not known[3] then wait = math.max(wait, hold_off) end
+  if not known[1] then wait = math.max(wait, tonumber(ARGV[7]))
+  elseif from_before(known[8]) then wait = math.max(wait, tonumber(ARGV[6])) end
 end
 if wait > 0 then
   redis.call('HSET', KEYS[1], 'waiting', 1)
@@ -131,7 +136,10 @@ return 1
 `,
 )
 
-/** ARGV: owner, revision, tokens, grantTtlMs, channel, grantId. Answers why ended, and a newer record if there is one. */
+/**
+ * ARGV: owner, revision, tokens, grantTtlMs, channel, grantId. Answers why ended, a newer record if there is one, and which
+ * run of the server this is.
+ */
 export const COMMIT = script(
   KEEP_FOR,
   TELL,
@@ -139,7 +147,7 @@ export const COMMIT = script(
   `
 local owner, revision, tokens, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'ended')
-if known[4] then return { known[4], '', '' } end
+if known[4] then return { known[4], '', '', run or '' } end
 local newer = tonumber(revision) > tonumber(known[1] or 0)
 if newer then
   redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens, 'run', run or '')
@@ -147,8 +155,8 @@ if newer then
 end
 if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl') end
 if newer or known[3] == owner then tell(channel, grant) end
-if newer then return { '', '', '' } end
-return { '', known[1], known[2] }
+if newer then return { '', '', '', run or '' } end
+return { '', known[1], known[2], run or '' }
 `,
 )
 
@@ -165,6 +173,9 @@ tell(channel, grant)
 return 1
 `,
 )
+
+/** Answers which run of the server this is. */
+export const RUN = script(SERVER, "return { run or '' }")
 
 /** Answers why ended, revision, tokens. */
 export const READ = script(`
