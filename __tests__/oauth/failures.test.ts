@@ -533,6 +533,7 @@ describe('a client secret that is short', () => {
   const bodies: [string, number, string][] = [
     ['invalid_client', 401, '{"error":"invalid_client"}'],
     ['invalid_grant', 400, '{"error":"invalid_grant"}'],
+    ['interaction_required', 400, '{"error":"interaction_required"}'],
     ['a 500', 500, ''],
     ['a 404', 404, '<p>Not found</p>'],
     ['a redirect', 302, ''],

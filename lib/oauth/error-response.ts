@@ -5,13 +5,14 @@ import {
   type TokenErrorCode,
   type TokenErrorDetails,
 } from '../errors.js'
+import { redact } from '../redact.js'
 import { isEndOfGrant } from './ended-grants.js'
 import { type ErrorSaid, errorIn, isInvalidGrant } from './error-code.js'
 import { type Fields, fieldsOfBody } from './fields.js'
 import { shownText } from './foreign-text.js'
 import { askIsGrantEnded, type IsGrantEnded } from './grant-ended-option.js'
 import type { HttpAnswer } from './http.js'
-import { interactionIn } from './interaction.js'
+import { INTERACTION_CODES, interactionIn } from './interaction.js'
 import { tokensIn } from './redacted-body.js'
 import { isTemporary } from './temporary-refusals.js'
 
@@ -151,7 +152,8 @@ function refusal(
   const { secrets, now, what } = context
   const { status } = response
   const hidden = [...secrets, ...tokensIn(fields)]
-  const error = CURES.has(code) ? code : shownText(code, hidden, MAX_ERROR_LENGTH)
+  const isKnown = CURES.has(code) || INTERACTION_CODES.has(code)
+  const error = isKnown ? code : shownText(code, hidden, MAX_ERROR_LENGTH)
   const errorDescription =
     description === undefined ? '' : shownText(description, hidden, MAX_DESCRIPTION_LENGTH)
   const details: TokenErrorDetails = {
@@ -163,9 +165,20 @@ function refusal(
   const { kind, stepUp } = kindOf({ code, error, fields, status, hidden }, context)
   if (stepUp) {
     const message = `${answered} Send the user to the login, with the claims, acr_values and max_age of this error.`
-    return new StepUpError(stepUp, { ...details, secrets: hidden }, message)
+    return new StepUpError(shownStepUp(stepUp, hidden), details, message)
   }
   return new TokenError(kind, `${answered} ${cureOf(kind, error, status, context)}`, details)
+}
+
+/** What is asked of the user, byte for byte but for secrets. The error's code has been looked through already. */
+function shownStepUp(stepUp: StepUp, hidden: readonly string[]): StepUp {
+  const { acrValues, claims, scope } = stepUp
+  return {
+    ...stepUp,
+    ...(acrValues !== undefined && { acrValues: redact(acrValues, hidden) }),
+    ...(claims !== undefined && { claims: redact(claims, hidden) }),
+    ...(scope !== undefined && { scope: redact(scope, hidden) }),
+  }
 }
 
 /** A refusal, as it is judged. */

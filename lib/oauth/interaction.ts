@@ -2,7 +2,7 @@ import type { StepUp } from '../errors.js'
 import type { Fields } from './fields.js'
 
 /** Error codes that want the user: OpenID Connect Core §3.1.2.6, OpenID Connect's acr error code, RFC 9470, Auth0's MFA. */
-const CODES: ReadonlySet<string> = new Set([
+export const INTERACTION_CODES: ReadonlySet<string> = new Set([
   'interaction_required',
   'login_required',
   'consent_required',
@@ -32,7 +32,7 @@ const ENTRA_SUBERRORS: ReadonlySet<unknown> = new Set([
 export function interactionIn(code: string, fields: Fields): StepUp | undefined {
   const { suberror, claims } = fields
   const isChallenge = code === 'invalid_grant' && text(claims) !== undefined
-  if (!CODES.has(code) && !ENTRA_SUBERRORS.has(suberror) && !isChallenge) return undefined
+  if (!INTERACTION_CODES.has(code) && !ENTRA_SUBERRORS.has(suberror) && !isChallenge) return undefined
   const acrValues = list(fields.acr_values)
   const maxAge = seconds(fields.max_age)
   const scope = list(fields.scope)
