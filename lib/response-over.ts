@@ -25,15 +25,10 @@ export function whenOver(request: IncomingMessage, response: ServerResponse, cal
   socket.once('close', over)
 }
 
-/** What of a response of HTTP/2 says whether its client is there. */
-interface OfHttp2 {
-  readonly stream?: { readonly destroyed: boolean }
-}
-
 /** Whether a request is over: its response has been given, or there is nobody any more to get it. */
 export function isOver(request: IncomingMessage, response: ServerResponse): boolean {
-  const { socket, stream } = request as Partial<IncomingMessage> & OfHttp2
+  const { socket } = request as Partial<IncomingMessage>
   // Node does not tell a response whose turn has not come (HTTP pipelining) that the connection has gone.
-  const hasGone = (stream ?? socket)?.destroyed === true
+  const hasGone = socket?.destroyed === true
   return hasGone || response.writableEnded || response.closed || response.destroyed
 }

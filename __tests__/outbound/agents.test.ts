@@ -391,6 +391,18 @@ describe('S60 a body that fails while it is read shows no token', () => {
     expectNoToken(error)
   })
 
+  it('in a stream of an adapter of the app’s', async () => {
+    const failing = () => Object.assign(new Error(`broken: ${BOB}`), { agent })
+    const adapter: AxiosAdapter = async (config) => {
+      const data = new Readable({ read: () => void data.destroy(failing()) })
+      return { data, status: 200, statusText: 'OK', headers: {}, config }
+    }
+    const { data } = await axiosOver(() => bob, { baseURL: api.url, adapter }).get('/')
+    const error = await iterate(data).catch((error) => error)
+    expect(error.message).toBe('broken: [redacted]')
+    expect(error).not.toHaveProperty('agent')
+  })
+
   it.each(['http', 'fetch'] as const)('in a stream of axios, adapter %s', async (adapter) => {
     const config = { baseURL: api.url, adapter, responseType: 'stream' } as const
     const { data } = await axiosOver(() => bob, config).get('/quotes')
