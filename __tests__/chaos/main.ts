@@ -2,8 +2,8 @@
  * npm run chaos -- --sessions 2000 --processes 4 --seed 1
  *
  * Runs a site of several real processes over real Redis in front of a real authorization server, with many sessions at a
- * time. Processes are killed and paused, for longer than a lease too; Redis is restarted empty and frozen; the authorization
- * server is slow, fails, and loses answers. All along, and of every session once more at the end, it checks:
+ * time. Processes are killed and paused, for longer than a lease too; Redis is restarted empty, comes back with the state of
+ * a moment ago, stays away for a minute, and is frozen; the authorization server is slow, fails, and loses answers. All along, and of every session once more at the end, it checks:
  *
  * I1  No refresh token is presented twice, but where the library could not know what became of the first time.
  * I2  No answer brings an older token than one before did; in the end every session has the newest and can be refreshed.

@@ -58,7 +58,14 @@ export type RefreshFault =
 
 /** What happens at some time to whoever is there. */
 export interface OutsideFault {
-  readonly kind: 'kill' | 'pause' | 'restart Redis' | 'freeze Redis' | 'authorization server down'
+  readonly kind:
+    | 'kill'
+    | 'pause'
+    | 'restart Redis'
+    | 'Redis goes back'
+    | 'Redis stays away'
+    | 'freeze Redis'
+    | 'authorization server down'
   readonly process: number
   readonly forMs: number
 }
@@ -188,6 +195,8 @@ function* outsideFaults(random: Random, processes: number, pace: number) {
       [1, { kind: 'pause', process, forMs: random.int(100, 1_500) }],
       [1, { kind: 'pause', process, forMs: LONG_PAUSE_MS + random.int(0, 3_000) }],
       [1, { kind: 'restart Redis', process, forMs: random.int(0, 3_000) }],
+      [1, { kind: 'Redis goes back', process, forMs: random.int(100, 2_000) }],
+      [0.2, { kind: 'Redis stays away', process, forMs: random.int(55_000, 65_000) }],
       [1, { kind: 'freeze Redis', process, forMs: random.int(100, 2_800) }],
       [0.5, { kind: 'authorization server down', process, forMs: random.int(100, 2_000) }],
     ])

@@ -4,6 +4,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Redis } from 'ioredis'
 import { dieTogether, gone } from '../helpers/child-process.js'
 
 /** A throw-away Redis in a process of its own, for a run outside of a test framework. */
@@ -12,6 +14,8 @@ export interface RedisProcess {
   kill(): Promise<void>
   /** Starts it again: empty, or if it is durable with all that it had acknowledged. */
   start(): Promise<void>
+  /** Kills it after some time and starts it with its state from now: what it acknowledges meanwhile is lost. */
+  goBack(times: { readonly afterMs: number; readonly forMs: number; onKilled(): void }): Promise<void>
   freeze(): void
   thaw(): void
   close(): Promise<void>
@@ -31,6 +35,16 @@ export async function startRedisProcess(durable = false): Promise<RedisProcess> 
     async start() {
       child = await launch(port, directory, durable)
     },
+    async goBack({ afterMs, forMs, onKilled }) {
+      await snapshot(port)
+      await delay(afterMs)
+      await kill()
+      onKilled()
+      await delay(forMs)
+      child = await launch(port, directory, durable)
+      // Otherwise it would be there after the next restart too.
+      await rm(join(directory, 'dump.rdb'))
+    },
     freeze: () => void child.kill('SIGSTOP'),
     thaw: () => void child.kill('SIGCONT'),
     async close() {
@@ -38,6 +52,13 @@ export async function startRedisProcess(durable = false): Promise<RedisProcess> 
       await rm(directory, { recursive: true, force: true })
     },
   }
+}
+
+/** Has the server write what it has to its disk. */
+async function snapshot(port: number): Promise<void> {
+  const client = new Redis(port)
+  await client.call('SAVE')
+  client.disconnect()
 }
 
 /** Resolves when the server accepts connections. */

@@ -8,6 +8,8 @@ import { type AtMoment, nameOf, type TokenDesk } from './token-desk.js'
 
 /** So much later than one restart of Redis comes the next one: for some time after a start it leases nothing. */
 const REDIS_REST_MS = 25_000
+/** How much a Redis loses that goes back in time. */
+const LAG_MS = 500
 
 export interface SabotageContext {
   readonly plan: Plan
@@ -15,6 +17,8 @@ export interface SabotageContext {
   readonly processes: SiteProcesses
   readonly desk: TokenDesk
   readonly grantsRedis: RedisProcess
+  /** Whether the sessions are in the Redis of the grants. */
+  readonly oneRedis: boolean
   /** How much sooner outside faults come than usual. */
   readonly pace: number
 }
@@ -74,6 +78,8 @@ export class Saboteur {
     if (kind === 'kill') this.#kill(process, forMs, when)
     else if (kind === 'pause') this.#pause(process, forMs, when)
     else if (kind === 'restart Redis') this.#restartRedis(forMs, when)
+    else if (kind === 'Redis stays away') this.#restartRedis(forMs, 'and stays away for a minute')
+    else if (kind === 'Redis goes back') this.#takeRedisBack(forMs)
     else if (kind === 'freeze Redis') this.#freezeRedis(forMs)
     else this.#serverGoesDown(forMs)
   }
@@ -101,6 +107,25 @@ export class Saboteur {
       await grantsRedis.kill()
       await delay(forMs)
       await grantsRedis.start()
+      restart.upAt = now()
+      chronicle.note('Redis is up again')
+    }, REDIS_REST_MS)
+  }
+
+  /** It comes back with the state of a moment ago, as a replica that lagged does. */
+  #takeRedisBack(forMs: number): void {
+    const { grantsRedis, chronicle } = this.#context
+    // Where the sessions are there too, the app's own data would go back with them.
+    const isPossible = !this.#redisBusy && !this.#context.oneRedis
+    if (!this.#may('Redis went back in time', isPossible, 'at any time')) return
+    this.#onRedis(async () => {
+      const restart: { downAt: number; upAt?: number } = { downAt: now() }
+      const onKilled = () => {
+        restart.downAt = now()
+        this.redisRestarts.push(restart)
+        chronicle.note(`Redis was killed, for ${forMs} ms, and goes back by ${LAG_MS} ms`)
+      }
+      await grantsRedis.goBack({ afterMs: LAG_MS, forMs, onKilled })
       restart.upAt = now()
       chronicle.note('Redis is up again')
     }, REDIS_REST_MS)

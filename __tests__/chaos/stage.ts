@@ -82,7 +82,7 @@ async function open(
   const processes = new SiteProcesses(count, { directory, settings, incarnations, chronicle })
   atEnd(() => processes.close())
   await processes.start()
-  saboteur = new Saboteur({ plan: planned, chronicle, processes, desk, grantsRedis, pace })
+  saboteur = new Saboteur({ plan: planned, chronicle, processes, desk, grantsRedis, oneRedis, pace })
   return { plan: planned, chronicle, server, desk, processes, stored, saboteur }
 }
 

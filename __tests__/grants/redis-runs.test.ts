@@ -1,4 +1,4 @@
-import { describe, expect, it } from '@jest/globals'
+import { describe, expect, it, jest } from '@jest/globals'
 import { ServerRuns } from '../../lib/grants/redis/server-runs.js'
 import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
 
@@ -59,6 +59,25 @@ describe('another run of a server', () => {
     having.one = 'first'
     await known.hear('first', 'one')
     expect(known.losses).toBe(2)
+  })
+
+  it('is noticed of a node of a cluster from which nothing is heard', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask', 'performance'] })
+    try {
+      const having: Record<string, string> = { one: 'first', two: 'second' }
+      const known = servers(having)
+      await known.hear('first', 'one')
+      await known.hear('second', 'two')
+      delete having.one
+      await jest.advanceTimersByTimeAsync(2_000)
+      expect(known.losses).toBe(0)
+      having.one = 'third'
+      await jest.advanceTimersByTimeAsync(2_000)
+      await someTurnsOfTheLoop()
+      expect(known.losses).toBe(1)
+    } finally {
+      jest.useRealTimers()
+    }
   })
 
   it('is not known where the server does not say: INFO may be forbidden', async () => {

@@ -124,6 +124,7 @@ class RedisGrants implements RedisGrantStore {
     const times = [graceMs, graceOfUnknown, holdOffMs, holdOffOfUnknown]
     const args = [owner, Math.ceil(ttlMs), revision, ...times].map(String)
     const abandoned = (reply: Reply) => {
+      this.#runs.hear(textOf(reply[5]), grantId)
       if (String(reply[0]) === 'granted') this.release(grantId, owner).catch(ignore)
     }
     const reply = await this.#run(LEASE, grantId, args, abandoned)
