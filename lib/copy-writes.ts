@@ -1,3 +1,4 @@
+import { identityOf } from './grant-proof.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import type { SessionHome } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
@@ -14,19 +15,26 @@ export function replaceOlder(
   home: SessionHome,
   tokens: TokenSet,
 ): Promise<boolean> {
-  const { grantId, revision } = tokens
+  const { revision } = tokens
   return home.replace(copies.write(tokens), (copy) => {
     const stored = copies.read(copy)
-    return !known.ended(grantId) && stored?.grantId === grantId && stored.revision < revision
+    return !known.endOf(tokens) && isOf(tokens, stored) && stored.revision < revision
   })
 }
 
-/** Takes the copies of grants out of a stored session, or puts another one in their place. */
+/** Takes copies out of a stored session that are of a grant or of a session, named by its id or its identity. */
 export async function takeOutCopies(
   { copies }: CopyWritesContext,
   home: SessionHome,
-  grantIds: readonly string[],
-  instead?: unknown,
+  names: readonly string[],
 ): Promise<void> {
-  await home.replace(instead, (copy) => grantIds.includes(copies.read(copy)?.grantId ?? ''))
+  await home.replace(undefined, (copy) => {
+    const stored = copies.read(copy)
+    return stored !== undefined && (names.includes(stored.grantId) || names.includes(identityOf(stored)))
+  })
+}
+
+/** Whether a copy is of the same session of the same grant. */
+function isOf(tokens: TokenSet, copy: TokenSet | undefined): copy is TokenSet {
+  return copy !== undefined && identityOf(copy) === identityOf(tokens)
 }

@@ -17,6 +17,29 @@ export function randomProof(): string {
   return randomBytes(32).toString('base64url')
 }
 
+/**
+ * The proof of the grant that a login begins with a refresh token: every login that is handed the same one finds the same
+ * grant. After its end the next generation begins.
+ */
+export function proofOf(audience: string, refreshToken: string, generation: number): string {
+  return digestOf(`session-token-manager proof\n${audience}\n${generation}\n${refreshToken}`)
+}
+
+export function randomShare(): string {
+  return randomBytes(8).toString('base64url')
+}
+
+/** What tells the sessions of a grant apart: its id, and the share of the session. */
+export function identityOf({ grantId, share }: Pick<TokenSet, 'grantId' | 'share'>): string {
+  return share === undefined ? grantId : `${grantId}.${share}`
+}
+
+/** The grant and the share that an identity names. */
+export function partsOf(identity: string): { readonly grantId: string; readonly share?: string } {
+  const [grantId = '', share] = identity.split('.')
+  return hasProof(grantId) && share !== undefined ? { grantId, share } : { grantId: identity }
+}
+
 /** The id of the grant that a proof is of. */
 export function grantIdOf(proof: string): string {
   return digestOf(`session-token-manager grant\n${proof}`)

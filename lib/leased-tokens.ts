@@ -24,6 +24,7 @@ import {
   type TokenNeed,
   type TokenSet,
   usableToken,
+  withShare,
 } from './token-set.js'
 
 /** Where the tokens of a grant are, and who is told. */
@@ -60,6 +61,8 @@ export class LeasedTokens {
   readonly #session: SessionAdapter
   readonly #need: TokenNeed
   readonly #lease: Lease
+  /** Which of the grant's sessions asks. */
+  readonly #share: string | undefined
   #tokens: TokenSet
   /** The grant store has failed, and `onGrantStoreError` says that this does not matter. */
   #goesWithout = false
@@ -70,6 +73,7 @@ export class LeasedTokens {
     this.#context = context
     this.#session = session
     this.#tokens = tokens
+    this.#share = context.copies.read(session.read())?.share
     this.#secrets = secretsOf(tokens)
     this.#need = need
     this.#lease = new Lease(context.grants, tokens.grantId)
@@ -160,7 +164,7 @@ export class LeasedTokens {
   async keep(tokens: TokenSet): Promise<void> {
     const { known, writes } = this.#context
     const { grantId } = tokens
-    this.#tokens = remembering(tokens, this.#tokens)
+    this.#tokens = this.#ahead(remembering(tokens, this.#tokens))
     this.#secrets.push(...secretsOf(tokens))
     known.learn(this.#tokens)
     if (known.ended(grantId)) return
@@ -168,17 +172,17 @@ export class LeasedTokens {
     // Without an answer the lease ends before long, and by then the session must have what others will look for there.
     const aliveAt = await within(COMMIT_PATIENCE_MS, committed, noAnswer).catch(() => undefined)
     const isStored =
-      !known.ended(grantId) && (await writes.store(this.#session, this.#tokens, aliveAt, this.#secrets))
+      !known.ended(grantId) && (await writes.store(this.#session, this.#ofSession, aliveAt, this.#secrets))
     const isCommitted = (await committed) !== undefined
     if (!known.ended(grantId)) this.#note({ record: !isCommitted, copy: !isStored })
     // Without an answer to the commit nobody has said whether the grant has ended meanwhile.
-    if (!isCommitted && !known.ended(grantId)) await writes.ask(this.#tokens, true)
+    if (!isCommitted && !known.ended(grantId)) await writes.ask(this.#ofSession, true)
   }
 
   #note(refused: Refused): void {
     // Some session layers of the app's own can be written to after the request; one that cannot says so.
     const later = refused.copy && refused.record ? this.#session : undefined
-    this.#context.restoration.noteTokens(this.#tokens, this.#session, refused, this.#session.home ?? later)
+    this.#context.restoration.noteTokens(this.#ofSession, this.#session, refused, this.#session.home ?? later)
   }
 
   /** Gives the lease back. Nobody waits for it: where the grant store cannot be reached the lease ends by itself. */
@@ -213,9 +217,24 @@ export class LeasedTokens {
   #isBehind(held: GrantRecord | undefined, ours: GrantRecord): boolean {
     if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
     if (this.#tokens.refreshToken === undefined) return false
-    this.#tokens = { ...this.#tokens, revision: held.revision + 1 }
-    this.#context.known.learn(this.#tokens)
+    const { copies, known } = this.#context
+    const shares = copies.readRecord(this.#tokens, held.tokens)?.shares
+    this.#tokens = { ...this.#tokens, ...(shares && { shares }), revision: held.revision + 1 }
+    known.learn(this.#tokens)
     return true
+  }
+
+  /** The new tokens, ahead of what this process has learned meanwhile: that another session is in the grant, say. */
+  #ahead(tokens: TokenSet): TokenSet {
+    const known = this.#context.known.get(tokens.grantId)
+    if (!known || known.revision < tokens.revision || known.refreshToken === tokens.refreshToken)
+      return tokens
+    return { ...tokens, ...(known.shares && { shares: known.shares }), revision: known.revision + 1 }
+  }
+
+  /** The newest tokens as the session that asks is to hold them. */
+  get #ofSession(): TokenSet {
+    return withShare(this.#tokens, this.#share)
   }
 
   async #rereadSession(): Promise<void> {
@@ -240,6 +259,12 @@ export class LeasedTokens {
     if (found && !(await this.#isOfGrant(found))) throw loggedOut()
     this.#take(found)
     restoration.noteState(this.#tokens.grantId, state, this.#session.home)
+    const { shares } = found ?? this.#tokens
+    await this.#askGrantStore(
+      this.#context.writes.learnOfShare(this.#ofSession, { ...(shares && { shares }) }),
+      GRANT_STORE_TIMEOUT_MS,
+    )
+    if (known.endOf(this.#ofSession)) throw loggedOut()
   }
 
   /**
@@ -262,7 +287,10 @@ export class LeasedTokens {
   }
 
   #take(found: TokenSet | undefined): void {
-    const tokens = newest(this.#tokens, found)
+    const newer = newest(this.#tokens, found)
+    // The copy in a session does not say which other sessions there are.
+    const { shares = newer.shares } = found ?? {}
+    const tokens = newer.shares === shares ? newer : { ...newer, ...(shares && { shares }) }
     if (tokens !== this.#tokens) this.#context.known.learn(tokens, true)
     this.#secrets.push(...secretsOf(tokens))
     this.#tokens = tokens

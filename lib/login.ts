@@ -1,11 +1,12 @@
 import type { Background } from './background.js'
-import { grantIdOf, randomProof } from './grant-proof.js'
+import { grantIdOf, identityOf, partsOf, proofOf, randomProof, randomShare } from './grant-proof.js'
 import type { AcquireParameters, RefreshAnswer } from './oauth/authorization-server.js'
 import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
 import { differentSubjects } from './oauth/subject.js'
 import type { RefreshContext } from './refresh.js'
 import { crossingIsOver, type Ending, sessionStoreFailed } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { Joined } from './shares.js'
 import { firstTokenSet, secretsOf, type TokenAnswer, type TokenSet } from './token-set.js'
 
 /** Starts grants. */
@@ -20,33 +21,54 @@ export class Login {
 
   /** Starts a grant: the tokens of a login, stored in the session when this resolves. What the session held is given up. */
   async with(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
-    const { clock, copies, defaultLifetimeMs, known, restoration, writes } = this.#context
+    const { copies, restoration } = this.#context
     // A session that was regenerated for the login does not hold the earlier tokens any more.
     const previous = copies.read(session.read() ?? session.seen)
-    const proof = randomProof()
-    const tokens = { ...firstTokenSet(grantIdOf(proof), answer, clock.now(), defaultLifetimeMs), proof }
-    known.learn(tokens)
-    const copy = copies.write(tokens)
-    const introduced = writes.introduce(session, tokens)
+    const { tokens, failure } = await this.#begin(session, answer, previous)
     // Nobody else has the tokens then.
-    const failure = copies.isReference && (await introduced)
-    if (failure) throw failure
-    const displaced = await session.save(copy).catch((error) => {
+    if (failure && copies.isReference) throw failure
+    const displaced = await session.save(copies.write(tokens)).catch((error) => {
       throw sessionStoreFailed(error, [...secretsOf(tokens), ...(previous ? secretsOf(previous) : [])])
     })
-    const refused = { record: (await introduced) !== undefined, copy: false }
-    restoration.noteTokens(tokens, session, refused)
-    const earlier = new Set([...displaced, ...(previous ? [previous.grantId] : [])])
+    restoration.noteTokens(tokens, session, { record: failure !== undefined, copy: false })
+    const earlier = new Set([...displaced, ...(previous ? [identityOf(previous)] : [])])
     // A save of the app may have been faster with it.
-    earlier.delete(tokens.grantId)
+    earlier.delete(identityOf(tokens))
     const ends = [...earlier]
-    const endings = await Promise.all(ends.map((grantId) => this.#giveUp(session, grantId, previous, tokens)))
+    const endings = await Promise.all(
+      ends.map((identity) => this.#giveUp(session, identity, previous, tokens)),
+    )
     const isCrossed = endings.some(({ crossed }) => crossed)
     if (isCrossed) await this.#lookAgain(session, tokens, ends)
     // A save that has crossed with this login takes the old tokens out when it looks again, and maybe the new ones with them.
     if (isCrossed || (ends.length > 0 && this.#context.keepsForOthers)) {
       const later = crossingIsOver().then(() => this.#lookAgain(session, tokens, ends))
       this.#background.start(`login ${tokens.grantId}`, later)
+    }
+  }
+
+  /**
+   * The grant of a login: the one that another session has begun with the same refresh token, else a new one. A session that
+   * is in that grant already keeps its share.
+   */
+  async #begin(
+    session: SessionAdapter,
+    answer: TokenAnswer,
+    previous: TokenSet | undefined,
+  ): Promise<Joined> {
+    const { audience, clock, defaultLifetimeMs, known, shares } = this.#context
+    const { refreshToken } = answer
+    let isShared = refreshToken !== undefined
+    for (let generation = 0; ; generation++) {
+      const proof = isShared ? proofOf(audience, refreshToken!, generation) : randomProof()
+      const grantId = grantIdOf(proof)
+      if (known.ended(grantId)) continue
+      const isIn = previous?.grantId === grantId && !known.endOf(previous)
+      const share = (isIn && previous.share) || randomShare()
+      const first = firstTokenSet(grantId, answer, clock.now(), defaultLifetimeMs)
+      const joined = await shares.join(session, { ...first, proof, share, shares: [share] })
+      if (joined === 'unreadable') isShared = false
+      else if (joined) return joined
     }
   }
 
@@ -57,21 +79,23 @@ export class Login {
     await writes.ask(tokens)
     // Nobody else takes anything out of a session that goes with the answer: the app itself has done away with it.
     const wasTakenOut = (stored: unknown) => stored === undefined && !session.isInAnswer
+    const isReplaced = (stored: TokenSet | undefined) => stored && replaced.includes(identityOf(stored))
     const isLost = (stored: unknown) =>
-      !known.ended(tokens.grantId) &&
-      (wasTakenOut(stored) || replaced.includes(copies.read(stored)?.grantId ?? ''))
-    await session.replace(copies.write(tokens), isLost)
+      !known.endOf(tokens) && (wasTakenOut(stored) || isReplaced(copies.read(stored)))
+    await session.replace(copies.write(tokens), (stored) => isLost(stored) === true)
   }
 
   #giveUp(
     session: SessionAdapter,
-    grantId: string,
+    identity: string,
     previous: TokenSet | undefined,
     tokens: TokenSet,
   ): Promise<Ending> {
-    const seen = previous?.grantId === grantId ? previous : this.#context.known.get(grantId)
+    const { known, shares } = this.#context
+    const seen =
+      previous && identityOf(previous) === identity ? previous : known.get(partsOf(identity).grantId)
     const why = differentSubjects(seen?.idToken, tokens.idToken) ? 'logged_out' : 'replaced'
-    return this.#context.writes.end(grantId, why, seen, session)
+    return shares.leave(session, identity, why, seen)
   }
 
   /** Starts a grant with the tokens that the token endpoint gives for a code, a password or an assertion. */

@@ -1,4 +1,5 @@
 import type { TokenError } from './errors.js'
+import { identityOf } from './grant-proof.js'
 import type { AuthorizationServer } from './oauth/authorization-server.js'
 import {
   crossingIsOver,
@@ -7,11 +8,13 @@ import {
   sessionStoreFailed,
 } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { Shares } from './shares.js'
 import { newest, secretsOf, type TokenSet } from './token-set.js'
 
 export interface LogoutContext extends SessionWritesContext {
   readonly server: AuthorizationServer
   readonly writes: SessionWrites
+  readonly shares: Shares
   readonly refreshTimeoutMs: number
 }
 
@@ -20,6 +23,9 @@ interface Cleared {
   readonly tokens?: TokenSet
   readonly failure?: TokenError
 }
+
+/** Whether a session leaves its grant, or the grant ends for all of its sessions. */
+type Where = 'here' | 'everywhere'
 
 /** Ends the grant of a session in every place that could bring it back. */
 export class Logout {
@@ -31,13 +37,13 @@ export class Logout {
 
   /** Logs out here: the session holds no tokens any more, and none come back. */
   async here(session: SessionAdapter): Promise<void> {
-    const { failure } = await this.#clear(session)
+    const { failure } = await this.#clear(session, 'here')
     if (failure) throw failure
   }
 
   /** Logs out here and at the authorization server (RFC 7009). Here it holds even if the server cannot be told. */
   async everywhere(session: SessionAdapter): Promise<void> {
-    const { tokens, failure } = await this.#clear(session)
+    const { tokens, failure } = await this.#clear(session, 'everywhere')
     const accessToken = tokens?.accessTokens[0]?.token
     const { server, refreshTimeoutMs } = this.#context
     const signal = AbortSignal.timeout(refreshTimeoutMs)
@@ -46,7 +52,7 @@ export class Logout {
     if (failure) throw failure
   }
 
-  async #clear(session: SessionAdapter): Promise<Cleared> {
+  async #clear(session: SessionAdapter, where: Where): Promise<Cleared> {
     let copy: unknown
     let unread: unknown
     try {
@@ -56,19 +62,24 @@ export class Logout {
       unread = error
     }
     // The app may have parted with the session already.
-    const cleared = await this.#clearOf(session, copy ?? session.seen)
+    const cleared = await this.#clearOf(session, copy ?? session.seen, where)
     return unread === undefined ? cleared : { ...cleared, failure: sessionStoreFailed(unread, []) }
   }
 
   /** Tries every place before it reports the first failure. */
-  async #clearOf(session: SessionAdapter, copy: unknown): Promise<Cleared> {
-    const { copies, known, writes } = this.#context
+  async #clearOf(session: SessionAdapter, copy: unknown, where: Where): Promise<Cleared> {
+    const { copies, known, shares, writes } = this.#context
     const held = copies.read(copy)
     if (!held) return this.#clearWithoutTokens(session)
     const { grantId } = held
     const tokens = newest(held, known.get(grantId))
     let over = false
-    const ending = writes.end(grantId, 'logged_out', tokens, session).finally(() => (over = true))
+    const identity = identityOf(held)
+    const ended =
+      where === 'here'
+        ? shares.leave(session, identity, 'logged_out', tokens)
+        : writes.end(grantId, 'logged_out', tokens, session)
+    const ending = ended.finally(() => (over = true))
     let told = false
     let stored = tokens
     const ends = (copy: unknown): boolean => {
@@ -80,7 +91,7 @@ export class Logout {
     const { record, crossed, failure } = await ending
     if (crossed) await crossingIsOver()
     // Whoever saved the session before the grant store was told has put the copy back without a doubt.
-    const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [grantId])) : undefined
+    const clearedAgain = crossed || !told ? await settled(writes.takeOut(session, [identity])) : undefined
     const failed = cleared ?? clearedAgain
     if (failed) this.#takeOutLater(grantId, session, failure !== undefined)
     return {
@@ -106,8 +117,8 @@ export class Logout {
   /** Whether a stored copy is of a grant that has ended, or no copy of ours at all. */
   #isNobodys(copy: unknown): boolean {
     const { copies, known } = this.#context
-    const grantId = copies.read(copy)?.grantId
-    return copy !== undefined && (grantId === undefined || known.ended(grantId) !== undefined)
+    const tokens = copies.read(copy)
+    return copy !== undefined && (tokens === undefined || known.endOf(tokens) !== undefined)
   }
 }
 

@@ -2,10 +2,11 @@ import type { Background } from './background.js'
 import type { Clock } from './clock.js'
 import { within } from './deadline.js'
 import type { Flights } from './flights.js'
+import { identityOf } from './grant-proof.js'
 import { crossingIsOver, type SessionWrites } from './session-writes.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
-import type { TokenSet } from './token-set.js'
+import { type TokenSet, withShare } from './token-set.js'
 
 export interface MendingContext {
   readonly clock: Clock
@@ -37,14 +38,15 @@ export class Mending {
    */
   heal(session: SessionAdapter, tokens: TokenSet): void {
     if (session.isInAnswer) return
-    if (!this.#isStale(session, tokens) || this.#context.flights.of(tokens.grantId)) return
+    const held = this.#stale(session, tokens)
+    if (!held || this.#context.flights.of(tokens.grantId)) return
     if ((this.#healed.get(session) ?? 0) >= tokens.revision) return
-    const name = `heal ${tokens.grantId}`
+    const name = `heal ${identityOf(held)}`
     if (this.#background.has(name)) return
     const { keepsForOthers, writes } = this.#context
     // Another process may be about to do it.
     const turn = keepsForOthers ? crossingIsOver() : Promise.resolve()
-    const stored = turn.then(() => writes.store(session, tokens))
+    const stored = turn.then(() => writes.store(session, withShare(tokens, held.share)))
     this.#background.start(
       name,
       stored.then((done) => void (done && this.#healed.set(session, tokens.revision))),
@@ -54,14 +56,15 @@ export class Mending {
   /** Puts the newest tokens into a session that goes with the answer, if there is time left for it. */
   async bringAlong(session: SessionAdapter, tokens: TokenSet): Promise<void> {
     const { clock, timeoutMs, writes } = this.#context
-    if (!session.isInAnswer || !this.#isStale(session, tokens)) return
+    const held = session.isInAnswer && this.#stale(session, tokens)
+    if (!held) return
     try {
       session.checkStorable()
     } catch {
       // The next request with this cookie is given what this process or the grant store knows.
       return
     }
-    const stored = writes.store(session, tokens, clock.monotonic())
+    const stored = writes.store(session, withShare(tokens, held.share), clock.monotonic())
     // An app's own session layer may hang. The caller has its token, and a later request mends.
     await within(timeoutMs, stored, tooLate).catch(() => {})
   }
@@ -69,16 +72,17 @@ export class Mending {
   /** A process that has brought back the copy of an ended grant may have died before it could mend that. */
   takeOutEnded(session: SessionAdapter): void {
     const { copies, keepsForOthers, writes } = this.#context
-    const grantId = copies.read(session.read())?.grantId
-    if (grantId === undefined || !keepsForOthers) return
-    const name = `take out ${grantId}`
-    if (!this.#background.has(name)) this.#background.start(name, writes.takeOut(session, [grantId]))
+    const held = copies.read(session.read())
+    if (held === undefined || !keepsForOthers) return
+    const name = `take out ${identityOf(held)}`
+    if (!this.#background.has(name)) this.#background.start(name, writes.takeOut(session, [identityOf(held)]))
   }
 
-  #isStale(session: SessionAdapter, tokens: TokenSet): boolean {
+  /** What a session holds, if that is older than the tokens. */
+  #stale(session: SessionAdapter, tokens: TokenSet): TokenSet | undefined {
     const { copies } = this.#context
     const held = copies.read(session.read())
-    return held !== undefined && held.revision < tokens.revision && !copies.isReference
+    return held && held.revision < tokens.revision && !copies.isReference ? held : undefined
   }
 }
 

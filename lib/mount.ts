@@ -79,6 +79,7 @@ export function mount(
     ...shared,
     flights,
     server,
+    audience,
     clientId,
     ...(issuer !== undefined && { issuer }),
     leewayMs: checked.leewayMs,

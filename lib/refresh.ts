@@ -8,6 +8,7 @@ import { subjectOf } from './oauth/subject.js'
 import { refreshTokenBeside } from './oauth/token-response.js'
 import { loggedOut, loginRequired, nothingToRefreshWith, refusedForNeed } from './refusals.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
+import type { Shares } from './shares.js'
 import { namedIn } from './token-need.js'
 import {
   type AccessToken,
@@ -24,6 +25,9 @@ import {
 /** What a refresh works with. */
 export interface RefreshContext extends LeasedTokensContext {
   readonly server: AuthorizationServer
+  readonly shares: Shares
+  /** Names the client and its authorization server. */
+  readonly audience: string
   readonly clientId: string
   readonly issuer?: string
   readonly defaultLifetimeMs: number

@@ -10,7 +10,7 @@ import { grantStoreFailed } from './refusals.js'
 import type { Retentions } from './retention.js'
 import type { SessionAdapter, SessionHome } from './sessions/session-adapter.js'
 import type { SessionCopies } from './sessions/session-copy.js'
-import { secretsOf, type TokenSet } from './token-set.js'
+import { secretsOf, type TokenSet, withShare } from './token-set.js'
 
 export interface RestorationContext {
   readonly grants: GrantStore
@@ -33,6 +33,8 @@ interface Entry {
   readonly grantId: string
   /** Where its session is stored; absent where the session goes with the response. */
   readonly home: SessionHome | undefined
+  /** Which of the grant's sessions that is. */
+  readonly share: string | undefined
   readonly notedAt: number
   /** For how long the grant store is to remember it. */
   retention: Retention | undefined
@@ -99,7 +101,7 @@ export class Restoration {
     const { grantId } = tokens
     const earlier = this.#entries.get(grantId)
     const revision = refused.record ? (earlier?.revision ?? 0) : tokens.revision
-    const entry = this.#note(grantId, home, refused, revision)
+    const entry = this.#note(grantId, home, refused, revision, tokens.share)
     if (entry) entry.retention = retentions.ofGrant(session)
     if (entry && isLacking(entry)) entry.tokens = tokens
     const isStored = !refused.copy && !copies.isReference
@@ -153,12 +155,14 @@ export class Restoration {
     home: SessionHome | undefined,
     refused: Refused,
     revision: number,
+    share?: string,
   ): Entry | undefined {
     const { keepsForOthers = false } = this.#context
     const earlier = this.#entries.get(grantId)
     const entry: Entry = {
       grantId,
       home: home ?? earlier?.home,
+      share: home ? share : earlier?.share,
       notedAt: performance.now(),
       revision,
       retention: earlier?.retention,
@@ -318,7 +322,7 @@ export class Restoration {
     const tokens = this.#tokensOf(entry)
     if (known.ended(grantId)) await inTime(takeOutCopies(this.#context, home, [grantId]))
     else if (tokens) {
-      await inTime(replaceOlder(this.#context, home, tokens))
+      await inTime(replaceOlder(this.#context, home, withShare(tokens, entry.share)))
       if (known.ended(grantId)) await inTime(takeOutCopies(this.#context, home, [grantId]))
       else this.#tell(entry, tokens, 'refused')
     }

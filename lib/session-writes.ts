@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from './clock.js'
 import { replaceOlder, takeOutCopies } from './copy-writes.js'
@@ -6,13 +5,13 @@ import { BUSY_MS, CROSSING_MS, PROMPT_MS } from './crossing.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { TokenEventListener } from './events.js'
-import { sharesToken } from './grant-proof.js'
+import { identityOf, sharesToken } from './grant-proof.js'
 import type { GrantEnd, GrantRecord, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { grantStoreFailed } from './refusals.js'
 import type { Restoration } from './restoration.js'
 import type { Retentions } from './retention.js'
-import type { EndedSession, SessionAdapter, SessionHome } from './sessions/session-adapter.js'
+import type { EndedSession, SessionHome } from './sessions/session-adapter.js'
 import type { GrantKey, SessionCopies } from './sessions/session-copy.js'
 import { newest, secretsOf, type TokenSet } from './token-set.js'
 
@@ -41,7 +40,7 @@ export interface Ending {
 /** How long an operation of the grant store may take, beyond the time it is asked to wait. */
 export const GRANT_STORE_TIMEOUT_MS = 5_000
 /** How long the save of a session is held up by a question to the grant store. */
-const QUESTION_TIMEOUT_MS = 1_000
+export const QUESTION_TIMEOUT_MS = 1_000
 /** After a question without an answer the next ones get PROMPT_MS, for so long or until one is answered. */
 const SILENCE_MS = 5_000
 
@@ -78,7 +77,7 @@ export class SessionWrites {
     try {
       const written = await replace().catch(replace)
       if (written && clock.monotonic() - aliveAt > PROMPT_MS) await this.ask(tokens, true)
-      if (written && known.ended(grantId)) await this.takeOut(session, [grantId])
+      if (written && known.endOf(tokens)) await this.takeOut(session, [identityOf(tokens)])
       return true
     } catch (error) {
       emit({ type: 'session_write_failed', grantId, error: sessionStoreFailed(error, secrets) })
@@ -86,9 +85,9 @@ export class SessionWrites {
     }
   }
 
-  /** Takes the copies of grants out of the session's storage, or puts another one in their place. */
-  takeOut(session: SessionHome, grantIds: readonly string[], instead?: unknown): Promise<void> {
-    return takeOutCopies(this.#context, session, grantIds, instead)
+  /** Takes copies out of the session's storage that are of a grant or of a session, named by its id or its identity. */
+  takeOut(session: SessionHome, names: readonly string[]): Promise<void> {
+    return takeOutCopies(this.#context, session, names)
   }
 
   /**
@@ -98,12 +97,11 @@ export class SessionWrites {
   async isOutdated(copy: unknown): Promise<boolean> {
     const { copies, known } = this.#context
     const held = copies.read(copy)
-    if (!held || known.ended(held.grantId)) return false
+    if (!held || known.endOf(held)) return false
     const heardJustNow = known.heardWithin(BUSY_MS, held.grantId)
     const before = Math.max(held.revision, known.get(held.grantId)?.revision ?? 0)
     const isAnswered = await this.ask(held)
-    const isNews =
-      known.ended(held.grantId) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
+    const isNews = known.endOf(held) !== undefined || (known.get(held.grantId)?.revision ?? 0) > before
     return heardJustNow || isNews || !isAnswered
   }
 
@@ -132,32 +130,28 @@ export class SessionWrites {
     if (state.ended) known.end(grantId, state.ended)
     const tokens = copies.readRecord(of, state.record?.tokens)
     if (tokens) known.learn(tokens, true)
+    await this.learnOfShare(of, tokens ?? known.get(grantId))
     known.hear(grantId)
     restoration.noteState(grantId, state)
   }
 
-  /**
-   * Tells the grant store of the tokens of a login, so that a grant which it knows nothing of is one that it has lost. Never
-   * rejects; a failure is handed back and told as an event, and costs the first refresh a moment.
-   */
-  async introduce(session: SessionAdapter, tokens: TokenSet): Promise<TokenError | undefined> {
-    const { copies, emit, grants, retentions } = this.#context
-    const { grantId, revision } = tokens
-    try {
-      const record = { revision, tokens: copies.record(tokens) }
-      await within(
-        QUESTION_TIMEOUT_MS,
-        grants.commit(grantId, randomUUID(), record, retentions.ofGrant(session)),
-        noAnswer,
-      )
-      return undefined
-    } catch (cause) {
-      // A store may put anything into its message, the tokens of others as well.
-      const details = { cause, causeMessage: false }
-      const error = grantStoreFailed('The grant store could not be told of a login', details)
-      emit({ type: 'grant_store_failed', grantId, error })
-      return error
-    }
+  /** Learns whether a session's share has ended, where the grant is in other sessions, too, or was. */
+  async learnOfShare(of: GrantKey, { shares }: Pick<TokenSet, 'shares'> = {}): Promise<void> {
+    const { grants, known } = this.#context
+    if (of.share === undefined || shares === undefined) return
+    if (shares.length === 1 && shares[0] === of.share) return
+    const identity = identityOf(of)
+    const { ended } = await grants.read(identity)
+    if (ended) known.end(identity, ended)
+  }
+
+  /** The error of a grant store that could not be told of a login, which is told as an event, too. */
+  untold(grantId: string, cause: unknown): TokenError {
+    // A store may put anything into its message, the tokens of others as well.
+    const details = { cause, causeMessage: false }
+    const error = grantStoreFailed('The grant store could not be told of a login', details)
+    this.#context.emit({ type: 'grant_store_failed', grantId, error })
+    return error
   }
 
   /**

@@ -3,6 +3,7 @@ import { isNeedRefusal } from './backoff.js'
 import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { Flights } from './flights.js'
+import { identityOf, partsOf } from './grant-proof.js'
 import { Login } from './login.js'
 import { Logout } from './logout.js'
 import { Mending } from './mending.js'
@@ -13,6 +14,7 @@ import { Restoration } from './restoration.js'
 import { SessionWrites } from './session-writes.js'
 import type { CopyKeeper } from './sessions/copy-keeper.js'
 import type { EndedSession, SessionAdapter } from './sessions/session-adapter.js'
+import { Shares } from './shares.js'
 import {
   type AccessToken,
   needAtRefresh,
@@ -26,7 +28,7 @@ import {
   usableToken,
 } from './token-set.js'
 
-export interface TokenManagerContext extends Omit<RefreshContext, 'restoration' | 'writes'> {
+export interface TokenManagerContext extends Omit<RefreshContext, 'restoration' | 'writes' | 'shares'> {
   /** For how long a caller waits for a token, in milliseconds. The refresh itself goes on. */
   readonly timeoutMs: number
   readonly flights: Flights
@@ -47,7 +49,9 @@ export class TokenManager implements CopyKeeper {
   constructor(context: TokenManagerContext) {
     this.restoration = new Restoration(context)
     const { restoration } = this
-    this.#context = { ...context, restoration, writes: new SessionWrites({ ...context, restoration }) }
+    const writes = new SessionWrites({ ...context, restoration })
+    const shares = new Shares({ ...context, restoration, writes })
+    this.#context = { ...context, restoration, writes, shares }
     this.#login = new Login(this.#context, this.#background)
     this.#logout = new Logout(this.#context)
     this.#mending = new Mending(this.#context, this.#background)
@@ -57,7 +61,7 @@ export class TokenManager implements CopyKeeper {
   tokensOf(session: SessionAdapter): TokenSet | undefined {
     const { copies, known } = this.#context
     const held = copies.read(session.read())
-    if (!held || known.ended(held.grantId)) return undefined
+    if (!held || known.endOf(held)) return undefined
     return newest(held, known.get(held.grantId))
   }
 
@@ -122,28 +126,30 @@ export class TokenManager implements CopyKeeper {
   }
 
   grantOf(copy: unknown): string | undefined {
-    return this.#context.copies.read(copy)?.grantId
+    const tokens = this.#context.copies.read(copy)
+    return tokens && identityOf(tokens)
   }
 
-  isEnded(grantId: string): boolean {
-    return this.#context.known.ended(grantId) !== undefined
+  isEnded(identity: string): boolean {
+    return this.#context.known.endOf(partsOf(identity)) !== undefined
   }
 
-  newestOf(grantId: string, ...copies: unknown[]): unknown {
+  newestOf(identity: string, ...copies: unknown[]): unknown {
     const { copies: format, known } = this.#context
-    if (known.ended(grantId)) return undefined
+    const { grantId, share } = partsOf(identity)
+    if (this.isEnded(identity)) return undefined
     const revisionOf = (copy: unknown): number => {
       const tokens = format.read(copy)
-      return tokens?.grantId === grantId ? tokens.revision : 0
+      return tokens && identityOf(tokens) === identity ? tokens.revision : 0
     }
     const tokens = known.get(grantId)
     const newest = copies.toSorted((a, b) => revisionOf(b) - revisionOf(a))[0]
-    return tokens && tokens.revision > revisionOf(newest) ? format.write(tokens) : newest
+    return tokens && tokens.revision > revisionOf(newest) ? format.write(tokens, share) : newest
   }
 
-  async end(grantId: string, copy: unknown, session: EndedSession): Promise<boolean> {
-    const { copies, writes } = this.#context
-    return (await writes.end(grantId, 'logged_out', copies.read(copy), session)).crossed
+  async end(identity: string, copy: unknown, session: EndedSession): Promise<boolean> {
+    const { copies, shares } = this.#context
+    return (await shares.leave(session, identity, 'logged_out', copies.read(copy))).crossed
   }
 
   isOutdated(copy: unknown): Promise<boolean> {
@@ -176,6 +182,7 @@ export class TokenManager implements CopyKeeper {
   async #refreshed(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
     for (;;) {
       const tokens = this.#tokensOrThrow(session)
+      const held = this.#context.copies.read(session.read()) ?? tokens
       const usable = this.#usable(tokens, need)
       if (usable) return usable
       const key = needKey(needAtRefresh(tokens, need))
@@ -184,6 +191,7 @@ export class TokenManager implements CopyKeeper {
         const kept = this.#keptThoughRefused(tokens, need, key)
         if (kept) return kept
         const { accessToken, fresh } = await this.#fly(session, tokens, need, key)
+        this.#requireIn(held)
         // Whoever refreshed in another process may have died before it wrote to the session.
         if (!fresh) this.#mending.heal(session, this.#tokensOrThrow(session))
         return accessToken
@@ -193,16 +201,20 @@ export class TokenManager implements CopyKeeper {
         continue
       }
       // What the authorization server has just answered will do, even if it is the very token that an API refused.
-      const { accessToken, fresh } = await flight.outcome
-      if (!this.#isOfGrant(tokens)) throw loggedOut()
-      if (fresh && serves(accessToken, need)) return accessToken
+      const outcome = await flight.outcome.catch(goOnIfLoggedOut)
+      this.#requireIn(held)
+      if (outcome?.fresh && serves(outcome.accessToken, need)) return outcome.accessToken
     }
   }
 
-  /** Whether the outcome of a refresh may be shared: by then it is known what a copy without a proof must show. */
-  #isOfGrant(tokens: TokenSet): boolean {
+  /**
+   * A session shares in the outcome of a refresh only if it is in the grant still; one without a proof must show what the
+   * grant is known by now to have.
+   */
+  #requireIn(held: TokenSet): void {
     const { copies, known } = this.#context
-    return copies.isProof(tokens) || known.proves(tokens)
+    const isOfGrant = copies.isProof(held) || known.proves(held)
+    if (!isOfGrant || known.endOf(held)) throw loggedOut()
   }
 
   /** The very token that an API refuses, when tokens that were valid have been replaced too often: the next is refused as well. */
@@ -244,6 +256,11 @@ export class TokenManager implements CopyKeeper {
 /** Whoever waits for another token's refresh does not try at once what has just failed for a reason that passes. */
 function giveUpIfRetryable(error: TokenError): void {
   if (error.retryable) throw error
+}
+
+/** The session that has made a refresh may have been logged out, and others of the same grant not. */
+function goOnIfLoggedOut(error: TokenError): undefined {
+  if (error.code !== 'ERR_NO_TOKENS') throw error
 }
 
 function tooSlow(): TokenError {

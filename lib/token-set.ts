@@ -37,6 +37,10 @@ export interface TokenSet {
   readonly grantId: string
   /** The secret that the id is made from, see grant-proof.ts. Only sessions of the grant and its record hold it. */
   readonly proof?: string
+  /** Which of the grant's sessions has this copy, see shares.ts. Absent where it is of no session. */
+  readonly share?: string
+  /** The shares of all sessions that the grant is in. Its record has them, and what was learned from it. */
+  readonly shares?: readonly string[]
   /** Of a grant without a proof, from before there were proofs: digests of the refresh tokens that it had. */
   readonly earlier?: readonly string[]
   /** Grows at each change: of two token sets of one grant the higher revision is the newer one. */
@@ -226,6 +230,35 @@ export function withoutRefreshToken(tokens: TokenSet): TokenSet {
 export function deadTokenSet(tokens: TokenSet): TokenSet {
   const { grantId, proof, revision } = tokens
   return { grantId, ...(proof !== undefined && { proof }), revision: revision + 1, accessTokens: [] }
+}
+
+/** The tokens of a grant with those of a further login by the same refresh token: its session has a share of them, too. */
+export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
+  const { shares = [] } = tokens
+  const share = login.share!
+  const ofLogin = (it: AccessToken) => keyOf(it) === needKey({})
+  const [fresh] = login.accessTokens
+  const held = tokens.accessTokens.find(ofLogin)
+  // What came beside a refresh token that has been used since is older than what is there.
+  const isFresh =
+    fresh !== undefined &&
+    tokens.refreshToken === login.refreshToken &&
+    fresh.expiresAt > (held?.expiresAt ?? 0)
+  return {
+    ...tokens,
+    share,
+    shares: shares.includes(share) ? shares : [...shares, share],
+    revision: tokens.revision + 1,
+    ...(isFresh && { accessTokens: [fresh, ...tokens.accessTokens.filter((it) => !ofLogin(it))] }),
+    ...(isFresh && login.idToken !== undefined && { idToken: login.idToken }),
+  }
+}
+
+/** The token set as a session with this share has it, or none. */
+export function withShare(tokens: TokenSet, share: string | undefined): TokenSet {
+  if (tokens.share === share) return tokens
+  const { share: _, ...rest } = tokens
+  return share === undefined ? rest : { ...rest, share }
 }
 
 /** The newer of two token sets of one grant. A set of another grant never wins over `tokens`. */

@@ -39,6 +39,7 @@ export type Handler = (request: ModelRequest) => Promise<void>
 export function modelSite({ server, store, clock, resave, genid, onEvent }: ModelSiteOptions) {
   const manager = new TokenManager({
     server,
+    audience: 'web https://idp.example',
     clientId: 'web',
     issuer: 'https://idp.example',
     grants: memoryGrantStore({ maxGrants: 100 }),

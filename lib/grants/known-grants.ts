@@ -1,8 +1,8 @@
 import { LRUCache } from 'lru-cache'
 import { type Clock, systemClock } from '../clock.js'
 import type { TokenError } from '../errors.js'
-import { sharesToken } from '../grant-proof.js'
-import type { TokenSet } from '../token-set.js'
+import { identityOf, sharesToken } from '../grant-proof.js'
+import { type TokenSet, withShare } from '../token-set.js'
 import type { GrantEnd } from './grant-store.js'
 import { Remembered } from './remembered.js'
 
@@ -57,7 +57,7 @@ export class KnownGrants {
     const known = this.#known.get(tokens.grantId)
     if (this.#ended.has(tokens.grantId) || (known && known.tokens.revision >= tokens.revision)) return
     this.#known.set(tokens.grantId, {
-      tokens,
+      tokens: withShare(tokens, undefined),
       elsewhere,
       learnedAt: { now: this.#clock.now(), monotonic: this.#clock.monotonic() },
     })
@@ -108,6 +108,12 @@ export class KnownGrants {
 
   ended(grantId: string): GrantEnd | undefined {
     return this.#ended.get(grantId)
+  }
+
+  /** Why a session's share of a grant has ended, or the grant as a whole. */
+  endOf(tokens: Pick<TokenSet, 'grantId' | 'share'>): GrantEnd | undefined {
+    const ended = this.ended(tokens.grantId)
+    return ended ?? (tokens.share === undefined ? undefined : this.ended(identityOf(tokens)))
   }
 
   /** The authorization server takes a refresh token no more. */

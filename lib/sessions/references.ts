@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
-import { grantIdOf, hasProof } from '../grant-proof.js'
-import type { TokenSet } from '../token-set.js'
+import { grantIdOf, hasProof, identityOf } from '../grant-proof.js'
+import { type TokenSet, withShare } from '../token-set.js'
 import { type Seal, seal } from './sealing.js'
 import {
   type GrantKey,
@@ -38,13 +38,14 @@ export class References extends SessionCopies {
     this.#provesByTokens = provesByTokens
   }
 
-  override write({ grantId, proof }: TokenSet): SessionCopy {
-    const written = this.#written.get(grantId)
+  override write({ grantId, proof, share: own }: TokenSet, share = own): SessionCopy {
+    const identity = identityOf({ grantId, ...(share !== undefined && { share }) })
+    const written = this.#written.get(identity)
     if (written !== undefined) return written
     const version = hasProof(grantId) ? VERSION : ANY_ID
-    const text = JSON.stringify({ version, audience: this.#audience, grantId, key: proof })
+    const text = JSON.stringify({ version, audience: this.#audience, grantId, key: proof, share })
     const reference = this.#seal ? this.#seal.seal(text) : text
-    this.#written.set(grantId, reference)
+    this.#written.set(identity, reference)
     return reference
   }
 
@@ -60,8 +61,9 @@ export class References extends SessionCopies {
   }
 
   override record(tokens: TokenSet): string {
-    const { proof, ...withoutProof } = tokens
-    return this.#sealOf(tokens).seal(this.textOf(hasProof(tokens.grantId) ? tokens : withoutProof))
+    const { proof, ...withoutProof } = withShare(tokens, undefined)
+    const isOfProof = hasProof(tokens.grantId) && proof !== undefined
+    return this.#sealOf(tokens).seal(this.textOf(isOfProof ? { ...withoutProof, proof } : withoutProof))
   }
 
   override readRecord(of: GrantKey, record: string | undefined): TokenSet | undefined {
@@ -77,15 +79,23 @@ export class References extends SessionCopies {
 
   #open(reference: SessionCopy): TokenSet | undefined {
     const text = this.#seal ? this.#seal.open(reference) : reference
-    const { version, audience, grantId, key } = (text === undefined ? undefined : parsed(text)) ?? {}
+    const { version, audience, grantId, key, share } = (text === undefined ? undefined : parsed(text)) ?? {}
     if (audience !== this.#audience) return undefined
     if (typeof grantId !== 'string' || grantId === '' || typeof key !== 'string' || key === '')
       return undefined
     const isProven = version === VERSION && grantId === grantIdOf(key)
     if (!isProven && (version !== ANY_ID || hasProof(grantId))) return undefined
-    const tokens: TokenSet = { grantId, proof: key, revision: 0, accessTokens: [], isElsewhere: true }
+    if (share !== undefined && typeof share !== 'string') return undefined
+    const tokens: TokenSet = {
+      grantId,
+      proof: key,
+      ...(share !== undefined && { share }),
+      revision: 0,
+      accessTokens: [],
+      isElsewhere: true,
+    }
     this.#opened.set(reference, tokens)
-    this.#written.set(grantId, reference)
+    this.#written.set(identityOf(tokens), reference)
     return tokens
   }
 }

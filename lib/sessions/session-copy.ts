@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { ADOPTED, adoptedGrantId, grantIdOf, hasProof } from '../grant-proof.js'
-import type { AccessToken, TokenSet } from '../token-set.js'
+import { type AccessToken, type TokenSet, withShare } from '../token-set.js'
 import type { Seal } from './sealing.js'
 
 /** The version of the format below. A copy of another version counts as none. */
@@ -18,7 +18,7 @@ export type ProvesByTokens = (tokens: TokenSet) => boolean
 export type SessionCopy = string
 
 /** Which grant's record is to be read, and what it is read with. */
-export type GrantKey = Pick<TokenSet, 'grantId' | 'proof'>
+export type GrantKey = Pick<TokenSet, 'grantId' | 'proof' | 'share'>
 
 /** How many copies are held opened, so that a request with a valid token opens none. */
 const MAX_OPENED = 1_000
@@ -36,7 +36,7 @@ export class SessionCopies {
   readonly #audience: string
   readonly #seal: Seal | undefined
   readonly #provesByTokens: ProvesByTokens
-  readonly #written = new WeakMap<TokenSet, SessionCopy>()
+  readonly #written = new WeakMap<TokenSet, Map<string | undefined, SessionCopy>>()
   readonly #opened = new LRUCache<SessionCopy, TokenSet>({ max: MAX_OPENED })
   /** The copy that was read last: one request asks about the same one several times in a row. */
   #last: { readonly copy: SessionCopy; readonly tokens: TokenSet | undefined } | undefined
@@ -48,14 +48,10 @@ export class SessionCopies {
     this.#provesByTokens = provesByTokens
   }
 
-  write(tokens: TokenSet): SessionCopy {
-    const written = this.#written.get(tokens)
-    if (written !== undefined) return written
-    const text = this.textOf(tokens)
-    const copy = this.#seal ? this.#seal.seal(text) : text
-    this.#written.set(tokens, copy)
-    if (this.#seal) this.#opened.set(copy, tokens)
-    return copy
+  /** The copy of a session of the grant: the one that `share` names. */
+  write(tokens: TokenSet, share = tokens.share): SessionCopy {
+    const { shares: _, ...ofSession } = tokens
+    return this.#textOnce(tokens, share ?? '', () => withShare(ofSession, share))
   }
 
   read(copy: unknown): TokenSet | undefined {
@@ -74,7 +70,21 @@ export class SessionCopies {
 
   /** The token set as the grant store keeps it. */
   record(tokens: TokenSet): string {
-    return this.write(tokens)
+    return this.#textOnce(tokens, undefined, () => withShare(tokens, undefined))
+  }
+
+  /** Sealing the same twice gives two texts, and a session is to keep the one that it has. */
+  #textOnce(tokens: TokenSet, name: string | undefined, content: () => TokenSet): string {
+    const written = this.#written.get(tokens) ?? new Map<string | undefined, SessionCopy>()
+    this.#written.set(tokens, written)
+    const before = written.get(name)
+    if (before !== undefined) return before
+    const held = content()
+    const text = this.textOf(held)
+    const copy = this.#seal ? this.#seal.seal(text) : text
+    written.set(name, copy)
+    if (this.#seal) this.#opened.set(copy, held)
+    return copy
   }
 
   /** A token set out of a grant store. */
@@ -107,16 +117,18 @@ export class SessionCopies {
   protected parse(copy: string): TokenSet | undefined {
     const content = parsed(copy)
     if (content?.audience !== this.#audience) return undefined
-    const { version, grantId, proof, earlier, revision } = content
+    const { version, grantId, proof, share, shares, earlier, revision } = content
     const { refreshToken, idToken, subject, accessTokens } = content
     if (typeof grantId !== 'string' || grantId === '' || !isTextOrAbsent(proof)) return undefined
     if (!this.#isOfGrant(version, grantId, proof)) return undefined
     if (!Number.isSafeInteger(revision) || (revision as number) < 1) return undefined
     if (![refreshToken, idToken, subject].every(isTextOrAbsent)) return undefined
     if (!Array.isArray(accessTokens) || !accessTokens.every(isAccessToken)) return undefined
-    if (earlier !== undefined && !isTexts(earlier)) return undefined
+    if (!isTextOrAbsent(share) || !isTextsOrAbsent(shares) || !isTextsOrAbsent(earlier)) return undefined
     return {
       grantId,
+      ...(share !== undefined && { share }),
+      ...(shares !== undefined && { shares }),
       ...(earlier !== undefined && { earlier }),
       ...(proof !== undefined && { proof }),
       revision: revision as number,
@@ -158,7 +170,8 @@ function isText(value: unknown): value is string {
   return typeof value === 'string' && value !== ''
 }
 
-function isTexts(value: unknown): value is string[] {
+function isTextsOrAbsent(value: unknown): value is string[] | undefined {
+  if (value === undefined) return true
   return Array.isArray(value) && value.every((text) => typeof text === 'string')
 }
 
