@@ -5,6 +5,7 @@ import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
 import { differentSubjects } from './oauth/subject.js'
 import type { RefreshContext } from './refresh.js'
 import { crossingIsOver, type Ending, sessionStoreFailed } from './session-writes.js'
+import { oneAfterAnother, type Queue } from './sessions/one-after-another.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { Joined } from './shares.js'
 import { firstTokenSet, secretsOf, type TokenAnswer, type TokenSet } from './token-set.js'
@@ -13,6 +14,8 @@ import { firstTokenSet, secretsOf, type TokenAnswer, type TokenSet } from './tok
 export class Login {
   readonly #context: RefreshContext
   readonly #background: Background
+  /** Of two logins in one request the later one comes after the other. */
+  readonly #logins = new WeakMap<SessionAdapter, Queue>()
 
   constructor(context: RefreshContext, background: Background) {
     this.#context = context
@@ -20,7 +23,13 @@ export class Login {
   }
 
   /** Starts a grant: the tokens of a login, stored in the session when this resolves. What the session held is given up. */
-  async with(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
+  with(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
+    const inTurn = this.#logins.get(session) ?? oneAfterAnother()
+    this.#logins.set(session, inTurn)
+    return inTurn(() => this.#with(session, answer))
+  }
+
+  async #with(session: SessionAdapter, answer: TokenAnswer): Promise<void> {
     const { copies, restoration } = this.#context
     // A session that was regenerated for the login does not hold the earlier tokens any more.
     const previous = copies.read(session.read() ?? session.seen)

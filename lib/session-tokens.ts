@@ -93,7 +93,10 @@ export interface SessionTokens extends TokenSource {
    * `ERR_CONFIGURATION` if no revocation endpoint is known
    */
   revoke(): Promise<void>
-  /** Logs out here: takes the tokens out of the session for good, and tells the authorization server nothing. */
+  /**
+   * Logs out here: takes the tokens out of the session for good, and tells the authorization server nothing. Other sessions
+   * that were handed the same refresh token go on; the grant ends with the last of them.
+   */
   clear(): Promise<void>
   /**
    * An axios instance that sends a valid access token along, to the origin of `baseURL` and to `allowedOrigins` alone.

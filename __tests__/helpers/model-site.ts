@@ -14,6 +14,9 @@ import { TokenManager } from '../../lib/token-manager.js'
 import type { TestClock } from './clock.js'
 import type { ModelSessionStore } from './model-session-store.js'
 
+/** Names the client and its authorization server. */
+export const AUDIENCE = 'web https://idp.example'
+
 /** A request as far as express-session and the library look at it. */
 export interface ModelRequest {
   readonly headers: { readonly cookie?: string }
@@ -39,13 +42,13 @@ export type Handler = (request: ModelRequest) => Promise<void>
 export function modelSite({ server, store, clock, resave, genid, onEvent }: ModelSiteOptions) {
   const manager = new TokenManager({
     server,
-    audience: 'web https://idp.example',
+    audience: AUDIENCE,
     clientId: 'web',
     issuer: 'https://idp.example',
     grants: memoryGrantStore({ maxGrants: 100 }),
     known: new KnownGrants(clock),
     flights: new Flights(clock),
-    copies: new SessionCopies('web https://idp.example'),
+    copies: new SessionCopies(AUDIENCE),
     retentions: new Retentions({ sessionMaxAgeMs: undefined, isReference: false, emit: onEvent }),
     clock,
     emit: onEvent,

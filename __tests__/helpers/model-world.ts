@@ -1,4 +1,5 @@
 import type { TokenEvent } from '../../lib/events.js'
+import { grantIdOf, proofOf } from '../../lib/grant-proof.js'
 import { testClock } from './clock.js'
 import {
   grantNameOf,
@@ -9,7 +10,7 @@ import {
 } from './model-authorization-server.js'
 import { ModelHistory, type Visit } from './model-history.js'
 import { ModelDisk, ModelSessionStore } from './model-session-store.js'
-import { type ModelRequest, modelSite } from './model-site.js'
+import { AUDIENCE, type ModelRequest, modelSite } from './model-site.js'
 
 const LONGER_THAN_ANY_REST_MS = 61_000
 
@@ -185,11 +186,10 @@ export class ModelWorld {
     const previous = this.#grantOf(request.session)
     const { grant, response } = this.server.login(user)
     const login = this.history.login(visit, grant, request.sessionID)
-    const { session } = request
-    const done = request.tokens.set(response)
-    this.#grants.set(grantIdIn(session), grant)
+    const proof = proofOf(AUDIENCE, response.refresh_token, 0)
+    this.#grants.set(grantIdOf(proof), grant)
     try {
-      await done
+      await request.tokens.set(response)
       if (!this.history.mayHaveMoved(visit)) this.history.died(previous, 'login')
     } catch (error) {
       expected(error)

@@ -519,9 +519,9 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     const statuses: number[] = []
     const printed = await printedBy(
       async (browser) => {
-        // A grant rests after a failure, so that each fault has a login of its own.
-        for (const _ of faults) {
-          await browser.post('/login', expired)
+        // A grant rests after a failure, so that each fault has a login and a grant of its own.
+        for (const index of faults.keys()) {
+          await browser.post('/login', { ...expired, refresh_token: `${LOGIN.refresh_token} ${index}` })
           statuses.push((await browser.get('/token')).status)
         }
       },

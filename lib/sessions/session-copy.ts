@@ -50,8 +50,7 @@ export class SessionCopies {
 
   /** The copy of a session of the grant: the one that `share` names. */
   write(tokens: TokenSet, share = tokens.share): SessionCopy {
-    const { shares: _, ...ofSession } = tokens
-    return this.#textOnce(tokens, share ?? '', () => withShare(ofSession, share))
+    return this.#textOnce(tokens, share ?? '', () => withShare(withoutShares(tokens), share))
   }
 
   read(copy: unknown): TokenSet | undefined {
@@ -146,6 +145,13 @@ export class SessionCopies {
     if (proof === undefined) return true
     return grantId.startsWith(ADOPTED) && grantId === adoptedGrantId(this.#audience, proof)
   }
+}
+
+/** The sessions of a grant are listed in its record alone. */
+function withoutShares(tokens: TokenSet): TokenSet {
+  if (tokens.shares === undefined) return tokens
+  const { shares: _, ...rest } = tokens
+  return rest
 }
 
 /** The content of a text that should be a JSON object. */
