@@ -102,8 +102,9 @@ export class Refresh {
     try {
       answer = await this.#present(refreshToken, asked)
     } catch (error) {
-      if ((error as TokenError).code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
       const isOfNeed = namedIn(asked) !== undefined
+      if (error instanceof StepUpError && !isOfNeed) throw loginRequired(error)
+      if ((error as TokenError).code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
       if (!isOfNeed) known.refuse(grantId, refreshToken, error as TokenError)
       if (await this.#tokens.findNewer(refreshToken)) return this.#tokens.usable
       return isOfNeed
@@ -160,7 +161,7 @@ export class Refresh {
       if (rotated !== undefined && rotated !== refreshToken) {
         await this.#store(withRefreshToken(this.#tokens.newest, rotated))
       }
-      throw error instanceof StepUpError && !namedIn(asked) ? loginRequired(error) : error
+      throw error
     }
   }
 
