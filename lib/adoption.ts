@@ -67,6 +67,10 @@ export class Adoption {
     return tokens && !this.#context.known.ended(tokens.grantId) ? tokens : undefined
   }
 
+  isOfLaterVersion(copy: unknown): boolean {
+    return this.#context.copies.isOfLaterVersion(copy)
+  }
+
   copyOf(tokens: TokenSet): unknown {
     return this.#context.copies.write(tokens)
   }
@@ -150,7 +154,7 @@ export class Adoption {
     let isOthers = false
     const replaces = (copy: unknown): boolean => {
       const stored = this.live(copy)
-      if (known.ended(grantId)) return false
+      if (known.ended(grantId) || copies.isOfLaterVersion(copy)) return false
       if (stored?.grantId === grantId) known.learn(stored, true)
       if (!stored || stored.grantId === grantId) return !stored || stored.revision < revision
       isOthers = stored.grantId !== earlier?.grantId
@@ -265,6 +269,7 @@ export class AdoptingSession implements SessionAdapter {
   /** The app's tokens, unless the session holds tokens of a login by `set()`, or has adopted these already. */
   #found(copy: unknown): TokenSet | undefined {
     const held = this.#adoption.live(copy)
+    if (!held && this.#adoption.isOfLaterVersion(copy)) return undefined
     if (held && !held.grantId.startsWith(ADOPTED)) return undefined
     this.#handedOver = this.#adoption.handedOver(this.#request, this.#handedOver)
     return this.#handedOver?.grantId === held?.grantId ? undefined : this.#handedOver

@@ -129,7 +129,9 @@ export class LeasedTokens {
 
   /** Newer tokens that cannot be read are not the same as none: the refresh token at hand has been spent. */
   #refuseUnreadable({ record }: GrantState): void {
-    if (!record || record.revision <= this.#tokens.revision) return
+    if (!record) return
+    const isNewer = record.revision > this.#tokens.revision
+    if (!isNewer && !this.#context.copies.isOfLaterVersion(record.tokens)) return
     throw new TokenError('ERR_GRANT_STORE', UNREADABLE)
   }
 

@@ -1,6 +1,7 @@
 import type { TokenError } from './errors.js'
 import { identityOf } from './grant-proof.js'
 import type { AuthorizationServer } from './oauth/authorization-server.js'
+import { laterVersion } from './refusals.js'
 import {
   crossingIsOver,
   type SessionWrites,
@@ -70,6 +71,7 @@ export class Logout {
   async #clearOf(session: SessionAdapter, copy: unknown, where: Where): Promise<Cleared> {
     const { copies, known, shares, writes } = this.#context
     const held = copies.read(copy)
+    if (copies.isOfLaterVersion(copy)) return { failure: laterVersion() }
     if (!held) return this.#clearWithoutTokens(session)
     const { grantId } = held
     const tokens = newest(held, known.get(grantId))
@@ -118,7 +120,8 @@ export class Logout {
   #isNobodys(copy: unknown): boolean {
     const { copies, known } = this.#context
     const tokens = copies.read(copy)
-    return copy !== undefined && (tokens === undefined || known.endOf(tokens) !== undefined)
+    if (tokens !== undefined) return known.endOf(tokens) !== undefined
+    return copy !== undefined && !copies.isOfLaterVersion(copy)
   }
 }
 

@@ -82,7 +82,8 @@ export class Mending {
   #stale(session: SessionAdapter, tokens: TokenSet): TokenSet | undefined {
     const { copies } = this.#context
     const held = copies.read(session.read())
-    return held && held.revision < tokens.revision && !copies.isReference ? held : undefined
+    const isStale = held !== undefined && held.revision < tokens.revision
+    return isStale && !(copies.isReference && held.isElsewhere) ? held : undefined
   }
 }
 

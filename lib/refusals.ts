@@ -70,6 +70,14 @@ export function loginRequired(cause: StepUpError): TokenError {
   )
 }
 
+/** What a session holds was written by a later version of this library, as while an app is being upgraded. */
+export function laterVersion(): TokenError {
+  return new TokenError(
+    'ERR_SESSION_STORE',
+    'The tokens of this session were written by a later version of session-token-manager. They are left alone. Upgrade this process.',
+  )
+}
+
 /** Nobody is logged in. */
 export function loggedOut(): TokenError {
   return new TokenError(

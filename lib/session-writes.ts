@@ -65,13 +65,15 @@ export class SessionWrites {
    * `aliveAt` says when the grant store was heard last of the grant, on the monotonic clock.
    */
   async store(
-    session: SessionHome,
+    session: SessionHome & { readonly seen?: unknown },
     tokens: TokenSet,
     aliveAt = Number.NEGATIVE_INFINITY,
     secrets: readonly string[] = secretsOf(tokens),
   ): Promise<boolean> {
     const { clock, copies, emit, known } = this.#context
-    if (copies.isReference) return true
+    const held = copies.read(session.seen)
+    // A reference leads to the newest tokens by itself; a copy from before a change of `keep` becomes one.
+    if (copies.isReference && (!held || held.isElsewhere)) return true
     const { grantId } = tokens
     const replace = () => replaceOlder(this.#context, session, tokens)
     try {

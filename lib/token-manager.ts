@@ -9,7 +9,7 @@ import { Logout } from './logout.js'
 import { Mending } from './mending.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
 import { Refresh, type RefreshContext, type RefreshOutcome } from './refresh.js'
-import { loggedOut, nothingToRefreshWith } from './refusals.js'
+import { laterVersion, loggedOut, nothingToRefreshWith } from './refusals.js'
 import { Restoration } from './restoration.js'
 import { SessionWrites } from './session-writes.js'
 import type { CopyKeeper } from './sessions/copy-keeper.js'
@@ -67,7 +67,7 @@ export class TokenManager implements CopyKeeper {
 
   hasTokens(session: SessionAdapter): boolean {
     const tokens = this.tokensOf(session)
-    if (!tokens) return false
+    if (!tokens) return this.#context.copies.isOfLaterVersion(session.read())
     const now = this.#context.known.now(tokens.grantId)
     if (tokens.isElsewhere || tokens.refreshToken !== undefined) return true
     return tokens.accessTokens.some((token) => now < token.expiresAt)
@@ -162,14 +162,14 @@ export class TokenManager implements CopyKeeper {
    */
   async #hearOf(session: SessionAdapter): Promise<void> {
     const { copies, known, writes } = this.#context
-    if (copies.isReference) return
     const held = copies.read(session.read())
-    if (held && !known.hasHeardOf(held.grantId)) await writes.ask(held)
+    if (held && !held.isElsewhere && !known.hasHeardOf(held.grantId)) await writes.ask(held)
   }
 
   #tokensOrThrow(session: SessionAdapter): TokenSet {
     const tokens = this.tokensOf(session)
     if (tokens) return tokens
+    if (this.#context.copies.isOfLaterVersion(session.read())) throw laterVersion()
     this.#mending.takeOutEnded(session)
     throw loggedOut()
   }

@@ -1,16 +1,15 @@
 import { LRUCache } from 'lru-cache'
-import { grantIdOf, hasProof, identityOf } from '../grant-proof.js'
+import { ADOPTED, hasProof, identityOf } from '../grant-proof.js'
 import { type TokenSet, withShare } from '../token-set.js'
-import { type Seal, seal } from './sealing.js'
+import type { Seal } from './sealing.js'
 import {
-  type GrantKey,
   type ProvesByTokens,
-  parsed,
   SessionCopies,
+  type SessionCopiesOptions,
   type SessionCopy,
 } from './session-copy.js'
 
-/** The version of the format below. A reference of another version counts as none. */
+/** The version of the format below. */
 const VERSION = 2
 /** The version before: its ids are not made from the key. */
 const ANY_ID = 1
@@ -25,20 +24,25 @@ export class References extends SessionCopies {
   override readonly isReference = true
   readonly #audience: string
   readonly #seal: Seal | undefined
-  readonly #provesByTokens: ProvesByTokens
-  readonly #opened = new LRUCache<SessionCopy, TokenSet>({ max: MAX_OPENED })
   /** Sealing the same twice gives two texts, and a session is to keep the one that it has. */
   readonly #written = new LRUCache<string, SessionCopy>({ max: MAX_OPENED })
 
   /** @param audience names the client and its authorization server; references of another audience are refused */
-  constructor(audience: string, seal?: Seal, provesByTokens: ProvesByTokens = () => true) {
-    super(audience, seal)
+  constructor(
+    audience: string,
+    seal?: Seal,
+    provesByTokens?: ProvesByTokens,
+    options: SessionCopiesOptions = {},
+  ) {
+    super(audience, seal, provesByTokens, { maxOpened: MAX_OPENED, ...options })
     this.#audience = audience
     this.#seal = seal
-    this.#provesByTokens = provesByTokens
   }
 
-  override write({ grantId, proof, share: own }: TokenSet, share = own): SessionCopy {
+  /** A grant without a proof, from before there were proofs, stays a copy until the next login. */
+  override write(tokens: TokenSet, share = tokens.share): SessionCopy {
+    if (!isKeyed(tokens)) return super.write(tokens, share)
+    const { grantId, proof } = tokens
     const identity = identityOf({ grantId, ...(share !== undefined && { share }) })
     const written = this.#written.get(identity)
     if (written !== undefined) return written
@@ -49,53 +53,21 @@ export class References extends SessionCopies {
     return reference
   }
 
-  override read(reference: unknown): TokenSet | undefined {
-    if (typeof reference !== 'string') return undefined
-    const tokens = this.#opened.get(reference) ?? this.#open(reference)
-    return tokens && (this.isProof(tokens) || this.#provesByTokens(tokens)) ? tokens : undefined
-  }
-
-  /** The key of the version before is any key: it proves itself by what it opens. */
-  override isProof({ grantId }: TokenSet): boolean {
-    return hasProof(grantId) || this.#seal !== undefined
+  override read(copy: unknown): TokenSet | undefined {
+    const tokens = super.read(copy)
+    if (!tokens?.isElsewhere) return tokens
+    const identity = identityOf(tokens)
+    if (!this.#written.has(identity)) this.#written.set(identity, copy as SessionCopy)
+    return tokens
   }
 
   override record(tokens: TokenSet): string {
-    const { proof, ...withoutProof } = withShare(tokens, undefined)
-    const isOfProof = hasProof(tokens.grantId) && proof !== undefined
-    return this.#sealOf(tokens).seal(this.textOf(isOfProof ? { ...withoutProof, proof } : withoutProof))
+    if (!isKeyed(tokens)) return super.record(tokens)
+    return this.sealOf(tokens).seal(this.textOf(withShare(tokens, undefined)))
   }
+}
 
-  override readRecord(of: GrantKey, record: string | undefined): TokenSet | undefined {
-    const text = record === undefined ? undefined : this.#sealOf(of).open(record)
-    const tokens = text === undefined ? undefined : this.parse(text)
-    return tokens && { ...tokens, ...(of.proof !== undefined && { proof: of.proof }) }
-  }
-
-  /** What the grant's token sets are sealed with. It is used at logins and refreshes alone, so none is kept. */
-  #sealOf({ proof = '' }: GrantKey): Seal {
-    return seal([proof], this.#audience)
-  }
-
-  #open(reference: SessionCopy): TokenSet | undefined {
-    const text = this.#seal ? this.#seal.open(reference) : reference
-    const { version, audience, grantId, key, share } = (text === undefined ? undefined : parsed(text)) ?? {}
-    if (audience !== this.#audience) return undefined
-    if (typeof grantId !== 'string' || grantId === '' || typeof key !== 'string' || key === '')
-      return undefined
-    const isProven = version === VERSION && grantId === grantIdOf(key)
-    if (!isProven && (version !== ANY_ID || hasProof(grantId))) return undefined
-    if (share !== undefined && typeof share !== 'string') return undefined
-    const tokens: TokenSet = {
-      grantId,
-      proof: key,
-      ...(share !== undefined && { share }),
-      revision: 0,
-      accessTokens: [],
-      isElsewhere: true,
-    }
-    this.#opened.set(reference, tokens)
-    this.#written.set(identityOf(tokens), reference)
-    return tokens
-  }
+/** Whether a grant has a key that its token sets are sealed with. The proof of an adopted grant is a token. */
+function isKeyed({ grantId, proof }: TokenSet): boolean {
+  return proof !== undefined && !grantId.startsWith(ADOPTED)
 }

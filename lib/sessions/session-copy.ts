@@ -1,11 +1,11 @@
 import { LRUCache } from 'lru-cache'
 import { ADOPTED, adoptedGrantId, grantIdOf, hasProof } from '../grant-proof.js'
 import { type AccessToken, type TokenSet, withShare } from '../token-set.js'
-import type { Seal } from './sealing.js'
+import { type Seal, seal } from './sealing.js'
 
-/** The version of the format below. A copy of another version counts as none. */
+/** The version of the formats below: of copies, and of references to what the grant store has. */
 const VERSION = 2
-/** The version before: its copies have no proof, but for those of adopted grants. */
+/** The version before: its copies have no proof, but for those of adopted grants, and its references any key. */
 const WITHOUT_PROOF = 1
 
 /** Whether a copy without a proof shows by its tokens that it is of its grant, as far as this process knows. */
@@ -20,6 +20,12 @@ export type SessionCopy = string
 /** Which grant's record is to be read, and what it is read with. */
 export type GrantKey = Pick<TokenSet, 'grantId' | 'proof' | 'share'>
 
+export interface SessionCopiesOptions {
+  /** Whether what is not sealed is read all the same, if it has the proof of its grant. */
+  readonly acceptsUnsealed?: boolean
+  readonly maxOpened?: number
+}
+
 /** How many copies are held opened, so that a request with a valid token opens none. */
 const MAX_OPENED = 1_000
 
@@ -31,21 +37,32 @@ const MAX_OPENED = 1_000
  * seal it is unreadable to others, and those that are not sealed are refused.
  */
 export class SessionCopies {
-  /** Whether what the session holds leads to the tokens, rather than being a copy of them. */
+  /**
+   * Whether what is written to the session leads to the tokens, rather than being a copy of them. What is read may be either
+   * one: a change of `keep` finds the sessions of before.
+   */
   readonly isReference: boolean = false
   readonly #audience: string
   readonly #seal: Seal | undefined
   readonly #provesByTokens: ProvesByTokens
+  readonly #acceptsUnsealed: boolean
   readonly #written = new WeakMap<TokenSet, Map<string | undefined, SessionCopy>>()
-  readonly #opened = new LRUCache<SessionCopy, TokenSet>({ max: MAX_OPENED })
+  readonly #opened: LRUCache<SessionCopy, TokenSet>
   /** The copy that was read last: one request asks about the same one several times in a row. */
   #last: { readonly copy: SessionCopy; readonly tokens: TokenSet | undefined } | undefined
 
   /** @param audience names the client and its authorization server; copies of another audience are refused */
-  constructor(audience: string, seal?: Seal, provesByTokens: ProvesByTokens = () => true) {
+  constructor(
+    audience: string,
+    seal?: Seal,
+    provesByTokens: ProvesByTokens = () => true,
+    { acceptsUnsealed = false, maxOpened = MAX_OPENED }: SessionCopiesOptions = {},
+  ) {
+    this.#acceptsUnsealed = acceptsUnsealed
     this.#audience = audience
     this.#seal = seal
     this.#provesByTokens = provesByTokens
+    this.#opened = new LRUCache({ max: maxOpened })
   }
 
   /** The copy of a session of the grant: the one that `share` names. */
@@ -56,15 +73,35 @@ export class SessionCopies {
   read(copy: unknown): TokenSet | undefined {
     if (typeof copy !== 'string') return undefined
     const tokens = this.#readAny(copy)
-    return tokens && (this.isProof(tokens) || this.#provesByTokens(tokens)) ? tokens : undefined
+    if (!tokens) return undefined
+    const isProof = this.#isSealed(copy) || isProofOf(tokens)
+    return isProof || this.#provesByTokens(tokens) ? tokens : undefined
+  }
+
+  /** What begins like JSON was not sealed. */
+  #isSealed(copy: SessionCopy): boolean {
+    return this.#seal !== undefined && !(this.#acceptsUnsealed && copy.startsWith('{'))
+  }
+
+  /** Whether a later version of this library has written a copy, or a record: it is to be left alone. */
+  isOfLaterVersion(copy: unknown): boolean {
+    if (typeof copy !== 'string') return false
+    const text = this.#textIn(copy)
+    const { audience, version } = (text === undefined ? undefined : parsed(text)) ?? {}
+    return audience === this.#audience && Number.isSafeInteger(version) && (version as number) > VERSION
+  }
+
+  /** The text of a copy; `undefined` of one that is not sealed although it must be, or by another key. */
+  #textIn(copy: SessionCopy): string | undefined {
+    return this.#seal ? (this.#seal.open(copy) ?? (this.#acceptsUnsealed ? copy : undefined)) : copy
   }
 
   /**
    * Whether what was read from a session must be of the grant that it names: it has the proof of it, or was sealed. What is
    * neither is of the version before, and proves itself by its tokens.
    */
-  isProof({ proof }: TokenSet): boolean {
-    return proof !== undefined || this.#seal !== undefined
+  isProof(tokens: TokenSet): boolean {
+    return isProofOf(tokens) || (this.#seal !== undefined && !this.#acceptsUnsealed)
   }
 
   /** The token set as the grant store keeps it. */
@@ -86,9 +123,25 @@ export class SessionCopies {
     return copy
   }
 
-  /** A token set out of a grant store. */
-  readRecord(_of: GrantKey, record: string | undefined): TokenSet | undefined {
-    return record === undefined ? undefined : this.#readAny(record)
+  /**
+   * A token set out of a grant store: sealed with the proof of its grant, where `keep` was `'store'`, or as a session copy. One
+   * that is not sealed at all must have the proof itself, where the grant has one.
+   */
+  readRecord(of: GrantKey, record: string | undefined): TokenSet | undefined {
+    if (record === undefined) return undefined
+    const copy = this.#readAny(record)
+    if (copy && !copy.isElsewhere) {
+      const isProven = this.#isSealed(record) || of.proof === undefined || copy.proof === of.proof
+      return isProven ? copy : undefined
+    }
+    const text = of.proof === undefined ? undefined : this.sealOf(of).open(record)
+    const tokens = text === undefined ? undefined : this.parse(text)
+    return tokens && { ...tokens, ...(of.proof !== undefined && { proof: of.proof }) }
+  }
+
+  /** What a grant's token sets are sealed with. It is used at logins and refreshes alone, so none is kept. */
+  protected sealOf({ proof = '' }: GrantKey): Seal {
+    return seal([proof], this.#audience)
   }
 
   #readAny(copy: SessionCopy): TokenSet | undefined {
@@ -100,7 +153,7 @@ export class SessionCopies {
     if (!this.#seal) return this.parse(copy)
     const opened = this.#opened.get(copy)
     if (opened) return opened
-    const text = this.#seal.open(copy)
+    const text = this.#textIn(copy)
     const tokens = text === undefined ? undefined : this.parse(text)
     if (tokens) this.#opened.set(copy, tokens)
     return tokens
@@ -108,14 +161,16 @@ export class SessionCopies {
 
   protected textOf(tokens: TokenSet): string {
     const version = hasProof(tokens.grantId) ? VERSION : WITHOUT_PROOF
-    // The proof of an adopted grant may be long, and what is sealed needs none.
-    const proof = version === VERSION || !this.#seal ? tokens.proof : undefined
+    // The proof of an adopted grant may be long, and what is sealed needs none. A key of the version before is no proof.
+    const isNeeded = version === VERSION || (!this.#seal && tokens.grantId.startsWith(ADOPTED))
+    const proof = isNeeded ? tokens.proof : undefined
     return JSON.stringify({ version, audience: this.#audience, ...tokens, proof })
   }
 
   protected parse(copy: string): TokenSet | undefined {
     const content = parsed(copy)
     if (content?.audience !== this.#audience) return undefined
+    if (content.key !== undefined) return referenceOf(content)
     const { version, grantId, proof, share, shares, earlier, revision } = content
     const { refreshToken, idToken, subject, accessTokens } = content
     if (typeof grantId !== 'string' || grantId === '' || !isTextOrAbsent(proof)) return undefined
@@ -154,8 +209,22 @@ function withoutShares(tokens: TokenSet): TokenSet {
   return rest
 }
 
+/** Whether tokens have the proof of their grant. The key of a reference of the version before is none. */
+function isProofOf({ grantId, isElsewhere, proof }: TokenSet): boolean {
+  return proof !== undefined && (hasProof(grantId) || !isElsewhere)
+}
+
+/** What a session holds that leads to the tokens: the id of the grant, and its proof, which is the key of its records. */
+function referenceOf({ version, grantId, key, share }: Record<string, unknown>): TokenSet | undefined {
+  if (!isText(grantId) || !isText(key) || !isTextOrAbsent(share)) return undefined
+  const isProven = version === VERSION && grantId === grantIdOf(key)
+  if (!isProven && (version !== WITHOUT_PROOF || hasProof(grantId))) return undefined
+  const ofShare = share !== undefined && { share }
+  return { grantId, proof: key, ...ofShare, revision: 0, accessTokens: [], isElsewhere: true }
+}
+
 /** The content of a text that should be a JSON object. */
-export function parsed(copy: string): Record<string, unknown> | undefined {
+function parsed(copy: string): Record<string, unknown> | undefined {
   try {
     const content: unknown = JSON.parse(copy)
     return isRecord(content) ? content : undefined
