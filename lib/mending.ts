@@ -81,9 +81,11 @@ export class Mending {
   /** What a session holds, if that is older than the tokens. */
   #stale(session: SessionAdapter, tokens: TokenSet): TokenSet | undefined {
     const { copies } = this.#context
-    const held = copies.read(session.read())
+    const copy = session.read()
+    const held = copies.read(copy)
     const isStale = held !== undefined && held.revision < tokens.revision
-    return isStale && !(copies.isReference && held.isElsewhere) ? held : undefined
+    const leadsThere = copies.isReference && held?.isElsewhere && !copies.isToBeSealed(copy)
+    return isStale && !leadsThere ? held : undefined
   }
 }
 

@@ -89,7 +89,13 @@ export function mount(
   const isSealed = checked.encryptionKeys !== undefined || checked.keep === 'store'
   const sessions = checked.session
     ? ownSessions(checked.session, manager)
-    : sessionLayer({ key: sessionKey, audience: formatOf(checked), keeper: manager, isSealed })
+    : sessionLayer({
+        key: sessionKey,
+        audience: formatOf(checked),
+        keeper: manager,
+        isSealed,
+        acceptsUnsealed: checked.acceptUnsealed ?? false,
+      })
   const { adopt } = checked
   const adoption = adopt && new Adoption({ ...shared, restoration: manager.restoration, audience, adopt })
   const isAmbient = checked.ambient ?? false
@@ -125,12 +131,27 @@ function formatOf(options: ReturnType<typeof checkedOptions>): string {
 
 /** Sealed copies are of one session key as well. */
 function sessionCopies(options: ReturnType<typeof checkedOptions>, known: KnownGrants): SessionCopies {
-  const { encryptionKeys, keep, sessionKey } = options
+  const { acceptUnsealed, encryptionKeys, keep, sessionKey } = options
   const audience = audienceOf(options)
   const keys = encryptionKeys?.filter((key) => key !== undefined)
   const sealed = keys && seal(keys, `${audience} ${sessionKey}`)
+  const acceptsUnsealed = acceptUnsealed ?? false
+  if (acceptsUnsealed) warnOfUnsealed()
   const provesByTokens = (tokens: TokenSet) => known.proves(tokens)
   return keep === 'store'
-    ? new References(audience, sealed, provesByTokens)
-    : new SessionCopies(audience, sealed, provesByTokens)
+    ? new References(audience, sealed, provesByTokens, { acceptsUnsealed })
+    : new SessionCopies(audience, sealed, provesByTokens, { acceptsUnsealed })
+}
+
+let hasWarned = false
+
+/** Once for a process, however many mounts there are. */
+function warnOfUnsealed(): void {
+  if (hasWarned) return
+  hasWarned = true
+  process.emitWarning(
+    'sessionTokens() accepts sessions whose tokens are not sealed (acceptUnsealed). Take the option out when those from before ' +
+      'the change have been refreshed, or have expired.',
+    { code: 'SESSION_TOKENS_ACCEPT_UNSEALED' },
+  )
 }

@@ -29,6 +29,7 @@ const OPTIONS = [
   'isGrantEnded',
   'authorizationScheme',
   'encryptionKeys',
+  'acceptUnsealed',
   'grants',
   'keep',
   'onGrantStoreError',
@@ -105,6 +106,7 @@ export function checkedOptions(options: SessionTokensOptions) {
   checkRefreshOptions(options)
   checkGrantStore(options)
   if (options.encryptionKeys !== undefined) checkEncryptionKeys(options.encryptionKeys)
+  checkAcceptUnsealed(options)
   if (options.http !== undefined) checkHttp(options.http)
   if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
     throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
@@ -142,6 +144,24 @@ export function checkedOptions(options: SessionTokensOptions) {
       1,
       365 * DAY_MS,
     ),
+  }
+}
+
+function checkAcceptUnsealed({ acceptUnsealed, encryptionKeys, session }: SessionTokensOptions): void {
+  if (acceptUnsealed !== undefined && typeof acceptUnsealed !== 'boolean') {
+    throw new ConfigurationError('`acceptUnsealed` must be true or false, or left out.')
+  }
+  if (!acceptUnsealed) return
+  if (encryptionKeys === undefined) {
+    throw new ConfigurationError(
+      '`acceptUnsealed` is for the change to sealed sessions: give `encryptionKeys` as well, or leave it out.',
+    )
+  }
+  if (session !== undefined) {
+    throw new ConfigurationError(
+      '`acceptUnsealed` does not go with `session`: in a session layer of your own the browser may have written what is not ' +
+        'sealed. Leave it out, and have the users log in again.',
+    )
   }
 }
 

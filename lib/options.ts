@@ -83,6 +83,14 @@ export interface SessionTokensOptions<Request = unknown> {
    */
   encryptionKeys?: readonly (EncryptionKey | undefined)[]
   /**
+   * Whether sessions from before there were `encryptionKeys`, whose tokens are not sealed, go on: for the time until each has
+   * been refreshed, or has expired. Such a session must have the proof of its grant, or from version 0.1 a token that the
+   * grant has had; its next refresh seals it. For sessions in a store alone, of express-session or koa-session: what is not
+   * sealed in a cookie, the browser may have written. A warning with the code `SESSION_TOKENS_ACCEPT_UNSEALED` reminds of it.
+   * Default: `false`.
+   */
+  acceptUnsealed?: boolean
+  /**
    * Where the tokens are: `'session'` holds a copy of them beside the grant store; `'store'` leaves only the grant's id and
    * its key in the session, so that the session stays small and holds no tokens, and needs `grants` to be a store that
    * outlives the processes. Default: `'session'`.

@@ -73,7 +73,8 @@ export class SessionWrites {
     const { clock, copies, emit, known } = this.#context
     const held = copies.read(session.seen)
     // A reference leads to the newest tokens by itself; a copy from before a change of `keep` becomes one.
-    if (copies.isReference && (!held || held.isElsewhere)) return true
+    const isDue = held && (!held.isElsewhere || copies.isToBeSealed(session.seen))
+    if (copies.isReference && !isDue) return true
     const { grantId } = tokens
     const replace = () => replaceOlder(this.#context, session, tokens)
     try {

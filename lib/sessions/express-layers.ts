@@ -40,8 +40,9 @@ export function expressSessions(context: SessionLayerContext): SessionLayer<Requ
 }
 
 function cookieSessionOf(request: Request, context: SessionLayerContext): SessionAdapter {
-  const { key, audience, keeper, isSealed } = context
+  const { key, audience, keeper, isSealed, acceptsUnsealed } = context
   if (!isSealed) return new UnusableSession(notSealed)
+  if (acceptsUnsealed) return new UnusableSession(unsealedInCookie)
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
     get: () => request.session?.[key],
@@ -63,9 +64,10 @@ function cookieSessionOf(request: Request, context: SessionLayerContext): Sessio
 function ironSessionOf(
   request: Request,
   session: IronSession,
-  { key, audience, keeper }: SessionLayerContext,
+  { key, audience, keeper, acceptsUnsealed }: SessionLayerContext,
   lifetime: IronLifetime,
 ): SessionAdapter {
+  if (acceptsUnsealed) return new UnusableSession(unsealedInCookie)
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const copy = session[key]
   const wasEmpty = isEmpty(session)
@@ -120,6 +122,14 @@ function passOnTooLarge(error: Error): never {
 
 function base64Length(value: unknown): number {
   return Math.ceil(Buffer.byteLength(JSON.stringify(value)) / 3) * 4
+}
+
+/** Why tokens that are not sealed are not taken from a cookie. */
+export function unsealedInCookie(): ConfigurationError {
+  return new ConfigurationError(
+    '`acceptUnsealed` is for sessions in a store. These are kept in cookies, where the browser may have written what is not ' +
+      'sealed. Leave the option out.',
+  )
 }
 
 /** Why tokens are not put into a cookie that others can read. */

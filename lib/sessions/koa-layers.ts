@@ -1,6 +1,6 @@
 import { ConfigurationError } from '../errors.js'
 import { type CookieSession, CookieSessionAdapter, claimed } from './cookie-session.js'
-import { notSealed } from './express-layers.js'
+import { notSealed, unsealedInCookie } from './express-layers.js'
 import {
   type KoaContext,
   type KoaSession,
@@ -42,9 +42,10 @@ export function koaSessions(context: SessionLayerContext): SessionLayer<KoaConte
 function cookieSessionOf(
   ctx: KoaContext,
   options: KoaSessionOptions,
-  { key, audience, keeper, isSealed }: SessionLayerContext,
+  { key, audience, keeper, isSealed, acceptsUnsealed }: SessionLayerContext,
 ): SessionAdapter {
   if (!isSealed) return new UnusableSession(notSealed)
+  if (acceptsUnsealed) return new UnusableSession(unsealedInCookie)
   if (!claimed(ctx, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
     get: () => ctx.session?.[key],

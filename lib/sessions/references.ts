@@ -55,7 +55,7 @@ export class References extends SessionCopies {
 
   override read(copy: unknown): TokenSet | undefined {
     const tokens = super.read(copy)
-    if (!tokens?.isElsewhere) return tokens
+    if (!tokens?.isElsewhere || this.isToBeSealed(copy)) return tokens
     const identity = identityOf(tokens)
     if (!this.#written.has(identity)) this.#written.set(identity, copy as SessionCopy)
     return tokens

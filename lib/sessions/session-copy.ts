@@ -78,9 +78,13 @@ export class SessionCopies {
     return isProof || this.#provesByTokens(tokens) ? tokens : undefined
   }
 
-  /** What begins like JSON was not sealed. */
   #isSealed(copy: SessionCopy): boolean {
-    return this.#seal !== undefined && !(this.#acceptsUnsealed && copy.startsWith('{'))
+    return this.#seal !== undefined && !this.isToBeSealed(copy)
+  }
+
+  /** Whether a copy is from before copies were sealed: it is not, as it begins like JSON. */
+  isToBeSealed(copy: unknown): boolean {
+    return this.#acceptsUnsealed && typeof copy === 'string' && copy.startsWith('{')
   }
 
   /** Whether a later version of this library has written a copy, or a record: it is to be left alone. */

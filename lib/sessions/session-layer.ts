@@ -21,4 +21,6 @@ export interface SessionLayerContext {
   readonly keeper: CopyKeeper
   /** Whether copies can be read by nobody else, so that they may leave the server. */
   readonly isSealed: boolean
+  /** Whether copies that are not sealed count as well. They must not have left the server. */
+  readonly acceptsUnsealed?: boolean
 }
