@@ -2,10 +2,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
 import { whenOver } from '../../response-over.js'
 import type { ParsedBody } from './body.js'
+import { Disconnect } from './disconnect.js'
 import type { BearerProxyOptions } from './options.js'
 import type { Addressed } from './path.js'
 import type { Reply } from './reply.js'
-import { type ProxyRoute, proxyRoute } from './route.js'
+import { type ProxyRoute, proxyRoute, type Visit } from './route.js'
 import { upgradeOf } from './upgrades.js'
 import type { UpstreamResponse } from './upstream-request.js'
 
@@ -91,6 +92,7 @@ async function serveExpress(
     protocol: request.protocol,
     host: request.headers.host,
     isUpgrade: upgrade !== undefined,
+    disconnect: disconnectOf(request, response),
   })
   if (!reply) return
   const { status, headers, body } = reply
@@ -100,7 +102,7 @@ async function serveExpress(
     return
   }
   response.statusCode = status
-  for (const [name, value] of headersOf(reply, response)) response.setHeader(name, value)
+  putHeaders(reply, response, (name, value) => response.setHeader(name, value))
   if (typeof body === 'string') response.end(body)
   else sendBody(body, response)
 }
@@ -115,11 +117,13 @@ function sendBody({ message, end }: UpstreamResponse, response: ServerResponse):
   // A page that listens for events knows that it is connected before the first one comes.
   if (isStream) flushHeaders(response)
   message.on('data', (chunk) => {
-    if (!response.write(chunk)) message.pause()
+    if (!response.write(chunk)) {
+      message.pause()
+      response.once('drain', () => message.resume())
+    }
     // Of compressing middleware: a chunk that the API has sent by now is not held back until more have come.
     if (isStream && typeof flush === 'function') flush.call(response)
   })
-  response.on('drain', () => message.resume())
   message.once('end', () => response.end())
   message.once('close', () => {
     if (!message.complete) response.destroy()
@@ -141,6 +145,7 @@ async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
     protocol: ctx.protocol,
     host: ctx.host,
     isUpgrade: upgrade !== undefined,
+    disconnect: disconnectOf(request, response),
   })
   if (!reply) return
   const { status, headers, body } = reply
@@ -156,7 +161,7 @@ async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
   else if (isEmpty) body.message.resume().once('close', body.end)
   else streamOnKoa(ctx, detached(body))
   if (headers['content-type'] === undefined) ctx.remove('Content-Type')
-  for (const [name, value] of headersOf(reply, response)) ctx.set(name, value as string)
+  putHeaders(reply, response, (name, value) => ctx.set(name, value))
 }
 
 /** The same bytes from a stream of our own: that of the API's response leads to the request and its token. */
@@ -188,45 +193,50 @@ function flushHeaders(response: ServerResponse): void {
 async function replyTo(
   route: ProxyRoute,
   response: ServerResponse,
-  visit: Omit<Parameters<ProxyRoute>[0], 'signal'>,
+  visit: Visit,
 ): Promise<Reply | undefined> {
-  const signal = untilOver(visit.request, response)
+  const { disconnect } = visit
   try {
-    const reply = await route({ ...visit, signal })
-    if (!signal.aborted && !response.headersSent) return reply
+    const reply = await route(visit)
+    if (!disconnect.hasHappened && !response.headersSent) return reply
     if (typeof reply.body !== 'string') reply.body.end()
     return undefined
   } catch (error) {
-    if (signal.aborted) return undefined
+    if (disconnect.hasHappened) return undefined
     throw error
   }
 }
 
-function untilOver(request: IncomingMessage, response: ServerResponse): AbortSignal {
-  const controller = new AbortController()
+function disconnectOf(request: IncomingMessage, response: ServerResponse): Disconnect {
+  const disconnect = new Disconnect()
   whenOver(request, response, () => {
-    if (!response.writableFinished) controller.abort()
+    if (!response.writableFinished) disconnect.happen()
   })
-  return controller.signal
+  return disconnect
 }
 
 /** What an app says of itself in a middleware in front: the policies of its pages, and whatever it has made up. */
 const OF_THE_APP =
   /^(?:content-security-policy|cross-origin-|origin-agent-cluster|permissions-policy|referrer-policy|x-)/
 
-/** The headers of a reply, as far as the app has not said better, with what it has said that its responses depend on. */
-function headersOf({ headers }: Reply, response: ServerResponse): [string, string | string[]][] {
-  const kept: [string, string | string[]][] = []
-  for (const [name, value] of Object.entries(headers) as [string, string | string[]][]) {
+type HeaderValue = string | string[]
+
+/** Sets the headers of a reply, as far as the app has not said better, with what it has said that its responses depend on. */
+function putHeaders(
+  { headers }: Reply,
+  response: ServerResponse,
+  put: (name: string, value: HeaderValue) => unknown,
+): void {
+  for (const name in headers) {
+    const value = headers[name] as HeaderValue
     if (OF_THE_APP.test(name) && response.hasHeader(name)) continue
     if (name === 'vary' && response.hasHeader(name)) {
-      kept.push([name, `${response.getHeader(name)}, ${value}`])
+      put(name, `${response.getHeader(name)}, ${value}`)
     } else if (name === 'cache-control' && isNotStored(response)) {
       const cacheControl = notStored(String(value), response)
-      if (cacheControl !== undefined) kept.push([name, cacheControl])
-    } else kept.push([name, value])
+      if (cacheControl !== undefined) put(name, cacheControl)
+    } else put(name, value)
   }
-  return kept
 }
 
 /** What the app wants no cache to store stays so, unless the API says more than this proxy does by itself. */

@@ -6,6 +6,7 @@ import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
 import { verdictOn } from '../challenge.js'
 import { bodyOf, type ParsedBody } from './body.js'
+import type { Disconnect } from './disconnect.js'
 import { headersForApi } from './headers.js'
 import { type BearerProxyOptions, type CheckedProxyOptions, checkedProxyOptions } from './options.js'
 import { type Addressed, pathAtApi } from './path.js'
@@ -13,6 +14,7 @@ import { type Reply, replyOf, stepUpRequired } from './reply.js'
 import { UpstreamTimeoutError } from './response-timeout.js'
 import { allowedByUpgrades } from './upgrades.js'
 import {
+  DisconnectedError,
   requestSender,
   type SendUpstream,
   type UpstreamRequest,
@@ -33,8 +35,8 @@ export interface Visit {
   readonly host: string | undefined
   /** Whether it asks for a WebSocket. */
   readonly isUpgrade: boolean
-  /** Aborted when nobody waits for the reply any more. */
-  readonly signal: AbortSignal
+  /** Happens when the browser no longer waits for the reply. */
+  readonly disconnect: Disconnect
 }
 
 /** Resolves with what the browser gets; rejects with what is the app's to handle. */
@@ -82,7 +84,7 @@ async function proxied(
   options: CheckedProxyOptions,
   send: SendUpstream,
 ): Promise<Reply> {
-  const { request, signal } = visit
+  const { disconnect, request } = visit
   const { method = 'GET' } = request
   const { maxReplayBytes, need, path: rules, replay } = options
   // The response to TRACE is the request, with the token; CONNECT asks for a tunnel.
@@ -94,11 +96,9 @@ async function proxied(
   if (path === undefined) return problem(400, 'Bad Request', 'The path is not one that is passed on.')
 
   const body = bodyOf(request, visit.parsed, mayReplay(replay, method) ? maxReplayBytes : 0)
-  const headers = {
-    ...headersForApi(request.headers, options.withhold),
-    ...body.headers,
-    ...ownHeaders(visit, options),
-  }
+  const headers = headersForApi(request.headers, options.withhold)
+  putInto(headers, body.headers)
+  putInto(headers, ownHeaders(visit, options))
   try {
     return await sendAuthorized({
       tokens,
@@ -111,7 +111,7 @@ async function proxied(
       wait: (work) => work,
     })
   } catch (error) {
-    if (!signal.aborted) body.drain()
+    if (!disconnect.hasHappened) body.drain()
     throw error
   }
 }
@@ -121,17 +121,17 @@ async function attempt(
   request: UpstreamRequest,
   token: string | undefined,
   send: SendUpstream,
-  { signal }: Visit,
+  { disconnect }: Visit,
   options: CheckedProxyOptions,
 ): Promise<Attempt<Reply>> {
   const { body } = request
   // The browser may have gone while the token was waited for.
-  signal.throwIfAborted()
+  if (disconnect.hasHappened) throw new DisconnectedError()
   let upstream: UpstreamResponse
   try {
-    upstream = await send(request, signal)
+    upstream = await send(request, disconnect)
   } catch (error) {
-    if (signal.aborted) throw error
+    if (disconnect.hasHappened) throw error
     body.drain()
     logFailure(request, error, options)
     return settled(unreachable(error))
@@ -228,10 +228,14 @@ function ownHeaders(visit: Visit, { headers, xfwd }: CheckedProxyOptions): Heade
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>
 
-/** A header without a value is none. */
-function authorized(headers: Headers, token: string | undefined): IncomingHttpHeaders {
-  const sent: IncomingHttpHeaders = {}
-  for (const name in headers) if (headers[name] !== undefined) sent[name] = headers[name]
-  if (token !== undefined) sent.authorization = `Bearer ${token}`
-  return sent
+/** A header without a value takes that of the request away. */
+function putInto(headers: IncomingHttpHeaders, more: Headers): void {
+  for (const name in more) {
+    if (more[name] === undefined) delete headers[name]
+    else headers[name] = more[name]
+  }
+}
+
+function authorized(headers: IncomingHttpHeaders, token: string | undefined): IncomingHttpHeaders {
+  return token === undefined ? headers : { ...headers, authorization: `Bearer ${token}` }
 }

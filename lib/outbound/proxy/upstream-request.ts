@@ -10,6 +10,7 @@ import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
 import { mayReplay } from '../authorized-call.js'
 import type { ProxyBody } from './body.js'
+import type { Disconnect } from './disconnect.js'
 import type { CheckedProxyOptions } from './options.js'
 import { IdleTimer } from './response-timeout.js'
 
@@ -37,8 +38,8 @@ export interface UpstreamResponse {
   end(): void
 }
 
-/** Sends a request to the API; rejects when there is no response. Aborting the signal breaks it off. */
-export type SendUpstream = (request: UpstreamRequest, signal: AbortSignal) => Promise<UpstreamResponse>
+/** Sends a request to the API; rejects when there is no response. It is broken off when the browser disconnects. */
+export type SendUpstream = (request: UpstreamRequest, disconnect: Disconnect) => Promise<UpstreamResponse>
 
 /**
  * The connections of all proxies without an `agent` of their own. They share it with no other client in the process, whose
@@ -55,16 +56,16 @@ const httpsAgent = new HttpsAgent(KEPT)
  */
 export function requestSender(options: CheckedProxyOptions): SendUpstream {
   const open = opener(options)
-  const send: SendUpstream = (request, signal) =>
-    sendOnce(open(request), request, options.proxyTimeout, signal)
+  const send: SendUpstream = (request, disconnect) =>
+    sendOnce(open(request), request, options.proxyTimeout, disconnect)
 
-  return async (request, signal) => {
+  return async (request, disconnect) => {
     try {
-      return await send(request, signal)
+      return await send(request, disconnect)
     } catch (error) {
       const isRepeatable = mayReplay('idempotent', request.method) && request.body.isKept
-      if (!(error instanceof StaleConnectionError) || !isRepeatable || signal.aborted) throw error
-      return await send(request, signal)
+      if (!(error instanceof StaleConnectionError) || !isRepeatable || disconnect.hasHappened) throw error
+      return await send(request, disconnect)
     }
   }
 }
@@ -73,7 +74,7 @@ export function requestSender(options: CheckedProxyOptions): SendUpstream {
 export function webSocketSender(options: CheckedProxyOptions): SendUpstream {
   const open = opener(options)
 
-  return ({ method, path, headers }, signal) =>
+  return ({ method, path, headers }, disconnect) =>
     new Promise((resolve, reject) => {
       const sent = open({
         method,
@@ -86,7 +87,7 @@ export function webSocketSender(options: CheckedProxyOptions): SendUpstream {
         reject(error)
         end()
       }
-      signal.addEventListener('abort', () => fail(signal.reason), { once: true })
+      disconnect.listener = () => fail(new DisconnectedError())
       sent.on('close', () => timer.stop())
       sent.on('error', reject)
       sent.on('response', (message) => {
@@ -102,6 +103,9 @@ export function webSocketSender(options: CheckedProxyOptions): SendUpstream {
       sent.end()
     })
 }
+
+/** The browser no longer waits. */
+export class DisconnectedError extends Error {}
 
 /** A kept connection ended as soon as it was used again. */
 class StaleConnectionError extends Error {
@@ -125,7 +129,7 @@ function sendOnce(
   sent: ClientRequest,
   { body }: UpstreamRequest,
   proxyTimeout: number,
-  signal: AbortSignal,
+  disconnect: Disconnect,
 ): Promise<UpstreamResponse> {
   return new Promise((resolve, reject) => {
     let isPending = true
@@ -136,8 +140,7 @@ function sendOnce(
       reject(error)
       sent.destroy()
     }
-    const abort = () => fail(signal.reason)
-    signal.addEventListener('abort', abort)
+    disconnect.listener = () => fail(new DisconnectedError())
     sent.on('response', (message: IncomingMessage) => {
       isPending = false
       timer.stop()
@@ -149,7 +152,6 @@ function sendOnce(
     })
     sent.on('close', () => {
       timer.stop()
-      signal.removeEventListener('abort', abort)
       // Node tells of nothing else when the API changes the protocol unasked.
       if (isPending) fail(new Error('The API has closed the connection without a response.'))
     })
