@@ -1,7 +1,8 @@
 /**
  * What `bearerProxy()` costs a request, as CPU time of the proxy's process with kept connections, and as ratios within one
  * run: the least that a proxy does (`http.request()` and two pipes) against the proxy, bare and in an app with sessions.
- * Run it with `npx tsx bench/proxy.ts`.
+ * Run it with `npm run build && npx tsx bench/proxy.ts`: it takes the built package, since
+ * what tsx makes of TypeScript names each function anew.
  *
  * The contenders take turns in rounds, so that whatever else the machine does meets all of them; the median counts.
  */
@@ -18,8 +19,8 @@ import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import express from 'express'
 import session from 'express-session'
-import { publicClient, requireTokens, sessionTokens } from '../lib/index.js'
-import { bearerProxy } from '../lib/proxy.js'
+import { publicClient, requireTokens, sessionTokens } from 'session-token-manager'
+import { bearerProxy } from 'session-token-manager/proxy'
 
 const CONTENDERS = [
   'pipe',

@@ -104,7 +104,7 @@ export function describeProxyStreams(framework: ProxyFramework): void {
       const answer = await answerTo(asking)
       await sending
       expect(await textOf(answer)).toBe(await digest(Readable.from(chunksOf(LARGE))))
-    })
+    }, 30_000)
 
     it('a large download is not kept: it goes on only as fast as the browser reads', async () => {
       const orders = await api((_, response) => void pipeline(Readable.from(chunksOf(LARGE)), response))
@@ -113,7 +113,7 @@ export function describeProxyStreams(framework: ProxyFramework): void {
       const [socket] = orders.connections
       expect(await settled(() => socket?.bytesWritten ?? 0)).toBeLessThan(BUFFERS)
       expect(await digest(answer)).toBe(await digest(Readable.from(chunksOf(LARGE))))
-    })
+    }, 30_000)
 
     it.each([
       ['with a length', { 'content-length': '1' }],
