@@ -38,6 +38,8 @@ const topLevel: Record<string, string> = {
   'errors.ts': 'foundations',
   'events.ts': 'foundations',
   'grant-proof.ts': 'foundations',
+  'own-options.ts': 'foundations',
+  'own-properties.ts': 'foundations',
   'problem.ts': 'foundations',
   'redact.ts': 'foundations',
   'response-over.ts': 'foundations',

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
+import { ownProperties } from '../lib/own-properties.js'
 import { SessionCopies } from '../lib/sessions/session-copy.js'
 import {
   type AccessToken,
@@ -349,31 +350,33 @@ describe('firstTokenSet(grantId, answer, now, defaultLifetimeMs)', () => {
   })
 
   it('has no key for what the login did not bring', () => {
-    expect(firstTokenSet('grant', { accessToken: 'at' }, NOW, DEFAULT_LIFETIME)).toStrictEqual({
-      grantId: 'grant',
-      revision: 1,
-      accessTokens: [{ token: 'at', tokenType: 'Bearer', obtainedAt: NOW, expiresAt: NOW + TEN_YEARS }],
-    })
-    expect(firstTokenSet('grant', { refreshToken: 'rt' }, NOW, DEFAULT_LIFETIME)).toStrictEqual({
-      grantId: 'grant',
-      revision: 1,
-      refreshToken: 'rt',
-      accessTokens: [],
-    })
+    expect(firstTokenSet('grant', { accessToken: 'at' }, NOW, DEFAULT_LIFETIME)).toStrictEqual(
+      ownProperties({
+        grantId: 'grant',
+        revision: 1,
+        accessTokens: [
+          ownProperties({ token: 'at', tokenType: 'Bearer', obtainedAt: NOW, expiresAt: NOW + TEN_YEARS }),
+        ],
+      }),
+    )
+    expect(firstTokenSet('grant', { refreshToken: 'rt' }, NOW, DEFAULT_LIFETIME)).toStrictEqual(
+      ownProperties({ grantId: 'grant', revision: 1, refreshToken: 'rt', accessTokens: [] }),
+    )
   })
 })
 
 describe('mergeTokens(tokens, answer, need, now, defaultLifetimeMs)', () => {
   it('keeps the refresh token, the ID token and the scope that the answer omits', () => {
-    expect(merged(tokenSet(accessToken({ scope: 'a b' })))).toStrictEqual({
-      grantId: 'grant',
-      revision: 8,
-      refreshToken: 'refresh',
-      idToken: 'id',
-      accessTokens: [
-        { token: 'new', tokenType: 'Bearer', scope: 'a b', obtainedAt: NOW, expiresAt: NOW + HOUR },
-      ],
-    })
+    const fresh = { token: 'new', tokenType: 'Bearer', scope: 'a b', obtainedAt: NOW, expiresAt: NOW + HOUR }
+    expect(merged(tokenSet(accessToken({ scope: 'a b' })))).toStrictEqual(
+      ownProperties({
+        grantId: 'grant',
+        revision: 8,
+        refreshToken: 'refresh',
+        idToken: 'id',
+        accessTokens: [ownProperties(fresh)],
+      }),
+    )
   })
 
   it('takes the refresh token, the ID token and the scope that the answer brings', () => {
@@ -473,22 +476,17 @@ describe('newest(tokens, other)', () => {
 describe('withoutRefreshToken(tokens)', () => {
   it('is newer, and keeps what is still valid', () => {
     const held = accessToken()
-    expect(withoutRefreshToken(tokenSet(held))).toStrictEqual({
-      grantId: 'grant',
-      revision: 8,
-      idToken: 'id',
-      accessTokens: [held],
-    })
+    expect(withoutRefreshToken(tokenSet(held))).toStrictEqual(
+      ownProperties({ grantId: 'grant', revision: 8, idToken: 'id', accessTokens: [held] }),
+    )
   })
 })
 
 describe('deadTokenSet(tokens)', () => {
   it('is newer, and holds nothing', () => {
-    expect(deadTokenSet(tokenSet(accessToken()))).toStrictEqual({
-      grantId: 'grant',
-      revision: 8,
-      accessTokens: [],
-    })
+    expect(deadTokenSet(tokenSet(accessToken()))).toStrictEqual(
+      ownProperties({ grantId: 'grant', revision: 8, accessTokens: [] }),
+    )
   })
 })
 

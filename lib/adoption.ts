@@ -5,6 +5,7 @@ import { ADOPTED, adoptedGrantId } from './grant-proof.js'
 import type { GrantState } from './grants/grant-store.js'
 import { differentSubjects } from './oauth/subject.js'
 import { adoptedTokens } from './oauth/token-response.js'
+import { ownProperties } from './own-properties.js'
 import { grantStoreFailed } from './refusals.js'
 import {
   GRANT_STORE_TIMEOUT_MS,
@@ -58,7 +59,7 @@ export class Adoption {
     const tokens = firstTokenSet(ADOPTED, answer, now, defaultLifetimeMs)
     if (known && known.proof === nameGiver(tokens)) return known
     const proof = nameGiver(tokens) ?? ''
-    return { ...tokens, grantId: adoptedGrantId(audience, proof), proof }
+    return ownProperties({ ...tokens, grantId: adoptedGrantId(audience, proof), proof })
   }
 
   /** The tokens in a copy of ours, unless their grant has ended. */

@@ -1,3 +1,4 @@
+import { ownProperties } from './own-properties.js'
 import { redact } from './redact.js'
 
 /** Every kind of {@link TokenError}. The codes are stable; branch on them rather than on messages. */
@@ -84,19 +85,20 @@ export class TokenError extends Error {
   declare readonly errorDescription?: string
 
   constructor(code: TokenErrorCode, message: string, details: TokenErrorDetails = {}) {
-    const secrets = details.secrets ?? []
-    const { causeMessage = true } = details
-    const cause = details.cause === undefined ? undefined : bareError(details.cause, secrets, causeMessage)
+    const own = ownProperties(details)
+    const secrets = own.secrets ?? []
+    const { causeMessage = true } = own
+    const cause = own.cause === undefined ? undefined : bareError(own.cause, secrets, causeMessage)
     super(message, cause && { cause })
     this.name = 'TokenError'
     this.code = code
     this.status = KINDS[code].status
     this.retryable = KINDS[code].retryable
-    if (details.retryAfterMs !== undefined) this.retryAfterMs = details.retryAfterMs
-    if (details.responseStatus !== undefined) this.responseStatus = details.responseStatus
-    if (details.error !== undefined) this.error = redact(details.error, secrets)
-    if (details.errorDescription !== undefined) {
-      this.errorDescription = redact(details.errorDescription, secrets)
+    if (own.retryAfterMs !== undefined) this.retryAfterMs = own.retryAfterMs
+    if (own.responseStatus !== undefined) this.responseStatus = own.responseStatus
+    if (own.error !== undefined) this.error = redact(own.error, secrets)
+    if (own.errorDescription !== undefined) {
+      this.errorDescription = redact(own.errorDescription, secrets)
     }
   }
 }

@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { ownProperties } from './own-properties.js'
 import type { TokenSet } from './token-set.js'
 
 /*
@@ -37,7 +38,7 @@ export function identityOf({ grantId, share }: Pick<TokenSet, 'grantId' | 'share
 /** The grant and the share that an identity names. */
 export function partsOf(identity: string): { readonly grantId: string; readonly share?: string } {
   const [grantId = '', share] = identity.split('.')
-  return hasProof(grantId) && share !== undefined ? { grantId, share } : { grantId: identity }
+  return hasProof(grantId) && share !== undefined ? { grantId, share } : ownProperties({ grantId: identity })
 }
 
 /** The id of the grant that a proof is of. */
@@ -73,7 +74,7 @@ export function sharesToken(tokens: TokenSet, other: TokenSet): boolean {
 export function remembering(tokens: TokenSet, before: TokenSet): TokenSet {
   if (tokens.proof !== undefined || before.refreshToken === tokens.refreshToken) return tokens
   const earlier = refreshTokensOf(before).slice(-MAX_EARLIER)
-  return { ...tokens, ...(earlier.length > 0 && { earlier }) }
+  return ownProperties({ ...tokens, ...(earlier.length > 0 && { earlier }) })
 }
 
 /** Digests of the refresh tokens that a token set tells of. */

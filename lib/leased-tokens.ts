@@ -6,6 +6,7 @@ import { remembering, sharesToken } from './grant-proof.js'
 import type { GrantRecord, GrantState, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { Lease } from './grants/lease.js'
+import { ownProperties } from './own-properties.js'
 import { grantStoreFailed, loggedOut } from './refusals.js'
 import type { Refused, Restoration } from './restoration.js'
 import type { Retentions } from './retention.js'
@@ -221,7 +222,11 @@ export class LeasedTokens {
     if (this.#tokens.refreshToken === undefined) return false
     const { copies, known } = this.#context
     const shares = copies.readRecord(this.#tokens, held.tokens)?.shares
-    this.#tokens = { ...this.#tokens, ...(shares && { shares }), revision: held.revision + 1 }
+    this.#tokens = ownProperties({
+      ...this.#tokens,
+      ...(shares && { shares }),
+      revision: held.revision + 1,
+    })
     known.learn(this.#tokens)
     return true
   }
@@ -231,7 +236,8 @@ export class LeasedTokens {
     const known = this.#context.known.get(tokens.grantId)
     if (!known || known.revision < tokens.revision || known.refreshToken === tokens.refreshToken)
       return tokens
-    return { ...tokens, ...(known.shares && { shares: known.shares }), revision: known.revision + 1 }
+    const { shares, revision } = known
+    return ownProperties({ ...tokens, ...(shares && { shares }), revision: revision + 1 })
   }
 
   /** The newest tokens as the session that asks is to hold them. */
@@ -292,7 +298,7 @@ export class LeasedTokens {
     const newer = newest(this.#tokens, found)
     // The copy in a session does not say which other sessions there are.
     const { shares = newer.shares } = found ?? {}
-    const tokens = newer.shares === shares ? newer : { ...newer, ...(shares && { shares }) }
+    const tokens = newer.shares === shares ? newer : ownProperties({ ...newer, ...(shares && { shares }) })
     if (tokens !== this.#tokens) this.#context.known.learn(tokens, true)
     this.#secrets.push(...secretsOf(tokens))
     this.#tokens = tokens

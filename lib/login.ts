@@ -3,6 +3,7 @@ import { grantIdOf, identityOf, partsOf, proofOf, randomProof, randomShare } fro
 import type { AcquireParameters, RefreshAnswer } from './oauth/authorization-server.js'
 import { checkFirstIdToken, refusedAtLogin } from './oauth/id-token.js'
 import { differentSubjects } from './oauth/subject.js'
+import { ownProperties, ownValue } from './own-properties.js'
 import type { RefreshContext } from './refresh.js'
 import { crossingIsOver, type Ending, sessionStoreFailed } from './session-writes.js'
 import { oneAfterAnother, type Queue } from './sessions/one-after-another.js'
@@ -75,7 +76,8 @@ export class Login {
       const isIn = previous?.grantId === grantId && !known.endOf(previous)
       const share = (isIn && previous.share) || randomShare()
       const first = firstTokenSet(grantId, answer, clock.now(), defaultLifetimeMs)
-      const joined = await shares.join(session, { ...first, proof, share, shares: [share] })
+      const tokens = ownProperties({ ...first, proof, share, shares: [share] })
+      const joined = await shares.join(session, tokens)
       if (joined === 'unreadable') isShared = false
       else if (joined) return joined
     }
@@ -114,9 +116,8 @@ export class Login {
     session.read()
     session.checkStorable()
     const answer = await server.acquire(parameters, AbortSignal.timeout(refreshTimeoutMs))
-    if (answer.idToken !== undefined || parameters.nonce !== undefined) {
-      await this.#checkFirstIdToken(answer, parameters.nonce)
-    }
+    const nonce = ownValue(parameters, 'nonce') as string | undefined
+    if (answer.idToken !== undefined || nonce !== undefined) await this.#checkFirstIdToken(answer, nonce)
     await this.with(session, answer)
   }
 
@@ -129,7 +130,11 @@ export class Login {
     try {
       if (idToken === undefined)
         throw refusedAtLogin('is missing, and with it the nonce that was to be checked')
-      checkFirstIdToken(idToken, { ...this.#context, ...(nonce !== undefined && { nonce }) }, clock.now())
+      checkFirstIdToken(
+        idToken,
+        ownProperties({ ...this.#context, ...(nonce !== undefined && { nonce }) }),
+        clock.now(),
+      )
       const signature = await server.signatureOf(idToken)
       if (signature.verdict === 'bad') throw refusedAtLogin(signature.why)
       if (signature.verdict === 'unknown') throw signature.error

@@ -8,6 +8,7 @@ import { isMemoryGrantStore, memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
 import { checkedOptions } from './option-checks.js'
 import type { SessionTokensOptions } from './options.js'
+import { ownProperties } from './own-properties.js'
 import { Retentions } from './retention.js'
 import { expressSessions } from './sessions/express-layers.js'
 import { ownSessions } from './sessions/own-session.js'
@@ -99,7 +100,7 @@ export function mount(
   const { adopt } = checked
   const adoption = adopt && new Adoption({ ...shared, restoration: manager.restoration, audience, adopt })
   const isAmbient = checked.ambient ?? false
-  return {
+  return ownProperties({
     property,
     isAmbient,
     ...(authorizationScheme && { authorizationScheme }),
@@ -108,7 +109,7 @@ export function mount(
     sessions,
     manager,
     ...(adoption && { adoption }),
-  }
+  })
 }
 
 /** Resolves when every refresh under way has ended and its result is stored, or no store has taken it for 5 seconds. */

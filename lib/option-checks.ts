@@ -13,8 +13,9 @@ import type { HttpOptions } from './oauth/http.js'
 import { checkRefreshParameters } from './oauth/refresh-parameters.js'
 import { checkTexts } from './oauth/texts.js'
 import type { SessionTokensOptions } from './options.js'
+import { ownOptions } from './own-options.js'
+import { hasField } from './own-properties.js'
 import { checkEncryptionKeys } from './sessions/sealing.js'
-import { refuseUnknown } from './spelling.js'
 import { refuseRequest } from './uncalled.js'
 
 const OPTIONS = [
@@ -93,21 +94,20 @@ const RESERVED_PROPERTIES = [
  * The options with their defaults. Throws a {@link ConfigurationError} that says what to change. The URLs are checked
  * where they are used, by `authorizationServer()`.
  */
-export function checkedOptions(options: SessionTokensOptions) {
-  if (typeof options !== 'object' || options === null) {
+export function checkedOptions(given: SessionTokensOptions) {
+  if (typeof given !== 'object' || given === null) {
     throw new ConfigurationError(
       'sessionTokens() takes an object: sessionTokens({ issuer, clientId, clientAuthentication }).',
     )
   }
-  refuseRequest(options, 'app.use(sessionTokens({ … }))')
-  refuseUnknown(options, OPTIONS, 'sessionTokens()')
+  refuseRequest(given, 'app.use(sessionTokens({ … }))')
+  const options = ownOptions(given, OPTIONS, 'sessionTokens()')
   checkServer(options)
   checkClient(options)
   checkRefreshOptions(options)
   checkGrantStore(options)
   if (options.encryptionKeys !== undefined) checkEncryptionKeys(options.encryptionKeys)
   checkAcceptUnsealed(options)
-  if (options.http !== undefined) checkHttp(options.http)
   if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
     throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
   }
@@ -128,6 +128,7 @@ export function checkedOptions(options: SessionTokensOptions) {
     ...options,
     sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
     property: checkedProperty(options.property),
+    ...(options.http !== undefined && { http: checkedHttp(options.http) }),
     keep: options.keep ?? 'session',
     onGrantStoreError: options.onGrantStoreError ?? 'fail',
     sessionMaxAgeMs:
@@ -252,20 +253,21 @@ function checkGrantStore(options: SessionTokensOptions): void {
   }
 }
 
-function checkHttp(http: HttpOptions): void {
+function checkedHttp(http: HttpOptions): HttpOptions {
   if (typeof http !== 'object' || http === null) {
     throw new ConfigurationError(
       "`http` must be an object, e.g. http: { headers: { 'User-Agent': 'my-app' } }.",
     )
   }
-  refuseUnknown(http, HTTP_OPTIONS, '`http`')
-  checkTexts(http.headers, '`http.headers`', "{ 'User-Agent': 'my-app' }")
+  const own = ownOptions(http, HTTP_OPTIONS, '`http`')
+  checkTexts(own.headers, '`http.headers`', "{ 'User-Agent': 'my-app' }")
+  return own
 }
 
 /** The name under which a request has the token manager. */
 export function checkedProperty(value: unknown): string {
   const property = checkedName(value, 'property', RESERVED_PROPERTIES)
-  if (property in new IncomingMessage(new Socket())) throw inUse('property', property)
+  if (hasField(new IncomingMessage(new Socket()), property)) throw inUse('property', property)
   return property
 }
 

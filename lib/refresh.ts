@@ -6,6 +6,7 @@ import { checkRefreshedIdToken, fromTheFuture, refusedAtRefresh } from './oauth/
 import type { IdTokenSignature } from './oauth/issuer-keys.js'
 import { subjectOf } from './oauth/subject.js'
 import { refreshTokenBeside } from './oauth/token-response.js'
+import { ownProperties } from './own-properties.js'
 import { loggedOut, loginRequired, nothingToRefreshWith, refusedForNeed } from './refusals.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { Shares } from './shares.js'
@@ -206,7 +207,7 @@ export class Refresh {
       return others
     }
     const known = subjectOf(idToken) === undefined ? (subjectOf(before) ?? subject) : undefined
-    return { ...answer, ...(known !== undefined && { subject: known }) }
+    return ownProperties({ ...answer, ...(known !== undefined && { subject: known }) })
   }
 
   /** New tokens are in nobody's keeping yet: they do not wait for long until the issuer's keys have been fetched. */

@@ -8,6 +8,7 @@ import { handedOverTokens } from './oauth/token-response.js'
 import { axiosOver, type SessionAxiosConfig } from './outbound/axios/axios.js'
 import { fetchOver } from './outbound/fetch/fetch.js'
 import type { OutboundOptions } from './outbound/outbound-options.js'
+import { ownProperties } from './own-properties.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import { checkedNeed, namedIn } from './token-need.js'
 import { secretsOf, type TokenNeed } from './token-set.js'
@@ -232,7 +233,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   }
 
   #complete(need: TokenNeed): TokenNeed {
-    return namedIn(need) ? need : { ...need, ...this.#routeNeed }
+    return namedIn(need) ? need : ownProperties({ ...need, ...this.#routeNeed })
   }
 }
 

@@ -3,6 +3,7 @@ import { within } from './deadline.js'
 import type { TokenError } from './errors.js'
 import { partsOf } from './grant-proof.js'
 import type { GrantEnd, GrantState, Retention } from './grants/grant-store.js'
+import { ownProperties } from './own-properties.js'
 import {
   type Ending,
   QUESTION_TIMEOUT_MS,
@@ -120,7 +121,7 @@ export class Shares {
     for (;;) {
       const shares = othersThan(share, held)
       if (shares.length === 0) return false
-      const without = { ...held, shares, revision: held.revision + 1 }
+      const without = ownProperties({ ...held, shares, revision: held.revision + 1 })
       const record = copies.record(without)
       const state = await this.#commit(retention, without, record).catch(() => undefined)
       if (!state?.record || state.record.tokens === record) {

@@ -4,7 +4,8 @@ import { within } from './deadline.js'
 import { ConfigurationError } from './errors.js'
 import { closeMount, type Mount } from './mount.js'
 import type { SessionTokensOptions } from './options.js'
-import { refuseUnknown } from './spelling.js'
+import { ownOptions } from './own-options.js'
+import { ownValue } from './own-properties.js'
 
 /** What `sessionTokens()` takes for an app of several tenants, each with an authorization server or a client of its own. */
 export interface TenantOptions<Request = unknown> {
@@ -28,7 +29,9 @@ const MAX_SHOWN_LENGTH = 100
 const PATIENCE_MS = 10_000
 
 export function isTenantOptions(options: unknown): options is TenantOptions {
-  return typeof options === 'object' && options !== null && ('tenant' in options || 'options' in options)
+  return (
+    typeof options === 'object' && options !== null && OPTIONS.some((name) => Object.hasOwn(options, name))
+  )
 }
 
 /**
@@ -47,7 +50,7 @@ export class Tenants<Request> {
     this.#options = checkedTenantOptions(options)
     this.#mountOf = mountOf
     this.#tenants = new LRUCache({
-      max: options.maxTenants ?? 100,
+      max: this.#options.maxTenants ?? 100,
       dispose: (tenant) => void this.#giveUp(tenant),
     })
   }
@@ -97,9 +100,7 @@ export class Tenants<Request> {
     const shown = `the tenant ${JSON.stringify(name.slice(0, MAX_SHOWN_LENGTH))}`
     const options = await this.#lookUp(name, shown)
     try {
-      const tenant = new Tenant(
-        this.#mountOf({ ...options, sessionKey: options.sessionKey ?? `tokens:${name}` }),
-      )
+      const tenant = new Tenant(this.#mountOf(withSessionKey(options, `tokens:${name}`)))
       this.#tenants.set(name, tenant)
       return tenant
     } catch (error) {
@@ -173,8 +174,18 @@ export class Tenant {
   }
 }
 
-function checkedTenantOptions<Request>(options: TenantOptions<Request>): TenantOptions<Request> {
-  refuseUnknown(options, OPTIONS, 'sessionTokens({ tenant, options })')
+/** The options with a session key; where they have one it stays. */
+function withSessionKey<Request>(
+  options: SessionTokensOptions<Request>,
+  sessionKey: string,
+): SessionTokensOptions<Request> {
+  if (ownValue(options, 'sessionKey') !== undefined) return options
+  // With what they inherit, so that the check of the options sees it.
+  return Object.assign(Object.create(Object.getPrototypeOf(options)), options, { sessionKey })
+}
+
+function checkedTenantOptions<Request>(given: TenantOptions<Request>): TenantOptions<Request> {
+  const options = ownOptions(given, OPTIONS, 'sessionTokens({ tenant, options })')
   if (typeof options.tenant !== 'function') {
     throw new ConfigurationError(
       '`tenant` must be a function that names the tenant of a request: tenant: (request) => request.headers.host.',

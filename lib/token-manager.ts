@@ -8,6 +8,7 @@ import { Login } from './login.js'
 import { Logout } from './logout.js'
 import { Mending } from './mending.js'
 import type { AcquireParameters } from './oauth/authorization-server.js'
+import { ownProperties } from './own-properties.js'
 import { Refresh, type RefreshContext, type RefreshOutcome } from './refresh.js'
 import { laterVersion, loggedOut, nothingToRefreshWith } from './refusals.js'
 import { Restoration } from './restoration.js'
@@ -51,7 +52,7 @@ export class TokenManager implements CopyKeeper {
     const { restoration } = this
     const writes = new SessionWrites({ ...context, restoration })
     const shares = new Shares({ ...context, restoration, writes })
-    this.#context = { ...context, restoration, writes, shares }
+    this.#context = ownProperties({ ...context, restoration, writes, shares })
     this.#login = new Login(this.#context, this.#background)
     this.#logout = new Logout(this.#context)
     this.#mending = new Mending(this.#context, this.#background)

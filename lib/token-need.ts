@@ -1,5 +1,6 @@
 import { ConfigurationError } from './errors.js'
-import { refuseUnknown } from './spelling.js'
+import { ownOptions } from './own-options.js'
+import { ownProperties } from './own-properties.js'
 import type { TokenNeed } from './token-set.js'
 
 const NEED = [
@@ -13,19 +14,20 @@ const NEED = [
 /** What a need says of which token it is about, if it does. */
 export function namedIn({ scope, resource, audience }: TokenNeed): TokenNeed | undefined {
   if (scope === undefined && resource === undefined && audience === undefined) return undefined
-  return {
+  return ownProperties({
     ...(scope !== undefined && { scope }),
     ...(resource !== undefined && { resource }),
     ...(audience !== undefined && { audience }),
-  }
+  })
 }
 
 /** The need, with each scope once and single spaces between them; without a scope if there is none in it. */
-export function checkedNeed(need: TokenNeed): TokenNeed {
-  if (typeof need !== 'object' || need === null) {
+export function checkedNeed(given: TokenNeed): TokenNeed {
+  if (typeof given !== 'object' || given === null) {
     throw new ConfigurationError("The need of a token must be an object, e.g. { scope: 'orders.read' }.")
   }
-  refuseUnknown(need, NEED, 'The need of a token')
+  ownOptions(given, NEED, 'The need of a token')
+  const need = ownProperties(given)
   const { scope, resource, audience, minValidityMs, rejected } = need
   for (const [name, value] of Object.entries({ scope, resource, audience, rejected })) {
     if (value !== undefined && typeof value !== 'string') {
@@ -38,7 +40,7 @@ export function checkedNeed(need: TokenNeed): TokenNeed {
     )
   }
   if (scope === undefined) return need
-  const { scope: _, ...rest } = need
   const scopes = new Set(scope.split(/\s+/).filter(Boolean))
-  return scopes.size === 0 ? rest : { ...rest, scope: [...scopes].join(' ') }
+  const { scope: _, ...rest } = need
+  return ownProperties(scopes.size === 0 ? rest : { ...rest, scope: [...scopes].join(' ') })
 }

@@ -1,3 +1,5 @@
+import { ownProperties } from './own-properties.js'
+
 /** What a caller needs of an access token. An empty need is the token that the login brought. */
 export interface TokenNeed {
   /** Scopes the token must cover, separated by spaces (RFC 6749 §3.3). */
@@ -67,6 +69,8 @@ export interface TokenAnswer {
   readonly scope?: string
 }
 
+/** The need that the login's own token serves. */
+const LOGIN: TokenNeed = ownProperties({})
 /** The leeway is at most this part of a token's lifetime, so that a short-lived token is not refreshed on every request. */
 const LEEWAY_PART = 1 / 4
 /** A `minValidityMs` is honoured up to this part of a token's lifetime, for the same reason. */
@@ -86,11 +90,12 @@ export function needKey(need: Pick<TokenNeed, 'scope' | 'resource' | 'audience'>
 }
 
 function keyOf(token: AccessToken): string {
-  return needKey({
+  const need = {
     ...(token.requestedScope !== undefined && { scope: token.requestedScope }),
     ...(token.resource !== undefined && { resource: token.resource }),
     ...(token.audience !== undefined && { audience: token.audience }),
-  })
+  }
+  return needKey(ownProperties(need))
 }
 
 function covers(token: AccessToken, need: TokenNeed): boolean {
@@ -111,10 +116,10 @@ export function serves(token: AccessToken, need: TokenNeed): boolean {
  * guards, and a server that narrows the refresh token to the scope last asked for leaves it whole.
  */
 export function needAtRefresh(tokens: TokenSet, need: TokenNeed): TokenNeed {
-  const ofLogin = tokens.accessTokens.find((token) => keyOf(token) === needKey({}))
+  const ofLogin = tokens.accessTokens.find((token) => keyOf(token) === needKey(LOGIN))
   if (!ofLogin || !covers(ofLogin, need)) return need
   const { scope: _, ...plain } = need
-  return plain
+  return ownProperties(plain)
 }
 
 /** The access tokens that would serve a need if they were valid, the one asked for by this very need first. */
@@ -159,21 +164,22 @@ const UNLIMITED_MS = 10 * 365 * 24 * 60 * 60 * 1000
 /** The first token set of a new grant. */
 export function firstTokenSet(
   grantId: string,
-  answer: TokenAnswer,
+  given: TokenAnswer,
   now: number,
   defaultLifetimeMs: number,
 ): TokenSet {
+  const answer = ownProperties(given)
   const unknownMs = answer.refreshToken === undefined ? UNLIMITED_MS : defaultLifetimeMs
-  return {
+  return ownProperties({
     grantId,
     revision: 1,
     accessTokens:
       answer.accessToken === undefined
         ? []
-        : [accessTokenOf(answer.accessToken, answer, {}, now, answer.lifetimeMs ?? unknownMs)],
+        : [accessTokenOf(answer.accessToken, answer, LOGIN, now, answer.lifetimeMs ?? unknownMs)],
     ...(answer.refreshToken !== undefined && { refreshToken: answer.refreshToken }),
     ...(answer.idToken !== undefined && { idToken: answer.idToken }),
-  }
+  })
 }
 
 /**
@@ -182,11 +188,12 @@ export function firstTokenSet(
  */
 export function mergeTokens(
   tokens: TokenSet,
-  answer: TokenAnswer & { readonly accessToken: string },
+  given: TokenAnswer & { readonly accessToken: string },
   need: TokenNeed,
   now: number,
   defaultLifetimeMs: number,
 ): TokenSet {
+  const answer = ownProperties(given)
   const key = needKey(need)
   const replaced = tokens.accessTokens.find((token) => keyOf(token) === key)
   const lifetimeMs =
@@ -194,49 +201,54 @@ export function mergeTokens(
   const scope = answer.scope ?? replaced?.scope ?? need.scope
   const fresh = accessTokenOf(
     answer.accessToken,
-    { ...answer, ...(scope !== undefined && { scope }) },
+    ownProperties({ ...answer, ...(scope !== undefined && { scope }) }),
     need,
     now,
     lifetimeMs,
   )
   // The login's own token is kept past its expiry, because it knows the scope that later answers may omit.
   const others = tokens.accessTokens.filter((token) => keyOf(token) !== key)
-  const logins = others.filter((token) => keyOf(token) === needKey({}))
-  const further = others.filter((token) => keyOf(token) !== needKey({}) && now < token.expiresAt)
+  const logins = others.filter((token) => keyOf(token) === needKey(LOGIN))
+  const further = others.filter((token) => keyOf(token) !== needKey(LOGIN) && now < token.expiresAt)
   const { subject, ...kept } = tokens
   const known = answer.idToken === undefined ? subject : answer.subject
-  return {
+  return ownProperties({
     ...kept,
     revision: tokens.revision + 1,
     accessTokens: [fresh, ...logins, ...further].slice(0, MAX_ACCESS_TOKENS),
     ...(answer.refreshToken !== undefined && { refreshToken: answer.refreshToken }),
     ...(answer.idToken !== undefined && { idToken: answer.idToken }),
     ...(known !== undefined && { subject: known }),
-  }
+  })
 }
 
 /** The token set with a new refresh token, the one before it having been used, and nothing else that is new. */
 export function withRefreshToken(tokens: TokenSet, refreshToken: string): TokenSet {
-  return { ...tokens, refreshToken, revision: tokens.revision + 1 }
+  return ownProperties({ ...tokens, refreshToken, revision: tokens.revision + 1 })
 }
 
 /** The token set without its refresh token: nothing to refresh with, what is still valid goes on being served. */
 export function withoutRefreshToken(tokens: TokenSet): TokenSet {
   const { refreshToken: _, ...rest } = tokens
-  return { ...rest, revision: tokens.revision + 1 }
+  return ownProperties({ ...rest, revision: tokens.revision + 1 })
 }
 
 /** The token set of a grant that the authorization server has ended: it holds no token, and is newer than all that did. */
 export function deadTokenSet(tokens: TokenSet): TokenSet {
   const { grantId, proof, revision } = tokens
-  return { grantId, ...(proof !== undefined && { proof }), revision: revision + 1, accessTokens: [] }
+  return ownProperties({
+    grantId,
+    ...(proof !== undefined && { proof }),
+    revision: revision + 1,
+    accessTokens: [],
+  })
 }
 
 /** The tokens of a grant with those of a further login by the same refresh token: its session has a share of them, too. */
 export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
   const { shares = [] } = tokens
   const share = login.share!
-  const ofLogin = (it: AccessToken) => keyOf(it) === needKey({})
+  const ofLogin = (it: AccessToken) => keyOf(it) === needKey(LOGIN)
   const [fresh] = login.accessTokens
   const held = tokens.accessTokens.find(ofLogin)
   // What came beside a refresh token that has been used since is older than what is there.
@@ -244,21 +256,21 @@ export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
     fresh !== undefined &&
     tokens.refreshToken === login.refreshToken &&
     fresh.expiresAt > (held?.expiresAt ?? 0)
-  return {
+  return ownProperties({
     ...tokens,
     share,
     shares: shares.includes(share) ? shares : [...shares, share],
     revision: tokens.revision + 1,
     ...(isFresh && { accessTokens: [fresh, ...tokens.accessTokens.filter((it) => !ofLogin(it))] }),
     ...(isFresh && login.idToken !== undefined && { idToken: login.idToken }),
-  }
+  })
 }
 
 /** The token set as a session with this share has it, or none. */
 export function withShare(tokens: TokenSet, share: string | undefined): TokenSet {
   if (tokens.share === share) return tokens
   const { share: _, ...rest } = tokens
-  return share === undefined ? rest : { ...rest, share }
+  return ownProperties(share === undefined ? rest : { ...rest, share })
 }
 
 /** The newer of two token sets of one grant. A set of another grant never wins over `tokens`. */
@@ -283,7 +295,7 @@ function accessTokenOf(
   now: number,
   lifetimeMs: number,
 ): AccessToken {
-  return {
+  return ownProperties({
     token,
     tokenType: answer.tokenType || 'Bearer',
     obtainedAt: now,
@@ -292,5 +304,5 @@ function accessTokenOf(
     ...(need.scope && { requestedScope: need.scope }),
     ...(need.resource && { resource: need.resource }),
     ...(need.audience && { audience: need.audience }),
-  }
+  })
 }

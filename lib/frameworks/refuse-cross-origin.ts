@@ -5,8 +5,8 @@ import {
   type KnownOfRequest,
 } from '../cross-origin.js'
 import { ConfigurationError } from '../errors.js'
+import { ownOptions } from '../own-options.js'
 import type { Problem } from '../problem.js'
-import { refuseUnknown } from '../spelling.js'
 import { refuseRequest } from '../uncalled.js'
 
 /** Which pages may send requests that change something. */
@@ -33,8 +33,7 @@ export function crossOriginCheck(options: RefuseCrossOriginOptions): CrossOrigin
     )
   }
   refuseRequest(options, 'app.use(refuseCrossOrigin())')
-  refuseUnknown(options, ['allowedOrigins'], 'refuseCrossOrigin()', ELSEWHERE)
-  const own = Object.hasOwn(options, 'allowedOrigins') ? options.allowedOrigins : undefined
-  const allowedOrigins = checkedAllowedOrigins(own)
+  const own = ownOptions(options, ['allowedOrigins'], 'refuseCrossOrigin()', ELSEWHERE)
+  const allowedOrigins = checkedAllowedOrigins(own.allowedOrigins)
   return (request, known) => crossOriginRefusal(request, known, allowedOrigins)
 }

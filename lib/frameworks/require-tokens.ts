@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http'
 import { ConfigurationError, isNobody } from '../errors.js'
 import { checkedProperty } from '../option-checks.js'
+import { ownOptions } from '../own-options.js'
 import { unauthorized } from '../problem.js'
 import { RequestTokens } from '../session-tokens.js'
-import { refuseUnknown } from '../spelling.js'
 import type { TokenNeed } from '../token-set.js'
 import type { UserPolicy } from '../token-source.js'
 import { refuseRequest } from '../uncalled.js'
@@ -76,9 +76,9 @@ export type Guard = (
 
 /** Checks the options. `carrierName` is what handlers usually call the object that has the tokens. */
 export function guardOf(options: RequireTokensOptions, carrierName: string): Guard {
-  checkOptions(options)
-  const { user = 'required', loginPath, returnToParameter = 'returnTo', property: _, ...need } = options
-  const property = checkedProperty(options.property)
+  const { user = 'required', loginPath, returnToParameter = 'returnTo', ...checked } = checkedOptions(options)
+  const { property: named, ...need } = checked
+  const property = checkedProperty(named)
 
   return async (carrier, request, path) => {
     const tokens = (carrier as Record<string, unknown>)[property]
@@ -100,12 +100,12 @@ export function guardOf(options: RequireTokensOptions, carrierName: string): Gua
   }
 }
 
-function checkOptions(options: RequireTokensOptions): void {
-  if (typeof options !== 'object' || options === null) {
+function checkedOptions(given: RequireTokensOptions): RequireTokensOptions {
+  if (typeof given !== 'object' || given === null) {
     throw new ConfigurationError("requireTokens() takes an object: requireTokens({ loginPath: '/login' }).")
   }
-  refuseRequest(options, "app.get('/orders', requireTokens(), handler)")
-  refuseUnknown(options, OPTIONS, 'requireTokens()', ELSEWHERE)
+  refuseRequest(given, "app.get('/orders', requireTokens(), handler)")
+  const options = ownOptions(given, OPTIONS, 'requireTokens()', ELSEWHERE)
   const { loginPath, minValidityMs, user } = options
   const pointless = NOT_FOR_NOBODY.find((name) => options[name] !== undefined)
   if (user === 'none' && pointless) {
@@ -132,6 +132,7 @@ function checkOptions(options: RequireTokensOptions): void {
   if (loginPath !== undefined && !isPath(loginPath) && !isHttpsUrl(loginPath)) {
     throw new ConfigurationError("`loginPath` must be a path such as '/login', or an absolute https URL.")
   }
+  return options
 }
 
 function isPath(path: unknown): boolean {

@@ -1,5 +1,5 @@
 import { ConfigurationError } from '../errors.js'
-import { refuseUnknown } from '../spelling.js'
+import { ownOptions } from '../own-options.js'
 import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest, Retention } from './grant-store.js'
 import { Remembered } from './remembered.js'
 
@@ -38,8 +38,7 @@ export function memoryGrantStore(options: MemoryGrantStoreOptions = {}): GrantSt
       'The options of memoryGrantStore() must be an object: memoryGrantStore({ maxGrants: 50_000 }).',
     )
   }
-  refuseUnknown(options, ['maxGrants'] satisfies (keyof MemoryGrantStoreOptions)[], 'memoryGrantStore()')
-  const { maxGrants = 100_000 } = options
+  const { maxGrants = 100_000 } = ownOptions(options, ['maxGrants'], 'memoryGrantStore()')
   if (!Number.isSafeInteger(maxGrants) || maxGrants < 1) {
     throw new ConfigurationError('`maxGrants` must be a whole number from 1, e.g. maxGrants: 100_000.')
   }

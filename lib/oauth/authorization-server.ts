@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js'
 import { ConfigurationError, type TokenError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import type { TokenAnswer } from '../token-set.js'
 import type { ClientAuthentication } from './client-authentication.js'
 import { endpointUrl } from './endpoint-url.js'
@@ -154,7 +155,7 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
 
   return {
     async refresh(refreshToken, { signal, ...need }) {
-      const further = parametersOfRefresh(refreshParameters, need)
+      const further = parametersOfRefresh(refreshParameters, ownProperties(need))
       const parameters = { ...further, grant_type: 'refresh_token', refresh_token: refreshToken }
       const own = ['grant_type', 'refresh_token']
       const added = Object.keys(further).filter((name) => !Object.hasOwn(need, name))

@@ -1,7 +1,7 @@
 import { createSecretKey, type KeyObject, randomUUID, type webcrypto } from 'node:crypto'
 import { type JWK, SignJWT } from 'jose'
 import { ConfigurationError } from '../errors.js'
-import { refuseUnknown } from '../spelling.js'
+import { ownOptions } from '../own-options.js'
 import { type SigningKey, signingKey } from './private-key.js'
 
 /** What a {@link ClientAuthentication} is told of the request that it is to authenticate. */
@@ -83,11 +83,11 @@ export function clientSecretBasic(
   secret: string | undefined,
   options: { readonly formEncode?: boolean } = {},
 ): ClientAuthentication {
-  checkNames(options, ['formEncode'], 'clientSecretBasic')
+  const { formEncode } = checkedNames(options, ['formEncode'], 'clientSecretBasic')
   const checked = checkedSecret(secret, 'clientSecretBasic')
-  const encode = options.formEncode === false ? (text: string) => text : formEncoded
+  const encode = formEncode === false ? (text: string) => text : formEncoded
   return ({ clientId }) => {
-    if (options.formEncode === false && clientId.includes(':')) {
+    if (formEncode === false && clientId.includes(':')) {
       throw new ConfigurationError(
         'clientSecretBasic: a clientId with a colon cannot be sent without form encoding. Leave out formEncode: false.',
       )
@@ -124,14 +124,14 @@ export function clientSecretJwt(
   secret: string | undefined,
   options: SignedAssertionOptions & { readonly alg?: 'HS256' | 'HS384' | 'HS512' } = {},
 ): ClientAuthentication {
-  checkNames(options, [...SIGNED_OPTIONS, 'alg'], 'clientSecretJwt')
+  const own = checkedNames(options, [...SIGNED_OPTIONS, 'alg'], 'clientSecretJwt')
   const checked = checkedSecret(secret, 'clientSecretJwt')
-  const alg = options.alg ?? 'HS256'
+  const alg = own.alg ?? 'HS256'
   if (!['HS256', 'HS384', 'HS512'].includes(alg)) {
     throw new ConfigurationError('clientSecretJwt: alg must be HS256, HS384 or HS512.')
   }
   const key = createSecretKey(Buffer.from(checked))
-  return signedAssertion({ key, alg }, options, 'clientSecretJwt', [checked])
+  return signedAssertion({ key, alg }, own, 'clientSecretJwt', [checked])
 }
 
 /**
@@ -150,8 +150,8 @@ export function privateKeyJwt(
   key: webcrypto.CryptoKey | KeyObject | JWK | string | undefined,
   options: SignedAssertionOptions & { readonly alg?: string; readonly kid?: string } = {},
 ): ClientAuthentication {
-  checkNames(options, [...SIGNED_OPTIONS, 'alg', 'kid'], 'privateKeyJwt')
-  return signedAssertion(signingKey(key, options.alg, options.kid), options, 'privateKeyJwt', [])
+  const own = checkedNames(options, [...SIGNED_OPTIONS, 'alg', 'kid'], 'privateKeyJwt')
+  return signedAssertion(signingKey(key, own.alg, own.kid), own, 'privateKeyJwt', [])
 }
 
 /**
@@ -168,12 +168,12 @@ export function clientAssertion(
   jwt: string | (() => string | Promise<string>) | undefined,
   options: FormClientIdOption = {},
 ): ClientAuthentication {
-  checkNames(options, FORM_OPTIONS, 'clientAssertion')
+  const own = checkedNames(options, FORM_OPTIONS, 'clientAssertion')
   if (typeof jwt !== 'function') checkedJwt(jwt)
-  checkFormClientId(options.formClientId, 'clientAssertion')
+  checkFormClientId(own.formClientId, 'clientAssertion')
   return async ({ clientId }) => {
     const current = checkedJwt(typeof jwt === 'function' ? await jwt() : jwt)
-    return assertionParameters(clientId, current, options, [])
+    return assertionParameters(clientId, current, own, [])
   }
 }
 
@@ -257,13 +257,17 @@ function checkedJwt(jwt: unknown): string {
   )
 }
 
-function checkNames(options: object, allowed: readonly string[], name: string): void {
+function checkedNames<Options extends object>(
+  options: Options,
+  allowed: readonly (keyof Options & string)[],
+  name: string,
+): Options {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError(
       `The options of ${name}() must be an object of ${allowed.join(', ')}, or left out.`,
     )
   }
-  refuseUnknown(options, allowed, `${name}()`)
+  return ownOptions(options, allowed, `${name}()`)
 }
 
 function checkFormClientId(formClientId: unknown, name: string): void {

@@ -1,4 +1,5 @@
 import { ConfigurationError, TokenError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import type {
   ClientAuthentication,
   ClientAuthenticationRequest,
@@ -44,13 +45,14 @@ function checkedCredentials(credentials: ClientCredentials): ClientCredentials {
   if (Object.keys(credentials).some((name) => !(RESULT as readonly string[]).includes(name))) {
     throw wrongResult(`an object of ${RESULT.join(', ')} and nothing else`)
   }
-  const { headers, parameters, secrets } = credentials
+  const own = ownProperties(credentials)
+  const { headers, parameters, secrets } = own
   checkTexts(headers, 'The headers that clientAuthentication answers with', "{ 'X-Api-Key': key }")
   checkTexts(parameters, 'The parameters that clientAuthentication answers with', '{ client_id: clientId }')
   if (secrets !== undefined && !(Array.isArray(secrets) && secrets.every((it) => typeof it === 'string'))) {
     throw wrongResult('secrets in an array of strings, or none')
   }
-  return credentials
+  return own
 }
 
 function wrongResult(right: string): ConfigurationError {

@@ -1,4 +1,5 @@
 import { decodeProtectedHeader } from 'jose'
+import { ownProperties } from '../own-properties.js'
 
 /** How many bytes the initialization vector and the authentication tag of an encryption have (RFC 7518 §5). */
 const ENCRYPTIONS: ReadonlyMap<unknown, readonly [iv: number, tag: number]> = new Map([
@@ -31,8 +32,8 @@ export function isEncrypted(text: string): boolean {
 
 function headerOf(text: string): { readonly alg?: unknown; readonly enc?: unknown } {
   try {
-    return decodeProtectedHeader(text)
+    return ownProperties(decodeProtectedHeader(text))
   } catch {
-    return {}
+    return ownProperties({})
   }
 }

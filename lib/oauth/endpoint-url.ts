@@ -1,12 +1,13 @@
 import { ConfigurationError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import { redact } from '../redact.js'
 import { shownText } from './foreign-text.js'
 
-const EXAMPLES: Readonly<Record<string, string>> = {
+const EXAMPLES: Readonly<Record<string, string>> = ownProperties({
   issuer: 'https://idp.example.com',
   revocationEndpoint: 'https://idp.example.com/oauth2/revoke',
   jwksUri: 'https://idp.example.com/oauth2/jwks',
-}
+})
 const MAX_SHOWN_LENGTH = 200
 /** A shorter one is in many a URL by chance. */
 const MIN_SECRET_LENGTH = 6

@@ -1,4 +1,5 @@
 import { decodeJwt } from 'jose'
+import { fieldValue, ownProperties } from '../own-properties.js'
 import type { Fields } from './fields.js'
 
 /** No token lives longer; a longer life is cut to ten years, so that its expiry stays a date. */
@@ -38,7 +39,7 @@ export interface Expiry {
 
 /** Reads the expiry of an access token from the fields that come with it, whichever names they have. */
 export function expiryIn(fields: Fields, now: number): Expiry {
-  const either = fields[EITHER]
+  const either = fieldValue(fields, EITHER)
   const isLifetime = isBelow(either, LIFETIME_OR_MOMENT)
   const moment = firstOf([...valuesOf(fields, MOMENTS), ...(isLifetime ? [] : [either])], epochMs)
   const lifetime = firstOf([...valuesOf(fields, LIFETIMES), ...(isLifetime ? [either] : [])], secondsIn)
@@ -52,7 +53,7 @@ export function boundedLifetime(lifetimeMs: number | undefined): number | undefi
 /** The life of a JWT access token by its `exp` (RFC 9068 §2.2); not longer than from its `iat`, if our clock is slow. */
 export function lifetimeOfJwt(accessToken: string, now: number): number | undefined {
   try {
-    const { exp, iat } = decodeJwt(accessToken)
+    const { exp, iat } = ownProperties(decodeJwt(accessToken))
     if (typeof exp !== 'number') return undefined
     const seconds = Math.min(exp - now / 1000, typeof iat === 'number' ? exp - iat : Infinity)
     return seconds > 0 ? Math.round(seconds * 1000) : undefined
@@ -63,7 +64,7 @@ export function lifetimeOfJwt(accessToken: string, now: number): number | undefi
 }
 
 function valuesOf(fields: Fields, names: readonly string[]): unknown[] {
-  return names.map((name) => fields[name])
+  return names.map((name) => fieldValue(fields, name))
 }
 
 function firstOf(values: readonly unknown[], read: (value: unknown) => number | undefined) {

@@ -1,3 +1,5 @@
+import { ownProperties } from '../own-properties.js'
+
 /** A JSON object, or a form, nothing of it checked. */
 export type Fields = Readonly<Record<string, unknown>>
 
@@ -22,7 +24,7 @@ export function fieldsOfBody(text: string): Fields | undefined {
 function jsonObject(text: string): Fields | undefined {
   try {
     const value: unknown = JSON.parse(text)
-    return isFields(value) ? value : undefined
+    return isFields(value) ? ownProperties(value) : undefined
   } catch {
     // The parser's message quotes the text, and the text may hold tokens.
     return undefined
@@ -34,5 +36,5 @@ function formFields(text: string): Fields | undefined {
   if (!FORM.test(text)) return undefined
   const fields = new Map<string, string>()
   for (const [name, value] of new URLSearchParams(text)) if (!fields.has(name)) fields.set(name, value)
-  return FORM_NAMES.some((name) => fields.has(name)) ? Object.fromEntries(fields) : undefined
+  return FORM_NAMES.some((name) => fields.has(name)) ? ownProperties(Object.fromEntries(fields)) : undefined
 }

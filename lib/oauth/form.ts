@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import type { ClientCredentials } from './client-authentication.js'
 
 /** Parameters of a form by their names on the wire. What is `undefined` or empty is not sent (RFC 6749 §3.2). */
@@ -26,13 +27,10 @@ const PUBLIC = new Set([
  *
  * @param own The names that come first, in their order.
  */
-export function orderedForm(
-  parameters: FormParameters,
-  own: readonly string[],
-  client: ClientCredentials,
-): Form {
+export function orderedForm(given: FormParameters, own: readonly string[], client: ClientCredentials): Form {
   const last = ['scope', 'resource']
-  const clientParameters = client.parameters ?? {}
+  const parameters = ownProperties(given)
+  const clientParameters = ownProperties(client.parameters ?? {})
   const inFront = new Set([...own, ...last, ...Object.keys(clientParameters)])
   const extras = Object.keys(parameters).filter((name) => !inFront.has(name))
   for (const name of [...own, ...last]) {

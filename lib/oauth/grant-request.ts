@@ -1,4 +1,5 @@
 import { ConfigurationError, TokenError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import type { FormParameters } from './form.js'
 
 /** What every grant may ask for besides. Further parameters of a provider's own are sent along, e.g. `audience`. */
@@ -97,10 +98,11 @@ export function ownParameters(parameters: AcquireParameters): string[] {
     )
   }
   refuseCamelCase(parameters)
-  const { grant_type } = parameters
+  const own = ownProperties(parameters)
+  const { grant_type } = own
   const grant = typeof grant_type === 'string' && Object.hasOwn(GRANTS, grant_type) && GRANTS[grant_type]
   if (grant) {
-    const missing = grant.required.find((name) => !isText(parameters[name]))
+    const missing = grant.required.find((name) => !isText(own[name]))
     if (missing === undefined) return ['grant_type', ...grant.required, ...grant.optional]
     throw new ConfigurationError(
       `acquire(): \`${missing}\` is missing, or no string, so nothing was sent. ${grant.cure}`,
@@ -118,14 +120,14 @@ export function ownParameters(parameters: AcquireParameters): string[] {
  * @throws `ConfigurationError` for a `nonce` that is none, as of a session that was lost: then nothing would be checked
  */
 export function parametersToSend(parameters: AcquireParameters): { sent: FormParameters; iss?: unknown } {
-  const { iss, nonce, ...sent } = parameters
+  const { iss, nonce, ...sent } = ownProperties(parameters)
   if (Object.hasOwn(parameters, 'nonce') && !isText(nonce)) {
     throw new ConfigurationError(
       'acquire(): `nonce` is no string, or an empty one, so nothing was sent. Give the one of the authorization request, or ' +
         'leave it out if that had none.',
     )
   }
-  return { sent, ...(iss !== undefined && { iss }) }
+  return ownProperties({ sent, ...(iss !== undefined && { iss }) })
 }
 
 /**

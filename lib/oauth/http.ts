@@ -3,6 +3,7 @@ import https, { Agent as HttpsAgent } from 'node:https'
 import type { Readable } from 'node:stream'
 import { Axios, type AxiosProxyConfig, type AxiosResponse } from 'axios'
 import { TokenError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import { isPlainHttp } from './endpoint-url.js'
 import { shownText } from './foreign-text.js'
 import { abortedError } from './until-aborted.js'
@@ -85,7 +86,7 @@ export function httpClient(options: HttpOptions = {}): SendHttp {
       return {
         status,
         header: (name) => (headers[name] === undefined ? undefined : String(headers[name])),
-        body: await readBody(data),
+        body: ownProperties(await readBody(data)),
       }
     } catch (error) {
       throw unreachable(error, request)

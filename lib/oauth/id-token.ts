@@ -1,5 +1,6 @@
 import { decodeJwt } from 'jose'
 import { TokenError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import { isEncrypted } from './encrypted.js'
 import { issuerAndSub } from './subject.js'
 
@@ -150,7 +151,7 @@ function isName(value: unknown): boolean {
 /** What an ID token says, nothing of it checked; `undefined` for one that is encrypted, or no JWT. */
 export function idTokenClaims(idToken: string): IdTokenClaims | undefined {
   try {
-    return decodeJwt(idToken)
+    return ownProperties(decodeJwt(idToken))
   } catch {
     return undefined
   }

@@ -1,6 +1,7 @@
 import { compactVerify, createRemoteJWKSet, customFetch, decodeProtectedHeader, errors } from 'jose'
 import type { Clock } from '../clock.js'
 import { TokenError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import { isEncrypted } from './encrypted.js'
 import { shownUrl } from './endpoint-url.js'
 import { isUnavailable, unavailableError } from './error-response.js'
@@ -140,7 +141,7 @@ function unsigned(): TokenError {
 
 function headerOf(idToken: string): { readonly alg?: unknown } | undefined {
   try {
-    return decodeProtectedHeader(idToken)
+    return ownProperties(decodeProtectedHeader(idToken))
   } catch {
     return undefined
   }

@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import { endpointUrl, flawOfUrl, shownUrl } from './endpoint-url.js'
 import { isUnavailable, unavailableError } from './error-response.js'
 import { type Fields, isFields } from './fields.js'
@@ -94,7 +95,7 @@ async function fetchFields(
 function parsed(text: string): Fields | undefined {
   try {
     const value: unknown = JSON.parse(text)
-    return isFields(value) ? value : undefined
+    return isFields(value) ? ownProperties(value) : undefined
   } catch {
     return undefined
   }

@@ -2,6 +2,7 @@ import { createPrivateKey, type JsonWebKey, type KeyObject, type webcrypto } fro
 import { types } from 'node:util'
 import type { JWK } from 'jose'
 import { ConfigurationError } from '../errors.js'
+import { ownProperties, ownValue } from '../own-properties.js'
 
 type CryptoKey = webcrypto.CryptoKey
 
@@ -26,7 +27,7 @@ const CURE =
 
 /** Checks a private key, and finds the algorithm that fits it. Throws a `ConfigurationError` that does not show the key. */
 export function signingKey(input: unknown, alg: string | undefined, kid: string | undefined): SigningKey {
-  const jwk = isJwk(input) ? input : undefined
+  const jwk = isJwk(input) ? ownProperties(input) : undefined
   const key = keyOf(input)
   const fitting = types.isCryptoKey(key) ? algorithmsOfCryptoKey(key) : algorithmsOfKeyObject(key)
   const chosen = alg ?? jwk?.alg ?? fitting[0]
@@ -35,7 +36,7 @@ export function signingKey(input: unknown, alg: string | undefined, kid: string 
     fail(`cannot sign by alg "${chosen}" with this key. It fits ${fitting.join(', ') || 'no algorithm'}.`)
   }
   const id = kid ?? jwk?.kid
-  return { key, alg: chosen, ...(id !== undefined && { kid: id }) }
+  return ownProperties({ key, alg: chosen, ...(id !== undefined && { kid: id }) })
 }
 
 function keyOf(input: unknown): CryptoKey | KeyObject {
@@ -46,7 +47,7 @@ function keyOf(input: unknown): CryptoKey | KeyObject {
   }
   if (typeof input === 'string') return imported({ key: input, format: 'pem' })
   if (isJwk(input)) {
-    if (input.d === undefined) fail(`got a JWK without the private part "d". ${CURE}`)
+    if (ownValue(input, 'd') === undefined) fail(`got a JWK without the private part "d". ${CURE}`)
     return imported({ key: input as JsonWebKey, format: 'jwk' })
   }
   return fail(`got no key. ${CURE}`)
@@ -71,7 +72,7 @@ function imported(input: Parameters<typeof createPrivateKey>[0]): KeyObject {
 }
 
 function isJwk(input: unknown): input is JWK {
-  return typeof input === 'object' && input !== null && typeof (input as JWK).kty === 'string'
+  return typeof input === 'object' && input !== null && typeof ownValue(input, 'kty') === 'string'
 }
 
 function algorithmsOfKeyObject({ asymmetricKeyType, asymmetricKeyDetails }: KeyObject): readonly string[] {

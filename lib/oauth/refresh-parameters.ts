@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js'
+import { ownProperties } from '../own-properties.js'
 import type { TokenNeed } from '../token-set.js'
 import type { ClientCredentials } from './client-authentication.js'
 import type { FormParameters } from './form.js'
@@ -47,9 +48,10 @@ export function parametersOfRefresh(
 ): FormParameters {
   if (option === undefined) return { ...need }
   if (typeof option !== 'function') return { ...option, ...need }
-  const added = returnedBy(option, need)
-  if (added === undefined) return { ...need }
-  checkParameters(added, 'What the function `refreshParameters` returns')
+  const returned = returnedBy(option, need)
+  if (returned === undefined) return { ...need }
+  checkParameters(returned, 'What the function `refreshParameters` returns')
+  const added = ownProperties(returned)
   for (const name of ['resource', 'audience'] as const) {
     if (
       need[name] !== undefined &&

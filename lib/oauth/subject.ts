@@ -1,4 +1,5 @@
 import { decodeJwt } from 'jose'
+import { ownProperties } from '../own-properties.js'
 
 /** Whether two ID tokens are known to speak of different users (OpenID Connect Core §2, `iss` and `sub`). */
 export function differentSubjects(idToken: string | undefined, other: string | undefined): boolean {
@@ -10,7 +11,7 @@ export function differentSubjects(idToken: string | undefined, other: string | u
 export function subjectOf(idToken: string | undefined): string | undefined {
   if (idToken === undefined) return undefined
   try {
-    const { iss, sub } = decodeJwt(idToken)
+    const { iss, sub } = ownProperties(decodeJwt(idToken))
     return typeof iss === 'string' && typeof sub === 'string' ? JSON.stringify([iss, sub]) : undefined
   } catch {
     return undefined
@@ -21,8 +22,8 @@ export function subjectOf(idToken: string | undefined): string | undefined {
 export function issuerAndSub(subject: string): { readonly iss?: string; readonly sub?: string } {
   try {
     const [iss, sub] = JSON.parse(subject)
-    return typeof iss === 'string' && typeof sub === 'string' ? { iss, sub } : {}
+    return typeof iss === 'string' && typeof sub === 'string' ? { iss, sub } : ownProperties({})
   } catch {
-    return {}
+    return ownProperties({})
   }
 }

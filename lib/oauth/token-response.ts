@@ -1,4 +1,5 @@
 import { TokenError } from '../errors.js'
+import { fieldValue, ownProperties } from '../own-properties.js'
 import { redact } from '../redact.js'
 import type { TokenAnswer } from '../token-set.js'
 import { boundedLifetime, type Expiry, expiryIn, lifetimeOfJwt } from './expiry.js'
@@ -31,7 +32,7 @@ export function tokenResponse(
     const answer = readTokens(withoutOddities(fields), lifetimeMs, now, source)
     if (answer.accessToken === undefined)
       throw invalid(source, `has no access_token${errorIn(fields, secrets)}`)
-    return { ...answer, accessToken: answer.accessToken }
+    return ownProperties({ ...answer, accessToken: answer.accessToken })
   } catch (error) {
     const { refresh_token: refreshToken } = fields
     if (
@@ -170,7 +171,8 @@ const SENDABLE = /^[\x20-\x7e]+$/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are sought
 const CONTROLS = /[\x00-\x1f\x7f]/
 
-function readTokens(fields: Fields, saidMs: number | undefined, now: number, source: Source): TokenAnswer {
+function readTokens(given: Fields, saidMs: number | undefined, now: number, source: Source): TokenAnswer {
+  const fields = ownProperties(given)
   const text = (name: string) => textField(fields, name, source)
   const accessToken = text('access_token')
   const tokenType = text('token_type')
@@ -189,14 +191,14 @@ function readTokens(fields: Fields, saidMs: number | undefined, now: number, sou
   const scope = text('scope')
   const lifetimeMs =
     accessToken === undefined ? undefined : boundedLifetime(saidMs ?? lifetimeOfJwt(accessToken, now))
-  return {
+  return ownProperties({
     ...(accessToken !== undefined && { accessToken }),
     ...(tokenType !== undefined && { tokenType }),
     ...(lifetimeMs !== undefined && { lifetimeMs }),
     ...(refreshToken !== undefined && { refreshToken }),
     ...(idToken !== undefined && { idToken }),
     ...(scope !== undefined && { scope }),
-  }
+  })
 }
 
 function textField(fields: Fields, name: string, source: Source): string | undefined {
@@ -221,23 +223,27 @@ const TOKEN_NAMES = [...NAMES.access_token!, ...NAMES.refresh_token!]
 
 function wireNames(value: Fields): Fields {
   const fields = Object.entries(NAMES).map(([wireName, names]): [string, unknown] => {
-    const found = names.map((name) => value[name]).find((field) => field !== undefined && field !== null)
+    const found = names
+      .map((name) => fieldValue(value, name))
+      .find((field) => field !== undefined && field !== null)
     return [wireName, wireName === 'scope' ? joined(found) : found]
   })
-  return Object.fromEntries(fields)
+  return ownProperties(Object.fromEntries(fields))
 }
 
 /** The object that has the tokens in its fields. */
 function tokensObject(value: unknown, source: Source): Fields {
   if (!isFields(value)) throw invalid(source, `is ${shownType(value)}`)
-  if (typeof value.then === 'function') {
+  const field = (name: string) => fieldValue(value, name)
+  if (typeof field('then') === 'function') {
     // Nobody else will look at it, and what it rejects with would end the process.
     Promise.resolve(value).catch(() => {})
     throw invalid({ ...source, cure: source.cureOfPromise ?? source.cure }, 'is a Promise')
   }
   // arctic's OAuth2Tokens and simple-oauth2's AccessToken wrap the answer.
-  if (typeof value.accessToken === 'function' && isFields(value.data)) return value.data
-  if (value.access_token === undefined && isFields(value.token)) return value.token
+  const [data, token] = [field('data'), field('token')]
+  if (typeof field('accessToken') === 'function' && isFields(data)) return data
+  if (field('access_token') === undefined && isFields(token)) return token
   return value
 }
 

@@ -2,11 +2,13 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AxiosInstance } from 'axios'
 import { ConfigurationError } from '../errors.js'
+import { refuseInherited } from '../own-options.js'
+import { ownProperties } from '../own-properties.js'
 import { isOver } from '../response-over.js'
 import type { OutboundTokens } from '../token-source.js'
 import { axiosOver, type SessionAxiosConfig } from './axios/axios.js'
 import { fetchOver } from './fetch/fetch.js'
-import type { OutboundOptions } from './outbound-options.js'
+import { OUTBOUND_OPTIONS, type OutboundOptions } from './outbound-options.js'
 
 /** A request that is being served, with the tokens of its session. */
 interface Served {
@@ -76,7 +78,7 @@ export interface Ambient {
  * // anywhere below a handler: await orders.get('/orders')
  */
 export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
-  const { property, others } = split(config)
+  const { property, others } = split(config, 'sessionAxios')
   return axiosOver(() => tokensNow(property), others, 'sessionAxios')
 }
 
@@ -91,16 +93,18 @@ export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
  * // anywhere below a handler: await orders('/orders')
  */
 export function sessionFetch(config: AmbientFetchConfig): typeof fetch {
-  const { property, others } = split(config)
+  const { property, others } = split(config, 'sessionFetch')
   return fetchOver(() => tokensNow(property), others, 'sessionFetch')
 }
 
 /** The `property`, and what is left to those who say what is wrong with it. */
 function split<Config extends Ambient>(
   config: Config,
+  client: string,
 ): { property: string; others: Omit<Config, 'property'> } {
   if (typeof config !== 'object' || config === null) return { property: 'tokens', others: config }
-  const { property = 'tokens', ...others } = config
+  refuseInherited(config, ['property', ...OUTBOUND_OPTIONS], `${client}()`)
+  const { property = 'tokens', ...others } = ownProperties(config)
   return { property, others }
 }
 

@@ -1,4 +1,6 @@
 import { ConfigurationError } from '../errors.js'
+import { refuseInherited } from '../own-options.js'
+import { ownProperties } from '../own-properties.js'
 import { checkedNeed } from '../token-need.js'
 import type { TokenNeed } from '../token-set.js'
 import { namedOrigins } from './origins.js'
@@ -31,21 +33,34 @@ export interface CheckedOptions {
   readonly origins: ReadonlySet<string>
   readonly need: TokenNeed
   readonly replay: Replay
+  readonly baseURL: string
+  readonly maxRedirects: number | undefined
 }
 
 const REPLAYS: readonly unknown[] = ['always', 'idempotent', 'never'] satisfies Replay[]
 
+/** The options of every outbound client. One may take more. */
+export const OUTBOUND_OPTIONS = [
+  'baseURL',
+  'allowedOrigins',
+  'need',
+  'replay',
+  'maxRedirects',
+] as const satisfies readonly (keyof OutboundOptions)[]
+
 /** @param client names the client in messages, e.g. `axios` */
-export function checkedOptions(options: OutboundOptions, client: string): CheckedOptions {
-  if (typeof options !== 'object' || options === null) {
+export function checkedOptions(given: OutboundOptions, client: string): CheckedOptions {
+  if (typeof given !== 'object' || given === null) {
     throw new ConfigurationError(
       `${client}() takes an object that names the API: ${client}({ baseURL: 'https://api.example.com' }).`,
     )
   }
-  const misspelt = Object.keys(options).find((name) => /^base_?ur[il]$/i.test(name) && name !== 'baseURL')
+  const misspelt = Object.keys(given).find((name) => /^base_?ur[il]$/i.test(name) && name !== 'baseURL')
   if (misspelt !== undefined) {
     throw new ConfigurationError(`${client}() has no option \`${misspelt}\`. Did you mean \`baseURL\`?`)
   }
+  refuseInherited(given, OUTBOUND_OPTIONS, `${client}()`)
+  const options = ownProperties(given)
   const { baseURL, allowedOrigins, need = {}, replay = 'always', maxRedirects } = options
   if (!REPLAYS.includes(replay)) {
     throw new ConfigurationError("`replay` must be 'always', 'idempotent' or 'never', or left out.")
@@ -53,5 +68,6 @@ export function checkedOptions(options: OutboundOptions, client: string): Checke
   if (maxRedirects !== undefined && !(Number.isSafeInteger(maxRedirects) && maxRedirects >= 0)) {
     throw new ConfigurationError('`maxRedirects` must be a whole number from 0, e.g. maxRedirects: 5.')
   }
-  return { origins: namedOrigins(baseURL, allowedOrigins), need: checkedNeed(need), replay }
+  const origins = namedOrigins(baseURL, allowedOrigins)
+  return { origins, need: checkedNeed(need), replay, baseURL, maxRedirects }
 }

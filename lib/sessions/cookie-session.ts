@@ -31,7 +31,7 @@ const CLAIMS = Symbol('session keys in use')
 /** Claims a key of a request's session. `false` if copies of another audience are there. */
 export function claimed(request: object, key: string, audience: string): boolean {
   const claiming: { [CLAIMS]?: Record<string, string> } = request
-  claiming[CLAIMS] ??= {}
+  claiming[CLAIMS] ??= Object.create(null) as Record<string, string>
   claiming[CLAIMS][key] ??= audience
   return claiming[CLAIMS][key] === audience
 }

@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js'
+import { ownValue } from '../own-properties.js'
 import { type CookieSession, CookieSessionAdapter, claimed, cookieTooLarge } from './cookie-session.js'
 import { ExpressSessions, type SessionRequest } from './express-session.js'
 import type { SessionAdapter } from './session-adapter.js'
@@ -45,7 +46,7 @@ function cookieSessionOf(request: Request, context: SessionLayerContext): Sessio
   if (acceptsUnsealed) return new UnusableSession(unsealedInCookie)
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
-    get: () => request.session?.[key],
+    get: () => ownValue(request.session, key),
     isGone: () => !request.session,
     put(copy) {
       // The app may have done away with the session.
@@ -69,11 +70,11 @@ function ironSessionOf(
 ): SessionAdapter {
   if (acceptsUnsealed) return new UnusableSession(unsealedInCookie)
   if (!claimed(request, key, audience)) return new UnusableSession(() => keyIsTaken(key))
-  const copy = session[key]
+  const copy = ownValue(session, key)
   const wasEmpty = isEmpty(session)
   return new CookieSessionAdapter(
     {
-      get: () => session[key],
+      get: () => ownValue(session, key),
       came: () => copy,
       isGone: () => !wasEmpty && isEmpty(session),
       put(copy) {
@@ -106,8 +107,7 @@ class IronLifetime {
 
 /** Its methods do not count. */
 function isEmpty(session: IronSession): boolean {
-  for (const _ in session) return false
-  return true
+  return Object.keys(session).length === 0
 }
 
 function isIronSession(session: unknown): session is IronSession {

@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js'
+import { ownValue } from '../own-properties.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import { guardedStore } from './guarded-store.js'
 import { LOADED, type LoadingRequest, noteLate } from './loaded-session.js'
@@ -68,7 +69,7 @@ class ExpressSessionAdapter implements SessionAdapter {
     this.#request = request
     this.#key = key
     this.#mountedInFront = request.session === undefined
-    this.#seen = request.session?.[key]
+    this.#seen = ownValue(request.session, key)
   }
 
   get maxAgeMs(): number | undefined {
@@ -81,7 +82,7 @@ class ExpressSessionAdapter implements SessionAdapter {
 
   read(): unknown {
     if (this.#mountedInFront) throw noSession()
-    const copy = this.#request.session?.[this.#key]
+    const copy = ownValue(this.#request.session, this.#key)
     if (copy !== undefined) this.#seen = copy
     return copy
   }
@@ -107,7 +108,7 @@ class ExpressSessionAdapter implements SessionAdapter {
       throw noSession()
     }
     const stored = this.#stored()
-    const before = session[this.#key]
+    const before = ownValue(session, this.#key)
     session[this.#key] = copy
     try {
       const displaced = await stored.login(sessionID, session, this.#seen)
@@ -133,7 +134,7 @@ class ExpressSessionAdapter implements SessionAdapter {
 
   async clear(clears: (stored: unknown) => boolean): Promise<void> {
     const { session, sessionID } = this.#request
-    const copy = session?.[this.#key] ?? this.#seen
+    const copy = ownValue(session, this.#key) ?? this.#seen
     if (session) delete session[this.#key]
     this.#note(undefined)
     await this.#stored().replace(sessionID, copy, undefined, clears)

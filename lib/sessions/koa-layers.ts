@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js'
+import { ownValue } from '../own-properties.js'
 import { type CookieSession, CookieSessionAdapter, claimed } from './cookie-session.js'
 import { notSealed, unsealedInCookie } from './express-layers.js'
 import {
@@ -48,9 +49,9 @@ function cookieSessionOf(
   if (acceptsUnsealed) return new UnusableSession(unsealedInCookie)
   if (!claimed(ctx, key, audience)) return new UnusableSession(() => keyIsTaken(key))
   const session: CookieSession = {
-    get: () => ctx.session?.[key],
+    get: () => ownValue(ctx.session, key),
     isGone: () => !ctx.session,
-    came: () => sessionInCookie(ctx, options)?.[key],
+    came: () => ownValue(sessionInCookie(ctx, options), key),
     put(copy) {
       // The app may have done away with the session.
       if (copy !== undefined) ctx.session ??= {}

@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js'
+import { ownValue } from '../own-properties.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import { type KoaContext, keyOf, put, storableNow } from './koa-context.js'
 import { type GuardedKoaStore, guardedKoaStore, type KoaStore } from './koa-store.js'
@@ -53,10 +54,10 @@ export class KoaStoreSessions implements SessionLayer<KoaContext> {
 /** Notes what a request holds under a key if its session is new, or was loaded when nobody asked for that key. */
 function noteSession(ctx: KoaContext, key: string): void {
   const loaded = ctx[LOADED]
-  if (loaded && (loaded.isNew || key in loaded.values)) return
+  if (loaded && (loaded.isNew || Object.hasOwn(loaded.values, key))) return
   const { session } = ctx
   if (!session) return
-  const values = { ...loaded?.values, [key]: session[key] }
+  const values = { ...loaded?.values, [key]: ownValue(session, key) }
   ctx[LOADED] = { sid: keyOf(ctx), values, isNew: session.isNew }
 }
 
@@ -82,11 +83,11 @@ class KoaSessionAdapter implements SessionAdapter {
   }
 
   get seen(): unknown {
-    return this.#seen ?? this.#ctx[LOADED]?.values[this.#key]
+    return this.#seen ?? ownValue(this.#ctx[LOADED]?.values, this.#key)
   }
 
   read(): unknown {
-    const copy = this.#ctx.session?.[this.#key]
+    const copy = ownValue(this.#ctx.session, this.#key)
     if (copy !== undefined) this.#seen = copy
     return copy
   }
@@ -112,7 +113,7 @@ class KoaSessionAdapter implements SessionAdapter {
     const { session, sessionOptions } = ctx
     const sid = keyOf(ctx)
     if (!session || !sessionOptions || sid === undefined) throw noSession()
-    const before = session[this.#key]
+    const before = ownValue(session, this.#key)
     session[this.#key] = copy
     try {
       const stored = this.#store.sessionOf(ctx, sid, storableNow(session, sessionOptions))

@@ -1,3 +1,4 @@
+import { ownValue } from '../own-properties.js'
 import type { SessionData } from './session-store.js'
 
 /** A session as it was when the request got it: from the store, or made anew. */
@@ -47,7 +48,7 @@ export function noteLoaded(
   observers: Iterable<{ readonly key: string }>,
 ): void {
   const values: SessionData = {}
-  for (const { key } of observers) values[key] = data[key]
+  for (const { key } of observers) values[key] = ownValue(data, key)
   request[LOADED] = { sid, values, isNew: false }
 }
 
@@ -58,9 +59,9 @@ export function noteNew(request: LoadingRequest): void {
 /** Notes what a request holds under a key that nobody had asked for when it loaded its session. */
 export function noteLate(request: LoadingRequest, key: string): void {
   const { session, sessionID: sid, [LOADED]: loaded } = request
-  if (!session || loaded?.isNew || (loaded && key in loaded.values)) return
+  if (!session || loaded?.isNew || (loaded && Object.hasOwn(loaded.values, key))) return
   if (!loaded && Object.keys(session).length <= 1) noteNew(request)
-  else request[LOADED] = { sid, values: { ...loaded?.values, [key]: session[key] }, isNew: false }
+  else request[LOADED] = { sid, values: { ...loaded?.values, [key]: ownValue(session, key) }, isNew: false }
 }
 
 /** What a session was when its request got it; `undefined` for one that is written for no request. */

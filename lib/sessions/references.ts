@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { ADOPTED, hasProof, identityOf } from '../grant-proof.js'
+import { ownProperties } from '../own-properties.js'
 import { type TokenSet, withShare } from '../token-set.js'
 import type { Seal } from './sealing.js'
 import {
@@ -43,7 +44,7 @@ export class References extends SessionCopies {
   override write(tokens: TokenSet, share = tokens.share): SessionCopy {
     if (!isKeyed(tokens)) return super.write(tokens, share)
     const { grantId, proof } = tokens
-    const identity = identityOf({ grantId, ...(share !== undefined && { share }) })
+    const identity = identityOf(ownProperties({ grantId, ...(share !== undefined && { share }) }))
     const written = this.#written.get(identity)
     if (written !== undefined) return written
     const version = hasProof(grantId) ? VERSION : ANY_ID

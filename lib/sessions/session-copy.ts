@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { ADOPTED, adoptedGrantId, grantIdOf, hasProof } from '../grant-proof.js'
+import { ownProperties } from '../own-properties.js'
 import { type AccessToken, type TokenSet, withShare } from '../token-set.js'
 import { type Seal, seal } from './sealing.js'
 
@@ -91,7 +92,9 @@ export class SessionCopies {
   isOfLaterVersion(copy: unknown): boolean {
     if (typeof copy !== 'string') return false
     const text = this.#textIn(copy)
-    const { audience, version } = (text === undefined ? undefined : parsed(text)) ?? {}
+    const content = text === undefined ? undefined : parsed(text)
+    if (!content) return false
+    const { audience, version } = content
     return audience === this.#audience && Number.isSafeInteger(version) && (version as number) > VERSION
   }
 
@@ -140,7 +143,7 @@ export class SessionCopies {
     }
     const text = of.proof === undefined ? undefined : this.sealOf(of).open(record)
     const tokens = text === undefined ? undefined : this.parse(text)
-    return tokens && { ...tokens, ...(of.proof !== undefined && { proof: of.proof }) }
+    return tokens && ownProperties({ ...tokens, ...(of.proof !== undefined && { proof: of.proof }) })
   }
 
   /** What a grant's token sets are sealed with. It is used at logins and refreshes alone, so none is kept. */
@@ -181,20 +184,21 @@ export class SessionCopies {
     if (!this.#isOfGrant(version, grantId, proof)) return undefined
     if (!Number.isSafeInteger(revision) || (revision as number) < 1) return undefined
     if (![refreshToken, idToken, subject].every(isTextOrAbsent)) return undefined
-    if (!Array.isArray(accessTokens) || !accessTokens.every(isAccessToken)) return undefined
+    const held: unknown[] = Array.isArray(accessTokens) ? accessTokens.map(ownRecord) : [undefined]
+    if (!held.every(isAccessToken)) return undefined
     if (!isTextOrAbsent(share) || !isTextsOrAbsent(shares) || !isTextsOrAbsent(earlier)) return undefined
-    return {
+    return ownProperties({
       grantId,
       ...(share !== undefined && { share }),
       ...(shares !== undefined && { shares }),
       ...(earlier !== undefined && { earlier }),
       ...(proof !== undefined && { proof }),
       revision: revision as number,
-      accessTokens,
+      accessTokens: held,
       ...(isText(refreshToken) && { refreshToken }),
       ...(isText(idToken) && { idToken }),
       ...(isText(subject) && { subject }),
-    }
+    })
   }
 
   /** Whether the version of a copy is known, and what it has for a proof is one. */
@@ -210,7 +214,7 @@ export class SessionCopies {
 function withoutShares(tokens: TokenSet): TokenSet {
   if (tokens.shares === undefined) return tokens
   const { shares: _, ...rest } = tokens
-  return rest
+  return ownProperties(rest)
 }
 
 /** Whether tokens have the proof of their grant. The key of a reference of the version before is none. */
@@ -224,18 +228,27 @@ function referenceOf({ version, grantId, key, share }: Record<string, unknown>):
   const isProven = version === VERSION && grantId === grantIdOf(key)
   if (!isProven && (version !== WITHOUT_PROOF || hasProof(grantId))) return undefined
   const ofShare = share !== undefined && { share }
-  return { grantId, proof: key, ...ofShare, revision: 0, accessTokens: [], isElsewhere: true }
+  return ownProperties({
+    grantId,
+    proof: key,
+    ...ofShare,
+    revision: 0,
+    accessTokens: [],
+    isElsewhere: true as const,
+  })
 }
 
 /** The content of a text that should be a JSON object. */
 function parsed(copy: string): Record<string, unknown> | undefined {
   try {
     const content: unknown = JSON.parse(copy)
-    return isRecord(content) ? content : undefined
+    return isRecord(content) ? ownProperties(content) : undefined
   } catch {
     return undefined
   }
 }
+
+const ownRecord = (value: unknown) => (isRecord(value) ? ownProperties(value) : undefined)
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { CROSSING_MS } from '../crossing.js'
 import { ConfigurationError } from '../errors.js'
+import { ownValue } from '../own-properties.js'
 import type { CopyKeeper } from './copy-keeper.js'
 import { GrantHomes } from './grant-homes.js'
 import type { GuardedStore } from './guarded-store.js'
@@ -43,17 +44,19 @@ export class StoredCopies implements StoreObserver {
 
   /** @param request for which it is, where the store wants to know; likewise below */
   async read(sid: string, request?: NotedRequest): Promise<unknown> {
-    return (await this.#guard.read(sid, request))?.[this.key]
+    return ownValue(await this.#guard.read(sid, request), this.key)
   }
 
   /** Stores a session with the copy of a login. Resolves with the grants whose place it takes. */
   async login(sid: string, session: SessionData, seen: unknown): Promise<string[]> {
-    const copy = session[this.key]
+    const copy = ownValue(session, this.key)
     const before = this.#homes.grantOf(sid)
     this.#logins.add(copy)
     try {
       const stored = await this.#guard.replace(sid, session, () => saved(session))
-      const displaced = [before, this.#keeper.grantOf(stored?.[this.key])].filter((id) => id !== undefined)
+      const displaced = [before, this.#keeper.grantOf(ownValue(stored, this.key))].filter(
+        (id) => id !== undefined,
+      )
       // Another request may have regenerated the session meanwhile, and carried away the tokens that this login replaces.
       const replaced = new Set([this.#keeper.grantOf(seen) ?? '', ...displaced])
       await Promise.all([...replaced].map((grantId) => this.#takeOut(grantId, sid, requestOf(session))))
@@ -122,7 +125,7 @@ export class StoredCopies implements StoreObserver {
 
   #changing(copy: unknown, replaces: (stored: unknown) => boolean): (session: SessionData) => boolean {
     return (session) => {
-      if (!replaces(session[this.key])) return false
+      if (!replaces(ownValue(session, this.key))) return false
       if (copy === undefined) delete session[this.key]
       else session[this.key] = copy
       return true
@@ -130,10 +133,11 @@ export class StoredCopies implements StoreObserver {
   }
 
   wantsStored(sid: string, session: SessionData, loaded: LoadedSession | undefined): boolean {
-    if (this.#keeper.grantOf(session[this.key]) !== undefined) return true
+    if (this.#keeper.grantOf(ownValue(session, this.key)) !== undefined) return true
     if (loaded === undefined) return false
     return (
-      this.#keeper.grantOf(loaded.values[this.key]) !== undefined || this.#homes.grantOf(sid) !== undefined
+      this.#keeper.grantOf(ownValue(loaded.values, this.key)) !== undefined ||
+      this.#homes.grantOf(sid) !== undefined
     )
   }
 
@@ -146,7 +150,7 @@ export class StoredCopies implements StoreObserver {
 
   isSuperseded(sid: string, session: SessionData): boolean {
     const stored = this.#homes.grantOf(sid)
-    if (stored === undefined || stored === this.#keeper.grantOf(session[this.key])) return false
+    if (stored === undefined || stored === this.#keeper.grantOf(ownValue(session, this.key))) return false
     if (!this.#keeper.isEnded(stored)) return true
     this.#homes.forget(sid)
     return false
@@ -158,7 +162,7 @@ export class StoredCopies implements StoreObserver {
     loaded: LoadedSession | undefined,
     stored: SessionData | undefined,
   ): SessionData {
-    const copy = session[this.key]
+    const copy = ownValue(session, this.key)
     const current = this.#logins.has(copy) ? copy : this.#currentCopy(sid, session, loaded, stored)
     const grantId = this.#keeper.grantOf(current)
     if (grantId !== undefined) this.#homes.settle(grantId, sid)
@@ -176,9 +180,9 @@ export class StoredCopies implements StoreObserver {
     loaded: LoadedSession | undefined,
     stored: SessionData | undefined,
   ): unknown {
-    const copy = session[this.key]
-    const kept = this.#newestOf(stored?.[this.key])
-    const found = loaded?.values[this.key]
+    const copy = ownValue(session, this.key)
+    const kept = this.#newestOf(ownValue(stored, this.key))
+    const found = ownValue(loaded?.values, this.key)
     const before = this.#keeper.grantOf(found)
     if (copy === undefined && before !== undefined) {
       // The app has deleted it from a session that had it: a logout by hand, unless somebody has logged in since.
@@ -214,7 +218,7 @@ export class StoredCopies implements StoreObserver {
     regenerated: boolean,
     request: NotedRequest | undefined,
   ): Promise<boolean> {
-    const copy = session?.[this.key]
+    const copy = ownValue(session, this.key)
     const grantId = session ? this.#keeper.grantOf(copy) : this.#homes.grantOf(sid)
     if (grantId === undefined) return false
     this.#homes.leave(grantId, sid)
@@ -229,12 +233,12 @@ export class StoredCopies implements StoreObserver {
     const ends = new Map<string, SessionData | undefined>()
     for (const grantId of this.#homes.grants()) ends.set(grantId, undefined)
     for (const session of listed) {
-      const grantId = this.#keeper.grantOf(session[this.key])
+      const grantId = this.#keeper.grantOf(ownValue(session, this.key))
       if (grantId !== undefined) ends.set(grantId, session)
     }
     const crossed: string[] = []
     await eachOf([...ends], async ([grantId, session]) => {
-      const copy = session?.[this.key]
+      const copy = ownValue(session, this.key)
       const ended = this.#ended(undefined, grantId, session, undefined)
       if (await this.#keeper.end(grantId, copy, ended)) crossed.push(grantId)
     })
@@ -246,7 +250,7 @@ export class StoredCopies implements StoreObserver {
   }
 
   isOutdated(session: SessionData): Promise<boolean> {
-    return this.#keeper.isOutdated(session[this.key])
+    return this.#keeper.isOutdated(ownValue(session, this.key))
   }
 }
 

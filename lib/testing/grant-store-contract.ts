@@ -1,5 +1,6 @@
 import { within } from '../deadline.js'
 import type { GrantStore } from '../grants/grant-store.js'
+import { ownOptions } from '../own-options.js'
 import { commitCases } from './commit.js'
 import { endCases } from './end.js'
 import { leaseCases } from './lease.js'
@@ -60,8 +61,9 @@ const AGAIN = 10
  */
 export function grantStoreContract(
   open: () => OpenGrantStore | Promise<OpenGrantStore>,
-  { shortMs = 100 }: GrantStoreContractOptions = {},
+  options: GrantStoreContractOptions = {},
 ): GrantStoreCase[] {
+  const { shortMs = 100 } = ownOptions(options, ['shortMs'], 'grantStoreContract()')
   const cases: Record<string, readonly Case[]> = {
     lease: leaseCases(shortMs),
     renew: renewCases,

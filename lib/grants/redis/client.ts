@@ -1,5 +1,6 @@
 import { within } from '../../deadline.js'
 import { ConfigurationError } from '../../errors.js'
+import { hasField } from '../../own-properties.js'
 import type { RedisScript } from './scripts.js'
 
 type AnyFunction = (...args: never[]) => unknown
@@ -155,7 +156,7 @@ async function subscribed(attempt: () => Promise<unknown>, end: () => unknown): 
 
 /** Clusters and sentinels keep connections for subscriptions beside the others; a pool has none. */
 function subscribesByItself(client: object): boolean {
-  return 'slots' in client || 'acquire' in client
+  return hasField(client, 'slots') || hasField(client, 'acquire')
 }
 
 function viaClient(client: NodeRedisMethods): RedisCommands['subscribe'] {

@@ -1,6 +1,6 @@
 import { within } from '../../deadline.js'
 import { ConfigurationError, TokenError } from '../../errors.js'
-import { refuseUnknown } from '../../spelling.js'
+import { ownOptions } from '../../own-options.js'
 import type {
   GrantEnd,
   GrantRecord,
@@ -46,7 +46,10 @@ const DEFAULTS = {
 }
 const LEAST = { grantTtlMs: 1, commandTimeoutMs: 1, graceMs: 0 }
 /** Whoever waits does so for 24 hours at most. A timer of Node's that is given more than 24 days fires at once. */
-const MOST: { readonly [name: string]: number } = { commandTimeoutMs: 86_400_000, graceMs: 86_400_000 }
+const MOST: ReadonlyMap<string, number> = new Map([
+  ['commandTimeoutMs', 86_400_000],
+  ['graceMs', 86_400_000],
+])
 /** How often to ask while no news can be heard. */
 const POLL_MS = 50
 /** How often to ask all the same: a message may get lost when a connection breaks. */
@@ -229,19 +232,19 @@ function checkedOptions(options: RedisGrantStoreOptions): Required<RedisGrantSto
       "The options of redisGrantStore() must be an object: redisGrantStore(client, { prefix: 'my-app:tokens:' }).",
     )
   }
-  refuseUnknown(options, Object.keys(DEFAULTS), 'redisGrantStore()', {
+  const own = ownOptions(options, Object.keys(DEFAULTS) as (keyof typeof DEFAULTS)[], 'redisGrantStore()', {
     ttl: 'Did you mean `grantTtlMs`?',
     ttlMs: 'Did you mean `grantTtlMs`?',
   })
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+  const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined))
   const checked = { ...DEFAULTS, ...given }
   if (typeof checked.prefix !== 'string' || checked.prefix === '') {
     throw new ConfigurationError("`prefix` must be a text, e.g. prefix: 'my-app:tokens:'.")
   }
   for (const [name, least] of Object.entries(LEAST) as [keyof typeof LEAST, number][]) {
-    const most = MOST[name] ?? Number.MAX_SAFE_INTEGER
+    const most = MOST.get(name) ?? Number.MAX_SAFE_INTEGER
     if (Number.isSafeInteger(checked[name]) && checked[name] >= least && checked[name] <= most) continue
-    const range = `from ${least}${MOST[name] ? `, at most ${most}` : ''}`
+    const range = `from ${least}${MOST.has(name) ? `, at most ${most}` : ''}`
     throw new ConfigurationError(
       `\`${name}\` must be a whole number of milliseconds ${range}, e.g. ${name}: ${DEFAULTS[name]}.`,
     )

@@ -7,6 +7,7 @@ import {
   type CreateAxiosDefaults,
   type InternalAxiosRequestConfig,
 } from 'axios'
+import { ownProperties } from '../../own-properties.js'
 import type { TokenNeed } from '../../token-set.js'
 import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
@@ -49,20 +50,20 @@ export function axiosOver(
   client = 'axios',
 ): AxiosInstance {
   const { origins, need, replay } = checkedOptions(config, client)
-  const { allowedOrigins: _, need: __, replay: ___, ...defaults } = config
+  const { allowedOrigins: _, need: __, replay: ___, ...defaults } = ownProperties(config)
   const ofInstance = takeConnections(defaults)
   const instance = axios.create(defaults)
 
   const prepare = (config: InternalAxiosRequestConfig): InternalAxiosRequestConfig => {
     const own = ownOf(config)
-    const send = axios.getAdapter(own.adapter, { ...config, ...ofInstance, ...own })
+    const send = axios.getAdapter(own.adapter, ownProperties({ ...config, ...ofInstance, ...own }))
     let atCall = callers.get(config)
     config.adapter = (shown) => {
       const caller = atCall ?? tokens()
       // What is sent again is another call.
       atCall = undefined
       const connections = { ...ofInstance, ...own, ...takeConnections(shown) }
-      const call = { config: { ...shown, ...connections }, shown, send, origins }
+      const call = { config: ownProperties({ ...shown, ...connections }), shown, send, origins }
       return authorizedCall(call, caller, need, replay)
     }
     owns.set(config.adapter, own)
@@ -98,7 +99,7 @@ const owns = new WeakMap<object, Own>()
 function ownOf(config: InternalAxiosRequestConfig): Own {
   const { adapter } = config
   const before = typeof adapter === 'function' ? owns.get(adapter) : undefined
-  return { adapter, ...before, ...takeConnections(config) } as Own
+  return ownProperties({ adapter, ...before, ...takeConnections(config) }) as Own
 }
 
 async function authorizedCall(
@@ -128,7 +129,7 @@ async function attempt(
   secrets: Secrets,
 ): Promise<Attempt<AxiosResponse>> {
   const { config, send, origins } = call
-  const request = { ...config }
+  const request = ownProperties(config)
   const tokenFor = tokenAlong(origins, token)
   // Its pipes lead to the request that holds the token, and it cannot be sent again.
   if (isStream(config.data)) delete call.shown.data
@@ -144,28 +145,30 @@ async function attempt(
       validated(answer)
     } else {
       const authorized = authorize(request, token)
-      answer = await send({ ...authorized, beforeRedirect: withholding(config, origins) })
+      answer = await send(ownProperties({ ...authorized, beforeRedirect: withholding(config, origins) }))
       cleanAnswer(answer, shown)
     }
-    return attemptOf({ answer }, answer, verdictOf(answer, tokenFor(shown.url), secrets))
+    const received = answer
+    return attemptOf(() => received, answer, verdictOf(answer, tokenFor(shown.url), secrets))
   } catch (error) {
     const refused = answer ?? (axios.isAxiosError(error) ? error.response : undefined)
     const verdict = refused ? verdictOf(refused, tokenFor(shown.url), secrets) : 'taken'
-    return attemptOf({ error: cleanAxiosError(error, shown) }, refused, verdict)
+    const cleaned = cleanAxiosError(error, shown)
+    const fail = () => {
+      throw cleaned
+    }
+    return attemptOf(fail, refused, verdict)
   }
 }
 
 function attemptOf(
-  outcome: { readonly answer: AxiosResponse } | { readonly error: unknown },
+  settle: () => AxiosResponse,
   answer: AxiosResponse | undefined,
   verdict: Verdict,
 ): Attempt<AxiosResponse> {
   return {
     verdict,
-    settle() {
-      if ('error' in outcome) throw outcome.error
-      return outcome.answer
-    },
+    settle,
     discard() {
       if (answer) discard(answer)
     },
@@ -187,7 +190,8 @@ async function sendOne(
 ): Promise<AxiosResponse> {
   requireWanted(config)
   const authorized = authorize(hop, token)
-  return cleanAnswer(await send({ ...authorized, maxRedirects: 0, validateStatus: null }), shown)
+  const hopConfig = ownProperties({ ...authorized, maxRedirects: 0, validateStatus: null })
+  return cleanAnswer(await send(hopConfig), shown)
 }
 
 /** Only the token authorizes a request: `auth` and an Authorization header of the app would displace it. */
@@ -198,7 +202,7 @@ function authorize(
   const headers = AxiosHeaders.concat(config.headers)
   headers.delete('Authorization')
   if (token !== undefined) headers.set('Authorization', `Bearer ${token}`)
-  return { ...config, headers }
+  return ownProperties({ ...config, headers })
 }
 
 /** On a redirect the token goes along only to an origin that was named (axios itself would send it to subdomains). */

@@ -1,4 +1,5 @@
 import { AxiosError, AxiosHeaders, type AxiosResponse, type InternalAxiosRequestConfig } from 'axios'
+import { ownProperties } from '../../own-properties.js'
 import {
   contentHeaders,
   DEFAULT_MAX_REDIRECTS,
@@ -63,9 +64,10 @@ export async function followRedirects(
 function withoutBodyIfAsked(config: InternalAxiosRequestConfig, status: number): InternalAxiosRequestConfig {
   const { method = 'get' } = config
   const headers = AxiosHeaders.concat(config.headers)
-  if (!leavesBody(status, method)) return { ...config, headers }
+  if (!leavesBody(status, method)) return ownProperties({ ...config, headers })
   headers.delete(contentHeaders(Object.keys(headers)))
-  return { ...config, headers, method: methodWithoutBody(method).toLowerCase(), data: undefined }
+  const bodyless = { ...config, headers, method: methodWithoutBody(method).toLowerCase(), data: undefined }
+  return ownProperties(bodyless)
 }
 
 /** The request that a redirect leads to, once the app's `beforeRedirect` has had its say about method and headers. */
@@ -99,14 +101,14 @@ function redirected(
       headers: from.headers.toJSON() as Record<string, string>,
     },
   )
-  return {
+  return ownProperties({
     ...config,
     baseURL: undefined as never,
     params: undefined,
     url: target.href,
     method: options.method,
     headers: AxiosHeaders.from(options.headers),
-  }
+  })
 }
 
 function failedRedirect(

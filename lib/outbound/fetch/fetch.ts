@@ -1,4 +1,5 @@
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
+import { ownProperties } from '../../own-properties.js'
 import { refuseUnknown } from '../../spelling.js'
 import type { OutboundTokens } from '../../token-source.js'
 import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
@@ -6,18 +7,10 @@ import { cleanResponse } from '../bodies.js'
 import { verdictOn } from '../challenge.js'
 import { cleanError, type Secrets } from '../cleaning.js'
 import { requireNamedOrigin } from '../origins.js'
-import { checkedOptions, type OutboundOptions } from '../outbound-options.js'
+import { checkedOptions, OUTBOUND_OPTIONS, type OutboundOptions } from '../outbound-options.js'
 import { DEFAULT_MAX_REDIRECTS, tokenAlong } from '../redirect-rules.js'
 import { discard, followRedirects } from './redirects.js'
 import { type FetchRequest, isUsedUp, requestOf } from './request.js'
-
-const OPTIONS = [
-  'baseURL',
-  'allowedOrigins',
-  'need',
-  'replay',
-  'maxRedirects',
-] as const satisfies readonly (keyof OutboundOptions)[]
 
 /**
  * A function like the platform's `fetch()` that sends the session's access token to the origins named and to no other.
@@ -32,9 +25,9 @@ export function fetchOver(
   config: OutboundOptions,
   client = 'fetch',
 ): typeof fetch {
-  const { origins, need, replay } = checkedOptions(config, client)
-  refuseUnknown(config, OPTIONS, `${client}()`)
-  const { baseURL, maxRedirects = DEFAULT_MAX_REDIRECTS } = config
+  const checked = checkedOptions(config, client)
+  refuseUnknown(config, OUTBOUND_OPTIONS, `${client}()`)
+  const { origins, need, replay, baseURL, maxRedirects = DEFAULT_MAX_REDIRECTS } = checked
 
   return async function authorizedFetch(input, init) {
     const request = requestOf(input, init ?? {}, baseURL)
@@ -83,14 +76,15 @@ async function sendOne(
   headers.delete('Authorization')
   if (token !== undefined) headers.set('Authorization', `Bearer ${token}`)
   try {
-    return await fetch(url, {
+    const init = {
       ...settings,
       method,
       headers,
       body: body ?? null,
-      redirect: redirect === 'error' ? 'error' : 'manual',
+      redirect: redirect === 'error' ? ('error' as const) : ('manual' as const),
       signal: signal ?? null,
-    })
+    }
+    return await fetch(url, ownProperties(init))
   } catch (error) {
     throw clean(error)
   }

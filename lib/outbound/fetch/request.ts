@@ -1,4 +1,5 @@
 import { types } from 'node:util'
+import { fieldValue } from '../../own-properties.js'
 import { isStream } from '../axios/answers.js'
 import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from '../redirect-rules.js'
 
@@ -33,8 +34,8 @@ const SETTINGS = [
 export function requestOf(input: Input, init: RequestInit, baseURL: string): FetchRequest {
   const request = input instanceof Request ? input : undefined
   const asked = <Name extends string>(name: Name) => {
-    const option = (init as Record<string, unknown>)[name]
-    return option === undefined ? (request as unknown as Record<string, unknown>)?.[name] : option
+    const option = fieldValue(init, name)
+    return option === undefined && request ? fieldValue(request, name) : option
   }
   const settings = SETTINGS.map((name) => [name, asked(name)]).filter(([, value]) => value !== undefined)
   return {
@@ -42,7 +43,7 @@ export function requestOf(input: Input, init: RequestInit, baseURL: string): Fet
     method: String(asked('method') ?? 'GET'),
     headers: new Headers(asked('headers') as Headers | undefined),
     // No body among the options leaves that of the Request.
-    body: snapshotOf(init.body ?? request?.body ?? null),
+    body: snapshotOf((fieldValue(init, 'body') as FetchRequest['body']) ?? request?.body ?? null),
     redirect: asked('redirect') as RequestInit['redirect'],
     signal: asked('signal') as FetchRequest['signal'],
     settings: Object.fromEntries(settings),

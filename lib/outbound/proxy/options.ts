@@ -1,7 +1,7 @@
 import { Agent as HttpAgent } from 'node:http'
 import { checkedAllowedOrigins } from '../../cross-origin.js'
 import { ConfigurationError } from '../../errors.js'
-import { refuseUnknown } from '../../spelling.js'
+import { ownOptions } from '../../own-options.js'
 import { checkedNeed } from '../../token-need.js'
 import type { TokenNeed } from '../../token-set.js'
 import { refuseRequest } from '../../uncalled.js'
@@ -154,14 +154,14 @@ const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]+$/
 const OWN_HEADERS: readonly string[] = ['authorization', 'host', 'content-length', 'expect', 'cookie']
 
 /** @throws `ConfigurationError` when an option is wrong; the message holds the cure */
-export function checkedProxyOptions(options: BearerProxyOptions): CheckedProxyOptions {
-  if (typeof options !== 'object' || options === null) {
+export function checkedProxyOptions(given: BearerProxyOptions): CheckedProxyOptions {
+  if (typeof given !== 'object' || given === null) {
     throw new ConfigurationError(
       "bearerProxy() takes an object that names the API: bearerProxy({ target: 'https://api.example.com' }).",
     )
   }
-  refuseRequest(options, "app.use('/api/orders', bearerProxy({ target }))")
-  refuseUnknown(options, OPTIONS, 'bearerProxy()', ELSEWHERE)
+  refuseRequest(given, "app.use('/api/orders', bearerProxy({ target }))")
+  const options = ownOptions(given, OPTIONS, 'bearerProxy()', ELSEWHERE)
   const {
     target,
     need = {},

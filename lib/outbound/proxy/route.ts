@@ -230,7 +230,7 @@ type Headers = Readonly<Record<string, string | string[] | undefined>>
 
 /** A header without a value takes that of the request away. */
 function putInto(headers: IncomingHttpHeaders, more: Headers): void {
-  for (const name in more) {
+  for (const name of Object.keys(more)) {
     if (more[name] === undefined) delete headers[name]
     else headers[name] = more[name]
   }

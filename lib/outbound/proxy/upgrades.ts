@@ -3,8 +3,8 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { asksForWebSocket, checkedAllowedOrigins } from '../../cross-origin.js'
 import { ConfigurationError } from '../../errors.js'
+import { ownOptions } from '../../own-options.js'
 import { type Problem, problem } from '../../problem.js'
-import { refuseUnknown } from '../../spelling.js'
 import type { UpgradedSocket } from './upstream-request.js'
 
 /** What answers requests: Express' app, or Koa's `app.callback()`. */
@@ -98,11 +98,11 @@ function checked(app: unknown, options: UpgradeOptions): ReadonlySet<string> {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigurationError('The options of upgradesThrough() must be an object, or left out.')
   }
-  refuseUnknown(options, ['allowedOrigins'], 'upgradesThrough()', {
+  const { allowedOrigins } = ownOptions(options, ['allowedOrigins'], 'upgradesThrough()', {
     origin: 'Did you mean `allowedOrigins`?',
     origins: 'Did you mean `allowedOrigins`?',
   })
-  return checkedAllowedOrigins(options.allowedOrigins)
+  return checkedAllowedOrigins(allowedOrigins)
 }
 
 function serve(
