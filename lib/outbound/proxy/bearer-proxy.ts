@@ -227,7 +227,7 @@ function putHeaders(
   response: ServerResponse,
   put: (name: string, value: HeaderValue) => unknown,
 ): void {
-  for (const name in headers) {
+  for (const name of Object.keys(headers)) {
     const value = headers[name] as HeaderValue
     if (OF_THE_APP.test(name) && response.hasHeader(name)) continue
     if (name === 'vary' && response.hasHeader(name)) {
