@@ -57,6 +57,23 @@ describe('bearerProxy(options), Koa over HTTP/2', () => {
     await api.close()
   })
 
+  it.each(['trace', 'Trace', 'connect', 'delete', 'get'])('refuses the method %s', async (method) => {
+    const api = await wireServer((_, response) => json(response, 'fine', 200, { connection: 'close' }))
+    const { server, session } = await serveOverHttp2(api.url)
+    const asking = session.request({ ':method': method, ':path': '/1' })
+    asking.end()
+    const [headers] = (await once(asking, 'response')) as [IncomingHttpHeaders]
+    asking.resume()
+    expect(headers[':status']).toBe(405)
+    expect(api.requests).toEqual([])
+
+    const closed = once(server, 'close')
+    session.close()
+    server.close()
+    await closed
+    await api.close()
+  })
+
   it.each([
     ['POST', 'a body', 'chunked'],
     ['GET', '', undefined],

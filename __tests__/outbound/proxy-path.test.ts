@@ -99,6 +99,10 @@ describe('pathAtApi(rules, request)', () => {
     ['/a?b=//', '/api/a?b=//', '/api', '/orders/a?b=//'],
     ['/changed', '/api//admin', '/api', '/orders/changed'],
     ['/a//b', '/a//b', '', '/orders/a//b'],
+    ['/b', '/a//b', undefined, undefined],
+    ['//b', '/a///b', undefined, undefined],
+    ['//b', '/a//b', undefined, '/orders//b'],
+    ['/c', '/a//b/c', '/a//b', '/orders/c'],
   ])('of %s that a router has left of %s at %j', async (url, originalUrl, baseUrl, path) => {
     expect(await pathAtApi(rules(orders), { url, originalUrl, baseUrl })).toBe(path)
   })
@@ -124,6 +128,19 @@ describe('pathAtApi(rules, request)', () => {
       expect(await pathAtApi(rules(orders, { rewrite: () => path }), { url: '/' })).toBeUndefined()
     },
   )
+
+  it.each([
+    [{ '^/api/': '' }, '/api//admin', undefined],
+    [{ '^/api/': '' }, '/api///admin', undefined],
+    [{ '^/': '' }, '//admin', undefined],
+    [(path: string) => path.slice(5), '/api//admin', undefined],
+    [{ '^/api': '' }, '/api//admin', '/orders//admin'],
+    [{ '^/api/': '/v2/' }, '/api//admin', '/orders/v2//admin'],
+    [{ '^/api/': '' }, '/api/a?to=//b', '/orders/a?to=//b'],
+    [(path: string) => `/find?path=${path}`, '/a//b', '/orders/find?path=/a//b'],
+  ])('a rewrite by %p takes no slash besides from %s', async (rewrite, url, path) => {
+    expect(await pathAtApi(rules(orders, { rewrite: rewriteOf(rewrite) }), { url })).toBe(path)
+  })
 
   it('a path that is refused is not rewritten', async () => {
     expect(await pathAtApi(rules(orders, { rewrite: () => '/1' }), { url: '/../1' })).toBeUndefined()

@@ -46,9 +46,10 @@ export function rewriteOf(rewrite: PathRewrite | undefined): Rewrite | undefined
  */
 export async function pathAtApi(rules: PathRules, request: Addressed): Promise<string | undefined> {
   const { target, rewrite } = rules
-  const { url = '', originalUrl } = request
+  const { url = '', baseUrl = '', originalUrl } = request
   // A target with a scheme or a host (RFC 9112 §3.2) has been read by the router's own parser, which need not agree with this one.
-  if (!url.startsWith('/') || !isPassed(url, rules) || hasLostSlash(url, request)) return undefined
+  if (!url.startsWith('/') || !isPassed(url, rules)) return undefined
+  if (originalUrl !== undefined && hasLostSlash(originalUrl, baseUrl + url)) return undefined
   const base = target.pathname.replace(/\/$/, '')
   if (rewrite === undefined) return base + (isMountItself(url, originalUrl, base) ? url.slice(1) : url)
 
@@ -56,7 +57,7 @@ export async function pathAtApi(rules: PathRules, request: Addressed): Promise<s
   if (rewritten === undefined || rewritten === null) return base + url
   if (typeof rewritten !== 'string') throw notAPath(rewritten)
   const path = rewritten.startsWith('/') ? rewritten : `/${rewritten}`
-  return isPassed(path, rules) ? base + path : undefined
+  return isPassed(path, rules) && !hasLostSlash(url, path) ? base + path : undefined
 }
 
 function isPassed(url: string, { encodedSeparators }: PathRules): boolean {
@@ -77,13 +78,26 @@ function isMountItself(url: string, originalUrl: string | undefined, base: strin
 }
 
 /**
- * Whether the mount has taken a slash besides its own path, which guards in front have seen: Express 4 makes `/admin` of
- * `/api//admin` at `/api`. A URL that the app has changed on purpose differs in more than slashes.
+ * Whether a router, or a rewrite, has taken a slash besides what it is to take off the beginning of a path. Guards in front have
+ * seen that slash: Express 4 makes `/admin` of `/api//admin` at `/api`, and so does koa-mount at `/api/`. A path that the app
+ * has changed on purpose differs in more than slashes.
  */
-function hasLostSlash(url: string, { baseUrl = '', originalUrl }: Addressed): boolean {
-  if (originalUrl === undefined || baseUrl === '') return false
-  const [whole, left] = [originalUrl, baseUrl + url].map((each) => each.split('?', 1)[0]!) as [string, string]
-  return whole !== left && whole.includes('//') && whole.replace(/\/+/g, '/') === left.replace(/\/+/g, '/')
+function hasLostSlash(before: string, after: string): boolean {
+  if (!before.includes('//')) return false
+  const [whole, left] = [pathOf(before), pathOf(after)]
+  return doubled(left) < doubled(whole) && collapsed(whole).endsWith(collapsed(left))
+}
+
+function pathOf(url: string): string {
+  return url.split('?', 1)[0]!
+}
+
+function doubled(path: string): number {
+  return path.match(/\/(?=\/)/g)?.length ?? 0
+}
+
+function collapsed(path: string): string {
+  return path.replace(/\/+/g, '/')
 }
 
 function notAPath(value: unknown): ConfigurationError {

@@ -87,8 +87,7 @@ async function proxied(
   const { disconnect, request } = visit
   const { method = 'GET' } = request
   const { maxReplayBytes, need, path: rules, replay } = options
-  // The response to TRACE is the request, with the token; CONNECT asks for a tunnel.
-  if (method === 'TRACE' || method === 'CONNECT') {
+  if (!isPassedOn(method)) {
     return problem(405, 'Method Not Allowed', `${method} is not passed on.`)
   }
   if (isMisframed(request.headers)) return misframed()
@@ -158,6 +157,14 @@ async function attempt(
 
 function settled(reply: Reply): Attempt<Reply> {
   return { verdict: 'taken', settle: () => reply, discard() {} }
+}
+
+/**
+ * The response to TRACE is the request, with the token; CONNECT asks for a tunnel. HTTP/2 takes methods in lower case, which
+ * Node would send in upper case: the guards in front have seen another one (RFC 9110 §9.1).
+ */
+function isPassedOn(method: string): boolean {
+  return method !== 'TRACE' && method !== 'CONNECT' && method === method.toUpperCase()
 }
 
 /**
