@@ -9,13 +9,21 @@ import {
 } from './backoff.js'
 import { type Clock, systemClock } from './clock.js'
 import type { TokenError } from './errors.js'
-import type { RefreshOutcome } from './refresh.js'
+import type { RefreshOutcome, Revocation } from './refresh.js'
 
 /** A refresh under way. */
 export interface Flight {
   /** Names the access token that it is about. */
   readonly key: string
   readonly outcome: Promise<RefreshOutcome>
+  /** What became of its tokens, once it has ended, if the grant was logged out meanwhile. */
+  readonly revocation: () => Revocation | undefined
+}
+
+/** A refresh that can be started. */
+export interface Startable {
+  run(): Promise<RefreshOutcome>
+  readonly revocation: Revocation | undefined
 }
 
 /** What a refresh is about. */
@@ -55,10 +63,11 @@ export class Flights {
    *
    * @throws the `TokenError` of the refresh before, with `retryAfterMs`, while the grant or the need rests
    */
-  start(subject: RefreshSubject, refresh: () => Promise<RefreshOutcome>): Flight {
+  start(subject: RefreshSubject, refresh: Startable): Flight {
     this.#refuseWhileResting(subject)
     const { grantId, key } = subject
-    const flight = { key, outcome: this.#landing(subject, refresh()) }
+    const outcome = this.#landing(subject, refresh.run())
+    const flight = { key, outcome, revocation: () => refresh.revocation }
     this.#flights.set(grantId, flight)
     return flight
   }

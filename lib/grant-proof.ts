@@ -82,6 +82,6 @@ function refreshTokensOf({ earlier = [], refreshToken }: TokenSet): string[] {
   return refreshToken === undefined ? [...earlier] : [...earlier, digestOf(refreshToken)]
 }
 
-function digestOf(text: string): string {
+export function digestOf(text: string): string {
   return createHash('sha256').update(text).digest('base64url')
 }

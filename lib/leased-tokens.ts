@@ -136,6 +136,11 @@ export class LeasedTokens {
     throw new TokenError('ERR_GRANT_STORE', UNREADABLE)
   }
 
+  /** Whether this refresh has the lease, or goes without the grant store, and has not committed since. */
+  get isHolder(): boolean {
+    return this.#goesWithout || this.#lease.isHeld
+  }
+
   /** Whether no other process can have the lease. Asked right before a refresh token is spent. */
   async hasLease(): Promise<boolean> {
     if (this.#goesWithout) return true

@@ -1,7 +1,11 @@
-import type { TokenError } from './errors.js'
+import { within } from './deadline.js'
+import { TokenError } from './errors.js'
+import type { Flight, Flights } from './flights.js'
 import { identityOf } from './grant-proof.js'
 import type { AuthorizationServer } from './oauth/authorization-server.js'
+import type { Revocation } from './refresh.js'
 import { laterVersion } from './refusals.js'
+import { revokeTokens } from './revocation.js'
 import {
   crossingIsOver,
   type SessionWrites,
@@ -16,12 +20,17 @@ export interface LogoutContext extends SessionWritesContext {
   readonly server: AuthorizationServer
   readonly writes: SessionWrites
   readonly shares: Shares
+  readonly flights: Flights
   readonly refreshTimeoutMs: number
+  /** For how long a caller waits, in milliseconds. */
+  readonly timeoutMs: number
 }
 
 /** What a session held before it was logged out, and what failed on the way. */
 interface Cleared {
   readonly tokens?: TokenSet
+  /** Another process may be refreshing: it revokes what it gets. */
+  readonly isLeased?: boolean
   readonly failure?: TokenError
 }
 
@@ -42,15 +51,37 @@ export class Logout {
     if (failure) throw failure
   }
 
-  /** Logs out here and at the authorization server (RFC 7009). Here it holds even if the server cannot be told. */
+  /**
+   * Logs out here and at the authorization server (RFC 7009). Here it holds even if the server cannot be told.
+   *
+   * The refresh token may be on its way to the server just now. Then the refresh under way revokes the newest one when it
+   * ends: a spent one would be taken for reuse.
+   */
   async everywhere(session: SessionAdapter): Promise<void> {
-    const { tokens, failure } = await this.#clear(session, 'everywhere')
-    const accessToken = tokens?.accessTokens[0]?.token
-    const { server, refreshTimeoutMs } = this.#context
-    const signal = AbortSignal.timeout(refreshTimeoutMs)
-    if (tokens?.refreshToken !== undefined) await server.revoke(tokens.refreshToken, 'refresh_token', signal)
-    else if (accessToken !== undefined) await server.revoke(accessToken, 'access_token', signal)
+    const refreshing = this.#refreshOf(session)
+    const { tokens, isLeased, failure } = await this.#clear(session, 'everywhere')
+    const revocation = refreshing && (await this.#endOf(refreshing))
+    if (revocation instanceof TokenError) throw revocation
+    if (tokens && !revocation && !isLeased) await revokeTokens(this.#context, tokens)
     if (failure) throw failure
+  }
+
+  #refreshOf(session: SessionAdapter): Flight | undefined {
+    const { copies, flights } = this.#context
+    try {
+      const held = copies.read(session.read() ?? session.seen)
+      return held && flights.of(held.grantId)
+    } catch {
+      // The session cannot be read, which the logout reports.
+      return undefined
+    }
+  }
+
+  /** Waits until a refresh has ended, for as long as a caller waits. */
+  async #endOf({ outcome, revocation }: Flight): Promise<Revocation | undefined> {
+    const ended = outcome.then(ignore, ignore)
+    await within(this.#context.timeoutMs, ended, stillRefreshing)
+    return revocation()
   }
 
   async #clear(session: SessionAdapter, where: Where): Promise<Cleared> {
@@ -98,6 +129,7 @@ export class Logout {
     if (failed) this.#takeOutLater(grantId, session, failure !== undefined)
     return {
       tokens: newest(stored, copies.readRecord(held, record?.tokens)),
+      ...(record?.isLeased && { isLeased: true }),
       ...(failure && { failure }),
       ...(failed && {
         failure: sessionStoreFailed(failed.error, [...secretsOf(held), ...secretsOf(tokens)]),
@@ -123,6 +155,16 @@ export class Logout {
     if (tokens !== undefined) return known.endOf(tokens) !== undefined
     return copy !== undefined && !copies.isOfLaterVersion(copy)
   }
+}
+
+function ignore(): void {}
+
+function stillRefreshing(): TokenError {
+  return new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    'The user is logged out here. A refresh is still under way at the authorization server; when it ends, the library revokes ' +
+      'the tokens, and the event late_tokens_revoked or revocation_failed tells.',
+  )
 }
 
 /** The failure of a promise, if it fails. */

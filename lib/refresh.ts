@@ -8,6 +8,7 @@ import { subjectOf } from './oauth/subject.js'
 import { refreshTokenBeside } from './oauth/token-response.js'
 import { ownProperties } from './own-properties.js'
 import { loggedOut, loginRequired, nothingToRefreshWith, refusedForNeed } from './refusals.js'
+import { revokeTokens } from './revocation.js'
 import type { SessionAdapter } from './sessions/session-adapter.js'
 import type { Shares } from './shares.js'
 import { namedIn } from './token-need.js'
@@ -34,6 +35,9 @@ export interface RefreshContext extends LeasedTokensContext {
   readonly defaultLifetimeMs: number
 }
 
+/** What became of the tokens of a grant that was logged out during its refresh. */
+export type Revocation = 'revoked' | TokenError
+
 export interface RefreshOutcome {
   readonly accessToken: AccessToken
   /** Whether the token came from the authorization server just now, rather than from whoever was faster. */
@@ -54,6 +58,8 @@ export class Refresh {
   readonly #need: TokenNeed
   readonly #tokens: LeasedTokens
   readonly #startedAt: number
+  #isPresented = false
+  #revocation: Revocation | undefined
 
   constructor(context: RefreshContext, session: SessionAdapter, tokens: TokenSet, need: TokenNeed) {
     this.#context = context
@@ -72,9 +78,17 @@ export class Refresh {
         accessToken = await this.#refresh()
       } while (!accessToken)
       return { accessToken, fresh: true }
+    } catch (error) {
+      await this.#revokeIfLoggedOut()
+      throw error
     } finally {
       this.#tokens.release()
     }
+  }
+
+  /** Whether this refresh has revoked the tokens that a logout found in its hands; `undefined` where it had none. */
+  get revocation(): Revocation | undefined {
+    return this.#revocation
   }
 
   /** Resolves under the lease; with a token instead if another process was faster. */
@@ -155,9 +169,15 @@ export class Refresh {
 
   /** Presents the refresh token. A new one beside a response that is of no other use is kept: the server has spent this one. */
   async #present(refreshToken: string, asked: TokenNeed): Promise<RefreshAnswer> {
+    const { known } = this.#context
+    const { grantId } = this.#tokens.newest
+    known.present(grantId, refreshToken)
     try {
-      return await this.#ask(refreshToken, asked)
+      const answer = await this.#ask(refreshToken, asked)
+      known.keepUnspent(grantId)
+      return answer
     } catch (error) {
+      if (isUnspentAfter(error as TokenError)) known.keepUnspent(grantId)
       const rotated = refreshTokenBeside(error as TokenError)
       if (rotated !== undefined && rotated !== refreshToken) {
         await this.#store(withRefreshToken(this.#tokens.newest, rotated))
@@ -175,6 +195,7 @@ export class Refresh {
       ...(resource !== undefined && { resource }),
       ...(audience !== undefined && { audience }),
     }
+    this.#isPresented = true
     return server.refresh(refreshToken, request)
   }
 
@@ -195,7 +216,7 @@ export class Refresh {
       signature = await this.#signatureOf(idToken)
       if (signature.verdict === 'bad') throw refusedAtRefresh(signature.why)
     } catch (error) {
-      await this.#revokeLate(answer.refreshToken ?? answer.accessToken, answer.refreshToken !== undefined)
+      await this.#revoke(foreignTokens(this.#tokens.newest, answer))
       await this.#store(withoutRefreshToken(this.#tokens.newest))
       throw error
     }
@@ -226,25 +247,49 @@ export class Refresh {
 
   /** The grant has ended meanwhile: nothing brings it back, and what arrived late is of no use to anyone. */
   async #tooLate(): Promise<never> {
-    const { refreshToken, accessTokens, grantId } = this.#tokens.newest
-    const late = refreshToken ?? accessTokens[0]?.token
-    if (late !== undefined && this.#context.known.ended(grantId) === 'logged_out') {
-      await this.#revokeLate(late, refreshToken !== undefined)
-    }
+    const { grantId } = this.#tokens.newest
+    if (this.#context.known.ended(grantId) === 'logged_out') await this.#revoke(this.#tokens.newest)
     throw loggedOut()
   }
 
-  async #revokeLate(token: string, isRefreshToken: boolean): Promise<void> {
-    const { server, emit, refreshTimeoutMs } = this.#context
-    const { grantId } = this.#tokens.newest
+  /** A refresh that fails under its lease may be the last to have the refresh token: a logout leaves it to the lease holder. */
+  async #revokeIfLoggedOut(): Promise<void> {
+    const { keepsForOthers, known, writes } = this.#context
+    const { newest, isHolder } = this.#tokens
+    if (!isHolder || this.#revocation) return
+    if (this.#isPresented && keepsForOthers) await writes.ask(newest)
+    if (known.ended(newest.grantId) === 'logged_out') await this.#revoke(newest)
+  }
+
+  async #revoke(tokens: TokenSet): Promise<void> {
+    const { emit } = this.#context
+    const { grantId, refreshToken, accessTokens } = tokens
+    this.#revocation = 'revoked'
+    if (refreshToken === undefined && accessTokens.length === 0) return
     try {
-      const hint = isRefreshToken ? 'refresh_token' : 'access_token'
-      await server.revoke(token, hint, AbortSignal.timeout(refreshTimeoutMs))
+      await revokeTokens(this.#context, tokens)
       emit({ type: 'late_tokens_revoked', grantId })
     } catch (error) {
+      this.#revocation = error as TokenError
       emit({ type: 'revocation_failed', grantId, error: error as TokenError })
     }
   }
+}
+
+/** The tokens of a response that is not taken, to be revoked. */
+function foreignTokens({ grantId, revision }: TokenSet, answer: RefreshAnswer): TokenSet {
+  return mergeTokens({ grantId, revision, accessTokens: [] }, answer, {}, 0, 0)
+}
+
+/** What a connection fails with before anything has been sent over it. */
+const NOT_SENT = ['ECONNREFUSED', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND']
+
+/** Whether a failed refresh cannot have spent the refresh token: the server refused the request, or did not get it. */
+function isUnspentAfter({ cause, code, error, responseStatus }: TokenError): boolean {
+  if (code === 'ERR_INVALID_TOKEN_RESPONSE') return false
+  if (code !== 'ERR_TOKEN_ENDPOINT_UNAVAILABLE') return true
+  if (error !== undefined || responseStatus === 429) return true
+  return NOT_SENT.includes(String((cause as { code?: unknown } | undefined)?.code))
 }
 
 const keysTooSlow = () =>

@@ -6,7 +6,7 @@ import { within } from './deadline.js'
 import { TokenError } from './errors.js'
 import type { TokenEventListener } from './events.js'
 import { identityOf, sharesToken } from './grant-proof.js'
-import type { GrantEnd, GrantRecord, GrantStore } from './grants/grant-store.js'
+import type { EndedGrant, GrantEnd, GrantStore } from './grants/grant-store.js'
 import type { KnownGrants } from './grants/known-grants.js'
 import { grantStoreFailed } from './refusals.js'
 import type { Restoration } from './restoration.js'
@@ -30,7 +30,7 @@ export interface SessionWritesContext {
 /** How a grant was ended. */
 export interface Ending {
   /** What the grant store had of it. */
-  readonly record?: GrantRecord
+  readonly record?: EndedGrant
   /** It was refreshed without our knowing, or just now: another process may be about to write the result to the session. */
   readonly crossed: boolean
   /** The grant store could not be told. */

@@ -242,7 +242,7 @@ export class TokenManager implements CopyKeeper {
       throw nothingToRefreshWith(tokens, need, known.now(grantId))
     }
     const refresh = new Refresh(this.#context, session, tokens, need)
-    const { outcome } = flights.start({ grantId, key, server }, () => refresh.run())
+    const { outcome } = flights.start({ grantId, key, server }, refresh)
     this.#background.start(`refresh ${grantId}`, outcome)
     try {
       return await outcome

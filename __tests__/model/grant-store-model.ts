@@ -70,9 +70,13 @@ export function read<R extends Revised>({ record, ended }: StoredGrant<R>): Told
   return record ? { record } : {}
 }
 
-export function end<R extends Revised>(grant: StoredGrant<R>, why: GrantEnd): Outcome<R, R | undefined> {
+export function end<R extends Revised>(
+  grant: StoredGrant<R>,
+  why: GrantEnd,
+): Outcome<R, (R & { readonly isLeased?: true }) | undefined> {
   const { record, ...left } = grant
-  return [{ ...left, ended: grant.ended ?? why }, record]
+  const answer = record && { ...record, ...(grant.lease && { isLeased: true as const }) }
+  return [{ ...left, ended: grant.ended ?? why }, answer]
 }
 
 export function withoutLease<R extends Revised>(grant: StoredGrant<R>): StoredGrant<R> {

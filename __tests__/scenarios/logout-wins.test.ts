@@ -13,7 +13,7 @@ import {
   regeneratedWithData,
   saved,
 } from '../helpers/session-deeds.js'
-import { tokensIn as copyIn, type Site, type SiteOptions } from '../helpers/site.js'
+import { tokensIn as copyIn, recordingGrants, type Site, type SiteOptions } from '../helpers/site.js'
 import { readSession, sameSessions } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
@@ -80,40 +80,142 @@ async function startTwo(): Promise<[Site, Site]> {
 
 type Deed = (request: Request) => unknown
 
+/** Resolves when the session holds no tokens any more: the grant has ended by then. */
+async function cleared(site: Site, tab: Browser): Promise<void> {
+  while (await site.storedTokens(tab)) await new Promise(setImmediate)
+}
+
 describe('S35 revoke() during a refresh: the session stays logged out', () => {
-  it('S35 before the authorization server has the refresh token: it refuses it', async () => {
+  it.each([
+    ['before the authorization server has', 'hold'],
+    ['after the authorization server has spent', 'holdAnswer'],
+  ] as const)(
+    'S35 %s the refresh token: the newest one is revoked when the refresh ends, and no other',
+    async (_, point) => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      site.clock.advance(HOUR_MS)
+      const gate = held(server[point]())
+      const token = tab.get('/token')
+      await gate.reached
+      const out = tab.clone().post('/logout')
+      await cleared(site, tab)
+      expect(await tab.clone().get('/token')).toMatchObject(loggedOut)
+      expect(issued.map(revoked)).not.toContain(true)
+      gate.release()
+      expect(await out).toMatchObject(ok)
+      expect(await token).toMatchObject(loggedOut)
+      expect(issued.map(revoked)).toEqual([false, true])
+      expect(await server.isActive(issued[1]!)).toBe(false)
+      expect(eventsOf(site)).toEqual(['late_tokens_revoked', 'refresh_failed'])
+      await expectLoggedOut(site, tab)
+    },
+  )
+
+  it.each(['invalid_client', 'invalid_scope', 429] as const)(
+    'S35 and the server refuses the refresh with %s: the refresh token is unspent, and is revoked',
+    async (fault) => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      site.clock.advance(HOUR_MS)
+      server.failNext(fault)
+      const gate = held(server.hold())
+      const token = tab.get('/token')
+      await gate.reached
+      const out = tab.clone().post('/logout')
+      await cleared(site, tab)
+      gate.release()
+      expect(await out).toMatchObject(ok)
+      await token
+      expect(issued.map(revoked)).toEqual([true])
+      await expectLoggedOut(site, tab)
+    },
+  )
+
+  it.each(['reset-after', 'garbage', 503] as const)(
+    'S35 and the response is lost (%s): the refresh token may be spent, so the access token is revoked',
+    async (fault) => {
+      const site = await start()
+      const tab = await loggedIn(site)
+      const { accessTokens } = await tokensIn(site, tab)
+      site.clock.advance(HOUR_MS)
+      server.failNext(fault)
+      const gate = held(server.hold())
+      const token = tab.get('/token')
+      await gate.reached
+      const out = tab.clone().post('/logout')
+      await cleared(site, tab)
+      gate.release()
+      expect(await out).toMatchObject({ status: 503 })
+      await token
+      expect(issued.map(revoked)).not.toContain(true)
+      expect(revoked(accessTokens[0]!.token)).toBe(true)
+      expect(eventsOf(site)).toEqual(['revocation_failed', 'refresh_failed'])
+      await expectLoggedOut(site, tab)
+    },
+  )
+
+  it('S35 after a refresh whose response was lost: the refresh token may be spent', async () => {
     const site = await start()
     const tab = await loggedIn(site)
-    const { refreshToken } = await tokensIn(site, tab)
+    site.clock.advance(HOUR_MS)
+    server.failNext('reset-after')
+    expect(await tab.get('/token')).toMatchObject({ status: 503 })
+    expect(await tab.post('/logout')).toMatchObject({ status: 503 })
+    expect(issued.map(revoked)).not.toContain(true)
+    await expectLoggedOut(site, tab)
+  })
+
+  it('S35 and the refresh takes longer than the caller waits: it is told, and the tokens are revoked later', async () => {
+    const site = await start({ tokens: { timeoutMs: 50 } })
+    const tab = await loggedIn(site)
     site.clock.advance(HOUR_MS)
     const gate = held(server.hold())
     const token = tab.get('/token')
     await gate.reached
-    expect(await tab.post('/logout')).toMatchObject(ok)
+    expect(await tab.clone().post('/logout')).toMatchObject({ status: 503 })
+    await cleared(site, tab)
     gate.release()
-    expect(await token).toMatchObject(loggedOut)
-    expect(revoked(refreshToken)).toBe(true)
-    expect(issued).toEqual([refreshToken])
+    await token
+    await site.mounted.manager.close()
+    expect(issued.map(revoked)).toEqual([false, true])
     await expectLoggedOut(site, tab)
   })
 
-  it('S35 after the authorization server has answered: the refresh token that arrives late is revoked', async () => {
-    const site = await start()
-    const tab = await loggedIn(site)
-    site.clock.advance(HOUR_MS)
-    const gate = held(server.holdAnswer())
+  it.each(['hold', 'holdAnswer'] as const)(
+    'S35 revoke() in another process, during %s(): the holder of the lease revokes the newest refresh token',
+    async (point) => {
+      const [one, other] = await startTwo()
+      const tab = await loggedIn(one)
+      one.clock.advance(HOUR_MS)
+      const gate = held(server[point]())
+      const token = tab.get('/token')
+      await gate.reached
+      expect(await other.visitorOf(tab).post('/logout')).toMatchObject(ok)
+      expect(issued.map(revoked)).not.toContain(true)
+      gate.release()
+      expect(await token).toMatchObject(loggedOut)
+      expect(issued.map(revoked)).toEqual([false, true])
+      await expectLoggedOut(one, tab)
+    },
+  )
+
+  it('S35 revoke() in another process, and the refresh is refused: the lease holder revokes what it has', async () => {
+    const grants = recordingGrants()
+    const sessions = new session.MemoryStore()
+    const one = await start({ store: sessions, tokens: { grants } })
+    const other = await start({ store: sameSessions(sessions), tokens: { grants } })
+    const tab = await loggedIn(one)
+    one.clock.advance(HOUR_MS)
+    server.failNext('invalid_client')
+    const gate = held(server.hold())
     const token = tab.get('/token')
     await gate.reached
-    expect(await tab.post('/logout')).toMatchObject(ok)
+    expect(await other.visitorOf(tab).post('/logout')).toMatchObject(ok)
     gate.release()
-    expect(await token).toMatchObject(loggedOut)
-    expect(issued).toHaveLength(2)
-    for (const refreshToken of issued) {
-      expect(revoked(refreshToken)).toBe(true)
-      expect(await server.isActive(refreshToken)).toBe(false)
-    }
-    expect(eventsOf(site)).toEqual(['late_tokens_revoked', 'refresh_failed'])
-    await expectLoggedOut(site, tab)
+    await token
+    expect(issued.map(revoked)).toEqual([true])
+    await expectLoggedOut(one, tab)
   })
 
   it.each(['hold', 'holdAnswer'] as const)(
@@ -187,7 +289,7 @@ describe('S35 revoke() during a refresh: the session stays logged out', () => {
   it.each(['hold', 'holdAnswer'] as const)(
     'S35 in the request that refreshes, during %s()',
     async (point) => {
-      const site = await start()
+      const site = await start({ tokens: { timeoutMs: 100 } })
       const tab = await loggedIn(site)
       site.handle('/both', async (request) => {
         request.session.views = 7
@@ -195,11 +297,14 @@ describe('S35 revoke() during a refresh: the session stays logged out', () => {
         const gate = held(server[point]())
         const token = request.tokens.getAccessToken()
         await gate.reached
-        await request.tokens.revoke()
+        await expect(request.tokens.revoke()).rejects.toMatchObject({ status: 503 })
         gate.release()
+        await token.catch(() => {})
+        await site.mounted.manager.close()
         return token
       })
-      expect(await tab.get('/both')).toMatchObject(loggedOut)
+      await tab.get('/both')
+      expect(issued).toHaveLength(2)
       for (const refreshToken of issued) expect(await server.isActive(refreshToken)).toBe(false)
       expect(await site.stored(tab)).toMatchObject({ views: 7 })
       await expectLoggedOut(site, tab)
@@ -235,8 +340,10 @@ describe('S35 revoke() during a refresh: the session stays logged out', () => {
     })
     const answers = Array.from({ length: 20 }, () => tab.get('/orders'))
     await Promise.all([gate.reached, waiting.reachedBy(20)])
-    await tab.post('/logout')
+    const out = tab.clone().post('/logout')
+    await cleared(site, tab)
     gate.release()
+    expect(await out).toMatchObject(ok)
     for (const answer of answers) expect(await answer).toMatchObject(loggedOut)
     await expectLoggedOut(site, tab)
   })
@@ -287,8 +394,10 @@ describe('S35 revoke() during a refresh: the session stays logged out', () => {
     const gate = held(server.holdAnswer())
     const token = tab.get('/token')
     await gate.reached
-    await tab.post('/logout')
+    const out = tab.clone().post('/logout')
+    await cleared(site, tab)
     gate.release()
+    expect(await out).toMatchObject(ok)
     await token
     slow.release()
     await report
@@ -356,8 +465,10 @@ describe('S36 the session is gone, then a slow request saves its old session: no
       const gate = held(server.holdAnswer())
       const token = old.get('/token')
       await gate.reached
-      expect(await tab.get('/end')).toMatchObject(ok)
+      const ended = tab.get('/end')
+      await cleared(site, old)
       gate.release()
+      expect(await ended).toMatchObject(ok)
       await token
       slow.release()
       await answer
@@ -379,8 +490,10 @@ describe('S36 the session is gone, then a slow request saves its old session: no
       const gate = held(server.holdAnswer())
       const token = old.get('/token')
       await gate.reached
-      expect(await tab.get('/end')).toMatchObject(ok)
+      const ended = tab.get('/end')
+      await cleared(site, old)
       gate.release()
+      expect(await ended).toMatchObject(ok)
       expect(await token).toMatchObject(loggedOut)
       slow.release()
       expect(await answer).toMatchObject(loggedOut)

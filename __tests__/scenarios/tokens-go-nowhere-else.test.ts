@@ -489,6 +489,9 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     process.on('message', () => process.exit())
   `
 
+  /** A process starts, and compiles itself. */
+  const STARTED_WITHIN_MS = 30_000
+
   /** Plays a visit to the app, with everything logged that can be. Resolves with what it printed. */
   async function printedBy(visit: (browser: Browser) => Promise<void>, settings: object): Promise<string> {
     const args = ['--import', 'tsx', '--input-type=module', '--eval', APP]
@@ -504,63 +507,71 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     return (await printed).flat().map(String).join('')
   }
 
-  it('S60 what a process prints with DEBUG=*', async () => {
-    const faults: Fault[] = [
-      500,
-      'reset',
-      'garbage',
-      'invalid_client',
-      { status: 200, body: NEXT },
-      'invalid_grant',
-    ]
-    const endpoint = await startTokenEndpoint((_request, index) => faults[index] ?? 'reset')
-    closers.push(endpoint.close)
-    const expired = { ...LOGIN, expires_in: undefined, expires_at: 1 }
-    const statuses: number[] = []
-    const printed = await printedBy(
-      async (browser) => {
-        // A grant rests after a failure, so that each fault has a login and a grant of its own.
-        for (const index of faults.keys()) {
-          await browser.post('/login', { ...expired, refresh_token: `${LOGIN.refresh_token} ${index}` })
-          statuses.push((await browser.get('/token')).status)
-        }
-      },
-      { tokenEndpoint: endpoint.tokenEndpoint, clientId, clientSecret },
-    )
-    expect(statuses).toEqual([503, 503, 502, 500, 200, 401])
-    expect(printed).toMatch(/express-session/)
-    expect(printed).toMatch(/ERR_CLIENT_REJECTED/)
-    expect(leaks(printed)).toEqual([])
-  })
+  it(
+    'S60 what a process prints with DEBUG=*',
+    async () => {
+      const faults: Fault[] = [
+        500,
+        'reset',
+        'garbage',
+        'invalid_client',
+        { status: 200, body: NEXT },
+        'invalid_grant',
+      ]
+      const endpoint = await startTokenEndpoint((_request, index) => faults[index] ?? 'reset')
+      closers.push(endpoint.close)
+      const expired = { ...LOGIN, expires_in: undefined, expires_at: 1 }
+      const statuses: number[] = []
+      const printed = await printedBy(
+        async (browser) => {
+          // A grant rests after a failure, so that each fault has a login and a grant of its own.
+          for (const index of faults.keys()) {
+            await browser.post('/login', { ...expired, refresh_token: `${LOGIN.refresh_token} ${index}` })
+            statuses.push((await browser.get('/token')).status)
+          }
+        },
+        { tokenEndpoint: endpoint.tokenEndpoint, clientId, clientSecret },
+      )
+      expect(statuses).toEqual([503, 503, 502, 500, 200, 401])
+      expect(printed).toMatch(/express-session/)
+      expect(printed).toMatch(/ERR_CLIENT_REJECTED/)
+      expect(leaks(printed)).toEqual([])
+    },
+    STARTED_WITHIN_MS,
+  )
 
   it.each([
     ['api', /AxiosError/],
     ['fetch', /Response \{/],
-  ])('S60 what a process that calls an API prints with DEBUG=*: /%s', async (client, expected) => {
-    const endpoint = await startTokenEndpoint(() => ({ status: 200, body: NEXT }))
-    const api = await wireServer(({ path }, response) =>
-      json(response, {}, Number(path.slice(1)), { location: '/200' }),
-    )
-    closers.push(endpoint.close, api.close)
-    const printed = await printedBy(
-      async (browser) => {
-        await browser.post('/login', LOGIN)
-        for (const status of [200, 302, 401, 403, 500]) await browser.get(`/${client}/${status}`)
-      },
-      { tokenEndpoint: endpoint.tokenEndpoint, clientId, clientSecret, api: api.url },
-    )
-    expect(api.requests.map(({ path }) => path)).toEqual([
-      '/200',
-      '/302',
-      '/200',
-      '/401',
-      '/401',
-      '/403',
-      '/500',
-    ])
-    expect(printed).toMatch(expected)
-    expect(leaks(printed)).toEqual([])
-  })
+  ])(
+    'S60 what a process that calls an API prints with DEBUG=*: /%s',
+    async (client, expected) => {
+      const endpoint = await startTokenEndpoint(() => ({ status: 200, body: NEXT }))
+      const api = await wireServer(({ path }, response) =>
+        json(response, {}, Number(path.slice(1)), { location: '/200' }),
+      )
+      closers.push(endpoint.close, api.close)
+      const printed = await printedBy(
+        async (browser) => {
+          await browser.post('/login', LOGIN)
+          for (const status of [200, 302, 401, 403, 500]) await browser.get(`/${client}/${status}`)
+        },
+        { tokenEndpoint: endpoint.tokenEndpoint, clientId, clientSecret, api: api.url },
+      )
+      expect(api.requests.map(({ path }) => path)).toEqual([
+        '/200',
+        '/302',
+        '/200',
+        '/401',
+        '/401',
+        '/403',
+        '/500',
+      ])
+      expect(printed).toMatch(expected)
+      expect(leaks(printed)).toEqual([])
+    },
+    STARTED_WITHIN_MS,
+  )
 })
 
 describe('S63 an access token goes to the origins that were named and to no other', () => {

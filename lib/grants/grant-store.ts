@@ -19,6 +19,15 @@ export interface GrantState {
   readonly ended?: GrantEnd
 }
 
+/** What a grant store had of a grant that it has ended. */
+export interface EndedGrant extends GrantRecord {
+  /**
+   * Whether there was a lease that its owner had neither committed nor released. The refresh token of the record may have
+   * been spent then. A store that cannot say so leaves it out.
+   */
+  readonly isLeased?: boolean
+}
+
 export interface LeaseRequest {
   /** Names who asks: random, and another one for every refresh. */
   readonly owner: string
@@ -79,9 +88,10 @@ export interface GrantStore {
   read(grantId: string): Promise<GrantState>
   /**
    * Ends the grant for good: forgets its record and remembers that it has ended, for as long as `retention` says and for
-   * longer than any request takes. The first reason stands. Resolves with the record it forgot.
+   * longer than any request takes. The first reason stands. Resolves with the record it forgot, and whether the grant was
+   * leased.
    */
-  end(grantId: string, why: GrantEnd, retention?: Retention): Promise<GrantRecord | undefined>
+  end(grantId: string, why: GrantEnd, retention?: Retention): Promise<EndedGrant | undefined>
   /**
    * Optional, for a store whose storage may come back with an earlier state, after a failover for example. Calls the
    * listener whenever that may have happened; then the library stores again what this process knows and the store has

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { type Clock, systemClock } from '../clock.js'
 import type { TokenError } from '../errors.js'
-import { identityOf, sharesToken } from '../grant-proof.js'
+import { digestOf, identityOf, sharesToken } from '../grant-proof.js'
 import { type TokenSet, withShare } from '../token-set.js'
 import type { GrantEnd } from './grant-store.js'
 import { Remembered } from './remembered.js'
@@ -23,6 +23,7 @@ export interface KnownGrantsOptions {
 const MAX_ENDED = 1_000_000
 const MAX_REFUSED = 10_000
 const MAX_HEARD = 10_000
+const MAX_PRESENTED = 10_000
 /** For how long an end is remembered that this process has heard of: it is not said how long the session lives. */
 const END_TTL_MS = 30 * 24 * 60 * 60 * 1000
 
@@ -33,6 +34,8 @@ export class KnownGrants {
   readonly #ended: Remembered<GrantEnd>
   /** The grants that the grant store was asked for, and had nothing to say of. */
   readonly #heard = new LRUCache<string, true>({ max: MAX_HEARD })
+  /** Digests of the refresh tokens that were presented, as long as nothing says that they were not spent. */
+  readonly #presented = new LRUCache<string, string>({ max: MAX_PRESENTED })
   readonly #refused = new LRUCache<string, { readonly refreshToken: string; readonly error: TokenError }>({
     max: MAX_REFUSED,
   })
@@ -114,6 +117,21 @@ export class KnownGrants {
   endOf(tokens: Pick<TokenSet, 'grantId' | 'share'>): GrantEnd | undefined {
     const ended = this.ended(tokens.grantId)
     return ended ?? (tokens.share === undefined ? undefined : this.ended(identityOf(tokens)))
+  }
+
+  /** A refresh token is about to be presented: from now on it may be spent. */
+  present(grantId: string, refreshToken: string): void {
+    this.#presented.set(grantId, digestOf(refreshToken))
+  }
+
+  /** The authorization server has not spent the refresh token that was presented last. */
+  keepUnspent(grantId: string): void {
+    this.#presented.delete(grantId)
+  }
+
+  /** Whether a refresh token was presented, and it is not known that it can be presented again. */
+  mayBeSpent(grantId: string, refreshToken: string): boolean {
+    return this.#presented.get(grantId) === digestOf(refreshToken)
   }
 
   /** The authorization server takes a refresh token no more. */

@@ -1,6 +1,14 @@
 import { ConfigurationError } from '../errors.js'
 import { ownOptions } from '../own-options.js'
-import type { GrantEnd, GrantRecord, GrantState, GrantStore, LeaseRequest, Retention } from './grant-store.js'
+import type {
+  EndedGrant,
+  GrantEnd,
+  GrantRecord,
+  GrantState,
+  GrantStore,
+  LeaseRequest,
+  Retention,
+} from './grant-store.js'
 import { Remembered } from './remembered.js'
 
 export interface MemoryGrantStoreOptions {
@@ -111,12 +119,13 @@ class MemoryGrantStore implements GrantStore {
     grantId: string,
     why: GrantEnd,
     { ttlMs = GRANT_TTL_MS, onEvicted }: Partial<Retention> = {},
-  ): Promise<GrantRecord | undefined> {
+  ): Promise<EndedGrant | undefined> {
     const record = this.#records.get(grantId)
+    const isLeased = this.#leases.has(grantId)
     this.#records.delete(grantId)
     this.#ended.set(grantId, this.#ended.get(grantId) ?? why, ttlMs, onEvicted)
     this.#wake(grantId)
-    return record
+    return record && { ...record, ...(isLeased && { isLeased }) }
   }
 
   #state(grantId: string): GrantState {

@@ -24,6 +24,15 @@ export const endCases: Case[] = [
     },
   ],
   [
+    'may tell that there was a lease, and tells of none where there was none',
+    async ({ store, grant, lease }) => {
+      await store.commit(grant, 'a', record(1))
+      await lease('b', { revision: 1 })
+      await store.release(grant, 'b')
+      is((await store.end(grant, 'logged_out'))?.isLeased ?? false, false, 'isLeased')
+    },
+  ],
+  [
     'leaves the holder of the lease to release it',
     async ({ store, grant, lease }) => {
       await lease('a')

@@ -2,6 +2,7 @@ import { within } from '../../deadline.js'
 import { ConfigurationError, TokenError } from '../../errors.js'
 import { ownOptions } from '../../own-options.js'
 import type {
+  EndedGrant,
   GrantEnd,
   GrantRecord,
   GrantState,
@@ -164,10 +165,11 @@ class RedisGrants implements RedisGrantStore {
     return stateOf(ended, revision, tokens)
   }
 
-  async end(grantId: string, why: GrantEnd, retention?: Retention): Promise<GrantRecord | undefined> {
+  async end(grantId: string, why: GrantEnd, retention?: Retention): Promise<EndedGrant | undefined> {
     const args = [why, this.#ttlOf(retention), this.#changes.channel, grantId]
-    const [revision, tokens] = await this.#run(END, grantId, args)
-    return stateOf('', revision, tokens).record
+    const [revision, tokens, owner] = await this.#run(END, grantId, args)
+    const { record } = stateOf('', revision, tokens)
+    return record && { ...record, ...(String(owner ?? '') !== '' && { isLeased: true }) }
   }
 
   onLoss(listener: () => void): () => void {

@@ -183,16 +183,16 @@ local known = redis.call('HMGET', KEYS[1], 'ended', 'revision', 'tokens')
 return { known[1] or '', known[2] or '', known[3] or '' }
 `)
 
-/** ARGV: why, grantTtlMs, channel, grantId. Answers revision and tokens of the record that it forgot. */
+/** ARGV: why, grantTtlMs, channel, grantId. Answers revision and tokens of the record that it forgot, and the owner of a lease. */
 export const END = script(
   `
 local why, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'ended', 'waiting')
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'ended', 'waiting', 'owner')
 local left = known[3] and redis.call('PTTL', KEYS[1]) or 0
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'ended', known[3] or why)
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.max(left, tonumber(ttl))))
 if known[4] then redis.pcall('PUBLISH', channel, grant) end
-return { known[1] or '', known[2] or '' }
+return { known[1] or '', known[2] or '', known[5] or '' }
 `,
 )
