@@ -1,5 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
-import { isNeedRefusal, oneMoreReplacement, type Replacements, type Rest, restAfter } from '../lib/backoff.js'
+import {
+  isNeedRefusal,
+  mayBeAboutNeed,
+  oneMoreReplacement,
+  type Replacements,
+  type Rest,
+  restAfter,
+} from '../lib/backoff.js'
 import { StepUpError, TokenError, type TokenErrorCode } from '../lib/errors.js'
 
 const NOW = 1_000_000
@@ -75,10 +82,41 @@ describe('restAfter(error, before, now)', () => {
     ['503', { responseStatus: 503 }, true],
     ['429', { responseStatus: 429 }, false],
     ['invalid_grant of a request loop', { error: 'invalid_grant' }, false],
-    ['Retry-After', { responseStatus: 503, retryAfterMs: 5_000 }, false],
+    ['503 with Retry-After', { responseStatus: 503, retryAfterMs: 5_000 }, true],
+    ['429 with Retry-After', { responseStatus: 429, retryAfterMs: 5_000 }, false],
   ])('says whether the rest ends with an outage: %s', (_, details, ends) => {
     const error = new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', '', details)
     expect(restAfter(error, undefined, NOW)!.endsWithOutage).toBe(ends)
+  })
+})
+
+describe('restAfter(error, before, now, succeededAt)', () => {
+  it.each([
+    ['before the first failure', NOW - 1, true],
+    ['since the first failure', NOW + 1, false],
+    ['never', undefined, true],
+  ])('fails again, and another grant has succeeded %s', (_, succeededAt, ends) => {
+    const error = new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', '', { responseStatus: 500 })
+    const first = restAfter(error, undefined, NOW, succeededAt)!
+    expect(first.endsWithOutage).toBe(true)
+    expect(restAfter(error, first, NOW + 10, succeededAt)).toMatchObject({
+      failures: 2,
+      endsWithOutage: ends,
+    })
+  })
+})
+
+describe('mayBeAboutNeed(error)', () => {
+  it.each<[TokenErrorCode, string | undefined, boolean]>([
+    ['ERR_TOKEN_ENDPOINT', 'access_denied', true],
+    ['ERR_INVALID_TOKEN_RESPONSE', undefined, true],
+    ['ERR_CONFIGURATION', undefined, true],
+    ['ERR_CLIENT_REJECTED', 'unauthorized_client', true],
+    ['ERR_CLIENT_REJECTED', 'invalid_client', false],
+    ['ERR_CLIENT_REJECTED', undefined, false],
+    ['ERR_TOKEN_ENDPOINT_UNAVAILABLE', undefined, false],
+  ])('%s, %s: %s', (code, error, isOfNeed) => {
+    expect(mayBeAboutNeed(new TokenError(code, '', { error }))).toBe(isOfNeed)
   })
 })
 

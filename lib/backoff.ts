@@ -8,7 +8,7 @@ export interface Rest {
   /** When the rest began, and when it ends, on the monotonic clock in milliseconds. */
   readonly from: number
   readonly until: number
-  /** The server was out of reach. The success of another grant's refresh shows that it is back, and ends the rest. */
+  /** The server was out of reach. The success of another grant's refresh shows that it is back, and ends the rest, once. */
   readonly endsWithOutage: boolean
 }
 
@@ -41,19 +41,26 @@ const JITTER = 1 / 4
 /**
  * The rest after a failed refresh; `undefined` where a failure is no reason to rest, such as that of a grant store.
  *
- * A server that said when to come back (`Retry-After`) is taken at its word.
+ * A server that said when to come back (`Retry-After`) is taken at its word, but a server that is back may be asked earlier.
  *
  * @param now the monotonic clock
+ * @param succeededAt when the server refreshed some other grant last
  */
-export function restAfter(error: TokenError, before: Rest | undefined, now: number): Rest | undefined {
+export function restAfter(
+  error: TokenError,
+  before: Rest | undefined,
+  now: number,
+  succeededAt = Number.NEGATIVE_INFINITY,
+): Rest | undefined {
   const bounds = isNeedRefusal(error) ? NEED_REFUSED : BOUNDS[error.code]
   if (!bounds) return undefined
   // Who has kept quiet for longer than the longest rest begins with the shortest.
   const failures = before && now - before.until <= bounds.maxMs ? before.failures + 1 : 1
   const fullMs = Math.min(bounds.firstMs * 2 ** (failures - 1), bounds.maxMs)
   const ms = error.retryAfterMs || fullMs * (1 - JITTER * Math.random())
-  const endsWithOutage =
-    error.code === 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' && !error.retryAfterMs && isOutage(error)
+  // A grant that fails again while others succeed has a failure of its own.
+  const isOwn = failures > 1 && before !== undefined && succeededAt > before.from
+  const endsWithOutage = error.code === 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' && isOutage(error) && !isOwn
   return { error, failures, from: now, until: now + ms, endsWithOutage }
 }
 
@@ -65,6 +72,15 @@ export function isNeedRefusal(error: TokenError): boolean {
     (code === 'ERR_INSUFFICIENT_SCOPE' && said !== undefined) ||
     (code === 'ERR_REAUTHENTICATION_REQUIRED' && cause instanceof StepUpError)
   )
+}
+
+/**
+ * Whether the failure of a refresh that names a scope, a resource or an audience may be about these: the other access tokens
+ * of the grant are asked for as before. A server that is out of reach, or refuses the client, does so for all of them.
+ */
+export function mayBeAboutNeed({ code, error }: TokenError): boolean {
+  if (code === 'ERR_CLIENT_REJECTED') return error === 'unauthorized_client'
+  return code !== 'ERR_TOKEN_ENDPOINT_UNAVAILABLE'
 }
 
 /** 429 and an OAuth error are about this client or this user: they say nothing of the others. */

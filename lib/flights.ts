@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import {
   isNeedRefusal,
+  mayBeAboutNeed,
   oneMoreReplacement,
   type Replacements,
   type Rest,
@@ -10,6 +11,7 @@ import {
 import { type Clock, systemClock } from './clock.js'
 import type { TokenError } from './errors.js'
 import type { RefreshOutcome, Revocation } from './refresh.js'
+import { needKey } from './token-set.js'
 
 /** A refresh under way. */
 export interface Flight {
@@ -36,6 +38,8 @@ export interface RefreshSubject {
 }
 
 const MAX_RESTS = 10_000
+/** The access token of a refresh that names nothing. */
+const PLAIN = needKey({})
 
 /**
  * The refreshes that a process has under way, one at a time for each grant, and how long what has failed rests before it
@@ -44,7 +48,7 @@ const MAX_RESTS = 10_000
 export class Flights {
   readonly #clock: Clock
   readonly #flights = new Map<string, Flight>()
-  /** By grant; where the server refused one need, by grant and need. */
+  /** By grant; where the failure may be about one need, by grant and need. */
   readonly #rests = new LRUCache<string, Rest>({ max: MAX_RESTS })
   /** When a refresh succeeded last, on the monotonic clock. */
   readonly #succeededAt = new WeakMap<object, number>()
@@ -101,9 +105,11 @@ export class Flights {
     }
   }
 
-  #rest({ grantId, key }: RefreshSubject, error: TokenError): void {
-    const name = isNeedRefusal(error) ? needOf(grantId, key) : grantId
-    const rest = restAfter(error, this.#rests.get(name), this.#clock.monotonic())
+  #rest({ grantId, key, server }: RefreshSubject, error: TokenError): void {
+    const isOfNeed = isNeedRefusal(error) || (key !== PLAIN && mayBeAboutNeed(error))
+    const name = isOfNeed ? needOf(grantId, key) : grantId
+    const now = this.#clock.monotonic()
+    const rest = restAfter(error, this.#rests.get(name), now, this.#succeededAt.get(server))
     if (rest) this.#rests.set(name, rest)
   }
 

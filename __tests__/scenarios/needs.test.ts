@@ -104,6 +104,7 @@ describe('S55 the authorization server refuses a need', () => {
     ['scope', 'invalid_scope'],
     ['resource', 'invalid_target'],
     ['audience', 'invalid_target'],
+    ['resource', 'invalid_resource'],
   ])(
     'S55 of a %s with %s: 403, asked for again after a minute, then after two, up to 15',
     async (name, error) => {
@@ -332,6 +333,56 @@ describe('a grant rests after a failed refresh', () => {
     expect((await other.get('/token')).status).toBe(200)
     expect((await browser.get('/token')).status).toBe(200)
     expect(asked()).toHaveLength(before + 2)
+  })
+
+  it('also where the server said Retry-After', async () => {
+    const down: Fault = { status: 503, headers: { 'retry-after': '3600' } }
+    const { site, browser } = await visit((_named, index) => (index === 1 ? down : undefined))
+    const other = site.browser()
+    await other.post('/login', { ...LOGIN, refresh_token: 'other' })
+    site.clock.advance(HOUR_MS)
+    expect((await browser.get('/token')).json.retryAfterMs).toBe(HOUR_MS)
+    expect((await browser.get('/token')).status).toBe(503)
+    site.clock.advance(1)
+    expect((await other.get('/token')).status).toBe(200)
+    expect((await browser.get('/token')).status).toBe(200)
+  })
+
+  it('and once: a grant that fails by itself while others succeed is asked for a handful of times', async () => {
+    let fails = true
+    const { site, browser, presented } = await visit((named) =>
+      fails && named === 'plain' ? { status: 500 } : undefined,
+    )
+    site.clock.advance(HOUR_MS)
+    for (let call = 0; call < 50; call++) {
+      fails = true
+      expect((await browser.get('/token')).status).toBe(503)
+      fails = false
+      const other = site.browser()
+      await other.post('/login', { ...LOGIN, refresh_token: `other${call}`, expires_at: 1 })
+      expect((await other.get('/token')).status).toBe(200)
+      site.clock.advance(10)
+    }
+    expect(presented().filter((token) => token === 'rt0')).toHaveLength(2)
+    site.clock.advance(2_000)
+    expect((await browser.get('/token')).status).toBe(200)
+  })
+
+  it.each<[string, Fault, string]>([
+    ['access_denied', { status: 403, body: { error: 'access_denied' } }, 'ERR_TOKEN_ENDPOINT'],
+    ['invalid_request', { status: 400, body: { error: 'invalid_request' } }, 'ERR_TOKEN_ENDPOINT'],
+    ['unauthorized_client', 'unauthorized_client', 'ERR_CLIENT_REJECTED'],
+    ['a page that says Forbidden', { status: 403, body: '<h1>Forbidden</h1>' }, 'ERR_INVALID_TOKEN_RESPONSE'],
+  ])('S55 for one need: after %s the plain refresh and other needs go on', async (_, fault, code) => {
+    const { site, browser, asked } = await visit((named) => (named === 'bad' ? fault : undefined))
+    site.clock.advance(HOUR_MS)
+    for (let call = 0; call < 3; call++) {
+      expect((await browser.get('/token?scope=bad')).json).toMatchObject({ code })
+    }
+    expect((await browser.get('/token?scope=d')).json.token).toBe('at2')
+    expect((await browser.get('/token')).json.token).toBe('at3')
+    expect((await browser.get('/token?scope=bad')).json).toMatchObject({ code })
+    expect(asked()).toEqual(['bad', 'd', 'plain'])
   })
 
   it.each<[string, Fault]>([

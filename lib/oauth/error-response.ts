@@ -27,7 +27,8 @@ const CLIENT_CODES: ReadonlySet<string> = new Set([
   ...['invalid_client', 'unauthorized_client'],
   ...['incorrect_client_credentials', 'bad_client_secret', 'invalid_client_id'],
 ])
-const NEED_CODES: ReadonlySet<string> = new Set(['invalid_scope', 'invalid_target'])
+/** RFC 6749 §5.2, RFC 8707 §2; the last one is Entra ID's word for an API that it does not know. */
+const NEED_CODES: ReadonlySet<string> = new Set(['invalid_scope', 'invalid_target', 'invalid_resource'])
 
 const CHECK_URL = 'Check the URL, and the proxies on the way.'
 const CHECK_CLIENT = 'Check clientId and clientAuthentication.'
