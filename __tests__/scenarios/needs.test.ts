@@ -354,7 +354,7 @@ describe('a grant rests after a failed refresh', () => {
       fails && named === 'plain' ? { status: 500 } : undefined,
     )
     site.clock.advance(HOUR_MS)
-    for (let call = 0; call < 50; call++) {
+    for (let call = 0; call < 12; call++) {
       fails = true
       expect((await browser.get('/token')).status).toBe(503)
       fails = false
