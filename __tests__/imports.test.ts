@@ -48,6 +48,7 @@ const topLevel: Record<string, string> = {
   'token-set.ts': 'foundations',
   'token-source.ts': 'foundations',
   'uncalled.ts': 'foundations',
+  'warn-once.ts': 'foundations',
 }
 
 /** Each layer, and the layers that its files may import, types included. Every file may import its own layer. */

@@ -14,6 +14,7 @@ const valid = {
   issuer: 'https://idp.example.com',
   clientId: 'web',
   clientAuthentication: clientSecretBasic('secret'),
+  encryptionKeys: false as const,
 }
 const { issuer: _, ...withoutServer } = valid
 const endpoints = { ...withoutServer, tokenEndpoint: 'https://idp.example.com/token' }

@@ -39,6 +39,7 @@ const client = {
   tokenEndpoint: 'http://127.0.0.1:1/token',
   clientId: 'web',
   clientAuthentication: publicClient(),
+  encryptionKeys: false as const,
 }
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 const redis = { send: async () => [] }

@@ -53,3 +53,20 @@ describe('the tables of the README', () => {
     expect(tableOf('## Errors').sort()).toEqual(codes.sort())
   })
 })
+
+describe('the snippets of the README', () => {
+  const snippets = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code)
+  /** Those that can be copied as they stand: an ellipsis stands for further options. */
+  const whole = snippets.flatMap((code) =>
+    [...code.matchAll(/^ *(?:app\.use\(\s*)?sessionTokens\(\{(.*?)\}\),?$/gms)].map(
+      ([, options = '']) => options,
+    ),
+  )
+
+  it('seal the tokens, with the key of the first one made in place', () => {
+    const complete = whole.filter((options) => !options.includes('…'))
+    expect(complete.length).toBeGreaterThan(1)
+    for (const options of complete) expect(options).toContain('encryptionKeys: [process.env.SESSION_KEY]')
+    expect(complete[0]).toContain('openssl rand -base64 32')
+  })
+})

@@ -60,7 +60,12 @@ function held(gate: Gate): Gate {
 function optionsOf(name: string): SessionTokensOptions {
   const { issuer, clients } = servers[name as Name]
   const { clientId, clientSecret } = clients.client_secret_basic
-  return { issuer, clientId, clientAuthentication: clientSecretBasic(clientSecret) }
+  return {
+    issuer,
+    clientId,
+    clientAuthentication: clientSecretBasic(clientSecret),
+    encryptionKeys: false as const,
+  }
 }
 
 interface App {
@@ -473,6 +478,7 @@ it('TypeScript knows the request that tenant(), options() and adopt() are about'
         issuer,
         clientId,
         clientAuthentication: clientSecretBasic(secret),
+        encryptionKeys: false,
         grants,
         adopt: (request) => request.session.cookie.path,
       }

@@ -18,6 +18,7 @@ const tokens = sessionTokens({
   tokenEndpoint: 'http://127.0.0.1:9/token',
   clientId: 'bench',
   clientAuthentication: publicClient(),
+  encryptionKeys: false,
 })
 
 const contenders = {

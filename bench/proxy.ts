@@ -162,6 +162,7 @@ function listener(contender: string, target: string): RequestListener {
       tokenEndpoint: 'http://127.0.0.1:9/',
       clientId: 'bench',
       clientAuthentication: publicClient(),
+      encryptionKeys: false,
     }),
   )
   app.get('/login', async (request, response) => {

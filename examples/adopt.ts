@@ -19,7 +19,7 @@ declare global {
   }
 }
 
-const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, serve } = await stage({
+const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, sessionKey, serve } = await stage({
   clientAuthentication: 'client_secret_post',
 })
 const { authorizationEndpoint, tokenEndpoint } = await endpointsOf(issuer)
@@ -55,6 +55,7 @@ app.use(
     issuer,
     clientId,
     clientAuthentication: clientSecretPost(clientSecret),
+    encryptionKeys: [sessionKey],
     adopt: (request) => request.user?.oauth,
   }),
 )

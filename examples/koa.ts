@@ -31,7 +31,6 @@ app.use(
     issuer,
     clientId,
     clientAuthentication: clientSecretBasic(clientSecret),
-    // In cookies they must be; in a store they had better be.
     encryptionKeys: [sessionKey],
   }),
 )

@@ -16,7 +16,7 @@ declare module 'express-session' {
   }
 }
 
-const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, serve } = await stage()
+const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, sessionKey, serve } = await stage()
 const provider = await oidc.discovery(
   new URL(issuer),
   clientId,
@@ -30,7 +30,8 @@ const app = express()
 app.use(
   session({ secret: sessionSecret, resave: false, saveUninitialized: false, cookie: { sameSite: 'lax' } }),
 )
-app.use(sessionTokens({ issuer, clientId, clientAuthentication: clientSecretBasic(clientSecret) }))
+const clientAuthentication = clientSecretBasic(clientSecret)
+app.use(sessionTokens({ issuer, clientId, clientAuthentication, encryptionKeys: [sessionKey] }))
 
 app.get('/', (_req, res) => res.send(START_PAGE))
 

@@ -1,6 +1,7 @@
 // Logs users in at an Oracle Cloud identity domain (or IDCS) and calls its API on their behalf.
 //
 //   export ORACLE_DOMAIN_URL=https://idcs-….identity.oraclecloud.com CLIENT_ID=… CLIENT_SECRET=… SESSION_SECRET=…
+//   export SESSION_KEY=$(openssl rand -base64 32)
 //   npx tsx examples/oracle-identity-domain.ts
 //
 // In the identity domain: a confidential application with the grant types "Authorization code" and "Refresh token" and
@@ -42,6 +43,7 @@ app.use(
     //   with one that is ready-made:  clientAssertion(() => readFile('/run/secrets/assertion', 'utf8'))
     //   a public client:              publicClient()
     clientAuthentication: clientSecretBasic(required('CLIENT_SECRET')),
+    encryptionKeys: [required('SESSION_KEY')],
   }),
 )
 

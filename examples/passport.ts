@@ -23,7 +23,7 @@ declare global {
 }
 
 // passport-oauth2 sends the client's secret in the body.
-const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, serve } = await stage({
+const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, sessionKey, serve } = await stage({
   clientAuthentication: 'client_secret_post',
 })
 const { authorizationEndpoint, tokenEndpoint } = await endpointsOf(issuer)
@@ -64,7 +64,8 @@ app.use(
   session({ secret: sessionSecret, resave: false, saveUninitialized: false, cookie: { sameSite: 'lax' } }),
 )
 app.use(passport.session())
-app.use(sessionTokens({ issuer, clientId, clientAuthentication: clientSecretPost(clientSecret) }))
+const clientAuthentication = clientSecretPost(clientSecret)
+app.use(sessionTokens({ issuer, clientId, clientAuthentication, encryptionKeys: [sessionKey] }))
 
 app.get('/', (_req, res) => res.send(START_PAGE))
 app.get('/login', passport.authenticate('oauth2'))

@@ -1,6 +1,7 @@
 // The ten lines of the README, with openid-client for the login. Runs as it stands:
 //
 //   export ISSUER=https://idp.example.com CLIENT_ID=web CLIENT_SECRET=… SESSION_SECRET=… API=https://api.example.com
+//   export SESSION_KEY=$(openssl rand -base64 32)
 //   npx tsx examples/quick-start.ts
 //
 // The client's redirect URI at the authorization server is http://localhost:3000/callback.
@@ -15,7 +16,7 @@ declare module 'express-session' {
   }
 }
 
-const { ISSUER, CLIENT_ID, CLIENT_SECRET, SESSION_SECRET, API, PORT = '3000' } = process.env
+const { ISSUER, CLIENT_ID, CLIENT_SECRET, SESSION_SECRET, SESSION_KEY, API, PORT = '3000' } = process.env
 if (!ISSUER || !CLIENT_ID || !CLIENT_SECRET || !SESSION_SECRET || !API) {
   throw new Error('Set ISSUER, CLIENT_ID, CLIENT_SECRET, SESSION_SECRET and API.')
 }
@@ -41,6 +42,7 @@ app.use(
     issuer: ISSUER,
     clientId: CLIENT_ID,
     clientAuthentication: clientSecretBasic(CLIENT_SECRET),
+    encryptionKeys: [SESSION_KEY],
   }),
 )
 

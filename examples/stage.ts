@@ -4,7 +4,7 @@
 //   API                                the base URL of an API that answers GET /orders
 //   SCOPE                              default: openid offline_access
 //   PORT                               default: 3000
-//   SESSION_SECRET, SESSION_KEY        at least 32 characters each; default: new ones at each start
+//   SESSION_SECRET, SESSION_KEY        each made with openssl rand -base64 32; default: new ones at each start
 //
 // Without ISSUER the demo's authorization server and API are started. It prints what its token endpoint answers. Its
 // access tokens live for 10 seconds, or ACCESS_TOKEN_SECONDS.

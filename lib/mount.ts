@@ -8,7 +8,7 @@ import { isMemoryGrantStore, memoryGrantStore } from './grants/memory.js'
 import { type AuthorizationServer, authorizationServer } from './oauth/authorization-server.js'
 import { checkedOptions } from './option-checks.js'
 import type { SessionTokensOptions } from './options.js'
-import { ownProperties } from './own-properties.js'
+import { ownProperties, ownValue } from './own-properties.js'
 import { Retentions } from './retention.js'
 import { expressSessions } from './sessions/express-layers.js'
 import { ownSessions } from './sessions/own-session.js'
@@ -18,6 +18,7 @@ import { SessionCopies } from './sessions/session-copy.js'
 import type { SessionLayer, SessionLayerContext } from './sessions/session-layer.js'
 import { TokenManager } from './token-manager.js'
 import type { TokenSet } from './token-set.js'
+import { warnOnce } from './warn-once.js'
 
 /** One mounted middleware: the parts that all its requests share. */
 export interface Mount {
@@ -58,6 +59,7 @@ export function mount(
   sessionLayer: SessionLayerFactory = expressSessions,
 ): Mount {
   const checked = checkedOptions(options)
+  if (ownValue(options, 'encryptionKeys') === undefined) warnOfNoKeys()
   const { authorizationScheme, clientId, issuer, onEvent, property, sessionKey } = checked
   const { clock, flights, known } = surroundings
   const server = authorizationServer({ ...checked, clock })
@@ -144,15 +146,19 @@ function sessionCopies(options: ReturnType<typeof checkedOptions>, known: KnownG
     : new SessionCopies(audience, sealed, provesByTokens, { acceptsUnsealed })
 }
 
-let hasWarned = false
-
-/** Once for a process, however many mounts there are. */
 function warnOfUnsealed(): void {
-  if (hasWarned) return
-  hasWarned = true
-  process.emitWarning(
+  warnOnce(
+    'SESSION_TOKENS_ACCEPT_UNSEALED',
     'sessionTokens() accepts sessions whose tokens are not sealed (acceptUnsealed). Take the option out when those from before ' +
       'the change have been refreshed, or have expired.',
-    { code: 'SESSION_TOKENS_ACCEPT_UNSEALED' },
+  )
+}
+
+function warnOfNoKeys(): void {
+  warnOnce(
+    'SESSION_TOKENS_UNSEALED',
+    'sessionTokens() has no encryptionKeys, so everybody who can read the session store or the grant store can read the tokens. ' +
+      'Make a key with `openssl rand -base64 32` and give encryptionKeys: [process.env.SESSION_KEY], or encryptionKeys: false ' +
+      'if this is meant.',
   )
 }

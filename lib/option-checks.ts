@@ -106,7 +106,6 @@ export function checkedOptions(given: SessionTokensOptions) {
   checkClient(options)
   checkRefreshOptions(options)
   checkGrantStore(options)
-  if (options.encryptionKeys !== undefined) checkEncryptionKeys(options.encryptionKeys)
   checkAcceptUnsealed(options)
   if (options.onEvent !== undefined && typeof options.onEvent !== 'function') {
     throw new ConfigurationError('`onEvent` must be a function: onEvent: (event) => logger.info(event).')
@@ -129,6 +128,7 @@ export function checkedOptions(given: SessionTokensOptions) {
     sessionKey: checkedName(options.sessionKey, 'sessionKey', RESERVED_SESSION_KEYS),
     property: checkedProperty(options.property),
     ...(options.http !== undefined && { http: checkedHttp(options.http) }),
+    encryptionKeys: checkedKeys(options.encryptionKeys),
     keep: options.keep ?? 'session',
     onGrantStoreError: options.onGrantStoreError ?? 'fail',
     sessionMaxAgeMs:
@@ -148,12 +148,19 @@ export function checkedOptions(given: SessionTokensOptions) {
   }
 }
 
+/** The keys to seal with, if there are any. */
+function checkedKeys(keys: SessionTokensOptions['encryptionKeys']) {
+  if (keys === undefined || keys === false) return undefined
+  checkEncryptionKeys(keys)
+  return keys
+}
+
 function checkAcceptUnsealed({ acceptUnsealed, encryptionKeys, session }: SessionTokensOptions): void {
   if (acceptUnsealed !== undefined && typeof acceptUnsealed !== 'boolean') {
     throw new ConfigurationError('`acceptUnsealed` must be true or false, or left out.')
   }
   if (!acceptUnsealed) return
-  if (encryptionKeys === undefined) {
+  if (!encryptionKeys) {
     throw new ConfigurationError(
       '`acceptUnsealed` is for the change to sealed sessions: give `encryptionKeys` as well, or leave it out.',
     )

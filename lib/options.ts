@@ -76,12 +76,18 @@ export interface SessionTokensOptions<Request = unknown> {
    */
   grants?: GrantStore
   /**
-   * Keys to seal the tokens with, in the session and in the grant store: as JWE, so that nobody who sees them there can
-   * read or change them. Texts with the entropy of a key (`openssl rand -base64 32`), at least 32 bytes, or secret
-   * `KeyObject`s. The first seals, all open, so a new key is put in front and the old one kept for as long as sessions
-   * live. A copy that is not sealed, or not by one of them, is treated as none. Default: not sealed.
+   * Keys to seal the tokens with, in the session and in the grant store: as JWE, so that without a key they can neither be
+   * read nor changed there. A key is at least 32 random bytes: their text in Base64, Base64url or hexadecimal, such as
+   * `openssl rand -base64 32` prints, the bytes, or a secret `KeyObject`. Passphrases, and bytes that follow a pattern, are
+   * refused. A text is taken letter by letter, with the line end of its file, so every process must be given the same one.
+   *
+   * The first key seals, all open, so a new key is put in front and the old one kept for as long as sessions live. A copy that
+   * is not sealed, or not by one of them, is treated as none.
+   *
+   * `false` leaves the tokens unsealed. Left out they are unsealed as well, and the process warns of it once, with the code
+   * `SESSION_TOKENS_UNSEALED`. That holds for `keep: 'store'` too: the key in the session opens the tokens in the grant store.
    */
-  encryptionKeys?: readonly (EncryptionKey | undefined)[]
+  encryptionKeys?: readonly (EncryptionKey | undefined)[] | false
   /**
    * Whether sessions from before there were `encryptionKeys`, whose tokens are not sealed, go on: for the time until each has
    * been refreshed, or has expired. Such a session must have the proof of its grant, or from version 0.1 a token that the

@@ -170,6 +170,7 @@ app.use(
     revocationEndpoint: settings.revocationEndpoint,
     clientId: settings.clientId,
     clientAuthentication,
+    encryptionKeys: false,
     grants: watchedGrantStore,
     timeoutMs: 9_000,
     refreshTimeoutMs: 10_000,

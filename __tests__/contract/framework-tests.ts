@@ -35,6 +35,7 @@ export function frameworkApps(driver: FrameworkDriver) {
         revocationEndpoint: server.revocationEndpoint,
         clientId,
         clientAuthentication: clientSecretBasic(clientSecret),
+        encryptionKeys: false,
         ...options,
       } as SessionTokensOptions
     },

@@ -16,6 +16,7 @@ beforeAll(async () => {
     CLIENT_ID: 'the-client',
     CLIENT_SECRET: 'the-secret',
     SESSION_SECRET: 'the-session-secret',
+    SESSION_KEY: 'UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c=',
     PORT: '0',
     APP_URL: 'https://app.example.com',
   })

@@ -49,6 +49,7 @@ describe.each(expressVersions)('sessionTokens(options), %s', (_, express) => {
       revocationEndpoint: server.revocationEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
+      encryptionKeys: false,
       ...options,
     } as SessionTokensOptions)
     closers.push(middleware.close)

@@ -16,6 +16,7 @@ function options(more: Partial<SessionTokensOptions> = {}): SessionTokensOptions
     tokenEndpoint: 'https://idp.example/token',
     clientId: 'web',
     clientAuthentication: clientSecretBasic('secret'),
+    encryptionKeys: false,
     ...more,
   } as SessionTokensOptions
 }

@@ -16,7 +16,12 @@ import { bearerProxy } from '../../lib/proxy.js'
 import { expressVersions, startApp } from '../helpers/app.js'
 import { koaVersions } from '../helpers/koa-site.js'
 
-const options = { issuer: 'https://idp.example.com', clientId: 'web', clientAuthentication: publicClient() }
+const options = {
+  issuer: 'https://idp.example.com',
+  clientId: 'web',
+  clientAuthentication: publicClient(),
+  encryptionKeys: false as const,
+}
 
 const tenants = { tenant: () => 'acme', options: () => options }
 

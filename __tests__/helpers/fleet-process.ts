@@ -139,6 +139,7 @@ const tokens = sessionTokens({
   revocationEndpoint: options.revocationEndpoint,
   clientId: options.clientId,
   clientAuthentication: clientSecretBasic(options.clientSecret),
+  encryptionKeys: false,
   grants: observed(grants),
   onEvent(event) {
     const { type, grantId } = event

@@ -94,6 +94,7 @@ export async function startKoaSite(
       revocationEndpoint: server.revocationEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
+      encryptionKeys: false,
       onEvent: (event) => events.push(event),
       ...options.tokens,
     } as SessionTokensOptions,

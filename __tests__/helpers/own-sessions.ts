@@ -83,6 +83,7 @@ async function start(
   const options: SessionTokensOptions = {
     ...{ tokenEndpoint, revocationEndpoint, clientId },
     clientAuthentication: clientSecretBasic(clientSecret),
+    encryptionKeys: false,
     onEvent: (event) => events.push(event),
     session: (request) => tokensIn(loadedOf(request as Request), table),
     ...(encryptionKeys && { encryptionKeys: [...encryptionKeys] }),

@@ -107,6 +107,7 @@ async function startWith(
       revocationEndpoint: server.revocationEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
+      encryptionKeys: false,
       ...(options.inCookies && { encryptionKeys: [KEY] }),
       ...options.tokens,
     } as SessionTokensOptions,

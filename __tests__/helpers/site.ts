@@ -88,6 +88,7 @@ export async function startSite(
       revocationEndpoint: server.revocationEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
+      encryptionKeys: false,
       onEvent: (event) => events.push(event),
       ...options.tokens,
     } as SessionTokensOptions,

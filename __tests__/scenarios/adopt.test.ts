@@ -398,7 +398,7 @@ describe('tokens that the app has in a session cookie', () => {
           revocationEndpoint: server.revocationEndpoint,
           clientId,
           clientAuthentication: clientSecretBasic(clientSecret),
-          encryptionKeys: ['an encryption key of 44 characters, at least 32'],
+          encryptionKeys: ['UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c='],
           adopt: (request) => own(request as Request)?.oauth,
         },
         ownProcess(clock),
@@ -591,7 +591,7 @@ describe('adopt(request)', () => {
 
   it('S61 with encryption keys what is stored is sealed', async () => {
     const site = await startOwn({
-      tokens: { encryptionKeys: ['an encryption key of 44 characters, at least 32'] },
+      tokens: { encryptionKeys: ['UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c='] },
     })
     const tab = await withOwn(site, await handedOver())
     site.clock.advance(HOUR_MS)

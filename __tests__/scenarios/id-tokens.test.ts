@@ -51,6 +51,7 @@ async function siteWith(
       revocationEndpoint: endpoint.revocationEndpoint,
       jwksUri: `${endpoint.url}/jwks`,
       clientAuthentication: clientSecretBasic('secret'),
+      encryptionKeys: false,
     },
   })
   site.handle('/id-token', ({ tokens }) => ({ idToken: tokens.idToken, claims: tokens.idTokenClaims }))

@@ -35,6 +35,7 @@ async function loggedIn(
       tokenEndpoint: endpoint.tokenEndpoint,
       revocationEndpoint: endpoint.revocationEndpoint,
       clientAuthentication: clientSecretBasic('secret'),
+      encryptionKeys: false,
       ...tokens,
     } as Partial<SessionTokensOptions>,
   })

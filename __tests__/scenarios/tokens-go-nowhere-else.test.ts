@@ -465,6 +465,7 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
       tokenEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
+      encryptionKeys: false,
       onEvent: (event) => console.log(event),
     }))
     app.use(express.json())
@@ -745,7 +746,11 @@ describe('S63 an access token goes to the origins that were named and to no othe
 })
 
 describe('S64 plain http that is not loopback', () => {
-  const options = { clientId, clientAuthentication: clientSecretBasic(clientSecret) }
+  const options = {
+    clientId,
+    clientAuthentication: clientSecretBasic(clientSecret),
+    encryptionKeys: false as const,
+  }
   const tokenEndpoint = 'https://idp.example.com/token'
 
   it.each([

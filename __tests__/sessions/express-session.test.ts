@@ -1084,6 +1084,7 @@ describe('two sessionTokens() over the same session', () => {
         revocationEndpoint: server.revocationEndpoint,
         clientId,
         clientAuthentication: clientSecretBasic(clientSecret),
+        encryptionKeys: false,
         ...options,
       },
       surroundings,
@@ -1185,6 +1186,7 @@ describe('two sessionTokens() over the same session', () => {
       tokenEndpoint: server.tokenEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
+      encryptionKeys: false as const,
     }
     const onPath = middlewareOf(mount(options, surroundings))
     const site = await start({

@@ -92,14 +92,63 @@ describe('seal(keys, audience)', () => {
   })
 })
 
+describe('what was sealed before', () => {
+  const bytes = Buffer.from(key, 'base64')
+  it.each<[string, EncryptionKey, string]>([
+    [
+      'the text of a key',
+      key,
+      'eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIiwia2lkIjoiS3h1RG5WZnVBTFQifQ..7Ug5gRw1Krdv9LcJ.8ALUn4vD2IQfxWAAoqkjKMBDoZJr.dY9dFlfJ2xUZjemi51zKcw',
+    ],
+    [
+      'the text in Base64url',
+      bytes.toString('base64url'),
+      'eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIiwia2lkIjoibkxheHFzUlVhdkoifQ..Xpb2Tdx03F0rcY_-.EMFc95lSnfT3kcnsWKbHUtqt5rSb.LgNpK_WeZsIjv2DC6xyypA',
+    ],
+    [
+      'hexadecimal digits',
+      bytes.toString('hex'),
+      'eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIiwia2lkIjoieUw2akN0LXlLaTgifQ..J9cp6XyPLWBKRT3X.2CnKt6Y08naC7jbZqxAZpLyYFUi6.LA609Z_vCCQbdkB5S4CbPw',
+    ],
+    [
+      'the text with the line end of its file',
+      `${key}\n`,
+      'eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIiwia2lkIjoibWVZdWxGOGpwaVcifQ..55c_Xw9IMrDEuofh.UDWaxIQ6aa53F07cnrsGxPGDKWZn.RHojbJJt3TbtxSqM1tZkaw',
+    ],
+    [
+      'bytes',
+      bytes,
+      'eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIiwia2lkIjoidFVmQVdqbi1nbzkifQ..OVP3Z5epW8u69x2p.dapUU_f_Hwh7P9lF0R1UffPnYZJQ.7xq-i-2mz8TL4FLUXZojJA',
+    ],
+  ])('with %s is opened', (_, key, sealed) => {
+    expect(() => checkEncryptionKeys([key])).not.toThrow()
+    expect(seal([key], 'web').open(sealed)).toBe('{"refreshToken":"rt"}')
+  })
+})
+
 describe('checkEncryptionKeys(keys)', () => {
-  it.each<[string, unknown]>([
-    ['Base64 of 32 bytes', [key]],
-    ['hexadecimal of 16 bytes', ['3f8a1c5e9b2d7046e1f3a5c7b9d02468']],
-    ['bytes', [randomBytes(32)]],
-    ['several', [key, otherKey]],
-  ])('takes %s', (_, keys) => {
-    expect(() => checkEncryptionKeys(keys)).not.toThrow()
+  it.each<[string, (bytes: Buffer) => unknown]>([
+    ['Base64', (bytes) => bytes.toString('base64')],
+    ['Base64 without padding', (bytes) => bytes.toString('base64').replace(/=+$/, '')],
+    ['Base64 with a line end', (bytes) => `${bytes.toString('base64')}\r\n`],
+    ['Base64 on several lines', (bytes) => bytes.toString('base64').replace(/.{32}/g, '$&\n')],
+    ['Base64url', (bytes) => bytes.toString('base64url')],
+    ['hexadecimal digits', (bytes) => bytes.toString('hex')],
+    ['capital hexadecimal digits', (bytes) => bytes.toString('hex').toUpperCase()],
+    ['the bytes', (bytes) => bytes],
+    ['a Uint8Array of the bytes', (bytes) => new Uint8Array(bytes)],
+    ['a KeyObject of the bytes', (bytes) => createSecretKey(bytes)],
+    ['the bytes of the text', (bytes) => Buffer.from(bytes.toString('base64'))],
+    ['a KeyObject of the text', (bytes) => createSecretKey(Buffer.from(bytes.toString('hex')))],
+  ])('takes %s of 32 random bytes or more, whichever they are', (_, form) => {
+    for (let at = 0; at < 500; at++) {
+      const key = form(randomBytes(32 + (at % 33)))
+      expect(() => checkEncryptionKeys([key])).not.toThrow()
+    }
+  })
+
+  it('takes several keys', () => {
+    expect(() => checkEncryptionKeys([key, otherKey])).not.toThrow()
   })
 
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -111,18 +160,71 @@ describe('checkEncryptionKeys(keys)', () => {
       [undefined],
       /`encryptionKeys\[0\]` is undefined\. Is the environment variable set\?/,
     ],
-    ['a word', [key, 'secret'], /encryptionKeys\[1\]` is too easily guessed/],
-    ['a long word', ['a'.repeat(200)], /is too easily guessed/],
-    ['a phrase', ['my session secret my session'], /is too easily guessed/],
+    ['a word', [key, 'secret'], /encryptionKeys\[1\]` is no key of 32 bytes/],
+    ['hexadecimal of 16 bytes', ['3f8a1c5e9b2d7046e1f3a5c7b9d02468'], /is no key of 32 bytes/],
+    ['Base64 of 31 bytes', [randomBytes(31).toString('base64')], /is no key of 32 bytes/],
     ['few bytes', [randomBytes(16)], /has 16 bytes; it must have at least 32/],
     ['a short KeyObject', [createSecretKey(randomBytes(16))], /has 16 bytes/],
     ['a private key', [privateKey], /is no secret key/],
     ['a number', [42], /is neither a text nor bytes/],
+    ['an object', [{}], /is neither a text nor bytes/],
   ])('refuses %s and says how to make one', (_, keys, message) => {
     expect(() => checkEncryptionKeys(keys)).toThrow(ConfigurationError)
     expect(() => checkEncryptionKeys(keys)).toThrow(message)
     expect(() => checkEncryptionKeys(keys)).toThrow(/openssl rand|process\.env/)
   })
+
+  it.each([
+    'my session secret my session',
+    'the quick brown fox jumps over the lazy dog',
+    'Tr0ub4dor&3 and the horse, 2024!',
+    'an encryption key of 44 characters, at least 32',
+    'your-256-bit-secret-your-256-bit-secret',
+    'correct-horse-battery-staple-and-some-more-words',
+    'CorrectHorseBatteryStapleAndSomeMoreWordsHere99',
+    'thequickbrownfoxjumpsoverthelazydogandrunsaway',
+    'SuperSecretKeyThatNobodyWillEverGuess12345678',
+    'MY_SECRET_SESSION_KEY_FOR_PRODUCTION_ENVIRONMENT',
+    'qwertyuiopasdfghjklzxcvbnm1234567890QWERTYUIOP',
+    'changeme'.repeat(6),
+    'undefined'.repeat(5),
+    'ab'.repeat(50),
+  ])('refuses the passphrase %j, as text, bytes and KeyObject', (passphrase) => {
+    const bytes = Buffer.from(passphrase.padEnd(32))
+    for (const key of [passphrase, bytes, createSecretKey(bytes)]) {
+      expect(() => checkEncryptionKeys([key])).toThrow(
+        /guessed|is no key of 32 bytes.*openssl rand -base64 32/,
+      )
+    }
+  })
+
+  const counting = (step: number) => Uint8Array.from({ length: 48 }, (_, at) => (at * step) % 256)
+  it.each<[string, Uint8Array]>([
+    ['zeros', Buffer.alloc(32)],
+    ['ones', Buffer.alloc(64, 255)],
+    ['two that alternate', Buffer.alloc(32, Buffer.from([3, 250]))],
+    [
+      'half of them twice',
+      Buffer.concat(Array(2).fill(Buffer.from('9f03c1e27a5b48d6309fc1e2d47a5b86', 'hex'))),
+    ],
+    ['0, 1, 2, …', counting(1)],
+    ['…, 2, 1, 0', counting(1).reverse()],
+    ['7, 14, 21, …', counting(7)],
+    ['two of them at random', randomBytes(48).map((byte) => byte % 2)],
+    ['a passphrase in Cyrillic', Buffer.from('секретный пароль для сессии')],
+  ])('refuses bytes that are no key: %s, in every form', (_, bytes) => {
+    const texts = (['base64', 'base64url', 'hex'] as const).map((form) => Buffer.from(bytes).toString(form))
+    for (const key of [bytes, createSecretKey(bytes), ...texts]) {
+      expect(() => checkEncryptionKeys([key])).toThrow(/guessed.*openssl rand -base64 32/)
+    }
+  })
+
+  it.each(['a'.repeat(64), '0123456789abcdef'.repeat(4), 'deadbeef'.repeat(8), '01'.repeat(40)])(
+    'refuses digits that repeat themselves: %s',
+    (digits) => {
+      expect(() => checkEncryptionKeys([digits])).toThrow('is too easily guessed')
+    },
+  )
 })
 
 describe('copies that are sealed', () => {

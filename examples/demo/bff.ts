@@ -27,6 +27,7 @@ export interface BffOptions {
   readonly clientId: string
   readonly clientSecret: string
   readonly sessionSecret: string
+  readonly sessionKey: string
   /** The base URL of the API behind. */
   readonly api: string
 }
@@ -59,7 +60,8 @@ export function bff(
     }),
   )
   const clientAuthentication = clientSecretBasic(clientSecret)
-  const tokens = sessionTokens({ issuer, clientId, clientAuthentication, ...stores.tokens })
+  const encryptionKeys = [options.sessionKey]
+  const tokens = sessionTokens({ issuer, clientId, clientAuthentication, encryptionKeys, ...stores.tokens })
   app.use(tokens)
 
   app.get('/login', (req, res) => {

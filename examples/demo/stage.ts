@@ -62,6 +62,7 @@ export async function setStage(options: StageOptions): Promise<Stage> {
       clientId: client.id,
       clientSecret: client.secret,
       sessionSecret: randomBytes(32).toString('hex'),
+      sessionKey: randomBytes(32).toString('base64'),
       api: api.url,
     },
     close: async () => void (await Promise.all([api.close(), idp.close()])),

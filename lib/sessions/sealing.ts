@@ -1,7 +1,8 @@
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, KeyObject, randomBytes } from 'node:crypto'
 import { ConfigurationError } from '../errors.js'
+import { areGuessable, isGuessable } from './guessable.js'
 
-/** A text with the entropy of a key, the bytes of one, or a secret `KeyObject`. */
+/** The Base64, Base64url or hexadecimal text of at least 32 random bytes, such bytes, or a secret `KeyObject` of them. */
 export type EncryptionKey = string | Uint8Array | KeyObject
 
 /** Makes texts unreadable and unforgeable, and readable again. */
@@ -20,8 +21,6 @@ interface DerivedKey {
 const KEY_BYTES = 32
 const IV_BYTES = 12
 const TAG_BYTES = 16
-/** A text of 32 hexadecimal digits has about 115. */
-const MIN_ENTROPY_BITS = 100
 
 /**
  * Seals texts as JWE, direct encryption with A256GCM in the compact serialization (RFC 7516, RFC 7518 §4.5 and §5.3). The
@@ -82,7 +81,8 @@ function base64url(data: string | Uint8Array): string {
 export function checkEncryptionKeys(keys: unknown): void {
   if (!Array.isArray(keys) || keys.length === 0) {
     throw new ConfigurationError(
-      '`encryptionKeys` must be a list of keys, the newest first: encryptionKeys: [process.env.SESSION_KEY].',
+      '`encryptionKeys` must be a list of keys, the newest first: encryptionKeys: [process.env.SESSION_KEY]. It may also be ' +
+        'false, where tokens are not to be sealed.',
     )
   }
   for (const [index, key] of keys.entries()) {
@@ -94,20 +94,36 @@ export function checkEncryptionKeys(keys: unknown): void {
   }
 }
 
+/** The line ends that `openssl rand` prints, and a file has at its end. */
+const LINE_ENDS = /[\r\n]/g
+const HEX = /^(?:[\da-f]{2})+$/i
+/** Base64, or Base64url, padded or not (RFC 4648 §4 and §5). */
+const BASE64 = /^(?:[A-Za-z\d+/]+|[\w-]+)={0,2}$/
+const PRINTABLE = /^[\x20-\x7e\r\n]+$/
+
 function problemOf(key: unknown): string | undefined {
   if (key === undefined) return 'is undefined. Is the environment variable set?'
-  if (typeof key === 'string') {
-    return entropyBits(key) < MIN_ENTROPY_BITS ? 'is too easily guessed.' : undefined
-  }
+  if (typeof key === 'string') return problemOfText(key)
   if (key instanceof KeyObject && key.type !== 'secret') return 'is no secret key.'
-  const length = key instanceof KeyObject ? key.symmetricKeySize : key instanceof Uint8Array && key.length
-  if (typeof length !== 'number') return 'is neither a text nor bytes nor a KeyObject.'
-  return length < KEY_BYTES ? `has ${length} bytes; it must have at least ${KEY_BYTES}.` : undefined
+  if (!(key instanceof KeyObject || key instanceof Uint8Array)) {
+    return 'is neither a text nor bytes nor a KeyObject.'
+  }
+  const bytes = Buffer.from(bytesOf(key))
+  const { length } = bytes
+  if (length < KEY_BYTES) return `has ${length} bytes; it must have at least ${KEY_BYTES}.`
+  const text = bytes.toString('latin1')
+  if (PRINTABLE.test(text)) return problemOfText(text)
+  return areGuessable(bytes) ? GUESSABLE : undefined
 }
 
-/** What a text holds at most by how often each of its characters comes (Shannon). */
-function entropyBits(text: string): number {
-  const counts = new Map<string, number>()
-  for (const character of text) counts.set(character, (counts.get(character) ?? 0) + 1)
-  return [...counts.values()].reduce((bits, count) => bits - count * Math.log2(count / text.length), 0)
+const GUESSABLE = 'is too easily guessed.'
+
+function problemOfText(text: string): string | undefined {
+  const digits = text.replace(LINE_ENDS, '')
+  const isHex = HEX.test(digits) && digits.length >= 2 * KEY_BYTES
+  const bytes = Buffer.from(digits, isHex ? 'hex' : 'base64')
+  if (!(isHex || BASE64.test(digits)) || bytes.length < KEY_BYTES) {
+    return `is no key of ${KEY_BYTES} bytes or more in Base64, Base64url or hexadecimal, but a passphrase, or too short.`
+  }
+  return isGuessable(digits.replace(/=+$/, ''), isHex) || areGuessable(bytes) ? GUESSABLE : undefined
 }

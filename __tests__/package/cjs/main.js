@@ -19,6 +19,7 @@ async function main() {
       tokenEndpoint: `${url}/token`,
       clientId: 'web',
       clientAuthentication: clientSecretBasic('for this check alone'),
+      encryptionKeys: false,
     }),
   )
   app.get('/', async (req, res) => {

@@ -18,6 +18,7 @@ app.use(
     tokenEndpoint: `${url}/token`,
     clientId: 'web',
     clientAuthentication: clientSecretBasic('for this check alone'),
+    encryptionKeys: false,
   }),
 )
 app.get('/', async (req, res) => {

@@ -31,6 +31,7 @@ app.use(
     tokenEndpoint: `${url}/token`,
     clientId: 'web',
     clientAuthentication: clientSecretBasic('for this check alone'),
+    encryptionKeys: false,
     // What an app is given is a context as Koa types it.
     adopt: (ctx) => (ctx.hostname === 'nobody.example' ? ctx.session : undefined),
   }),

@@ -20,6 +20,7 @@ app.use(
     tokenEndpoint: `${url}/token`,
     clientId: 'web',
     clientAuthentication: clientSecretBasic('for this check alone'),
+    encryptionKeys: false,
     // What an app is given is a request as Express types it.
     adopt: (req) => (req.hostname === 'nobody.example' ? req.query.tokens : req.session.tokens && undefined),
   }),
