@@ -333,6 +333,7 @@ describe('sessionTokens(options)', () => {
   it('has defaults', () => {
     expect(checkedOptions(valid)).toEqual({
       ...valid,
+      encryptionKeys: undefined,
       sessionKey: 'tokens',
       property: 'tokens',
       keep: 'session',
@@ -347,6 +348,7 @@ describe('sessionTokens(options)', () => {
   it('takes everything that it documents', () => {
     const options = {
       ...endpoints,
+      encryptionKeys: ['UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c='],
       refreshEndpoint: 'https://idp.example.com/refresh',
       revocationEndpoint: 'http://localhost:8080/revoke',
       grants: memoryGrantStore(),
