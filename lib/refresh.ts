@@ -17,6 +17,7 @@ import {
   deadTokenSet,
   mergeTokens,
   needAtRefresh,
+  secretsOf,
   serves,
   type TokenNeed,
   type TokenSet,
@@ -190,6 +191,7 @@ export class Refresh {
     const { server, refreshTimeoutMs } = this.#context
     const { scope, resource, audience } = asked
     const request = {
+      secrets: secretsOf(this.#tokens.newest),
       signal: AbortSignal.timeout(refreshTimeoutMs),
       ...(scope !== undefined && { scope }),
       ...(resource !== undefined && { resource }),

@@ -103,7 +103,14 @@ function covers(token: AccessToken, need: TokenNeed): boolean {
   if ((token.audience ?? '') !== (need.audience ?? '')) return false
   const granted = scopesOf(token.scope)
   const needed = scopesOf(need.scope)
-  return needed.size > 0 && [...needed].every((scope) => granted.has(scope))
+  return needed.size > 0 && [...needed].every((scope) => isIn(granted, scope))
+}
+
+/** Scopes that a need separates by commas are each in what was granted, where commas have been read. */
+function isIn(granted: ReadonlySet<string>, scope: string): boolean {
+  if (granted.has(scope)) return true
+  const parts = scope.split(',').filter(Boolean)
+  return parts.length > 0 && parts.every((part) => granted.has(part))
 }
 
 /** Whether a token is the one that a need names, or covers its scope. */

@@ -98,6 +98,15 @@ const VENDORS: [string, number, object, string][] = [
     'Unauthorized',
   ],
   ['Zoho', 200, { error: 'invalid_code' }, 'invalid_code'],
+  [
+    'Ory Hydra',
+    401,
+    {
+      error: 'token_inactive',
+      error_description: 'Token is inactive because it is malformed, expired or otherwise invalid.',
+    },
+    'token_inactive',
+  ],
 ]
 
 const STANDARD: [string, number, object | string, string][] = [
@@ -294,6 +303,12 @@ describe('S55 what wants the user', () => {
       { error: 'unauthorized_client', suberror: 'protection_policy_required' },
     ],
     ['Entra ID: a claims challenge', 400, { error: 'invalid_grant', claims }],
+    ['a claims challenge in an object', 400, { error: 'invalid_grant', claims: JSON.parse(claims) }],
+    ...['invalid_rapt', 'rapt_required'].map((subtype): [string, number, object] => [
+      `Google: ${subtype}`,
+      400,
+      { error: 'invalid_grant', error_subtype: subtype, error_description: 'reauth related error' },
+    ]),
   ])('S55 %s (%i): a StepUpError, at acquire() too', async (_, status, body) => {
     const { error: code } = body as { error: string }
     const asked = await answering(status, body)
@@ -382,7 +397,7 @@ describe('S55 a need that is not granted', () => {
 })
 
 describe('error.error', () => {
-  it.each<[string, number, object, string, string | undefined]>([
+  it.each<[string, number, object | string, string, string | undefined]>([
     ['a text', 400, { error: 'x', error_description: 'why' }, 'x', 'why'],
     ['an object', 400, { error: { code: 'x', message: 'why' } }, 'x', 'why'],
     [
@@ -412,6 +427,8 @@ describe('error.error', () => {
     ['a message', 403, { status: 403, message: 'why' }, 'why', undefined],
     ['true', 400, { error: true, message: 'why' }, 'why', undefined],
     ['ok: false', 200, { ok: false, error: 'x' }, 'x', undefined],
+    ['an object around it', 200, { data: { error_code: 10010 }, message: 'error' }, '10010', 'error'],
+    ['a function around it', 200, 'callback( {"error":"x","error_description":"why"} );', 'x', 'why'],
   ])('is a text when the response has %s', async (_, status, body, code, description) => {
     const error = await refused(status, body)
     expect([error.code, error.error, error.errorDescription]).toEqual([
@@ -443,9 +460,42 @@ describe('error.error', () => {
     expect(await refused(400, body)).toMatchObject({ errorDescription: '[redacted] [redacted]' })
   })
 
+  it('S60 shows no JWT, and no other token of the session', async () => {
+    const jwt = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl'
+    const asked = await answering(401, { error: jwt, error_description: `${jwt} at-1 expired` })
+    const error = await failure(asked.refresh(RT, { secrets: ['at-1'], signal: signal() }))
+    expect(error).toMatchObject({ error: '[redacted]', errorDescription: '[redacted] [redacted] expired' })
+    expect(error.message).not.toMatch(/eyJ|at-1/)
+  })
+
   it('of a body nested deeply is found in bounded time', async () => {
     const nested = `${'{"error":'.repeat(3_000)}"x"${'}'.repeat(3_000)}`
     expect((await refused(400, nested)).code).toBe('ERR_INVALID_TOKEN_RESPONSE')
+  })
+})
+
+describe('a success that stands elsewhere', () => {
+  const tokens = { access_token: 'at', refresh_token: 'rt', expires_in: 60, token_type: 'Bearer' }
+  const read = { accessToken: 'at', refreshToken: 'rt', lifetimeMs: 60_000, tokenType: 'Bearer' }
+
+  it.each<[string, object | string]>([
+    ['in data, as TikTok and Lark send', { code: 0, message: 'success', data: { ...tokens, error_code: 0 } }],
+    ['in body, as Withings sends', { status: 0, body: tokens }],
+    ['in authed_user, as Slack sends for a user', { ok: true, authed_user: tokens, team: { id: 'T1' } }],
+    ['in a function, as QQ sends', `callback( ${JSON.stringify(tokens)} );\n`],
+    ['in camel case', { accessToken: 'at', refreshToken: 'rt', expiresIn: 60, tokenType: 'Bearer' }],
+    ['at the top, whatever stands in data', { ...tokens, data: { access_token: 'other' } }],
+  ])('is read: %s', async (_, body) => {
+    const asked = await answering(200, body)
+    expect(await asked.refresh(RT, { signal: signal() })).toEqual(read)
+    expect(await asked.acquire(CODE, signal())).toEqual(read)
+  })
+
+  it('is none where the response tells an error', async () => {
+    expect(await refused(200, { error: 'x', data: tokens })).toMatchObject({
+      code: 'ERR_TOKEN_ENDPOINT',
+      error: 'x',
+    })
   })
 })
 

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { afterEach, describe, expect, it } from '@jest/globals'
 import { StepUpError, type TokenEvent } from '../../lib/index.js'
 import { clients } from '../helpers/authorization-server.js'
@@ -225,6 +226,15 @@ describe('S56 a need that the scope of the login covers', () => {
     expect(asked()).toEqual([named])
   })
 
+  it('S56 is covered where its scopes are separated by commas', async () => {
+    const { browser, asked } = await visit(() => undefined, { login: { scope: 'repo,gist' } })
+    for (const scope of ['repo,gist', 'gist', 'repo, gist']) {
+      expect((await browser.get(`/token?scope=${encodeURIComponent(scope)}`)).json.token).toBe('at0')
+    }
+    expect((await browser.get('/token?scope=repo,admin')).json.token).toBe('at1')
+    expect(asked()).toEqual(['repo,admin'])
+  })
+
   it('S56 of a resource is asked for by its name', async () => {
     const { site, browser, asked } = await visit(() => undefined)
     site.clock.advance(HOUR_MS)
@@ -306,6 +316,17 @@ describe('a grant rests after a failed refresh', () => {
     expect(typesOf(site.events)).toEqual(['refresh_failed'])
     site.clock.advance(1_000)
     expect((await browser.get('/token')).json.token).toBe('at2')
+  })
+
+  it('S60 and the error shows no token of the session that the server quotes', async () => {
+    const { site, browser } = await visit(
+      () => refusal({ error: 'x', error_description: 'The token access-token-of-ada is bad.' }),
+      { login: { access_token: 'access-token-of-ada' } },
+    )
+    site.clock.advance(HOUR_MS)
+    expect((await browser.get('/token')).status).toBe(502)
+    expect(site.errors).toMatchObject([{ errorDescription: 'The token [redacted] is bad.' }])
+    expect(inspect([site.errors, site.events], { depth: 9 })).not.toContain('of-ada')
   })
 
   it('a caller with a valid token is not told, and the server is not asked', async () => {

@@ -36,6 +36,8 @@ export interface AuthorizationServer {
       readonly resource?: string
       /** Sent along as `audience`, which servers without RFC 8707 know. */
       readonly audience?: string
+      /** The other tokens of the session: no error shows them. */
+      readonly secrets?: readonly string[]
       readonly signal: AbortSignal
     },
   ): Promise<RefreshAnswer>
@@ -154,12 +156,13 @@ export function authorizationServer(options: AuthorizationServerOptions): Author
   }
 
   return {
-    async refresh(refreshToken, { signal, ...need }) {
+    async refresh(refreshToken, { signal, secrets: tokens = [], ...need }) {
       const further = parametersOfRefresh(refreshParameters, ownProperties(need))
       const parameters = { ...further, grant_type: 'refresh_token', refresh_token: refreshToken }
       const own = ['grant_type', 'refresh_token']
       const added = Object.keys(further).filter((name) => !Object.hasOwn(need, name))
-      const request = await formRequest('refresh', parameters, own, signal, added)
+      const form = await formRequest('refresh', parameters, own, signal, added)
+      const request = { ...form, secrets: [...form.secrets, ...tokens] }
       const namesNeed = Object.values(need).some((it) => it !== undefined)
       return requestTokens(send, request, { namesNeed, ...(isGrantEnded && { isGrantEnded }) })
     },

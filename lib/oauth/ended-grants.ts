@@ -75,6 +75,8 @@ const ENDED: readonly Wording[] = [
     status: [401],
     fields: { status: oneOf(401), message: oneOf('Invalid refresh token') },
   },
+  // Ory Hydra, of a refresh token that was used, whose whole chain it revokes then. ory/hydra#3004; neondatabase/mcp-server-neon#232.
+  { server: 'Ory Hydra', status: [401], fields: { error: oneOf('token_inactive') } },
   // Zoho answers 200, and says "code" of refresh tokens too. schmorrison/Zoho#18, asciisd/zoho-v3#14.
   { server: 'Zoho', status: [200], fields: { error: oneOf('invalid_code') } },
 ]

@@ -17,6 +17,8 @@ const LOOSE_FIELDS = ['code', 'status', 'type']
 const INNER_FIELDS = [
   ...['error', 'code', 'errorType', 'type', 'status', 'error_code', 'errorcode', 'detail'],
 ]
+/** Objects around the whole response, as those of TikTok and Withings. */
+const ENVELOPES = ['data', 'body']
 const DESCRIPTION_FIELDS = [
   ...[
     'error_description',
@@ -50,7 +52,9 @@ const MAX_DEPTH = 3
 export function errorIn(fields: Fields, isFailure: boolean): ErrorSaid | undefined {
   const description = descriptionIn(fields)
   const code =
-    firstCode(fields, CODE_FIELDS, 0) ?? (isFailure ? (looseCode(fields) ?? description) : undefined)
+    firstCode(fields, CODE_FIELDS, 0) ??
+    envelopedCode(fields) ??
+    (isFailure ? (looseCode(fields) ?? description) : undefined)
   if (code === undefined) return undefined
   return { code, ...(description !== undefined && description !== code && { description }) }
 }
@@ -58,6 +62,11 @@ export function errorIn(fields: Fields, isFailure: boolean): ErrorSaid | undefin
 /** Whether `error`, as a text or as an object, is the code of RFC 6749 §5.2 for a dead grant. */
 export function isInvalidGrant(fields: Fields): boolean {
   return codeIn(fields.error, 0) === 'invalid_grant'
+}
+
+function envelopedCode(fields: Fields): string | undefined {
+  const inner = ENVELOPES.map((name) => fields[name]).filter(isFields)
+  return inner.map((it) => firstCode(it, CODE_FIELDS, 0)).find((code) => code !== undefined)
 }
 
 /** A `status` of 400 and a `code` of 404 say no more than the response's own status. */

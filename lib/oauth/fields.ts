@@ -10,15 +10,18 @@ export function isFields(value: unknown): value is Fields {
 
 /** `name=value` pairs and nothing else: no white space, no markup, no braces. */
 const FORM = /^[\w.~-]+(?:\[\])?=[^\s<>{}"&]*(?:&[\w.~-]+(?:\[\])?=[^\s<>{}"&]*)*$/
+/** JSON as the argument of a function (JSONP), as QQ sends. */
+const JSONP = /^[\w$.]+\(\s*(\{.*\})\s*\)\s*;?$/s
 /** What a form must name to be a response of a token endpoint. */
 const FORM_NAMES = ['access_token', 'error']
 
 /**
- * The fields of a response's body, which is a JSON object (RFC 6749 §5.1) or a form, as GitHub and Stack Exchange send.
+ * The fields of a response's body, which is a JSON object (RFC 6749 §5.1), alone or as JSONP, or a form, as GitHub sends.
  * The body decides, as there are servers that declare either to be HTML or plain text.
  */
 export function fieldsOfBody(text: string): Fields | undefined {
-  return jsonObject(text) ?? formFields(text.trim())
+  const trimmed = text.trim()
+  return jsonObject(text) ?? jsonObject(JSONP.exec(trimmed)?.[1] ?? '') ?? formFields(trimmed)
 }
 
 function jsonObject(text: string): Fields | undefined {

@@ -1,5 +1,5 @@
 import type { StepUp } from '../errors.js'
-import type { Fields } from './fields.js'
+import { type Fields, isFields } from './fields.js'
 
 /** Error codes that want the user: OpenID Connect Core §3.1.2.6, OpenID Connect's acr error code, RFC 9470, Auth0's MFA. */
 export const INTERACTION_CODES: ReadonlySet<string> = new Set([
@@ -28,21 +28,31 @@ const ENTRA_SUBERRORS: ReadonlySet<unknown> = new Set([
   'device_authentication_failed',
 ])
 
+/**
+ * What Google says beside `invalid_grant` where the administrator wants the user to log in again at times. The refresh token
+ * stays good. support.google.com/a/answer/9368756; google-auth-library-python, reauth.py.
+ */
+const GOOGLE_SUBTYPES: ReadonlySet<unknown> = new Set(['invalid_rapt', 'rapt_required'])
+
 /** What a refused request asks of the user; `undefined` where it asks nothing. */
 export function interactionIn(code: string, fields: Fields): StepUp | undefined {
-  const { suberror, claims } = fields
-  const isChallenge = code === 'invalid_grant' && text(claims) !== undefined
-  if (!INTERACTION_CODES.has(code) && !ENTRA_SUBERRORS.has(suberror) && !isChallenge) return undefined
+  const wanted = text(fields.claims) ?? (isFields(fields.claims) ? JSON.stringify(fields.claims) : undefined)
+  if (!INTERACTION_CODES.has(code) && !isVendors(code, fields) && !(code === 'invalid_grant' && wanted)) {
+    return undefined
+  }
   const acrValues = list(fields.acr_values)
   const maxAge = seconds(fields.max_age)
   const scope = list(fields.scope)
-  const wanted = text(claims) ?? (typeof claims === 'object' && claims ? JSON.stringify(claims) : undefined)
   return {
     ...(acrValues !== undefined && { acrValues }),
     ...(maxAge !== undefined && { maxAge }),
     ...(scope !== undefined && { scope }),
     ...(wanted !== undefined && { claims: wanted }),
   }
+}
+
+function isVendors(code: string, { suberror, error_subtype: subtype }: Fields): boolean {
+  return ENTRA_SUBERRORS.has(suberror) || (code === 'invalid_grant' && GOOGLE_SUBTYPES.has(subtype))
 }
 
 function text(value: unknown): string | undefined {

@@ -1,11 +1,12 @@
 import { redact } from '../redact.js'
 import { type Fields, isFields } from './fields.js'
 
-const REDACTED = '[redacted]'
+export const REDACTED = '[redacted]'
 /** Names of fields whose values are keys to something: `refresh_token`, `client_secret`, `accessToken`, `apiKey`. */
 const SECRET_NAME =
   /(?:^|[_-])(?:tokens?|secret|assertion|password|key|code_verifier|jwt)$|(?:Tokens?|Secret|Assertion|Password|Key|Jwt)$/i
-const JWT = /\beyJ[\w-]+(?:\.[\w-]*){2,4}/g
+/** A JWT, a JWE, or the beginning of one. */
+export const JWT = /\beyJ[\w-]+(?:\.[\w-]*){2,4}/g
 const MAX_DEPTH = 16
 
 /**

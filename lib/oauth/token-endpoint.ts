@@ -11,12 +11,11 @@ import {
   type ResponseContext,
   unreadableError,
 } from './error-response.js'
-import type { Fields } from './fields.js'
 import { encodedForm, type FormParameters, orderedForm, secretsOfRequest } from './form.js'
 import { isGone } from './gone-tokens.js'
 import type { HttpAnswer, SendHttp } from './http.js'
 import { refuseOverrides } from './refresh-parameters.js'
-import { tokenResponse } from './token-response.js'
+import { tokenFields, tokenResponse } from './token-response.js'
 
 /** A form to be sent to an endpoint of the authorization server, with the client's authentication added. */
 export interface FormRequest {
@@ -54,10 +53,11 @@ export async function requestTokens(
   if (!isSuccess(response)) throw errorOfResponse(response, context)
   const fields = fieldsOf(response)
   if (!fields) throw unreadableError(response, context)
-  const refused = hasAccessToken(fields) ? undefined : errorOfSuccess(response, fields, context)
+  const tokens = tokenFields(fields)
+  const refused = tokens === fields ? undefined : errorOfSuccess(response, fields, context)
   if (refused) throw refused
   const { what, secrets, now } = context
-  return tokenResponse(fields, now, `${what}: its answer`, secrets)
+  return tokenResponse(tokens ?? fields, now, `${what}: its answer`, secrets)
 }
 
 /**
@@ -72,10 +72,6 @@ export async function requestRevocation(send: SendHttp, request: FormRequest): P
     ? fields && errorOfSuccess(response, fields, context)
     : errorOfResponse(response, context)
   if (refused) throw refused
-}
-
-function hasAccessToken({ access_token: accessToken }: Fields): boolean {
-  return accessToken !== undefined && accessToken !== null && accessToken !== ''
 }
 
 async function sendForm(

@@ -9,6 +9,19 @@ import { scopesIn } from './scopes.js'
 /** A token answer that is sure to have an access token. */
 type AccessTokenAnswer = TokenAnswer & { readonly accessToken: string }
 
+/** Objects in which servers send the tokens: TikTok and Lark (`data`), Withings (`body`), Slack for users (`authed_user`). */
+const ENVELOPES = ['data', 'body', 'authed_user']
+
+/** The fields that stand beside the access token: those of the response, or of an object in it. `undefined` without one. */
+export function tokenFields(fields: Fields): Fields | undefined {
+  return [fields, ...ENVELOPES.map((name) => fields[name])].filter(isFields).find(hasAccessToken)
+}
+
+function hasAccessToken(fields: Fields): boolean {
+  const { access_token: accessToken } = wireNames(fields)
+  return accessToken !== undefined && accessToken !== ''
+}
+
 /**
  * Reads a token endpoint's answer (RFC 6749 §5.1). `null` and the empty string count as omitted, and so does what is odd
  * in a field that may be missing: the refresh token has been used, and what came for it must not be lost.
@@ -25,16 +38,17 @@ export function tokenResponse(
   secrets: readonly string[] = [],
 ): AccessTokenAnswer {
   const source = { what, cure: 'Check that the URL is that of a token endpoint.' }
+  const named = wireNames(fields)
   try {
     const { untilMs, forMs } = expiryIn(fields, now)
     // A response counts from now: a life is surer than a moment by the server's clock, and one that is over means nothing.
     const lifetimeMs = forMs ?? (untilMs !== undefined && untilMs > 0 ? untilMs : undefined)
-    const answer = readTokens(withoutOddities(fields), lifetimeMs, now, source)
+    const answer = readTokens(withoutOddities(named), lifetimeMs, now, source)
     if (answer.accessToken === undefined)
       throw invalid(source, `has no access_token${errorIn(fields, secrets)}`)
     return ownProperties({ ...answer, accessToken: answer.accessToken })
   } catch (error) {
-    const { refresh_token: refreshToken } = fields
+    const { refresh_token: refreshToken } = named
     if (
       typeof refreshToken === 'string' &&
       refreshToken !== '' &&
@@ -65,7 +79,7 @@ function withoutOddities(fields: Fields): Fields {
     refresh_token: fields.refresh_token,
     token_type: text(fields.token_type),
     id_token: text(fields.id_token),
-    scope: text(joined(fields.scope)),
+    scope: text(fields.scope),
   }
 }
 
