@@ -706,6 +706,34 @@ export function describeProxy(framework: ProxyFramework): void {
       expect(Object.fromEntries(headers)).toMatchObject({ ...ours, vary: 'Cookie' })
     })
 
+    it('a header that cannot be sent on is a failure, and the API no longer listened to', async () => {
+      const gone = createGate()
+      const orders = await api((_, response) => {
+        response.once('close', () => gone.pass())
+        response.setHeader('x-odd', 'a').write('x'.repeat(10_000_000))
+      })
+      const refusing = (response: ServerResponse) => {
+        const { setHeader } = response
+        response.setHeader = function set(name, value) {
+          if (name === 'x-odd') throw new TypeError('Invalid character in header content')
+          return setHeader.call(this, name, value)
+        }
+      }
+      const between = framework.isKoa
+        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
+            refusing(ctx.res)
+            return next()
+          }
+        : (_: unknown, response: ServerResponse, next: () => void) => {
+            refusing(response)
+            next()
+          }
+      const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
+      const { status } = await gateway.browser().get('/api/1')
+      expect(status).toBe(500)
+      await gone.reached
+    })
+
     it('whoever answers in the meantime is left alone, and the API no longer listened to', async () => {
       const asked = createGate()
       const gone = createGate()

@@ -18,7 +18,7 @@ export const NAMES_FOR_A_SERVER: Readonly<Record<string, readonly string[]>> = {
     X-Client-IP-Address X-Remote-Address X-Client-Address X-Source-Address X-Viewer-Address
     X-External-Address X-Real-Address X-Peer-Address Fastly-Client-IP Fly-Client-IP DO-Connecting-IP
     EO-Connecting-IP Incap-Client-IP Ali-Cdn-Real-Ip CDN-Src-IP X-NF-Client-Connection-IP
-    X-AppEngine-User-IP X-Google-Real-IP X-Original-Remote-Addr X-Client-Port X-Client-Host
+    X-RemoteAddr X-AppEngine-User-IP X-Google-Real-IP X-Original-Remote-Addr X-Client-Port X-Client-Host
   `),
   'a path, a host or a scheme': words(`
     X-Original-URL X-Original-URI X-Original-Host X-Original-Path X-Original-Proto X-Rewrite-URL
@@ -51,12 +51,16 @@ export const NAMES_FOR_A_SERVER: Readonly<Record<string, readonly string[]>> = {
     X-User-Mail X-User-Roles X-User-Groups X-User-Permissions X-User-Scopes X-User-Claims
     X-User-Info X-User-Sub X-User-Subject X-User-Dn X-User-Identity X-User-Principal-Name
     X-User-Domain-Id X-Current-User X-Login X-Email X-Role X-Roles X-Group X-Groups X-Subject
+    Ngrok-Auth-User-Email X-RH-Identity X-Replit-User-Id Sf-Context-Current-User
+    X-WebObjects-Remote-User X-Scope-OrgID persistent-id affiliation unscoped-affiliation entitlement
+    X-AuthUser X-Authn-User X-Authz-Roles X-Token-Subject X-Token-Claim-Email X-JWT-Sub
+    X-Impersonate-User MSISDN X-MSISDN X-Nokia-MSISDN X-Up-Calling-Line-Id
     X-Principal X-Identity X-Claims X-Serverless-Authorization X-Authorization Proxy-Authorization
   `),
   'a certificate': words(`
     Client-Cert Client-Cert-Chain X-Client-Cert X-ClientCert X-Client-Dn X-Client-S-Dn X-Client-I-Dn
     X-Client-Verify SSL-Client-Cert SSL_CLIENT_S_DN SSL-Protocol X-SSL-Client-Verify X-SSL-Issuer
-    X-SSL X-TLS-Client-Subject TLS-Client-Fingerprint X-MTLS-Subject MTLS-Subject X-Cert-Subject
+    X-SSL X-Client-CN X-Client-Subject X-TLS-Client-Subject TLS-Client-Fingerprint X-MTLS-Subject MTLS-Subject X-Cert-Subject
     X-Spiffe-Id
   `),
   'a cloud or a mesh': words(`
@@ -100,7 +104,7 @@ export const NAMES_OF_A_CLIENT: readonly string[] = words(`
 /** Names by which an API would speak to the servers and caches in front of this site, or to the browser for it. */
 export const NAMES_OF_A_SITE: Readonly<Record<string, readonly string[]>> = {
   'cookies, sessions and logins': words(`
-    Set-Cookie Set-Cookie2 Set-Login IdP-SignIn-Status Authentication-Info Authentication-Control
+    Set-Cookie Set-Cookie2 Set-Login IdP-SignIn-Status Login-Status Authentication-Info Authentication-Control
     Optional-WWW-Authenticate Secure-Session-Registration Secure-Session-Challenge Secure-Session-Id
     Sec-Session-Registration Sec-Session-Challenge X-Session-Registration X-Session-Challenge P3P
     Sec-Private-State-Token
@@ -124,6 +128,8 @@ export const NAMES_OF_A_SITE: Readonly<Record<string, readonly string[]>> = {
     Timing-Allow-Origin Access-Control-Allow-Private-Network Private-Network-Access-Name
   `),
   'servers in front': words(`
+    PageSpeed PageSpeedFilters X-LiteMage-Purge X-LSADC-Backend X-QC-Cache-Control
+    X-Hiawatha-Cache X-Hiawatha-Cache-Remove
     X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Charset X-Accel-Buffering X-Sendfile
     X-Sendfile2 X-Sendfile-Temporary X-LIGHTTPD-send-file X-LIGHTTPD-send-tempfile
     X-LiteSpeed-Location X-LiteSpeed-Cache-Control X-LiteSpeed-Purge X-LiteSpeed-Tag LSC-Cookie

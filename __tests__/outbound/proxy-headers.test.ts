@@ -121,6 +121,12 @@ describe('headersForBrowser(headers, status, token)', () => {
       ['in hex, in upper case', within('hex', token).toUpperCase()],
       ['in hex, after more', `0x00${within('hex', token)}ff`],
       ['in hex, with colons', colons],
+      ['in hex, as bytes of a program', within('hex', token).replace(/../g, '0x$&, ')],
+      ['as decimal bytes', JSON.stringify(Buffer.from(token))],
+      // printf %s 'eyJ.a/secret+token~_-==' | base32, and the same behind one and four letters
+      ['in base32', 'MV4UULTBF5ZWKY3SMV2CW5DPNNSW47S7FU6T2==='],
+      ['in base32, in lower case, behind 1', 'mfsxssroMEXXGZLDOJSXIK3UN5VWK3T6L4WT2PI='.toLowerCase()],
+      ['in base32, behind 4', 'MFRGGZDFPFFC4YJPONSWG4TFOQVXI33LMVXH4XZNHU6Q===='],
     ])('%s', (_, value) => {
       expect(headersForBrowser({ 'x-echo': value, etag: '"a"' }, 200, token)).not.toHaveProperty('x-echo')
       expect(headersForBrowser({ 'x-echo': value }, 200, undefined)).toEqual({ 'x-echo': value })

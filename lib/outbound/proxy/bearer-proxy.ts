@@ -102,7 +102,13 @@ async function serveExpress(
     return
   }
   response.statusCode = status
-  putHeaders(reply, response, (name, value) => response.setHeader(name, value))
+  try {
+    putHeaders(reply, response, (name, value) => response.setHeader(name, value))
+  } catch (error) {
+    // A header that only a lenient parser has let through.
+    if (typeof body !== 'string') body.end()
+    throw error
+  }
   if (typeof body === 'string') response.end(body)
   else sendBody(body, response)
 }

@@ -55,7 +55,7 @@ const OF_THIS_SITE = nameTable(
   '*forwarded* *forward-for *forwarder-for x-forward-* x-proxy-* x-proxyuser-* wl-proxy-*',
   // The address of the client.
   '*-ip ip *-ips *-ipv4 *-ipv6 *-ipaddress *-ip-address *-addr x-real-* *client-address *source-address',
-  '*viewer-address *external-address *peer-address *clientip *socketip *realip *remoteip *userip',
+  '*viewer-address *external-address *peer-address *clientip *socketip *realip *remoteip *userip *remoteaddr',
   'x-client-port x-client-host x-remote-* remote-*',
   // The URL and the method of the request, which some frameworks take from here.
   'x-original-ur* x-original-host x-original-method x-original-path x-original-proto* x-original-scheme',
@@ -76,8 +76,12 @@ const OF_THIS_SITE = nameTable(
   'x-user-role* x-user-group* x-user-permission* x-user-scope* x-user-claim* x-user-info x-user-sub',
   'x-user-subject x-user-dn x-user-identity x-user-principal* x-user-domain* x-current-user* x-login',
   'x-email x-role x-roles x-group x-groups x-subject x-principal* x-identity* x-claims*',
+  // The same by ngrok, Red Hat's gateways, Replit, Snowflake, WebObjects, Loki and Mimir, Shibboleth, and mobile networks.
+  'ngrok-auth-* x-rh-identity x-replit-user-* sf-context-* x-webobjects-* x-scope-orgid persistent-id',
+  'affiliation unscoped-affiliation entitlement x-authuser x-authn-* x-authz-* x-token-sub*',
+  'x-token-claim* x-jwt-sub* x-impersonate-* *msisdn x-up-calling-line-id',
   // Who the client is by its certificate (RFC 9440).
-  '*client-cert* *clientcert* *client-dn *client-s-dn *client-i-dn *client-verify x-ssl x-ssl-* ssl-*',
+  '*client-cert* *clientcert* *client-dn *client-cn *client-subject *client-s-dn *client-i-dn *client-verify x-ssl x-ssl-* ssl-*',
   'x-tls-* tls-* x-mtls-* mtls-* x-cert-* x-spiffe-*',
   // What clouds, edges and meshes say: AWS, Google, Azure, Cloudflare, CloudFront, Akamai, Fastly, Fly, Vercel, Netlify,
   // Envoy, Linkerd.
@@ -93,7 +97,7 @@ const OF_THIS_SITE = nameTable(
  */
 const NOT_FOR_THE_BROWSER = nameTable(
   // Cookies, and the sessions and logins that browsers know of (Device Bound Session Credentials, FedCM).
-  'set-* idp-signin-status secure-session-* sec-* !sec-websocket-* *-session-registration',
+  'set-* idp-signin-status login-status secure-session-* sec-* !sec-websocket-* *-session-registration',
   '*-session-challenge authentication-info authentication-control optional-www-authenticate p3p',
   // What a browser remembers of the whole origin.
   'clear-site-data strict-transport-security public-key-pins* expect-ct expect-staple alt-svc',
@@ -106,8 +110,9 @@ const NOT_FOR_THE_BROWSER = nameTable(
   'shared-storage-* ad-auction-* x-allow-fledge origin-trial sourcemap x-sourcemap',
   // What pages of other origins may do.
   'access-control-* private-network-access-* timing-allow-origin',
-  // What a server in front sends in its place, or does to it: nginx, Apache, lighttpd, LiteSpeed, Perlbal, Rack, App Engine,
-  // Next.js, Envoy, and what assembles pages (ESI).
+  // What a server in front sends in its place, or does to it: nginx, Apache, PageSpeed, lighttpd, LiteSpeed, Hiawatha, Perlbal,
+  // Rack, App Engine, Next.js, Envoy, and what assembles pages (ESI).
+  'pagespeed* x-litemage-* x-lsadc-* x-qc-* x-hiawatha-*',
   'x-accel-* x-sendfile* x-lighttpd-* x-litespeed-* lsc-* x-lsc* x-reproxy-* x-cascade x-appengine-*',
   'x-middleware-* x-envoy-* x-arr-* x-azure-* x-esi* x-do-esi',
   // What a cache in front is told (RFC 9213, RFC 9875). It comes before `Cache-Control` there.
