@@ -42,6 +42,8 @@ describe('checkRefreshedIdToken(previous, next, expectation)', () => {
     ['an encrypted one after another', encrypted, encrypted],
     ['a readable one after an encrypted one', encrypted, idToken()],
     ['one that was issued to this client', idToken(), idToken({ azp: 'web' })],
+    ['one with null for what it does not say', idToken(), idToken({ azp: null })],
+    ['one with an empty azp', idToken(), idToken({ azp: '' })],
     ['one after one that names no user', idToken({ sub: undefined }), idToken()],
     ['one from the future, whose time is another matter', idToken(), idToken({ iat: 9e12 })],
   ])('S49 takes %s', (_, previous, next) => {

@@ -132,7 +132,8 @@ function flawBeside(
 
 function flawForClient({ aud, azp }: IdTokenClaims, clientId: string): string | undefined {
   if (![aud].flat().includes(clientId)) return 'is not meant for this client (aud)'
-  return azp === undefined || azp === clientId ? undefined : 'was issued to another client (azp)'
+  // Some servers write `null`, or nothing, into what they leave out.
+  return !azp || azp === clientId ? undefined : 'was issued to another client (azp)'
 }
 
 /** The claim by which an ID token is from the future, or which is not a time at all. */
