@@ -413,6 +413,7 @@ describe('a store of another kind', () => {
       'refreshed',
       'refreshed',
       'session_write_failed',
+      'tokens_unsaved',
     ])
     expect(await tab.get('/token')).toMatchObject(ok)
     await expectNewest(site, tab)
