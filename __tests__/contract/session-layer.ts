@@ -177,8 +177,12 @@ export function describeSessionLayer<S extends Sessions, Site extends LayerSite>
       const gate = holdRefresh(point)
       const token = tab.clone().get('/token')
       await gate.reached
-      expect(await tab.post('/logout')).toMatchObject(ok)
+      site.handle('/has', ({ tokens }) => tokens.hasTokens())
+      const visitor = tab.clone()
+      const out = tab.post('/logout')
+      while ((await visitor.get('/has')).json) await new Promise(setImmediate)
       gate.release()
+      expect(await out).toMatchObject(ok)
       expect(await token).toMatchObject(loggedOut)
       await expectLoggedOut(site, tab)
     })
@@ -194,8 +198,10 @@ export function describeSessionLayer<S extends Sessions, Site extends LayerSite>
           const gate = holdRefresh(point)
           const token = tokens.getAccessToken()
           await gate.reached
-          await tokens.revoke()
+          const revoked = tokens.revoke()
+          while (tokens.hasTokens()) await new Promise(setImmediate)
           gate.release()
+          await revoked
           return token
         })
         expect(await tab.get('/both')).toMatchObject(loggedOut)
