@@ -1,4 +1,4 @@
-import { ConfigurationError, StepUpError, TokenError, type TokenErrorDetails } from './errors.js'
+import { ConfigurationError, keptError, StepUpError, TokenError, type TokenErrorDetails } from './errors.js'
 
 /** A failure that stands until its time is over: until then it is what callers get, and the server is not asked. */
 export interface Rest {
@@ -61,7 +61,7 @@ export function restAfter(
   // A grant that fails again while others succeed has a failure of its own.
   const isOwn = failures > 1 && before !== undefined && succeededAt > before.from
   const endsWithOutage = error.code === 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' && isOutage(error) && !isOwn
-  return { error, failures, from: now, until: now + ms, endsWithOutage }
+  return { error: keptError(error), failures, from: now, until: now + ms, endsWithOutage }
 }
 
 /** Whether the server refused one need of a grant, and not the grant. */

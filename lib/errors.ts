@@ -156,6 +156,15 @@ export class StepUpError extends TokenError implements StepUp {
   }
 }
 
+/**
+ * An error that is kept for later. Until its stack is asked for, V8 holds on to all objects whose methods were running when
+ * it was made, and to their tokens.
+ */
+export function keptError(error: TokenError): TokenError {
+  for (let one: unknown = error; one instanceof Error; one = one.cause) void one.stack
+  return error
+}
+
 /** Whether a failure is that nobody is logged in, or not any more. */
 export function isNobody(error: unknown): boolean {
   if (!(error instanceof TokenError)) return false

@@ -141,9 +141,11 @@ function sessionCopies(options: ReturnType<typeof checkedOptions>, known: KnownG
   const acceptsUnsealed = acceptUnsealed ?? false
   if (acceptsUnsealed) warnOfUnsealed()
   const provesByTokens = (tokens: TokenSet) => known.proves(tokens)
+  const holdsEndedTokens = (tokens: TokenSet) => known.holdsEndedTokens(tokens)
+  const reading = { acceptsUnsealed, holdsEndedTokens }
   return keep === 'store'
-    ? new References(audience, sealed, provesByTokens, { acceptsUnsealed })
-    : new SessionCopies(audience, sealed, provesByTokens, { acceptsUnsealed })
+    ? new References(audience, sealed, provesByTokens, reading)
+    : new SessionCopies(audience, sealed, provesByTokens, reading)
 }
 
 function warnOfUnsealed(): void {

@@ -118,6 +118,12 @@ export class Restoration {
     if (entry) entry.retention = retention
   }
 
+  /** Forgets the tokens of a grant that has ended: its end is to be stored now. */
+  forgetEnded(grantId: string): void {
+    const entry = this.#entries.get(grantId)
+    if (entry && this.#context.known.ended(grantId)) entry.tokens = undefined
+  }
+
   /** Compares a response of the grant store with what this process has, and notes what is in it. */
   noteState(grantId: string, { ended, record }: GrantState, home?: SessionHome): void {
     const entry = this.#entries.get(grantId)

@@ -43,6 +43,7 @@ export class TokenManager implements CopyKeeper {
   readonly restoration: Restoration
   readonly #context: TokenManagerContext & RefreshContext
   readonly #background = new Background()
+  readonly #stopListening: () => void
   readonly #login: Login
   readonly #logout: Logout
   readonly #mending: Mending
@@ -56,6 +57,7 @@ export class TokenManager implements CopyKeeper {
     this.#login = new Login(this.#context, this.#background)
     this.#logout = new Logout(this.#context)
     this.#mending = new Mending(this.#context, this.#background)
+    this.#stopListening = context.known.onOver((grantId) => this.#forgetEnded(grantId))
   }
 
   /** The newest tokens of a session as far as this process knows; `undefined` when nobody is logged in. No I/O. */
@@ -124,6 +126,12 @@ export class TokenManager implements CopyKeeper {
   async close(): Promise<void> {
     await this.#background.end()
     await this.restoration.close()
+    this.#stopListening()
+  }
+
+  #forgetEnded(grantId: string): void {
+    this.#context.copies.forgetEnded(grantId)
+    this.restoration.forgetEnded(grantId)
   }
 
   grantOf(copy: unknown): string | undefined {

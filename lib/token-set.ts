@@ -251,6 +251,12 @@ export function deadTokenSet(tokens: TokenSet): TokenSet {
   })
 }
 
+/** Whether a token set holds no token, and leads to none. */
+export function isDead({ accessTokens, idToken, isElsewhere, refreshToken }: TokenSet): boolean {
+  const isEmpty = accessTokens.length === 0 && refreshToken === undefined && idToken === undefined
+  return isEmpty && !isElsewhere
+}
+
 /** The tokens of a grant with those of a further login by the same refresh token: its session has a share of them, too. */
 export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
   const { shares = [] } = tokens

@@ -1,4 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals'
+import { TokenError } from '../../lib/errors.js'
+import { grantIdOf, identityOf } from '../../lib/grant-proof.js'
 import { KnownGrants } from '../../lib/grants/known-grants.js'
 import type { TokenSet } from '../../lib/token-set.js'
 import type { TestClock } from '../helpers/clock.js'
@@ -190,5 +192,57 @@ describe('the time by which tokens are judged', () => {
     known.learn(tokens(2))
     known.learn(tokens(1))
     expect(known.now('grant')).toBe(learnedAt)
+  })
+})
+
+describe('tokens of a grant that is over', () => {
+  const error = new TokenError('ERR_REAUTHENTICATION_REQUIRED', 'refused')
+  const told: string[] = []
+
+  beforeEach(() => {
+    told.length = 0
+    known.onOver((grantId) => told.push(grantId))
+    known.learn(tokens(1))
+    known.learn(tokens(1, 'other'))
+  })
+
+  it('are those of a grant that has ended; the refusal of its refresh token is forgotten', () => {
+    known.refuse('grant', 'grant 1', error)
+    expect(known.refusalOf('grant', 'grant 1')).toBe(error)
+    expect(known.refusalOf('grant', 'grant 2')).toBeUndefined()
+    expect(known.holdsEndedTokens(tokens(1))).toBe(false)
+    known.end('grant', 'logged_out')
+    expect(told).toEqual(['grant'])
+    expect(known.holdsEndedTokens(tokens(1))).toBe(true)
+    expect(known.holdsEndedTokens(tokens(2))).toBe(true)
+    expect(known.holdsEndedTokens(tokens(1, 'other'))).toBe(false)
+    expect(known.refusalOf('grant', 'grant 1')).toBeUndefined()
+  })
+
+  it('are those of a grant that the authorization server has ended', () => {
+    const dead = { grantId: 'grant', revision: 2, accessTokens: [] }
+    known.learn(dead)
+    expect(told).toEqual(['grant'])
+    expect(known.holdsEndedTokens(tokens(1))).toBe(true)
+    expect(known.holdsEndedTokens(dead)).toBe(false)
+    expect(known.holdsEndedTokens(tokens(1, 'other'))).toBe(false)
+  })
+
+  it('are those of a session that has left a grant', () => {
+    const grantId = grantIdOf('proof')
+    const of = (share: string) => ({ ...tokens(1, grantId), share })
+    known.learn(tokens(1, grantId))
+    known.end(identityOf(of('a')), 'logged_out')
+    expect(told).toEqual([grantId])
+    expect(known.holdsEndedTokens(of('a'))).toBe(true)
+    expect(known.holdsEndedTokens(of('b'))).toBe(false)
+  })
+
+  it('are told to a listener until it stops listening', () => {
+    const stop = known.onOver((grantId) => told.push(`also ${grantId}`))
+    known.end('grant', 'logged_out')
+    stop()
+    known.end('other', 'logged_out')
+    expect(told).toEqual(['grant', 'also grant', 'other'])
   })
 })

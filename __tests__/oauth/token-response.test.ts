@@ -201,6 +201,8 @@ describe('tokenResponse(fields, now, what)', () => {
     const error = thrownBy(() => tokenResponse({ ...fields }, NOW, 'The answer'))
     expect(error).toEqual(invalid)
     expect(refreshTokenBeside(error)).toBe(refreshToken)
+    // An error that is kept for later has it no more.
+    expect(refreshTokenBeside(error)).toBeUndefined()
     expect(inspect(error, { depth: 20, showHidden: true })).not.toContain("'rt'")
   })
 

@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { createServer, type IncomingMessage, ServerResponse } from 'node:http'
 import {
   type ClientHttp2Session,
@@ -29,7 +29,7 @@ const tokensOf = (name: string): OutboundTokens => ({
   tokenToSend: () => Promise.reject(new Error(name)),
   secrets: () => [],
 })
-const request = (name: string, property = 'tokens', response: object = {}) => ({
+const request = (name: string, property = 'tokens', response: object = new EventEmitter()) => ({
   property,
   tokens: tokensOf(name),
   request: {} as IncomingMessage,
@@ -43,7 +43,7 @@ describe.each(outboundClients)('the $name of the whole app', (client) => {
       .catch(({ message }: Error) => message)
 
   it('has the tokens of the innermost mount of a property', async () => {
-    const response = {}
+    const response = new EventEmitter()
     const answers = await whileServing(request('app', 'tokens', response), () =>
       whileServing(request('path', 'tokens', response), () => asked()),
     )
@@ -51,7 +51,7 @@ describe.each(outboundClients)('the $name of the whole app', (client) => {
   })
 
   it('has the tokens of an outer mount of the same request', async () => {
-    const response = {}
+    const response = new EventEmitter()
     const answers = await whileServing(request('outer', 'outer', response), () =>
       whileServing(request('inner', 'inner', response), () => Promise.all([asked('outer'), asked('inner')])),
     )

@@ -5,6 +5,7 @@ import { CompactEncrypt, compactDecrypt, decodeProtectedHeader } from 'jose'
 import { ConfigurationError } from '../../lib/errors.js'
 import { checkEncryptionKeys, type EncryptionKey, type Seal, seal } from '../../lib/sessions/sealing.js'
 import { SessionCopies } from '../../lib/sessions/session-copy.js'
+import type { TokenSet } from '../../lib/token-set.js'
 
 const key = 'UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c='
 const otherKey = '9pQ2mHc1jvW0Hk8n3sZr5tYb7uXo4aLd6eGfKiJl2wM='
@@ -246,6 +247,38 @@ describe('copies that are sealed', () => {
     for (let round = 0; round < 10; round++) for (const copy of copies) reader.read(copy)
     expect(opened).toBe(3)
     expect(reader.read(copies[2])).toEqual({ ...tokens, revision: 3 })
+  })
+
+  it('are not held when their grant has ended, and are when another one has', () => {
+    let opened = 0
+    const counting = {
+      ...seal([key], 'web'),
+      open(text: string) {
+        opened++
+        return seal([key], 'web').open(text)
+      },
+    }
+    let ended = ''
+    const holdsEndedTokens = ({ grantId }: TokenSet) => grantId === ended
+    const reader = new SessionCopies('web', counting, () => true, { holdsEndedTokens })
+    const writer = new SessionCopies('web', seal([key], 'web'))
+    const [one, newer, other] = [{ revision: 1 }, { revision: 2 }, { grantId: 'other' }].map((change) =>
+      writer.write({ ...tokens, ...change }),
+    )
+    const openedFor = (read: () => unknown) => {
+      const before = opened
+      expect(read()).toBeDefined()
+      return opened - before
+    }
+    for (const copy of [one, newer, other]) expect(openedFor(() => reader.read(copy))).toBe(1)
+    for (const copy of [one, newer, other]) expect(openedFor(() => reader.read(copy))).toBe(0)
+    ended = 'g'
+    reader.forgetEnded('g')
+    expect(openedFor(() => reader.read(other))).toBe(0)
+    for (const copy of [one, newer, one, one]) expect(openedFor(() => reader.read(copy))).toBe(1)
+    // What is written late is not held either.
+    const late = reader.write({ ...tokens, revision: 3 })
+    expect(openedFor(() => reader.read(late))).toBe(1)
   })
 
   it('are not opened at all by those who wrote them, and are sealed once', () => {

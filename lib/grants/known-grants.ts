@@ -1,8 +1,8 @@
 import { LRUCache } from 'lru-cache'
 import { type Clock, systemClock } from '../clock.js'
-import type { TokenError } from '../errors.js'
-import { digestOf, identityOf, sharesToken } from '../grant-proof.js'
-import { type TokenSet, withShare } from '../token-set.js'
+import { keptError, type TokenError } from '../errors.js'
+import { digestOf, identityOf, partsOf, sharesToken } from '../grant-proof.js'
+import { isDead, type TokenSet, withShare } from '../token-set.js'
 import type { GrantEnd } from './grant-store.js'
 import { Remembered } from './remembered.js'
 
@@ -36,9 +36,10 @@ export class KnownGrants {
   readonly #heard = new LRUCache<string, true>({ max: MAX_HEARD })
   /** Digests of the refresh tokens that were presented, as long as nothing says that they were not spent. */
   readonly #presented = new LRUCache<string, string>({ max: MAX_PRESENTED })
-  readonly #refused = new LRUCache<string, { readonly refreshToken: string; readonly error: TokenError }>({
+  readonly #refused = new LRUCache<string, { readonly digest: string; readonly error: TokenError }>({
     max: MAX_REFUSED,
   })
+  readonly #listeners = new Set<(grantId: string) => void>()
 
   constructor(clock: Clock, { maxGrants = 10_000 }: KnownGrantsOptions = {}) {
     this.#clock = clock
@@ -64,6 +65,7 @@ export class KnownGrants {
       elsewhere,
       learnedAt: { now: this.#clock.now(), monotonic: this.#clock.monotonic() },
     })
+    if (isDead(tokens)) this.#tellOver(tokens.grantId)
   }
 
   /**
@@ -96,7 +98,29 @@ export class KnownGrants {
   /** @param ttlMs for how long the session of the grant could come back, in milliseconds. Default: 30 days */
   end(grantId: string, why: GrantEnd, ttlMs = END_TTL_MS): void {
     this.#known.delete(grantId)
+    this.#refused.delete(grantId)
     this.#ended.set(grantId, this.#ended.get(grantId) ?? why, ttlMs)
+    this.#tellOver(partsOf(grantId).grantId)
+  }
+
+  /**
+   * Calls back whenever tokens of a grant are of no use any more, since the grant or one of its sessions has ended: they are
+   * to leave the memory. Returns a function that ends the calls.
+   */
+  onOver(listener: (grantId: string) => void): () => void {
+    this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
+  }
+
+  #tellOver(grantId: string): void {
+    for (const listener of this.#listeners) listener(grantId)
+  }
+
+  /** Whether a token set holds tokens that are of no use any more: its grant has ended, or its session has left it. */
+  holdsEndedTokens(tokens: TokenSet): boolean {
+    if (isDead(tokens)) return false
+    const known = this.#known.peek(tokens.grantId)
+    return this.endOf(tokens) !== undefined || (known !== undefined && isDead(known.tokens))
   }
 
   /** Whether this process has heard of the grant from a login, a refresh or the grant store. */
@@ -136,13 +160,13 @@ export class KnownGrants {
 
   /** The authorization server takes a refresh token no more. */
   refuse(grantId: string, refreshToken: string, error: TokenError): void {
-    this.#refused.set(grantId, { refreshToken, error })
+    this.#refused.set(grantId, { digest: digestOf(refreshToken), error: keptError(error) })
   }
 
   /** With what the authorization server has refused a refresh token. */
   refusalOf(grantId: string, refreshToken: string): TokenError | undefined {
     const refused = this.#refused.get(grantId)
-    return refused?.refreshToken === refreshToken ? refused.error : undefined
+    return refused && refused.digest === digestOf(refreshToken) ? refused.error : undefined
   }
 }
 

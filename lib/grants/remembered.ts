@@ -56,7 +56,10 @@ export class Remembered<V> {
   }
 
   delete(grantId: string): void {
+    if (this.#entries.get(grantId) === this.#last) this.#last = undefined
     this.#entries.delete(grantId)
+    // An iterator that waits may hold the map as it was before it grew or shrank, with all that was in it.
+    this.#forgetExpired(this.#now())
   }
 
   #entryOf(value: V, expiresAt: number, onEvicted: Entry<V>['onEvicted']): Entry<V> {

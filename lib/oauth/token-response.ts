@@ -65,11 +65,13 @@ export function tokenResponse(
 const besideErrors = new WeakMap<object, string>()
 
 /**
- * The refresh token in an answer that was refused for something else. A server that has sent a new one takes the one
- * before no more.
+ * The refresh token in an answer that was refused for something else, once: the error may be kept for longer. A server that
+ * has sent a new one takes the one before no more.
  */
 export function refreshTokenBeside(error: object): string | undefined {
-  return besideErrors.get(error)
+  const refreshToken = besideErrors.get(error)
+  besideErrors.delete(error)
+  return refreshToken
 }
 
 function withoutOddities(fields: Fields): Fields {

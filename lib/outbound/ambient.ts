@@ -4,7 +4,7 @@ import type { AxiosInstance } from 'axios'
 import { ConfigurationError } from '../errors.js'
 import { refuseInherited } from '../own-options.js'
 import { ownProperties } from '../own-properties.js'
-import { isOver } from '../response-over.js'
+import { isOver, whenOver } from '../response-over.js'
 import type { OutboundTokens } from '../token-source.js'
 import { axiosOver, type SessionAxiosConfig } from './axios/axios.js'
 import { fetchOver } from './fetch/fetch.js'
@@ -12,31 +12,36 @@ import { OUTBOUND_OPTIONS, type OutboundOptions } from './outbound-options.js'
 
 /** A request that is being served, with the tokens of its session. */
 interface Served {
-  readonly property: string
   readonly tokens: OutboundTokens
   readonly request: IncomingMessage
   readonly response: ServerResponse
 }
 
-interface Serving extends Served {
-  /** Whether the app has ended the response. */
-  isAnswered: boolean
+interface Serving {
+  readonly property: string
+  /** Absent when the request is over: connections that were opened in it hold this context for as long as they live. */
+  served: Served | undefined
   /** The same request's tokens of other mounts. */
   readonly outer: Serving | undefined
 }
 
-const served = new AsyncLocalStorage<Serving>()
+const serving = new AsyncLocalStorage<Serving>()
 
 /** Runs the rest of a request, in which `sessionAxios()` and `sessionFetch()` find its tokens. */
-export function whileServing<T>(request: Served, rest: () => T): T {
-  const outer = served.getStore()
+export function whileServing<T>(
+  { property, ...request }: Served & { readonly property: string },
+  rest: () => T,
+): T {
+  const outer = serving.getStore()
   // A request that was made inside another one is none of its mounts.
-  const isSame = outer?.response === request.response
-  const serving = { ...request, isAnswered: false, outer: isSame ? outer : undefined }
-  whenEnded(request.response, () => {
-    serving.isAnswered = true
-  })
-  return served.run(serving, rest)
+  const isSame = outer?.served?.response === request.response
+  const inner: Serving = { property, served: request, outer: isSame ? outer : undefined }
+  const leave = () => {
+    inner.served = undefined
+  }
+  whenEnded(request.response, leave)
+  whenOver(request.request, request.response, leave)
+  return serving.run(inner, rest)
 }
 
 /** Calls back when the app ends a response. A session layer in front may put off the end itself until it has saved. */
@@ -110,7 +115,7 @@ function split<Config extends Ambient>(
 
 /** The tokens of the request that is being served. A call that is made with them may outlive the request. */
 function tokensNow(property: string): OutboundTokens {
-  const innermost = served.getStore()
+  const innermost = serving.getStore()
   if (!innermost) {
     throw new ConfigurationError(
       'No request is being served here. Give sessionTokens() the option `ambient: true`, mount it before the handlers and ' +
@@ -118,19 +123,20 @@ function tokensNow(property: string): OutboundTokens {
         'req.tokens.fetch().',
     )
   }
-  let request: Serving | undefined = innermost
-  while (request && request.property !== property) request = request.outer
-  if (!request) {
+  let found: Serving | undefined = innermost
+  while (found && found.property !== property) found = found.outer
+  if (!found) {
     throw new ConfigurationError(
       `The request being served has no tokens under '${property}'. Name the \`property\` of sessionTokens() here.`,
     )
   }
   // Something that outlived its request may be at work for another one by now.
-  if (request.isAnswered || isOver(request.request, request.response)) {
+  const { served } = found
+  if (!served || isOver(served.request, served.response)) {
     throw new ConfigurationError(
       'The request that this call belongs to is over: it has been answered, or its client has gone. Call before that, or ' +
         'hand req.tokens on.',
     )
   }
-  return request.tokens
+  return served.tokens
 }

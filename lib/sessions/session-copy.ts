@@ -1,7 +1,7 @@
-import { LRUCache } from 'lru-cache'
 import { ADOPTED, adoptedGrantId, grantIdOf, hasProof } from '../grant-proof.js'
 import { ownProperties } from '../own-properties.js'
 import { type AccessToken, type TokenSet, withShare } from '../token-set.js'
+import { type HoldsEndedTokens, OpenedCopies } from './opened-copies.js'
 import { type Seal, seal } from './sealing.js'
 
 /** The version of the formats below: of copies, and of references to what the grant store has. */
@@ -24,6 +24,8 @@ export type GrantKey = Pick<TokenSet, 'grantId' | 'proof' | 'share'>
 export interface SessionCopiesOptions {
   /** Whether what is not sealed is read all the same, if it has the proof of its grant. */
   readonly acceptsUnsealed?: boolean
+  /** Which token sets are read, but never kept. Default: none. */
+  readonly holdsEndedTokens?: HoldsEndedTokens
   readonly maxOpened?: number
 }
 
@@ -48,22 +50,21 @@ export class SessionCopies {
   readonly #provesByTokens: ProvesByTokens
   readonly #acceptsUnsealed: boolean
   readonly #written = new WeakMap<TokenSet, Map<string | undefined, SessionCopy>>()
-  readonly #opened: LRUCache<SessionCopy, TokenSet>
-  /** The copy that was read last: one request asks about the same one several times in a row. */
-  #last: { readonly copy: SessionCopy; readonly tokens: TokenSet | undefined } | undefined
+  readonly #opened: OpenedCopies
 
   /** @param audience names the client and its authorization server; copies of another audience are refused */
   constructor(
     audience: string,
     seal?: Seal,
     provesByTokens: ProvesByTokens = () => true,
-    { acceptsUnsealed = false, maxOpened = MAX_OPENED }: SessionCopiesOptions = {},
+    { acceptsUnsealed = false, holdsEndedTokens, maxOpened = MAX_OPENED }: SessionCopiesOptions = {},
   ) {
     this.#acceptsUnsealed = acceptsUnsealed
     this.#audience = audience
     this.#seal = seal
     this.#provesByTokens = provesByTokens
-    this.#opened = new LRUCache({ max: maxOpened })
+    // What is not sealed is as quick to read as to find.
+    this.#opened = new OpenedCopies(seal ? maxOpened : 0, holdsEndedTokens)
   }
 
   /** The copy of a session of the grant: the one that `share` names. */
@@ -126,7 +127,7 @@ export class SessionCopies {
     const text = this.textOf(held)
     const copy = this.#seal ? this.#seal.seal(text) : text
     written.set(name, copy)
-    if (this.#seal) this.#opened.set(copy, held)
+    if (this.#seal) this.#opened.keep(copy, held)
     return copy
   }
 
@@ -146,23 +147,22 @@ export class SessionCopies {
     return tokens && ownProperties({ ...tokens, ...(of.proof !== undefined && { proof: of.proof }) })
   }
 
+  /** Forgets the tokens of a grant that is over, or of a session that has left it. */
+  forgetEnded(grantId: string): void {
+    this.#opened.forgetEnded(grantId)
+  }
+
   /** What a grant's token sets are sealed with. It is used at logins and refreshes alone, so none is kept. */
   protected sealOf({ proof = '' }: GrantKey): Seal {
     return seal([proof], this.#audience)
   }
 
   #readAny(copy: SessionCopy): TokenSet | undefined {
-    if (this.#last?.copy !== copy) this.#last = { copy, tokens: this.#read(copy) }
-    return this.#last.tokens
-  }
-
-  #read(copy: SessionCopy): TokenSet | undefined {
-    if (!this.#seal) return this.parse(copy)
     const opened = this.#opened.get(copy)
     if (opened) return opened
     const text = this.#textIn(copy)
     const tokens = text === undefined ? undefined : this.parse(text)
-    if (tokens) this.#opened.set(copy, tokens)
+    if (tokens) this.#opened.keep(copy, tokens)
     return tokens
   }
 
