@@ -107,9 +107,10 @@ describe('redact(text, secrets)', () => {
     (part) => {
       const secrets = Array.from({ length: 12 }, (_, index) => `secret${'x'.repeat(index * 100)}`)
       const text = part.repeat(1_000_000 / part.length)
-      const startedAt = performance.now()
+      const before = process.cpuUsage()
       redact(text, secrets)
-      expect(performance.now() - startedAt).toBeLessThan(5_000)
+      const { user, system } = process.cpuUsage(before)
+      expect((user + system) / 1000).toBeLessThan(5_000)
     },
   )
 })

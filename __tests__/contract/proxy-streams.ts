@@ -308,17 +308,17 @@ export function describeProxyStreams(framework: ProxyFramework): void {
         const orders = await api(async (request, response) => {
           response.setHeader('content-type', await textOf(request))
           response.flushHeaders()
-          await pause(700)
+          await pause(1_100)
           response.end('done')
         })
-        const gateway = await site(orders.url, { proxy: { target: orders.url, proxyTimeout: 600 } })
+        const gateway = await site(orders.url, { proxy: { target: orders.url, proxyTimeout: 1_000 } })
         const asking = ask(gateway, { method: 'POST' })
-        for (let part = 0; part < 3; part++) {
+        for (let part = 0; part < 12; part++) {
           asking.write('x')
-          await pause(250)
+          await pause(100)
         }
         const answer = await answerTo(asking.end())
-        expect(answer.headers['content-type']).toBe('xxx')
+        expect(answer.headers['content-type']).toBe('x'.repeat(12))
         expect(await textOf(answer)).toBe('done')
       })
     })

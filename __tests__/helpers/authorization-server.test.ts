@@ -52,14 +52,15 @@ function refresh(server: AuthorizationServer, refreshToken: string, more: Record
 describe('startAuthorizationServer(options)', () => {
   it('starts quickly, twice in one process, and says nothing', async () => {
     const spies = (['log', 'info', 'warn', 'error'] as const).map((level) => jest.spyOn(console, level))
-    const began = performance.now()
+    const before = process.cpuUsage()
     const servers = await Promise.all([start(), start()])
     for (const server of servers) {
       const tokens = await server.login('alice', { client: 'none', resource: A })
       await refresh(server, tokens.refresh_token, { resource: A })
       await post(server.revocationEndpoint, { token: tokens.refresh_token })
     }
-    expect(performance.now() - began).toBeLessThan(1000)
+    const { user, system } = process.cpuUsage(before)
+    expect((user + system) / 1000).toBeLessThan(1000)
     expect(new Set(servers.map(({ issuer }) => issuer)).size).toBe(2)
     expect(spies.flatMap((spy) => spy.mock.calls)).toEqual([])
     jest.restoreAllMocks()
