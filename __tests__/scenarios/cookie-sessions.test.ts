@@ -397,7 +397,7 @@ describe('a session layer of the app', () => {
       ...own(request),
       write: (text: string) => gate?.pass() ?? own(request).write(text),
     })
-    const site = await start(plain, { session, timeoutMs: 200 } as never)
+    const site = await start(plain, { session, timeoutMs: 1_000 } as never)
     const tab = await loggedIn(site)
     const refreshes = server.refreshes()
     site.clock.advance(HOUR_MS)

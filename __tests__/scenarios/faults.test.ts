@@ -138,7 +138,8 @@ describe('S40 the authorization server cannot be reached or is out of order', ()
     begin: () => server.failNext(fault, 2),
     end: () => {},
   })
-  const impatient = { tokens: { refreshTimeoutMs: 50 } }
+  // Long enough for a refresh on a busy machine.
+  const impatient = { tokens: { refreshTimeoutMs: 1_000 } }
 
   const outages: [name: string, outage: () => Outage][] = [
     ['connection refused', () => ({ begin: () => server.down(), end: () => server.up() })],
@@ -525,7 +526,7 @@ describe('S45 the patience of a caller ends', () => {
 describe('S46 the answer is lost after the refresh token was used up', () => {
   it.each<[Fault & string, SiteOptions]>([
     ['reset-after', {}],
-    ['silence-after', { tokens: { refreshTimeoutMs: 200 } }],
+    ['silence-after', { tokens: { refreshTimeoutMs: 1_000 } }],
   ])('S46 %s: the refresh token is not sent again within the same calls', async (fault, options) => {
     const { site, browser } = await loggedIn(options)
     const session = await sessionData(site, browser)

@@ -215,7 +215,7 @@ describe('S30 with real processes over the same files', () => {
     expect(third).not.toBe(second)
     expect(server.refreshes() - before).toBe(1)
     await expectNewest(tab)
-  }, 20_000)
+  }, 60_000)
 
   it('S30 killed before the authorization server has the refresh token: the next process uses it', async () => {
     const one = await startProcess()
@@ -234,5 +234,5 @@ describe('S30 with real processes over the same files', () => {
     expect(second).not.toBe(first)
     expect(server.refreshes() - before).toBe(1)
     await expectNewest(tab)
-  }, 20_000)
+  }, 60_000)
 })
