@@ -235,6 +235,21 @@ export function describeCookieSessionLayer<S extends Sessions, Site extends Laye
       await expectLoggedOut(site, tab)
     })
 
+    it('S36 logged out, and the old cookie comes to a process that has served it: it serves what is valid, and refreshes nothing', async () => {
+      const grants = recordingGrants()
+      const [site, other] = [await start(undefined, {}, { grants }), await start(undefined, {}, { grants })]
+      const tab = await loggedIn(site)
+      const old = other.browser(tab)
+      expect(await old.get('/token')).toMatchObject(ok)
+      expect(await tab.post('/logout')).toMatchObject(ok)
+      expect(await old.get('/token')).toMatchObject(ok)
+      expire()
+      const before = sites.server.tokenRequests.length
+      expect(await old.get('/token')).toMatchObject({ status: 401 })
+      expect(sites.server.tokenRequests.length).toBe(before)
+      await expectLoggedOut(site, tab)
+    })
+
     it('S36 thrown away by the request that has logged in over another login: it stays away', async () => {
       const site = await start(undefined, {}, { grants: recordingGrants() })
       const tab = await loggedIn(site)

@@ -40,7 +40,8 @@ export const cookieLimits: Limits = {
   S36: {
     holds: 'partly',
     why:
-      'After `revoke()` or `clear()` the tokens that come back are of no use, to other processes once the access token has ' +
-      'expired. A session that the app has only thrown away is as good as before when its cookie comes back.',
+      'After `revoke()` or `clear()` the tokens that come back are of no use. Another process that has served this ' +
+      'session before serves its access token until that expires. A session that the app has only thrown away is as ' +
+      'good as before when its cookie comes back.',
   },
 }
