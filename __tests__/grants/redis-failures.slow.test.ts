@@ -336,10 +336,15 @@ describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
       const [holder, waiter] = [process().store, process().store]
       await lease(holder, 'a')
       let ended = 0
-      let open = (_: () => void) => {}
-      const store = storeOver(() => new Promise((resolve) => (open = resolve)))
-      const answer = lease(store, 'b')
-      await pending(answer)
+      const opened = await new Promise<{
+        open(end: () => void): void
+        answer: Promise<unknown>
+        store: { close(): Promise<void> }
+      }>((subscribes) => {
+        const store = storeOver(() => new Promise((open) => subscribes({ open, answer, store })))
+        const answer = lease(store, 'b')
+      })
+      const { open, answer, store } = opened
       const closed = store.close()
       open(() => ended++)
       await closed
