@@ -27,8 +27,8 @@ export type TokenEvent =
   /** The grant store could not be told of new tokens or of an end. */
   | { readonly type: 'grant_store_failed'; readonly grantId: string; readonly error: TokenError }
   /**
-   * Neither the session store nor the grant store has taken refreshed tokens: this process alone has them. Told once for
-   * each grant. The process tries again for as long as it lives, and tells `tokens_stored_again`.
+   * No store that outlives this process has taken refreshed tokens: neither the session store nor a shared grant store. Told
+   * once for each grant. The process tries again for as long as it lives, and tells `tokens_stored_again`.
    */
   | { readonly type: 'tokens_unsaved'; readonly grantId: string; readonly error: TokenError }
   /**

@@ -3,10 +3,10 @@ import { ownProperties } from './own-properties.js'
 import type { TokenSet } from './token-set.js'
 
 /*
- * The id of a grant stands in events, in logs and in the names of Redis keys. So that nobody who reads it there gets at the
- * grant, the id is a digest of a secret, the proof, which only the grant's sessions and its record hold. Whatever is read
- * from a session must bring the proof, and is of the grant whose id that makes: there is nothing to compare, and no way to
- * name somebody else's grant. It costs one digest for each copy that is read anew.
+ * The id of a grant stands in events, in logs and in the names of Redis keys, so the id must give access to nothing. It is a
+ * digest of a secret, the proof, which only the sessions and the record of the grant hold. A copy that is read from a session
+ * brings the proof, and the library makes the id from it. So there is nothing to compare, and a copy cannot name the grant of
+ * another user. This costs one digest for each copy that is opened.
  */
 
 /** What the ids of adopted grants begin with. */

@@ -25,7 +25,7 @@ export function whenOver(request: IncomingMessage, response: ServerResponse, cal
   socket.once('close', over)
 }
 
-/** Whether a request is over: its response has been given, or there is nobody any more to get it. */
+/** Whether a request is over: its response has been sent, or its connection is closed. */
 export function isOver(request: IncomingMessage, response: ServerResponse): boolean {
   const { socket } = request as Partial<IncomingMessage>
   // Node does not tell a response whose turn has not come (HTTP pipelining) that the connection has gone.

@@ -13,6 +13,8 @@ const WITHOUT_CONNECTIONS: ReadonlySet<string> = new Set([
     'baseURL',
     'cancelToken',
     'data',
+    // The classes of forms and of binary data: they lead through half of the platform.
+    'env',
     'headers',
     'method',
     'params',
