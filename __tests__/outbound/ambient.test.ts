@@ -165,7 +165,8 @@ describe('a request is over', () => {
       const closed = once(request.socket, 'close')
       leaving.release()
       await closed
-      expect([response.closed, response.socket]).toEqual([false, null])
+      // Its turn never came. Node 24 says all the same that it is closed, Node 20 does not.
+      expect(response.socket).toBeNull()
     })
     expect(after).toEqual([isOver, isOver])
   })
