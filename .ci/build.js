@@ -8,10 +8,10 @@ const filesIn = (directory) =>
     .filter((entry) => entry.isFile())
     .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
 
-// As deep in the tree as dist/, since source maps hold relative paths.
+// On the file system of dist/, so that a rename moves a file in one step.
 const fresh = mkdtempSync('dist-')
 try {
-  execSync(`tsc --inlineSources --outDir ${fresh}`, { stdio: 'inherit' })
+  execSync(`tsc --outDir ${fresh}`, { stdio: 'inherit' })
   const files = filesIn(fresh)
   for (const file of files) {
     mkdirSync(dirname(join('dist', file)), { recursive: true })

@@ -48,11 +48,15 @@ function surfaceOf(entry: string): string {
     const names = new Set([...nodesOf(item)].map(namedBy))
     for (const other of items) if (declaredBy(other).some((name) => names.has(name))) surface.add(other)
   }
-  return [...surface].map(textOf).join('\n')
+  return [...new Set([...surface].map(textOf))].sort().join('\n')
 }
 
+/** The surface is what an app can name, in whatever file it is declared. */
+const FILE_OF_OURS = / from '\.[^']*'/
+
 function textOf(item: ModuleItem): string {
-  return printSync({ type: 'Module', span: { start: 0, end: 0, ctxt: 0 }, body: [item] } as Module).code
+  const { code } = printSync({ type: 'Module', span: { start: 0, end: 0, ctxt: 0 }, body: [item] } as Module)
+  return code.replace(FILE_OF_OURS, '')
 }
 
 /** The content of a .d.ts file and of all those of ours that it needs. */

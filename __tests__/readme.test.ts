@@ -3,11 +3,10 @@ import { join } from 'node:path'
 import { describe, expect, it } from '@jest/globals'
 
 const read = (file: string) => readFileSync(join(import.meta.dirname, '..', file), 'utf8')
-const readme = read('README.md')
 
-/** The names in the first column of the table below a heading; one row may have several. */
-function rowsOf(heading: string): { names: string[]; row: string }[] {
-  const [, section = ''] = readme.split(`\n${heading}\n`)
+/** The names in the first column of the table below a heading of a page; one row may have several. */
+function rowsOf(page: string, heading: string): { names: string[]; row: string }[] {
+  const [, section = ''] = `\n${read(page)}`.split(`\n${heading}\n`)
   const [table = ''] = section.split(/\n#+ /)
   return [...table.matchAll(/^\| (`.*?) \|(.*)$/gm)].flatMap(([, first = '', row = '']) => {
     const names = namesIn(first)
@@ -16,31 +15,41 @@ function rowsOf(heading: string): { names: string[]; row: string }[] {
 }
 
 const namesIn = (text: string) => [...text.matchAll(/`(\w+)/g)].map(([, name = '']) => name)
-const tableOf = (heading: string) => rowsOf(heading).flatMap(({ names }) => names)
+const tableOf = (page: string, heading: string) => rowsOf(page, heading).flatMap(({ names }) => names)
 
-describe('the tables of the README', () => {
+/** The names in the table of options that a file has. */
+function optionsIn(file: string): string[] {
+  const [, table = ''] = /const OPTIONS = \{\n(.*?)\n\}/s.exec(read(file)) ?? []
+  return [...table.matchAll(/^ {2}(\w+):/gm)].map(([, name = '']) => name)
+}
+
+describe('the tables of docs/', () => {
   it('name every option', () => {
-    const [, list = ''] = /const OPTIONS = \[(.*?)\]/s.exec(read('lib/option-checks.ts')) ?? []
-    const options = [...list.matchAll(/'(\w+)'/g)].map(([, name]) => name)
+    const options = optionsIn('lib/middleware/check-options.ts')
     expect(options).toContain('issuer')
-    expect(tableOf('## Options').sort()).toEqual(options.sort())
+    expect(tableOf('docs/options.md', '# Options of `sessionTokens()`').sort()).toEqual(options.sort())
   })
 
   it('name every option of the proxy', () => {
-    const [, list = ''] = /const OPTIONS = \[(.*?)\]/s.exec(read('lib/outbound/proxy/options.ts')) ?? []
-    const options = [...list.matchAll(/'(\w+)'/g)].map(([, name]) => name)
+    const options = optionsIn('lib/proxy/options.ts')
     expect(options).toContain('target')
-    expect(tableOf('## A proxy that carries the token').sort()).toEqual(options.sort())
+    expect(tableOf('docs/bff.md', '## Options of `bearerProxy()`').sort()).toEqual(options.sort())
+  })
+
+  it('name every option of the guard', () => {
+    const options = optionsIn('lib/middleware/require-tokens.ts')
+    expect(options).toContain('loginPath')
+    expect(tableOf('docs/routes.md', '# Routes and scopes').sort()).toEqual(options.sort())
   })
 
   it('name every event, with its fields', () => {
-    const events = [...read('lib/events.ts').matchAll(/\| \{\s*readonly type: '(\w+)'(.*?)\}/gs)]
+    const events = [...read('lib/tokens/events.ts').matchAll(/\| \{\s*readonly type: '(\w+)'(.*?)\}/gs)]
     const fields = events.map(([, type, rest = '']): [string | undefined, string[]] => [
       type,
       [...rest.matchAll(/readonly (\w+)/g)].map(([, name = '']) => name).filter((name) => name !== 'grantId'),
     ])
-    expect(fields).toContainEqual(['refreshed', ['revision', 'durationMs']])
-    const documented = rowsOf('### Events').map(({ names, row }) => [
+    expect(fields).toContainEqual(['session_repaired', ['revision']])
+    const documented = rowsOf('docs/events.md', '# Events').map(({ names, row }) => [
       names[0],
       namesIn(row.split(' |')[0] ?? ''),
     ])
@@ -48,25 +57,23 @@ describe('the tables of the README', () => {
   })
 
   it('name every error code', () => {
-    const codes = [...read('lib/errors.ts').matchAll(/^ {2}\| '(ERR_\w+)'/gm)].map(([, code]) => code)
+    const codes = [...read('lib/errors/token-error.ts').matchAll(/^ {2}\| '(ERR_\w+)'/gm)].map(
+      ([, code]) => code,
+    )
     expect(codes).toContain('ERR_NO_TOKENS')
-    expect(tableOf('## Errors').sort()).toEqual(codes.sort())
+    expect(tableOf('docs/errors.md', '## Codes').sort()).toEqual(codes.sort())
   })
 })
 
-describe('the snippets of the README', () => {
-  const snippets = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(([, code = '']) => code)
-  /** Those that can be copied as they stand: an ellipsis stands for further options. */
-  const whole = snippets.flatMap((code) =>
-    [...code.matchAll(/^ *(?:app\.use\(\s*)?sessionTokens\(\{(.*?)\}\),?$/gms)].map(
-      ([, options = '']) => options,
-    ),
-  )
+describe('the README', () => {
+  it("shows the whole app of examples/first-app.js, and the key's command with it", () => {
+    const [, app] = /```js\n(.*?)```/s.exec(read('README.md')) ?? []
+    expect(app).toBe(read('examples/first-app.js'))
+    expect(app).toContain('openssl rand -base64 32')
+  })
 
-  it('seal the tokens, with the key of the first one made in place', () => {
-    const complete = whole.filter((options) => !options.includes('…'))
-    expect(complete.length).toBeGreaterThan(1)
-    for (const options of complete) expect(options).toContain('encryptionKeys: [process.env.SESSION_KEY]')
-    expect(complete[0]).toContain('openssl rand -base64 32')
+  it('begins with the two commands of a clone', () => {
+    const [, commands] = /```sh\n(.*?)```/s.exec(read('README.md')) ?? []
+    expect(commands).toMatch(/^npm ci && npm start .*\nnpm ci && npm test .*\n$/)
   })
 })

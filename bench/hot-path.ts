@@ -1,91 +1,117 @@
-/**
- * What the middleware costs a request, as ratios within one run: the same app bare, with `sessionTokens()` mounted, and
- * with a valid token asked for. Run it with `npx tsx bench/hot-path.ts`.
- *
- * The apps take turns in short rounds, so that whatever else the machine does meets all of them; the median counts.
- */
-import { Agent, createServer, get, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import express, { type RequestHandler } from 'express'
-import session from 'express-session'
-import { publicClient, sessionTokens } from '../lib/index.js'
+import { startTokenServer } from './authorization-server.js'
+import { type ContenderName, startContender } from './contenders/contenders.js'
+import type { Benchmark, BenchmarkResult, RunOptions } from './harness/benchmark.js'
+import { type Client, client, logIn, median, repeat, send } from './harness/load.js'
+import { startRedis } from './harness/redis.js'
+import type { BenchServer } from './harness/servers.js'
 
-const ROUNDS = 40
-const REQUESTS = 500
+interface Row {
+  readonly contender: ContenderName
+  /** The contender that this one is compared with: the least that an app with such sessions costs. */
+  readonly limit: ContenderName
+  readonly sessions: 'memory' | 'Redis' | 'its own'
+  readonly text: string
+}
+
+interface Site extends Row {
+  readonly server: BenchServer
+  readonly browser: Client
+  /** The CPU time of a request, in each round. */
+  readonly us: number[]
+}
+
+const LIBRARY = 'session-token-manager'
+const ROWS: readonly Row[] = [
+  { contender: 'bare', limit: 'limit', sessions: 'memory', text: 'Express, bare' },
+  { contender: 'limit', limit: 'limit', sessions: 'memory', text: 'Express, the limit' },
+  { contender: 'mounted', limit: 'limit', sessions: 'memory', text: `${LIBRARY}, mounted` },
+  { contender: 'token', limit: 'limit', sessions: 'memory', text: `${LIBRARY}, a token` },
+  { contender: 'sealed', limit: 'limit', sessions: 'memory', text: `${LIBRARY}, a token, sealed` },
+  { contender: 'limit', limit: 'limit', sessions: 'Redis', text: 'Express, the limit' },
+  { contender: 'by hand', limit: 'limit', sessions: 'Redis', text: 'openid-client by hand' },
+  { contender: 'token', limit: 'limit', sessions: 'Redis', text: `${LIBRARY}, a token` },
+  { contender: 'sealed', limit: 'limit', sessions: 'Redis', text: `${LIBRARY}, a token, sealed` },
+  { contender: 'koa limit', limit: 'koa limit', sessions: 'memory', text: 'Koa, the limit' },
+  { contender: 'koa mounted', limit: 'koa limit', sessions: 'memory', text: `${LIBRARY}, mounted` },
+  { contender: 'koa token', limit: 'koa limit', sessions: 'memory', text: `${LIBRARY}, a token` },
+]
+const PEERS: readonly Row[] = [
+  {
+    contender: 'express-openid-connect',
+    limit: 'limit',
+    sessions: 'its own',
+    text: 'express-openid-connect',
+  },
+  { contender: 'better-auth', limit: 'limit', sessions: 'its own', text: 'better-auth' },
+]
 const PARALLEL = 16
 
-const tokens = sessionTokens({
-  tokenEndpoint: 'http://127.0.0.1:9/token',
-  clientId: 'bench',
-  clientAuthentication: publicClient(),
-  encryptionKeys: false,
-})
-
-const contenders = {
-  'express-session alone': await site([], (_request, response) => response.end('ok')),
-  'sessionTokens() mounted': await site([tokens], (_request, response) => response.end('ok')),
-  'and a valid token asked for': await site([tokens], async (request, response) => {
-    await request.tokens.getAccessToken()
-    response.end('ok')
-  }),
+export const benchmark: Benchmark = {
+  name: 'hot-path',
+  title: 'What a request with a valid token costs, as CPU time of the server',
+  run: compare,
 }
 
-const times: Record<string, number[]> = {}
-for (let round = -5; round < ROUNDS; round++) {
-  for (const [name, contender] of Object.entries(contenders)) {
-    const startedAt = performance.now()
-    await contender.run()
-    if (round >= 0) times[name] = [...(times[name] ?? []), performance.now() - startedAt]
+/** The apps take turns in rounds, so that whatever else the machine does meets all of them; the median counts. */
+async function compare({ quick, peers, progress }: RunOptions): Promise<BenchmarkResult> {
+  const [warmUps, rounds, requests] = quick ? [1, 2, 200] : [3, 11, 1500]
+  const { issuer } = await startTokenServer({ expiresIn: 3600, delayMs: 0 })
+  // It is ready after some seconds.
+  const redis = startRedis()
+  const sites: Site[] = []
+  for (const row of peers ? [...ROWS, ...PEERS] : ROWS) {
+    progress(`starting ${row.text} (${row.sessions})`)
+    const over = row.sessions === 'Redis' && { redisUrl: (await redis).url }
+    const server = await startContender({ contender: row.contender, issuer, ...over })
+    const browser = client(server.port, PARALLEL)
+    await logIn(browser, issuer)
+    sites.push({ ...row, server, browser, us: [] })
   }
-}
-const [base] = Object.values(times).map(median)
-for (const [name, values] of Object.entries(times)) {
-  const perRequest = (median(values) * 1000) / REQUESTS
-  console.log(
-    `${name.padEnd(30)} ${perRequest.toFixed(1).padStart(7)} µs  ${(median(values) / base!).toFixed(3)} ×`,
-  )
-}
-for (const contender of Object.values(contenders)) contender.close()
 
-async function site(middleware: RequestHandler[], handler: RequestHandler) {
-  const app = express()
-  app.use(session({ secret: 'bench', resave: false, saveUninitialized: false }))
-  app.get('/login', ...middleware, async (request, response) => {
-    const answer = { access_token: 'a'.repeat(900), refresh_token: 'r'.repeat(64), expires_in: 3600 }
-    if (middleware.length > 0) await request.tokens.set(answer)
-    else Object.assign(request.session, { data: JSON.stringify(answer) })
-    response.end('ok')
+  for (let round = -warmUps; round < rounds; round++) {
+    progress(round < 0 ? 'warming up' : `round ${round + 1} of ${rounds}`)
+    for (const { server, browser, us } of sites) {
+      const before = await server.cpuTime()
+      await repeat(requests, PARALLEL, async () => {
+        const { status } = await send(browser, '/')
+        if (status !== 200) throw new Error(`status ${status}`)
+      })
+      const spent = (await server.cpuTime()) - before
+      if (round >= 0) us.push(spent / requests)
+    }
+  }
+
+  const results = sites.map((site) => {
+    const sessions = site.sessions === 'its own' ? 'memory' : site.sessions
+    const limit = sites.find(({ contender, sessions: of }) => contender === site.limit && of === sessions)!
+    const ratios = site.us.map((us, round) => us / limit.us[round]!)
+    return { ...site, us: median(site.us), ratio: median(ratios) }
   })
-  app.get('/', ...middleware, handler)
-  const server = createServer(app)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const agent = new Agent({ keepAlive: true, maxSockets: PARALLEL })
-  const cookie = await request(server, agent, '/login', '')
   return {
-    run: async () => {
-      let left = REQUESTS
-      const worker = async () => {
-        for (; left > 0; left--) await request(server, agent, '/', cookie)
-      }
-      await Promise.all(Array.from({ length: PARALLEL }, worker))
+    rows: results.map(({ text, contender, sessions, us, ratio }) => ({
+      app: text,
+      framework: contender.startsWith('koa') ? 'Koa' : 'Express',
+      sessions,
+      'CPU µs': us,
+      'times the limit': ratio,
+    })),
+    chart: {
+      kind: 'bars',
+      title: 'A request with a valid token',
+      unit: 'CPU time of the server, times that of the limit with the same sessions',
+      labels: results.map(labelOf),
+      series: [{ name: 'times the limit', values: results.map(({ ratio }) => ratio) }],
+      highlighted: results.filter(({ text }) => text.startsWith(LIBRARY)).map(labelOf),
     },
-    close: () => {
-      agent.destroy()
-      server.close()
-    },
+    notes: [
+      'The limit is an app with a middleware that does nothing and a handler that awaits, the least that any middleware costs.',
+      'Apps with sessions of their own are compared with the limit over sessions in memory.',
+      ...(peers ? [] : ['express-openid-connect and better-auth take part with --peers.']),
+    ],
   }
 }
 
-function request(server: Server, agent: Agent, path: string, cookie: string): Promise<string> {
-  const { port } = server.address() as AddressInfo
-  return new Promise((resolve, reject) => {
-    get({ port, path, agent, headers: { cookie } }, (response) => {
-      response.resume().on('end', () => resolve(response.headers['set-cookie']?.[0]?.split(';')[0] ?? ''))
-      if (response.statusCode !== 200) reject(new Error(`status ${response.statusCode}`))
-    }).on('error', reject)
-  })
-}
-
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+function labelOf({ text, contender, sessions }: Row): string {
+  const framework = contender.startsWith('koa') && !text.startsWith('Koa') ? 'Koa, ' : ''
+  return sessions === 'its own' ? text : `${text} (${framework}${sessions})`
 }

@@ -1,38 +1,22 @@
 /**
- * What `bearerProxy()` costs a request, as CPU time of the proxy's process with kept connections, and as ratios within one
- * run: the least that a proxy does (`http.request()` and two pipes) against the proxy, bare and in an app with sessions.
- * Run it with `npm run build && npx tsx bench/proxy.ts`: it takes the built package, since
- * what tsx makes of TypeScript names each function anew.
- *
- * The contenders take turns in rounds, so that whatever else the machine does meets all of them; the median counts.
+ * What `bearerProxy()` costs a request over kept connections, beside http-proxy-middleware and beside the least that a
+ * proxy does: `http.request()` and two pipes.
  */
-import { type ChildProcess, fork } from 'node:child_process'
-import {
-  Agent,
-  createServer,
-  get,
-  type IncomingMessage,
-  type RequestListener,
-  request as requestOf,
-} from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { fileURLToPath } from 'node:url'
-import express from 'express'
-import session from 'express-session'
-import { publicClient, requireTokens, sessionTokens } from 'session-token-manager'
-import { bearerProxy } from 'session-token-manager/proxy'
+import { type IncomingMessage, request as requestOf } from 'node:http'
+import type { ProxyName } from './contenders/proxies.js'
+import type { Benchmark, BenchmarkResult, RunOptions } from './harness/benchmark.js'
+import { type Client, client, logIn, median, percentile, repeat } from './harness/load.js'
+import { type BenchServer, startServer } from './harness/servers.js'
 
-const CONTENDERS = [
+const NAMES: readonly ProxyName[] = [
   'pipe',
   'bearerProxy()',
-  'pipe, express-session',
-  'bearerProxy(), sessionTokens()',
-] as const
-const ROUNDS = Number(process.env.ROUNDS ?? 15)
-const REQUESTS = 3000
+  'pipe, in an app',
+  'http-proxy-middleware, in an app',
+  'bearerProxy(), in an app',
+]
+const [PIPE, PEER, OURS] = [NAMES[2]!, NAMES[3]!, NAMES[4]!]
 const PARALLEL = 16
-const RESPONSE = JSON.stringify({ orders: Array.from({ length: 10 }, (_, id) => ({ id, state: 'open' })) })
-const LOGIN = { access_token: 'a'.repeat(900), refresh_token: 'r'.repeat(64), expires_in: 3600 }
 /** About what a browser sends. */
 const HEADERS = {
   accept: 'application/json, text/plain, */*',
@@ -48,159 +32,157 @@ const HEADERS = {
   'user-agent':
     'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36',
 }
+const MEGABYTE = Buffer.alloc(1_000_000, 'a')
 
-const [, , role, target = ''] = process.argv
-if (role === undefined) await compare()
-else await serve(role === 'api' ? respond : listener(role, target))
-
-async function compare(): Promise<void> {
-  const api = await start('api')
-  const contenders = []
-  for (const name of CONTENDERS) {
-    const site = await start(name, `http://127.0.0.1:${api.port}`)
-    const login = await ask(site, '/login')
-    const cookie = login.headers['set-cookie']?.[0]?.split(';')[0]
-    contenders.push({
-      name,
-      site: { ...site, headers: { ...HEADERS, ...(cookie && { cookie }) } },
-      us: [] as number[],
-    })
-  }
-  for (let round = -3; round < ROUNDS; round++) {
-    for (const { site, us } of contenders) {
-      await message(site.child, 'start')
-      let left = REQUESTS
-      const worker = async () => {
-        while (left-- > 0) await ask(site, '/api/orders?open=1')
-      }
-      await Promise.all(Array.from({ length: PARALLEL }, worker))
-      const spent = await message(site.child, 'stop')
-      if (round >= 0) us.push(spent / REQUESTS)
-    }
-  }
-  const base = median(contenders[0]!.us)
-  for (const { name, us, site } of contenders) {
-    console.log(
-      `${name.padEnd(32)} ${median(us).toFixed(1).padStart(7)} µs  ${(median(us) / base).toFixed(3)} ×`,
-    )
-    site.child.disconnect()
-    site.agent.destroy()
-  }
-  api.child.disconnect()
-  api.agent.destroy()
+interface Work {
+  readonly bodies: string
+  readonly path: string
+  readonly sent?: Buffer
+  readonly requests: number
 }
 
 interface Site {
-  readonly child: ChildProcess
-  readonly port: number
-  readonly agent: Agent
-  readonly headers: Record<string, string>
+  readonly name: ProxyName
+  readonly server: BenchServer
+  readonly browser: Client
 }
 
-async function start(...args: string[]): Promise<Site> {
-  const child = fork(fileURLToPath(import.meta.url), args)
-  const agent = new Agent({ keepAlive: true, maxSockets: PARALLEL })
-  return { child, port: await message(child), agent, headers: {} }
+/** One round of requests. */
+interface Round {
+  readonly perSecond: number
+  readonly p99: number
+  readonly cpu: number
 }
 
-function message(child: ChildProcess, text?: string): Promise<number> {
-  return new Promise((resolve) => {
-    child.once('message', resolve)
-    if (text !== undefined) child.send(text)
-  })
+export const benchmark: Benchmark = {
+  name: 'proxy',
+  title: 'Requests through the proxy, over kept connections',
+  run: compare,
 }
 
-function ask({ port, agent, headers }: Site, path: string): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    get({ port, path, agent, headers, host: '127.0.0.1' }, (response) => {
-      response.resume().on('end', () => resolve(response))
-      if (response.statusCode !== 200) reject(new Error(`status ${response.statusCode}`))
-    }).on('error', reject)
-  })
-}
-
-/** Tells its CPU time from each `start` to the next `stop`. */
-async function serve(listener: RequestListener): Promise<void> {
-  const server = createServer(listener)
-  let before: NodeJS.CpuUsage | undefined
-  process.on('message', (text) => {
-    const { user, system } = process.cpuUsage(text === 'stop' ? before : undefined)
-    before = { user, system }
-    process.send?.(user + system)
-  })
-  process.on('disconnect', () => process.exit())
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  process.send?.((server.address() as AddressInfo).port)
-}
-
-function respond(_request: IncomingMessage, response: Parameters<RequestListener>[1]): void {
-  const headers = {
-    'content-type': 'application/json',
-    'x-request-id': '1',
-    etag: '"a"',
-    'cache-control': 'no-cache',
-  }
-  response.writeHead(200, { ...headers, 'content-length': RESPONSE.length }).end(RESPONSE)
-}
-
-function listener(contender: string, target: string): RequestListener {
-  const agent = new Agent({ keepAlive: true })
-  if (contender === 'pipe') return pipe(target, agent)
-  if (contender === 'bearerProxy()') return bare(target, agent)
-  const app = express()
-  app.use(session({ secret: 'bench', resave: false, saveUninitialized: false }))
-  if (contender === 'pipe, express-session') {
-    app.get('/login', (request, response) => {
-      Object.assign(request.session, { data: JSON.stringify(LOGIN) })
-      response.end()
-    })
-    app.use('/api', pipe(target, agent))
-    return app
-  }
-  app.use(
-    sessionTokens({
-      tokenEndpoint: 'http://127.0.0.1:9/',
-      clientId: 'bench',
-      clientAuthentication: publicClient(),
-      encryptionKeys: false,
-    }),
-  )
-  app.get('/login', async (request, response) => {
-    await request.tokens.set(LOGIN)
-    response.end()
-  })
-  app.use('/api', requireTokens(), bearerProxy({ target, agent }))
-  return app
-}
-
-function pipe(target: string, agent: Agent): RequestListener {
-  const { hostname, port } = new URL(target)
-  return (request, response) => {
-    if (request.url === '/login') {
-      response.end()
-      return
+async function compare({ quick, progress }: RunOptions): Promise<BenchmarkResult> {
+  const [warmUps, rounds] = quick ? [1, 2] : [2, 9]
+  const works: readonly Work[] = [
+    { bodies: 'small', path: '/api/orders?open=1', requests: quick ? 200 : 3000 },
+    { bodies: '1 MB response', path: '/api/large', requests: quick ? 16 : 160 },
+    { bodies: '1 MB request', path: '/api/upload', sent: MEGABYTE, requests: quick ? 16 : 160 },
+  ]
+  const sites = await startSites()
+  const results = []
+  for (const work of works) {
+    const measured = sites.map((site) => ({ ...site, rounds: [] as Round[] }))
+    for (let round = -warmUps; round < rounds; round++) {
+      progress(`${work.bodies}, ${round < 0 ? 'warming up' : `round ${round + 1} of ${rounds}`}`)
+      for (const site of measured) {
+        const result = await measure(site, work)
+        if (round >= 0) site.rounds.push(result)
+      }
     }
-    const { method, url: path, headers } = request
-    const sent = requestOf({ hostname, port, path, method, headers, agent }, (answer) => {
-      response.writeHead(answer.statusCode ?? 502, answer.headers)
-      answer.pipe(response)
+    const cellOf = (name: ProxyName) => measured.find((site) => site.name === name)!.rounds
+    const rates = (of: readonly Round[], base: ProxyName) =>
+      median(of.map(({ perSecond }, round) => perSecond / cellOf(base)[round]!.perSecond))
+    const costs = (of: readonly Round[], base: ProxyName) =>
+      median(of.map(({ cpu }, round) => cpu / cellOf(base)[round]!.cpu))
+    for (const { name, rounds: of } of measured) {
+      const base = name.endsWith('app') ? PIPE : 'pipe'
+      results.push({
+        proxy: name,
+        bodies: work.bodies,
+        'requests/s': median(of.map(({ perSecond }) => perSecond)),
+        'p99 ms': median(of.map(({ p99 }) => p99)),
+        'CPU µs': median(of.map(({ cpu }) => cpu)),
+        'CPU, times the pipe': costs(of, base),
+        'times the pipe': rates(of, base),
+        'times http-proxy-middleware': name === OURS ? rates(of, PEER) : '',
+      })
+    }
+  }
+  return resultOf(works, results)
+}
+
+interface Row extends Record<string, string | number> {
+  readonly proxy: ProxyName
+  readonly bodies: string
+  readonly 'requests/s': number
+  readonly 'times the pipe': number
+  readonly 'times http-proxy-middleware': number | string
+}
+
+function resultOf(works: readonly Work[], rows: readonly Row[]): BenchmarkResult {
+  const least = (key: 'times the pipe' | 'times http-proxy-middleware') =>
+    Math.min(...rows.filter(({ proxy }) => proxy === OURS).map((row) => Number(row[key])))
+  const [ofPeer, ofPipe] = [least('times http-proxy-middleware'), least('times the pipe')]
+  return {
+    rows,
+    reach: [
+      {
+        text: `requests a second, times http-proxy-middleware: ${ofPeer.toFixed(2)}, at least 1`,
+        holds: ofPeer >= 1,
+      },
+      {
+        text: `requests a second, times the pipe: ${ofPipe.toFixed(2)}, at least 0.75`,
+        holds: ofPipe >= 0.75,
+      },
+    ],
+    chart: {
+      kind: 'bars',
+      title: 'Requests a second through a proxy in an app with sessions',
+      unit: 'times those of a bare http.request() pipe in the same app',
+      labels: works.map(({ bodies }) => bodies),
+      series: [OURS, PEER, PIPE].map((name) => ({
+        name: name.replace(', in an app', ''),
+        values: works.map(
+          ({ bodies }) =>
+            rows.find((row) => row.proxy === name && row.bodies === bodies)?.['times the pipe'] ?? null,
+        ),
+      })),
+    },
+    notes: [
+      'In an app: Express with express-session; http-proxy-middleware sends the token that the session holds and refreshes none.',
+      'Ratios of requests a second, medians of rounds in which the proxies take turns; each is compared with the pipe in the same surroundings.',
+    ],
+  }
+}
+
+async function startSites(): Promise<Site[]> {
+  const url = new URL('./contenders/proxies.ts', import.meta.url).href
+  const api = await startServer(url, ['api'])
+  const sites: Site[] = []
+  for (const name of NAMES) {
+    const server = await startServer(url, [name, `http://127.0.0.1:${api.port}`])
+    const browser = client(server.port, PARALLEL)
+    if (name.endsWith('app')) await logIn(browser)
+    sites.push({ name, server, browser })
+  }
+  return sites
+}
+
+async function measure({ server, browser }: Site, { path, sent, requests }: Work): Promise<Round> {
+  const times: number[] = []
+  const cpu = await server.cpuTime()
+  const startedAt = performance.now()
+  await repeat(requests, PARALLEL, async () => {
+    const sentAt = performance.now()
+    const { statusCode } = await ask(browser, path, sent)
+    if (statusCode !== 200) throw new Error(`status ${statusCode}`)
+    times.push(performance.now() - sentAt)
+  })
+  const seconds = (performance.now() - startedAt) / 1000
+  const spent = (await server.cpuTime()) - cpu
+  return { perSecond: requests / seconds, p99: percentile(times, 99), cpu: spent / requests }
+}
+
+function ask({ port, agent, cookie }: Client, path: string, sent?: Buffer): Promise<IncomingMessage> {
+  const headers = { ...HEADERS, ...(cookie && { cookie }), ...(sent && { 'content-length': sent.length }) }
+  const options = { host: '127.0.0.1', port, agent, path, headers, method: sent ? 'POST' : 'GET' }
+  return new Promise((resolve, reject) => {
+    requestOf(options, (response) => {
+      response
+        .resume()
+        .on('end', () => resolve(response))
+        .on('error', reject)
     })
-    sent.on('error', () => response.destroy())
-    request.pipe(sent)
-  }
-}
-
-/** With a token that is known, in no framework. */
-function bare(target: string, agent: Agent): RequestListener {
-  const token = { token: LOGIN.access_token, tokenType: 'Bearer', expiresAt: Infinity }
-  const tokens = { tokenToSend: async () => token }
-  const proxy = bearerProxy({ target, agent })
-  return (request, response) => {
-    if (request.url === '/login') response.end()
-    else proxy(Object.assign(request, { tokens }), response, (error) => response.destroy(error as Error))
-  }
-}
-
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!
+      .on('error', reject)
+      .end(sent)
+  })
 }

@@ -1,9 +1,9 @@
-// An app that logs its users in already, and has the tokens in its sessions: here passport has put them there with the
-// user. They are adopted from there, and the login stays as it is. What is new has a comment.
+// An app that already logs its users in, and has the tokens in its sessions: here passport has put them there with the
+// user. The library adopts them, and the login does not change. Each new part has a comment.
 //
 //   npm run build && npx tsx examples/adopt.ts
 //
-// It brings an authorization server of its own. To use another one, see stage.ts.
+// It starts its own authorization server. To use another one, see stage.ts.
 import express from 'express'
 import session from 'express-session'
 import passport from 'passport'
@@ -48,8 +48,8 @@ app.use(
 )
 app.use(passport.session())
 
-// New: says where the tokens are. The first who needs one adopts them; then they are refreshed beside what passport keeps.
-// passport-oauth2 tells no expiry. An access token that is a JWT says itself when that is; any other is refreshed at once.
+// New: says where the tokens are. The first request that needs a token adopts them; passport's copy stays as it was.
+// passport-oauth2 provides no expiry. The `exp` of an access token that is a JWT is used; any other is refreshed at once.
 app.use(
   sessionTokens({
     issuer,
@@ -71,8 +71,8 @@ app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
 })
 
 app.post('/logout', async (req, res, next) => {
-  // New, and needed: the adopted tokens are beside what passport takes out, and outlive it where the session does. They
-  // are not adopted again, not even if a slow request brings passport's user back.
+  // New, and required: passport removes only its own copy of the tokens. After this the tokens are not adopted again,
+  // even if a slow request brings passport's user back.
   await req.tokens.revoke().catch(console.error)
   req.logout((error) => (error ? next(error) : res.redirect('/')))
 })

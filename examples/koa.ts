@@ -1,10 +1,10 @@
-// Koa 3 with koa-session: sessions in a store, or in cookies, where the tokens are encrypted. The login goes without a
-// login library: `ctx.tokens.acquire()`.
+// Koa 3 with koa-session: sessions in a store, or in cookies, where the tokens are encrypted. The login needs no
+// login library: it uses `ctx.tokens.acquire()`.
 //
 //   npm run build && npx tsx examples/koa.ts
 //   npm run build && SESSIONS=cookies npx tsx examples/koa.ts
 //
-// It brings an authorization server of its own. To use another one, see stage.ts.
+// It starts its own authorization server. To use another one, see stage.ts.
 import { createHash, randomBytes } from 'node:crypto'
 import Koa, { type Context } from 'koa'
 import session from 'koa-session'
@@ -16,7 +16,7 @@ const { issuer, clientId, clientSecret, scope, api, url, sessionSecret, sessionK
 const { authorizationEndpoint } = await endpointsOf(issuer)
 const inCookies = process.env.SESSIONS === 'cookies'
 
-const sessions = new Map<string, unknown>() // koa-redis or another store, in an app that is restarted now and then
+const sessions = new Map<string, unknown>() // use koa-redis or another store that survives a restart
 const store = {
   get: async (key: string) => sessions.get(key),
   set: async (key: string, data: unknown) => void sessions.set(key, data),
@@ -64,7 +64,7 @@ const routes: Record<string, (ctx: Context) => unknown> = {
     const { code, state, iss } = ctx.query
     if (!login || state !== login.state || typeof code !== 'string') return ctx.throw(400, 'No such login.')
     delete ctx.session.login
-    await ctx.session.regenerate() // another id; koa-session leaves the rest in it
+    await ctx.session.regenerate() // a new id; koa-session keeps the data
     await ctx.tokens.acquire({
       grant_type: 'authorization_code',
       code,

@@ -1,9 +1,9 @@
 // Login with openid-client 6 (authorization code with PKCE, state and nonce); its tokens are handed over and kept valid
-// from then on. After the login the browser is where it wanted to be.
+// from then on. After the login the browser returns to the requested page.
 //
 //   npm run build && npx tsx examples/openid-client.ts
 //
-// It brings an authorization server of its own. To use another one, see stage.ts.
+// It starts its own authorization server. To use another one, see stage.ts.
 import express, { type Request } from 'express'
 import session from 'express-session'
 import * as oidc from 'openid-client'
@@ -22,7 +22,7 @@ const provider = await oidc.discovery(
   clientId,
   undefined,
   oidc.ClientSecretBasic(clientSecret),
-  // For the authorization server that this example brings.
+  // For the authorization server that this example starts.
   { execute: issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : [] },
 )
 
@@ -75,7 +75,7 @@ app.post('/logout', async (req, res) => {
 
 serve(app)
 
-/** Another session id, and an empty session: at login so that nobody goes on with an id from before. */
+/** Regenerates the session id and empties the session, so that an id from before the login is useless. */
 function regenerated(req: Request): Promise<void> {
   return new Promise((resolve, reject) =>
     req.session.regenerate((error) => (error ? reject(error) : resolve())),

@@ -5,7 +5,7 @@
 //   npx tsx examples/oracle-identity-domain.ts
 //
 // In the identity domain: a confidential application with the grant types "Authorization code" and "Refresh token" and
-// the redirect URL http://localhost:3000/callback. Without the grant type "Refresh token" no refresh token comes.
+// the redirect URL http://localhost:3000/callback. Without the grant type "Refresh token" there is no refresh token.
 import { createHash, randomBytes } from 'node:crypto'
 import express, { type Request } from 'express'
 import session from 'express-session'
@@ -38,10 +38,10 @@ app.use(
     // URL they are found at, and metadata of another issuer must not be used (RFC 8414 §3.3).
     tokenEndpoint: new URL('/oauth2/v1/token', domain).href,
     clientId,
-    // A confidential client, by HTTP Basic. Instead of it:
-    //   signing its own assertions:   privateKeyJwt(process.env.PRIVATE_KEY, { kid: '…', audience: 'https://identity.oraclecloud.com/' })
-    //   with one that is ready-made:  clientAssertion(() => readFile('/run/secrets/assertion', 'utf8'))
-    //   a public client:              publicClient()
+    // A confidential client with HTTP Basic. Other ways:
+    //   with assertions that it signs:      privateKeyJwt(process.env.PRIVATE_KEY, { kid: '…', audience: 'https://identity.oraclecloud.com/' })
+    //   with an assertion from elsewhere:   clientAssertion(() => readFile('/run/secrets/assertion', 'utf8'))
+    //   as a public client:                 publicClient()
     clientAuthentication: clientSecretBasic(required('CLIENT_SECRET')),
     encryptionKeys: [required('SESSION_KEY')],
   }),
@@ -55,7 +55,7 @@ app.get('/login', (req, res) => {
     response_type: 'code',
     client_id: clientId,
     redirect_uri: `${url}/callback`,
-    // Everything that the application may do, and a refresh token.
+    // All permissions of the application, and a refresh token.
     scope: 'urn:opc:idm:__myscopes__ offline_access',
     state: login.state,
     code_challenge: createHash('sha256').update(login.verifier).digest('base64url'),
@@ -87,13 +87,13 @@ app.get('/', requireTokens({ loginPath: '/login' }), async (req, res) => {
   res.json((await api.get('/admin/v1/Me')).data)
 })
 
-// Logs out of this app. `revoke()` in place of `clear()` takes the option `revocationEndpoint` as well.
+// Logs out of this app. To use `revoke()` instead of `clear()`, also set the option `revocationEndpoint`.
 app.post('/logout', async (req, res) => {
   await req.tokens.clear()
   res.redirect('/')
 })
 
-/** Nothing has been contacted yet: the first request to the identity domain is made at the first login. */
+/** Makes no request yet: the first request to the identity domain is made at the first login. */
 export const server = app.listen(Number(PORT), '127.0.0.1', (error) => {
   if (error) throw error
   console.log(`Listening on ${url}`)

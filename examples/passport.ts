@@ -2,7 +2,7 @@
 //
 //   npm run build && npx tsx examples/passport.ts
 //
-// It brings an authorization server of its own. To use another one, see stage.ts.
+// It starts its own authorization server. To use another one, see stage.ts.
 import express from 'express'
 import session from 'express-session'
 import { decodeJwt } from 'jose'
@@ -39,8 +39,8 @@ const strategy = new Strategy(
     state: true,
     pkce: true,
   },
-  // `answer` is the token endpoint's, but passport-oauth2 has taken the refresh token out of it. The tokens go on as
-  // `req.authInfo`, which lasts for this request, and not with the user, who is put into the session.
+  // `answer` is the token response, from which passport-oauth2 has removed the refresh token. The tokens are passed on in
+  // `req.authInfo`, which lasts for this request, and not with the user, since the user is stored in the session.
   (
     _accessToken: string,
     refreshToken: string,
@@ -70,8 +70,8 @@ app.use(sessionTokens({ issuer, clientId, clientAuthentication, encryptionKeys: 
 app.get('/', (_req, res) => res.send(START_PAGE))
 app.get('/login', passport.authenticate('oauth2'))
 
-// passport has regenerated the session when it calls this handler, so it is the new one that gets the tokens. What was
-// set in the verify callback above would have gone with the old one.
+// passport has regenerated the session before it calls this handler, so the new session gets the tokens. Tokens set in the
+// verify callback above would have been lost with the old session.
 app.get('/callback', passport.authenticate('oauth2', { failureRedirect: '/' }), async (req, res) => {
   await req.tokens.set(req.authInfo?.tokens)
   res.redirect('/orders')
@@ -82,7 +82,7 @@ app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
   res.json({ user: req.user?.id, orders: data })
 })
 
-// First the tokens, while the session has them; then passport takes out the user, and regenerates the session again.
+// First log out the tokens, while the session has them; then passport removes the user and regenerates the session.
 app.post('/logout', async (req, res, next) => {
   await req.tokens.revoke().catch(console.error) // logged out here in any case
   req.logout((error) => (error ? next(error) : res.redirect('/')))

@@ -1,6 +1,5 @@
 /**
- * Clients of Redis as docs/redis.md shows them, for one server, Sentinel and Cluster. They run nowhere by themselves; the
- * compiler checks them.
+ * Clients of Redis as docs/redis.md shows them, for one server, Sentinel and Cluster. This file is only type-checked.
  */
 import { Cluster, Redis } from 'ioredis'
 import { createClient, createCluster, createSentinel } from 'redis'

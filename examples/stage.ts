@@ -1,13 +1,13 @@
-// What the recipes beside this file have in common: where the authorization server and the API are. From the environment:
+// The common part of the recipes in this folder: the authorization server and the API. From the environment:
 //
 //   ISSUER, CLIENT_ID, CLIENT_SECRET   the client's redirect URI is http://localhost:3000/callback
-//   API                                the base URL of an API that answers GET /orders
+//   API                                the base URL of an API with GET /orders
 //   SCOPE                              default: openid offline_access
 //   PORT                               default: 3000
 //   SESSION_SECRET, SESSION_KEY        each made with openssl rand -base64 32; default: new ones at each start
 //
-// Without ISSUER the demo's authorization server and API are started. It prints what its token endpoint answers. Its
-// access tokens live for 10 seconds, or ACCESS_TOKEN_SECONDS.
+// Without ISSUER the demo's authorization server and API are started. The responses of the token endpoint are printed. Access
+// tokens live for 10 seconds, or ACCESS_TOKEN_SECONDS.
 import { randomBytes } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import { listen } from './demo/server.js'
@@ -23,11 +23,11 @@ export interface Stage {
   readonly url: string
   readonly sessionSecret: string
   readonly sessionKey: string
-  /** Serves the app at `url`; in an app of its own this would be `app.listen(3000)`. */
+  /** Serves the app at `url`; your own app would call `app.listen(3000)`. */
   serve(app: RequestListener): void
 }
 
-/** Starts to listen, so that the URL is known, and finds or starts what the app needs. */
+/** Starts to listen, so that the URL is known, and finds or starts the servers that the app needs. */
 export async function stage(options: Pick<StageOptions, 'clientAuthentication'> = {}): Promise<Stage> {
   const { ISSUER, PORT = '3000', SESSION_SECRET, SESSION_KEY } = process.env
   const named = ISSUER === undefined ? undefined : namedServers(ISSUER)
@@ -47,7 +47,7 @@ export async function stage(options: Pick<StageOptions, 'clientAuthentication'> 
   }
 }
 
-/** Where users log in and codes are exchanged, for login libraries that do not find out by themselves (OpenID Connect Discovery). */
+/** The endpoints of the authorization server, for login libraries without OpenID Connect Discovery. */
 export async function endpointsOf(issuer: string) {
   const answer = await fetch(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
   if (!answer.ok) exit(`There is no metadata at ISSUER: ${answer.url} answered ${answer.status}.`)
@@ -91,7 +91,7 @@ function random(): string {
   return randomBytes(32).toString('base64')
 }
 
-/** A start page: all that the recipes can do. */
+/** The start page, with a button for each function of the recipes. */
 export const START_PAGE = `<!doctype html>
 <title>session-token-manager</title>
 <a href="/orders">Orders</a>

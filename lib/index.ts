@@ -5,29 +5,42 @@ export {
   TokenError,
   type TokenErrorCode,
   type TokenErrorDetails,
-} from './errors.js'
-export type { TokenEvent, TokenEventListener } from './events.js'
-export {
-  refuseCrossOrigin,
-  requireTokens,
-  type SessionTokensMiddleware,
-  sessionTokens,
-} from './frameworks/express.js'
-export type { RefuseCrossOriginOptions } from './frameworks/refuse-cross-origin.js'
-export type { RequireTokensOptions } from './frameworks/require-tokens.js'
-export { returnPath } from './frameworks/return-path.js'
+} from './errors/token-error.js'
 export type {
   GrantEnd,
   GrantRecord,
   GrantState,
   GrantStore,
   LeaseRequest,
+  RecentEnd,
   Retention,
 } from './grants/grant-store.js'
-export { type MemoryGrantStoreOptions, memoryGrantStore } from './grants/memory.js'
+export { type MemoryGrantStoreOptions, memoryGrantStore } from './grants/memory-grant-store.js'
+export type { ClientTokenSource } from './middleware/client-token-source.js'
+export type { EndedLogins, LoginEndReason } from './middleware/end-grants.js'
+export {
+  refuseCrossOrigin,
+  requireTokens,
+  type SessionTokensMiddleware,
+  sessionTokens,
+} from './middleware/express.js'
+export type { LoginOptions } from './middleware/login-options.js'
+export type { LogoutUrlOptions } from './middleware/logout-url-options.js'
+export type { OfflineReferenceOptions } from './middleware/offline-options.js'
+export { type OfflineTokens, type OfflineTokensFactory, offlineTokens } from './middleware/offline-tokens.js'
+export type { SessionTokensOptions } from './middleware/options.js'
+export type { RefuseCrossOriginOptions } from './middleware/refuse-cross-origin.js'
+export type { DpopProofRequest, SetOptions } from './middleware/request-dpop.js'
+export type { RequireTokensOptions } from './middleware/require-tokens.js'
+export { returnPath } from './middleware/return-path.js'
+export type { SessionTokens } from './middleware/session-tokens.js'
+export type { TenantOptions } from './middleware/tenants.js'
+export { type TokenErrorsOptions, tokenErrors } from './middleware/token-errors.js'
+export type { AcquireParameters } from './oauth/authorization-server.js'
 export {
   type ClientAuthentication,
   type ClientAuthenticationRequest,
+  type ClientCertificate,
   type ClientCredentials,
   clientAssertion,
   clientSecretBasic,
@@ -37,13 +50,23 @@ export {
   privateKeyJwt,
   publicClient,
   type SignedAssertionOptions,
-} from './oauth/client-authentication.js'
-export type { IsGrantEnded, RefusedRefresh } from './oauth/grant-ended-option.js'
-export type { AcquireParameters } from './oauth/grant-request.js'
+} from './oauth/client-authentication/client-authentication.js'
+export {
+  type ClientCertificateSource,
+  selfSignedTlsClientAuth,
+  tlsClientAuth,
+} from './oauth/client-authentication/tls-client.js'
+export type { DpopOptions } from './oauth/dpop/dpop-options.js'
+export type { GivenDpopKey } from './oauth/dpop/keys.js'
 export type { HttpOptions } from './oauth/http.js'
-export type { IdTokenClaims } from './oauth/id-token.js'
-export type { RefreshedNeed, RefreshParameters, RefreshParametersOption } from './oauth/refresh-parameters.js'
-export type { SessionTokensOptions } from './options.js'
+export type { IdTokenClaims } from './oauth/id-token/id-token.js'
+export type { IsGrantEnded, RefusedRefresh } from './oauth/token-endpoint/is-grant-ended.js'
+export type {
+  RefreshedNeed,
+  RefreshParameters,
+  RefreshParametersOption,
+} from './oauth/token-endpoint/refresh-parameters.js'
+export type { ActorToken, ExchangeOptions } from './oauth/token-endpoint/token-exchange.js'
 export {
   type AmbientAxiosConfig,
   type AmbientFetchConfig,
@@ -52,10 +75,17 @@ export {
 } from './outbound/ambient.js'
 export type { SessionAxiosConfig } from './outbound/axios/axios.js'
 export type { OutboundOptions, Replay } from './outbound/outbound-options.js'
-export type { SessionTokens } from './session-tokens.js'
-export type { OwnSession } from './sessions/own-session.js'
-export type { EncryptionKey } from './sessions/sealing.js'
-export type { SessionCopy } from './sessions/session-copy.js'
-export type { TenantOptions } from './tenants.js'
-export type { TokenNeed } from './token-set.js'
-export type { TokenSource, UserPolicy, ValidAccessToken } from './token-source.js'
+export type { EncryptionKey } from './sessions/codec/sealing.js'
+export type { SessionCopy } from './sessions/codec/token-set-codec.js'
+export type { OwnSession } from './sessions/custom-session.js'
+export type { OutboundCallMessage, RefreshTrace, TracedResult } from './tokens/diagnostics.js'
+export type {
+  BreakerOf,
+  EndReason,
+  IgnoredReason,
+  RefreshReason,
+  TokenEvent,
+  TokenEventListener,
+} from './tokens/events.js'
+export type { TokenNeed } from './tokens/token-need.js'
+export type { TokenSource, UserPolicy, ValidAccessToken } from './tokens/token-source.js'

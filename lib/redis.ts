@@ -4,6 +4,7 @@ export type {
   GrantState,
   GrantStore,
   LeaseRequest,
+  RecentEnd,
   Retention,
 } from './grants/grant-store.js'
 export type { IoredisClient, NodeRedisClient, RedisClient, RedisCommands } from './grants/redis/client.js'

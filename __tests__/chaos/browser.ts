@@ -1,13 +1,13 @@
 import { request as httpRequest } from 'node:http'
 import type { RunningProcess } from './site-processes.js'
 
-/** By then a request that nobody answers has failed. */
+/** How long a request waits for a response. */
 const PATIENCE_MS = 60_000
 
-/** What became of a request: an answer, or none because the process died or the browser left. */
+/** The end of a request: a response, or a failure because the process died or the browser disconnected. */
 export interface Outcome {
   readonly status?: number
-  // biome-ignore lint/suspicious/noExplicitAny: who asks knows what the site answers.
+  // biome-ignore lint/suspicious/noExplicitAny: the caller knows the site's responses.
   readonly json?: any
   readonly sessionCookie?: string
   readonly failure?: string
@@ -35,7 +35,7 @@ export function ask({ port, agent }: RunningProcess, request: Request): Promise<
       const chunks: Buffer[] = []
       response.on('data', (chunk: Buffer) => chunks.push(chunk))
       response.on('error', (error) => resolve({ failure: error.message }))
-      response.on('close', () => resolve({ failure: 'the answer broke off' }))
+      response.on('close', () => resolve({ failure: 'the response broke off' }))
       response.on('end', () => {
         const setCookie = response.headers['set-cookie']?.find((line) => line.startsWith('connect.sid='))
         const sessionCookie = setCookie?.split(';')[0]
@@ -47,7 +47,7 @@ export function ask({ port, agent }: RunningProcess, request: Request): Promise<
       })
     })
     const patience = setTimeout(
-      () => sent.destroy(new Error(abortAfterMs === undefined ? 'nobody answered in time' : 'left')),
+      () => sent.destroy(new Error(abortAfterMs === undefined ? 'no response in time' : 'left')),
       abortAfterMs ?? PATIENCE_MS,
     )
     sent.on('error', (error) => resolve({ failure: error.message }))

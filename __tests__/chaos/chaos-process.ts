@@ -4,7 +4,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { RedisStore } from 'connect-redis'
 import express, { type Request } from 'express'
 import session from 'express-session'
-import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import {
   type ClientAuthentication,
@@ -14,8 +13,8 @@ import {
   sessionTokens,
   type TokenEvent,
 } from '../../lib/index.js'
-import { redisGrantStore } from '../../lib/redis.js'
-import { type Mishap, Mishaps } from './mishaps.js'
+import { openGrants } from '../helpers/grant-servers.js'
+import { type ProcessFault, ProcessFaults } from './process-faults.js'
 import { now } from './records.js'
 import { watchForStalls } from './stalls.js'
 
@@ -25,7 +24,7 @@ declare module 'express-session' {
   }
 }
 
-/** What a process of the site is told by who starts it. */
+/** The settings that a process of the site gets when it is started. */
 export interface ProcessSettings {
   readonly name: string
   readonly seed: string
@@ -40,7 +39,7 @@ export interface ProcessSettings {
 
 const settings = JSON.parse(process.env.CHAOS!) as ProcessSettings
 
-// Written at once: what has happened must be known also of a process that is killed in the next moment.
+// Written synchronously, so that the entries of a process that is killed a moment later are complete.
 const log = openSync(settings.logFile, 'a')
 function note(entry: object): void {
   writeSync(log, `${JSON.stringify({ at: now(), ...entry })}\n`)
@@ -54,34 +53,32 @@ function noteEvent(event: TokenEvent): void {
   note({ ...rest, ...(error && { code: error.code, message }) })
 }
 
-/** To whoever started this process; said before anything else happens. */
-function tell(what: number | Mishap): void {
+/** Writes a message to the parent process, synchronously, before anything else happens. */
+function tell(what: number | ProcessFault): void {
   writeSync(1, `${JSON.stringify(what)}\n`)
 }
 
-const mishaps = new Mishaps(`${settings.seed}/${settings.name}`, tell)
+const faults = new ProcessFaults(`${settings.seed}/${settings.name}`, tell)
 process.on('message', () => {
-  mishaps.calm = true
+  faults.calm = true
 })
 
 watchForStalls((from, to) => note({ type: 'stalled', at: from, to }))
 
 const sessions = createClient({ url: settings.sessionsUrl })
-const grants = new Redis(settings.grantsUrl)
 sessions.on('error', () => {})
-grants.on('error', () => {})
 await sessions.connect()
 
-/** What connect-redis asks of its client. */
+/** The client that connect-redis uses. */
 const sessionClient = {
   async get(key: string) {
     const found = await sessions.get(key)
     if (found !== null) noteTokens('stored', JSON.parse(found).tokens)
-    mishaps.at('session read')
+    faults.at('session read')
     return found
   },
   async set(...args: Parameters<typeof sessions.set>) {
-    mishaps.at('session about to be written')
+    faults.at('session about to be written')
     const at = now()
     const answer = await sessions.set(...args)
     const { tokens } = JSON.parse(String(args[1])) as { tokens?: string }
@@ -93,7 +90,7 @@ const sessionClient = {
   del: (...args: Parameters<typeof sessions.del>) => sessions.del(...args),
 }
 
-/** A session write that takes this long was held up by a pause, and may undo what others have written meanwhile. */
+/** A session write that takes this long was delayed by a pause, and may undo later writes of other processes. */
 const LONG_WRITE_MS = 100
 
 function noteLongWrite(at: number, tokens: string | undefined): void {
@@ -102,7 +99,7 @@ function noteLongWrite(at: number, tokens: string | undefined): void {
 
 const noted = new Map<string, string>()
 
-/** Which tokens this process has found in the session store, or knows of by the grant store; once as long as it is so. */
+/** Notes the tokens that this process has found in the session store or the grant store, once for each change. */
 function noteTokens(type: 'stored' | 'heard', tokens: string | undefined): void {
   if (tokens === undefined) return
   const { grantId, refreshToken } = JSON.parse(tokens) as { grantId: string; refreshToken?: string }
@@ -116,21 +113,21 @@ function noteState(grantId: string, { ended, record }: GrantState): void {
   noteTokens('heard', record?.tokens)
 }
 
-const grantStore = redisGrantStore(grants)
+const { store: grantStore } = await openGrants(settings.grantsUrl)
 const watchedGrantStore: GrantStore = {
   async lease(...args) {
     const state = await grantStore.lease(...args)
     noteState(args[0], state)
-    if (state.granted) mishaps.at('lease taken')
+    if (state.granted) faults.at('lease taken')
     return state
   },
   async commit(grantId, owner, record) {
     noteTokens('heard', record.tokens)
-    mishaps.at('about to commit')
+    faults.at('about to commit')
     const state = await grantStore.commit(grantId, owner, record)
     noteState(grantId, state)
     note({ type: 'committed', grantId, revision: state.record?.revision })
-    mishaps.at('committed')
+    faults.at('committed')
     return state
   },
   renew: (...args) => grantStore.renew(...args),
@@ -148,7 +145,7 @@ const watchedGrantStore: GrantStore = {
 
 const withSecret = clientSecretBasic(settings.clientSecret)
 
-/** Tells the authorization server when a request was sent off: a process that is stopped then sends it when it goes on. */
+/** Adds the time at which a request was sent: a stopped process sends it only when it is resumed. */
 const clientAuthentication: ClientAuthentication = async (request) => {
   const { headers, ...others } = await withSecret(request)
   return { ...others, headers: { ...headers, 'x-chaos-sent': String(now()) } }

@@ -17,17 +17,17 @@ function told(type: 'stored' | 'heard', at: number, refreshToken = 'r2'): Librar
 
 /** A refresh token that came at a time, and was answered ten milliseconds later. */
 function presented(at: number, details: Partial<Presentation> = {}): Presentation {
-  const answered = { verdict: 'succeeded', judgedAt: at + 5, answeredAt: at + 10, status: 200 } as const
+  const answered = { outcome: 'succeeded', judgedAt: at + 5, answeredAt: at + 10, status: 200 } as const
   return { at, sentAt: at - 1, serial: 1, by: process(), ...answered, ...details }
 }
 
 function refused(at: number, details: Partial<Presentation> = {}): Presentation {
-  return presented(at, { verdict: 'invalid_grant', status: 400, ...details })
+  return presented(at, { outcome: 'invalid_grant', status: 400, ...details })
 }
 
 function grant(presentations: Presentation[], details: Partial<Grant> = {}): Grant {
   const issues: Issue[] = [{ serial: 1, refreshToken: 'r1', accessToken: 'a1', at: 0 }]
-  for (const answers of presentations.filter(({ verdict }) => verdict === 'succeeded')) {
+  for (const answers of presentations.filter(({ outcome }) => outcome === 'succeeded')) {
     const serial = issues.length + 1
     issues.push({
       serial,
@@ -59,7 +59,7 @@ describe('repetitionsOf(grant)', () => {
     ['is under way', { at: 100, sentAt: 99, serial: 1, by: process() }, 'none'],
     [
       'was answered with 503, unseen',
-      { ...presented(100), verdict: undefined!, status: 503 },
+      { ...presented(100), outcome: undefined!, status: 503 },
       'it had not been used',
     ],
     ['lost its answer', presented(100, { lostAt: 150 }), LOST],
@@ -93,8 +93,18 @@ describe('repetitionsOf(grant)', () => {
     ],
     [
       'is of a process that was paused when it had stored the answer',
-      presented(100, { by: process({ pauses: [{ from: 105, to: 6_105 }], events: [stored(104)] }) }),
+      presented(100, { by: process({ pauses: [{ from: 112, to: 6_112 }], events: [stored(111)] }) }),
       'none',
+    ],
+    [
+      'is of a process that had stored earlier tokens again, and was paused then',
+      presented(100, {
+        by: process({
+          pauses: [{ from: 104, to: 6_104 }],
+          events: [{ at: 102, type: 'committed', grantId: 'g' }],
+        }),
+      }),
+      PAUSED,
     ],
   ])('judges one that %s', (_, earlier, excuse) => {
     expect(excuses([earlier, refused(4_000)])).toEqual([excuse])

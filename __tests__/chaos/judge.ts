@@ -66,7 +66,7 @@ function excuseOf(
   const { redisRestarts } = records
   const lost = earlier.lostAt !== undefined && earlier.lostAt <= later.at
   const over = lost || earlier.status !== undefined
-  if (earlier.verdict === 'other' || (over && earlier.verdict === undefined)) return NOT_USED
+  if (earlier.outcome === 'other' || (over && earlier.outcome === undefined)) return NOT_USED
   // What is on its way knows nothing of what has become known since.
   if (wasOvertaken(later, earlier)) return ON_ITS_WAY
   // Whoever presents the next one knows it.
@@ -82,11 +82,11 @@ function excuseOf(
 }
 
 function excuseOfRefused(
-  { verdict, at }: Presentation,
+  { outcome, at }: Presentation,
   later: Presentation,
   redisRestarts: readonly RedisRestart[],
 ): Excuse | undefined {
-  if (verdict !== 'invalid_grant') return undefined
+  if (outcome !== 'invalid_grant') return undefined
   const meanwhile = redisRestarts.some(({ downAt, upAt = later.at }) => downAt <= later.at && upAt >= at)
   return meanwhile ? 'it had been refused, and Redis was out of reach' : undefined
 }
@@ -170,11 +170,11 @@ function wasOvertaken({ by, sentAt, at }: Presentation, other: Presentation): bo
 
 /**
  * When what a presentation brought was stored where everybody finds it: in the session, or in Redis for as long as that
- * did not forget.
+ * did not forget. A commit before the authorization server had processed it was of earlier tokens, which a process stored again.
  */
 function storedAt(
   grant: Grant,
-  { by, at: since }: Presentation,
+  { by, at, judgedAt: since = at }: Presentation,
   until: number,
   redisRestarts: readonly RedisRestart[],
 ): number | undefined {
@@ -205,12 +205,12 @@ export function lossOf(
 ): Loss {
   const records = { redisRestarts, incarnations }
   const refusal = grant.presentations
-    .filter(({ verdict }) => verdict === 'invalid_grant')
+    .filter(({ outcome }) => outcome === 'invalid_grant')
     .sort((a, b) => a.judgedAt! - b.judgedAt!)[0]
   if (!refusal) return { grant, explanation: 'the authorization server had never refused it' }
   const used = grant.presentations.find(
-    ({ serial, verdict, judgedAt }) =>
-      serial === refusal.serial && verdict === 'succeeded' && judgedAt! <= refusal.judgedAt!,
+    ({ serial, outcome, judgedAt }) =>
+      serial === refusal.serial && outcome === 'succeeded' && judgedAt! <= refusal.judgedAt!,
   )
   if (!used) return { grant, explanation: 'the authorization server refused a token that had not been used' }
   const [first, second] = used.at < refusal.at ? [used, refusal] : [refusal, used]

@@ -2,16 +2,17 @@
  * npm run chaos -- --sessions 2000 --processes 4 --seed 1
  *
  * Runs a site of several real processes over real Redis in front of a real authorization server, with many sessions at a
- * time. Processes are killed and paused, for longer than a lease too; Redis is restarted empty, comes back with the state of
- * a moment ago, stays away for a minute, and is frozen; the authorization server is slow, fails, and loses answers. All along, and of every session once more at the end, it checks:
+ * time. Processes are killed and paused, also for longer than a lease. Redis is restarted empty, comes back with the state
+ * of a moment ago, stays away for a minute, and is frozen. The authorization server is slow, fails, and loses responses.
+ * During the run, and once more for every session at the end, it checks:
  *
- * I1  No refresh token is presented twice, but where the library could not know what became of the first time.
- * I2  No answer brings an older token than one before did; in the end every session has the newest and can be refreshed.
- * I3  What the app wrote to a session is there.
- * I4  After a logout nothing gives its tokens, nor holds them; those that arrive late are revoked.
- * I6  Only the authorization server's own word ends a login. Every lost login has its reason.
+ * I1  No refresh token is presented twice, unless the library could not know the outcome of the first time.
+ * I2  No response has an older token than an earlier response; at the end every session has the newest and can be refreshed.
+ * I3  The app's data in a session are complete.
+ * I4  After a logout no process serves its tokens and no session holds them; tokens that arrive late are revoked.
+ * I6  Only the authorization server's own response ends a login. Every lost login has a reason.
  *
- * The seed decides the sessions, their requests and all faults. Real processes take their own time, though: the same seed
+ * The seed decides the sessions, their requests and all faults. But the timing of real processes varies: the same seed
  * gives the same plan, not the same interleavings.
  */
 import { parseArgs } from 'node:util'
@@ -20,12 +21,13 @@ import { type ChaosOptions, runChaos } from './run.js'
 
 const USAGE = `Usage: npm run chaos -- [options]
 
-  --sessions <n>    how many sessions there are in all (default: 2000)
+  --sessions <n>    how many sessions the run has (default: 2000)
   --processes <n>   how many processes serve them (default: 4)
-  --parallel <n>    how many sessions there are at a time (default: 60)
-  --seed <text>     what decides sessions, requests and faults (default: the time)
-  --minutes <n>     no session begins later than this
-  --pace <n>        how much sooner faults from outside come than every 3 seconds (default: 1)
+  --parallel <n>    how many sessions are active at a time (default: 60)
+  --seed <text>     decides sessions, requests and faults (default: the time)
+  --minutes <n>     no session begins after this time
+  --pace <n>        how many times more often than every 3 seconds a fault happens (default: 1)
+  --grants <where>  redis or postgres: the grant store (default: redis)
   --one-redis       sessions and grants in one Redis, which keeps its data over restarts
   --traces <dir>    writes the trace of each session with a violation into a directory
   --help
@@ -41,6 +43,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now()) },
     minutes: { type: 'string' },
     pace: { type: 'string', default: '1' },
+    grants: { type: 'string', default: 'redis' },
     'one-redis': { type: 'boolean', default: false },
     traces: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -60,6 +63,7 @@ async function main(): Promise<void> {
     parallel: positive('parallel'),
     pace: positive('pace'),
     oneRedis: values['one-redis'],
+    grants: grantsOf(values.grants),
     ...(values.minutes !== undefined && { maxMs: positive('minutes') * 60_000 }),
     onProgress: (progress) => showProgress(progressLine(options, progress)),
   }
@@ -67,7 +71,7 @@ async function main(): Promise<void> {
   process.stderr.write('\n')
   process.stdout.write(`${reportOf(options, result)}\n`)
   if (values.traces !== undefined) await writeTraces(values.traces, result)
-  if (result.chronicle.violations.length === 0) return
+  if (result.log.violations.length === 0) return
   process.stdout.write(`\n${violationsOf(result)}\n`)
   process.exitCode = 1
 }
@@ -76,6 +80,12 @@ function positive(name: 'sessions' | 'processes' | 'parallel' | 'pace' | 'minute
   const value = Number(values[name])
   if (value > 0) return value
   process.stderr.write(`--${name} must be a number above 0.\n\n${USAGE}`)
+  return process.exit(2)
+}
+
+function grantsOf(where: string): 'redis' | 'postgres' {
+  if (where === 'redis' || (where === 'postgres' && !values['one-redis'])) return where
+  process.stderr.write(`--grants must be redis or postgres, and --one-redis needs redis.\n\n${USAGE}`)
   return process.exit(2)
 }
 

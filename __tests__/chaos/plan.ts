@@ -5,7 +5,7 @@ import { type Random, randomFrom } from './random.js'
 export interface PlannedTokenRequest {
   readonly process: number
   readonly delayMs: number
-  /** For how long the handler does something else before it asks for the token. */
+  /** How long the handler waits before it asks for the token. */
   readonly handlerMs: number
   /** The API has refused the token that the browser got last. */
   readonly rejects: boolean
@@ -29,7 +29,7 @@ export interface PlannedLogout {
   readonly kind: LogoutKind
 }
 
-/** What a browser does at a time: everything in parallel. */
+/** The requests of a browser that are sent in parallel. */
 export interface Step {
   readonly thinkMs: number
   readonly tokens: readonly PlannedTokenRequest[]
@@ -39,24 +39,24 @@ export interface Step {
 
 export interface SessionPlan {
   readonly steps: readonly Step[]
-  /** Where the logins go, one after another. */
+  /** The process of each login. */
   loginProcess(login: number): number
 }
 
-/** At which moment of a refresh something happens to those who take part in it. */
+/** The moment of a refresh at which a fault is injected. */
 export type RefreshMoment = 'asked' | 'processed' | 'answered'
 
-/** What happens when a refresh token is presented. */
+/** A fault for the presentation of a refresh token. */
 export type RefreshFault =
   | { readonly kind: 'slow'; readonly beforeMs: number; readonly afterMs: number }
-  /** The authorization server does not look at it. */
+  /** The authorization server does not process it. */
   | { readonly kind: 'refused'; readonly fault: Fault }
-  /** The authorization server does its work, and the answer does not arrive. */
-  | { readonly kind: 'answer lost'; readonly fault: Fault }
+  /** The authorization server processes the request, and the response does not arrive. */
+  | { readonly kind: 'response lost'; readonly fault: Fault }
   | { readonly kind: 'killed' | 'paused'; readonly moment: RefreshMoment; readonly forMs: number }
   | { readonly kind: 'Redis restarted'; readonly moment: RefreshMoment; readonly forMs: number }
 
-/** What happens at some time to whoever is there. */
+/** A fault that happens at any time. */
 export interface OutsideFault {
   readonly kind:
     | 'kill'
@@ -72,36 +72,36 @@ export interface OutsideFault {
 
 export interface Plan {
   session(index: number): SessionPlan
-  /** What happens to a session's refresh, by how many its session has had, and whether it may cross with a logout. */
+  /** The fault of a refresh, by the number of its session's refreshes, and whether a logout may happen at the same time. */
   refreshFault(session: number, presentation: number, besideLogout: boolean): RefreshFault | undefined
   revocationFault(session: number, revocation: number): Fault | undefined
-  /** Faults without end, each some time after the one before. */
+  /** An endless series of faults, each some time after the previous one. */
   outsideFaults(): Iterable<{ readonly afterMs: number; readonly fault: OutsideFault }>
 }
 
 export interface PlanOptions {
   readonly seed: string
   readonly processes: number
-  /** How long a session's browser goes on. Default: 6 to 12 steps. */
+  /** The number of steps of a session. Default: 6 to 12. */
   readonly steps?: readonly [from: number, to: number]
-  /** How much sooner outside faults come than every 3 seconds. Default: 1. */
+  /** How many times more often than every 3 seconds outside faults happen. Default: 1. */
   readonly pace?: number
 }
 
-/** For how long an access token lives, in seconds: long enough to be used, short enough to be refreshed all the time. */
+/** The lifetime of an access token in seconds: long enough to be used, short enough for many refreshes. */
 export const ACCESS_TOKEN_TTL = 2
 
 /** Longer than a lease holds. */
 export const LONG_PAUSE_MS = 6_000
 
-/** Everything that is decided beforehand. The seed decides all of it; what it cannot decide is how long things take. */
+/** Makes the plan of a run from the seed. Only the timing of the processes is not planned. */
 export function plan({ seed, processes, steps = [6, 12], pace = 1 }: PlanOptions): Plan {
   const random = randomFrom(seed)
   return {
     session: (index) => sessionPlan(random.fork(`session ${index}`), processes, steps),
     refreshFault(session, presentation, besideLogout) {
       const draw = random.fork(`refresh ${session} ${presentation}`)
-      return besideLogout && draw.fork('logout').chance(0.6) ? slowAnswer(draw) : refreshFault(draw)
+      return besideLogout && draw.fork('logout').chance(0.6) ? slowResponse(draw) : refreshFault(draw)
     },
     revocationFault(session, revocation) {
       const draw = random.fork(`revocation ${session} ${revocation}`)
@@ -159,8 +159,8 @@ function tokenRequest(random: Random, process: number): PlannedTokenRequest {
   return { process, delayMs, handlerMs, rejects, ...abort }
 }
 
-/** The authorization server has done its work, and somebody logs out before the answer arrives. */
-function slowAnswer(random: Random): RefreshFault {
+/** The authorization server has processed the request, and a logout happens before the response arrives. */
+function slowResponse(random: Random): RefreshFault {
   return { kind: 'slow', beforeMs: 0, afterMs: random.int(50, 900) }
 }
 
@@ -177,8 +177,8 @@ function refreshFault(random: Random): RefreshFault | undefined {
       () => ({ kind: 'refused', fault: random.pick<Fault>(['reset', 'hangup', 'cut-connection', 'empty']) }),
     ],
     [0.2, () => ({ kind: 'refused', fault: 'silence' })],
-    [0.6, () => ({ kind: 'answer lost', fault: 'reset-after' })],
-    [0.1, () => ({ kind: 'answer lost', fault: 'silence-after' })],
+    [0.6, () => ({ kind: 'response lost', fault: 'reset-after' })],
+    [0.1, () => ({ kind: 'response lost', fault: 'silence-after' })],
     [1.6, () => ({ kind: 'killed', moment, forMs: random.int(0, 2_000) })],
     [0.8, () => ({ kind: 'paused', moment, forMs: random.int(100, 1_500) })],
     [0.4, () => ({ kind: 'paused', moment, forMs: LONG_PAUSE_MS + random.int(0, 2_000) })],

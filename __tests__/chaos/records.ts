@@ -1,11 +1,11 @@
 /** A process of the site, from its start to its end. */
 export interface Incarnation {
-  /** Which of the site's processes, and for the how many-th time it runs. */
+  /** The process of the site, and the number of its starts. */
   readonly name: string
   readonly slot: number
   killedAt?: number
   readonly pauses: Pause[]
-  /** What its library told; known when the run is over. */
+  /** The events of its library; read at the end of the run. */
   events: readonly LibraryEvent[]
 }
 
@@ -21,39 +21,39 @@ export interface LibraryEvent {
   readonly revision?: number
   readonly code?: string
   readonly message?: string
-  /** Until when a process stood still. */
+  /** When a stall ended. */
   readonly to?: number
-  /** The newest that a process found in the session store, or knows of by the grant store. */
+  /** The newest refresh token that a process found in the session store or the grant store. */
   readonly refreshToken?: string
 }
 
-/** What the authorization server issued in one answer. */
+/** The tokens that the authorization server issued in one response. */
 export interface Issue {
-  /** 1 for the login's, then counted in the order of issue. */
+  /** 1 for the tokens of the login, then in the order of issue. */
   readonly serial: number
   readonly refreshToken: string
   readonly accessToken: string
   readonly at: number
-  /** The presentation that it answers; absent for a login's. */
+  /** The presentation that it answers; absent for a login. */
   readonly answers?: Presentation
 }
 
 /** One time that a refresh token came to the authorization server. */
 export interface Presentation {
   readonly at: number
-  /** When its process sent it off: from then on there was nothing that the library could still decide. */
+  /** When its process sent it: after that the library could not change anything. */
   readonly sentAt: number
   readonly serial: number
   readonly by: Incarnation
-  /** What went wrong by plan. */
+  /** The planned fault. */
   fault?: string
-  /** What the authorization server itself said to it; absent while it has not seen it. */
-  verdict?: 'succeeded' | 'invalid_grant' | 'other'
+  /** The authorization server's own result; absent until it has processed the request. */
+  outcome?: 'succeeded' | 'invalid_grant' | 'other'
   judgedAt?: number
-  /** When an answer had been handed over to the connection. */
+  /** When a response was written to the connection. */
   answeredAt?: number
   status?: number
-  /** When the connection broke before the answer was handed over. */
+  /** When the connection broke before the response was written. */
   lostAt?: number
 }
 
@@ -65,7 +65,7 @@ export interface RevocationRecord {
   processed: boolean
 }
 
-/** An older token than one that had come when the request for it began. */
+/** A token that is older than one which had arrived before its request began. */
 export interface OlderToken {
   readonly by: Incarnation
   readonly began: number
@@ -77,42 +77,42 @@ export interface OlderToken {
 export interface LogoutRecord {
   readonly kind: string
   readonly began: number
-  /** When the browser was told. */
+  /** When the browser got the response. */
   ended?: number
-  /** Tries that were not answered with success, because the process was killed, or a store or the server failed. */
+  /** Failed attempts: the process was killed, or a store or the server failed. */
   readonly failures: string[]
 }
 
-/** A login, and everything that became of it. */
+/** A login and its whole history. */
 export interface Grant {
   readonly session: number
   /** 1 for the session's first login. */
   readonly login: number
-  /** The library's own name of it. */
+  /** The grant id of the library. */
   libraryId?: string
-  /** When the browser was told that it is logged in. */
+  /** When the browser got the response to the login. */
   loggedInAt?: number
   readonly issues: Issue[]
   readonly presentations: Presentation[]
   readonly revocations: RevocationRecord[]
   readonly olderTokens: OlderToken[]
-  /** Somebody is about to log out. */
+  /** A logout is about to begin. */
   ending?: boolean
   logout?: LogoutRecord
-  /** When a request was told that nobody is logged in, though nobody had logged out. */
+  /** The first 401 response without a logout before it. */
   lost?: { readonly at: number; readonly what: string }
-  /** A further login in the session has taken its place. */
+  /** When another login in the session replaced it. */
   replacedAt?: number
 }
 
-/** From when on a Redis had forgotten everything, and until when it could not be reached. */
+/** A restart of Redis: from when on its data were lost, and until when it could not be reached. */
 export interface RedisRestart {
   readonly downAt: number
   upAt?: number
 }
 
 export interface Violation {
-  readonly invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I6' | 'unexpected answer'
+  readonly invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I6' | 'unexpected response'
   readonly at: number
   readonly session: number
   readonly what: string

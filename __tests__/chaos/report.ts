@@ -1,57 +1,62 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Chronicle } from './chronicle.js'
 import type { Loss } from './judge.js'
 import type { Violation } from './records.js'
 import type { ChaosOptions, ChaosResult, Progress } from './run.js'
+import type { RunLog } from './run-log.js'
 
 const MAX_LISTED = 30
 const MAX_TRACES_PRINTED = 3
-/** How far back a trace goes that is printed. */
+/** How far back a printed trace goes. */
 const TRACE_MS = 12_000
 
-/** One line that tells how far the run is. */
+/** One line with the progress of the run. */
 export function progressLine({ sessions }: ChaosOptions, progress: Progress): string {
-  const { phase, begun, over, looked, refreshes, chronicle } = progress
-  const seconds = chronicle
+  const { phase, begun, ended, checked, refreshes, log } = progress
+  const seconds = log
     .time(performance.timeOrigin + performance.now())
     .trim()
     .split('.')[0]
-  const how = phase === 'chaos' ? `${over} over, ${begun} begun of ${sessions}` : `${looked} of ${begun}`
-  const faults = total(chronicle.counts('fault: '))
-  const lost = chronicle.counts('lost').get('') ?? 0
-  const found = `${lost} lost, ${chronicle.violations.length} violations`
+  const how = phase === 'chaos' ? `${ended} ended, ${begun} begun of ${sessions}` : `${checked} of ${begun}`
+  const faults = total(log.counts('fault: '))
+  const lost = log.counts('lost').get('') ?? 0
+  const found = `${lost} lost, ${log.violations.length} violations`
   return `${seconds} s  ${phase}: sessions ${how}; ${refreshes} refreshes, ${faults} faults, ${found}`
 }
 
 /** The result, as text. */
-export function reportOf({ seed, processes, oneRedis }: ChaosOptions, result: ChaosResult): string {
-  const { chronicle, repetitions, lost, older, late } = result
+export function reportOf({ seed, processes, oneRedis, grants }: ChaosOptions, result: ChaosResult): string {
+  const { log, repetitions, lost, older, late } = result
   const seconds = result.tookMs / 1000
-  const requests = chronicle.counts('requests').get('') ?? 0
-  const redis = oneRedis ? 'one durable Redis' : 'two Redis, that of the grants restarted empty'
-  const { ms, what } = chronicle.slowestAnswer
+  const requests = log.counts('requests').get('') ?? 0
+  const redis = storesOf(oneRedis, grants)
+  const { ms, what } = log.slowestResponse
   return [
     `chaos: seed ${seed}, ${processes} processes, ${redis}`,
     `${result.sessions} sessions, ${result.logins} logins, ${result.logouts} logouts, ${requests} requests`,
     `${result.refreshes} refreshes, ${result.presentations} refresh tokens presented`,
     `${seconds.toFixed(0)} s, ${(result.refreshes / seconds).toFixed(0)} refreshes/s, ${(requests / seconds).toFixed(0)} requests/s`,
-    `slowest answer: ${ms.toFixed(0)} ms (${what})`,
-    ...table(`${total(chronicle.counts('fault: '))} faults`, chronicle.counts('fault: ')),
-    ...table('left out, as another of the kind was under way', chronicle.counts('left out: ')),
-    ...table('stood still, as the machine was busy', chronicle.counts('stalled: ')),
-    ...table('answers', chronicle.counts('answer: ')),
-    ...table('what the library told', chronicle.counts('event: ')),
+    `slowest response: ${ms.toFixed(0)} ms (${what})`,
+    ...table(`${total(log.counts('fault: '))} faults`, log.counts('fault: ')),
+    ...table('left out, as another of the kind was under way', log.counts('left out: ')),
+    ...table('stalled, as the machine was busy', log.counts('stalled: ')),
+    ...table('responses', log.counts('response: ')),
+    ...table('events of the library', log.counts('event: ')),
     ...table(`${total(repetitions)} refresh tokens presented again, with an excuse`, repetitions),
-    `${older} times a valid token came though another process had a newer one, which it was about to store`,
-    ...table(`${total(late)} tokens that came after a logout`, late),
+    `${older} times a valid token was served while another process was about to store a newer one`,
+    ...table(`${total(late)} tokens that arrived after a logout`, late),
     ...table(`${lost.length} logins lost`, countOf(lost.map(kindOf))),
-    ...table('excused, as no store that can only read and write has a remedy', chronicle.counts('excused: ')),
+    ...table('excused, as a store that can only read and write cannot prevent it', log.counts('excused: ')),
     ...table(
-      `${chronicle.violations.length} violations`,
-      countOf(chronicle.violations.map(({ invariant }) => invariant)),
+      `${log.violations.length} violations`,
+      countOf(log.violations.map(({ invariant }) => invariant)),
     ),
   ].join('\n')
+}
+
+function storesOf(oneRedis: boolean, grants: ChaosOptions['grants']): string {
+  if (grants === 'postgres') return 'grants in a PostgreSQL (called Redis below), sessions in a Redis'
+  return oneRedis ? 'one durable Redis' : 'two Redis, that of the grants restarted empty'
 }
 
 function table(title: string, rows: ReadonlyMap<string, number>): string[] {
@@ -74,19 +79,19 @@ function countOf(names: readonly string[]): Map<string, number> {
   return counts
 }
 
-/** The violations; the first ones with what led to them. */
-export function violationsOf({ chronicle }: ChaosResult): string {
-  const { violations } = chronicle
+/** The violations; the first ones with their traces. */
+export function violationsOf({ log }: ChaosResult): string {
+  const { violations } = log
   const more = violations.length - MAX_LISTED
-  const list = violations.slice(0, MAX_LISTED).map((violation) => lineOf(violation, chronicle))
+  const list = violations.slice(0, MAX_LISTED).map((violation) => lineOf(violation, log))
   const traces = firstOfEach(violations)
     .slice(0, MAX_TRACES_PRINTED)
-    .flatMap((violation) => ['', lineOf(violation, chronicle), ...chronicle.trace(violation, TRACE_MS)])
+    .flatMap((violation) => ['', lineOf(violation, log), ...log.trace(violation, TRACE_MS)])
   return [...list, ...(more > 0 ? [`… and ${more} more`] : []), ...traces].join('\n')
 }
 
-function lineOf({ invariant, at, session, what }: Violation, chronicle: Chronicle): string {
-  return `${invariant} in session ${session} at ${chronicle.time(at).trim()}: ${what}`
+function lineOf({ invariant, at, session, what }: Violation, log: RunLog): string {
+  return `${invariant} in session ${session} at ${log.time(at).trim()}: ${what}`
 }
 
 /** One violation of each session. */
@@ -96,14 +101,14 @@ function firstOfEach(violations: readonly Violation[]): Violation[] {
 }
 
 /** Writes a list of the lost logins, and the whole trace of every session with a violation. */
-export async function writeTraces(directory: string, { chronicle, lost }: ChaosResult): Promise<void> {
+export async function writeTraces(directory: string, { log, lost }: ChaosResult): Promise<void> {
   await mkdir(directory, { recursive: true })
   const logins = lost.map(({ grant, reason, explanation }) => {
-    const at = chronicle.time(grant.lost!.at)
+    const at = log.time(grant.lost!.at)
     return `${at} session ${grant.session}, login ${grant.login}: ${reason ?? 'unexplained'} (${explanation})`
   })
   await writeFile(join(directory, 'lost-logins.txt'), `${logins.join('\n')}\n`)
-  for (const session of new Set(chronicle.violations.map(({ session }) => session))) {
-    await writeFile(join(directory, `session-${session}.txt`), `${chronicle.trace({ session }).join('\n')}\n`)
+  for (const session of new Set(log.violations.map(({ session }) => session))) {
+    await writeFile(join(directory, `session-${session}.txt`), `${log.trace({ session }).join('\n')}\n`)
   }
 }

@@ -1,130 +1,137 @@
-import type { Chronicle } from './chronicle.js'
-import { lookOnceMore } from './last-look.js'
+import { type Environment, type EnvironmentOptions, openEnvironment } from './environment.js'
+import { type Evaluation, evaluate } from './evaluation.js'
+import { checkFinally } from './final-check.js'
+import type { RunLog } from './run-log.js'
+import { SimulatedUser } from './simulated-user.js'
 import type { SiteProcesses } from './site-processes.js'
-import { openStage, type Stage, type StageOptions } from './stage.js'
 import { watchForStalls } from './stalls.js'
-import type { TokenDesk } from './token-desk.js'
-import { judge, type Verdict } from './verdict.js'
-import { Visitor } from './visitor.js'
+import type { TokenEndpoint } from './token-endpoint.js'
 
-export interface ChaosOptions extends StageOptions {
+export interface ChaosOptions extends EnvironmentOptions {
   readonly sessions: number
-  /** How many sessions are there at a time. */
+  /** How many sessions are active at a time. */
   readonly parallel: number
-  /** No session begins after so long. */
+  /** No session begins after this time. */
   readonly maxMs?: number
   readonly onProgress?: (progress: Progress) => void
 }
 
 export interface Progress {
-  readonly phase: 'chaos' | 'last look'
+  readonly phase: 'chaos' | 'final check'
   readonly begun: number
-  readonly over: number
-  readonly looked: number
+  readonly ended: number
+  readonly checked: number
   readonly refreshes: number
-  readonly chronicle: Chronicle
+  readonly log: RunLog
 }
 
-export interface ChaosResult extends Verdict {
+export interface ChaosResult extends Evaluation {
   readonly sessions: number
   readonly logins: number
   readonly logouts: number
   readonly refreshes: number
   readonly presentations: number
   readonly tookMs: number
-  readonly chronicle: Chronicle
+  readonly log: RunLog
 }
 
-const LOOKS_AT_A_TIME = 12
-/** What processes note beside the library's events. */
-const OUR_OWN = ['committed', 'long write', 'stored', 'heard', 'end heard']
+const CHECKS_AT_A_TIME = 12
+/** Entries of the processes that are not events of the library. */
+const OTHER_ENTRIES = ['committed', 'long write', 'stored', 'heard', 'end heard']
 
-/** Runs a site of several processes with many visitors, has things go wrong, and judges what came of it. */
+/** Runs a site of several processes with many users and faults, and evaluates the result. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const began = Date.now()
-  const stage = await openStage(options)
-  const progress = { phase: 'chaos' as Progress['phase'], begun: 0, over: 0, looked: 0 }
-  const { chronicle, desk } = stage
-  const report = () => options.onProgress?.({ ...progress, refreshes: desk.refreshes, chronicle })
+  const environment = await openEnvironment(options)
+  const progress = { phase: 'chaos' as Progress['phase'], begun: 0, ended: 0, checked: 0 }
+  const { log, endpoint } = environment
+  const report = () => options.onProgress?.({ ...progress, refreshes: endpoint.refreshes, log })
   const reporting = setInterval(report, 1_000)
   const watch = watchForStalls((from, to) => {
-    chronicle.noteAt(from, `this very run stood still for ${(to - from).toFixed(0)} ms`)
-    chronicle.count('stalled: the run itself')
+    log.noteAt(from, `the run itself stalled for ${(to - from).toFixed(0)} ms`)
+    log.count('stalled: the run itself')
   })
   try {
-    const visitors = await visit(stage, options, progress)
-    progress.phase = 'last look'
-    await lookAtAll(visitors, stage, progress)
-    const verdict = await judge(stage)
+    const users = await runUsers(environment, options, progress)
+    progress.phase = 'final check'
+    await checkAll(users, environment, progress)
+    const evaluation = await evaluate(environment)
     report()
-    return { ...verdict, ...sums(desk), sessions: visitors.length, tookMs: Date.now() - began, chronicle }
+    return { ...evaluation, ...sums(endpoint), sessions: users.length, tookMs: Date.now() - began, log }
   } finally {
     clearInterval(reporting)
     clearInterval(watch)
-    await stage.close()
+    await environment.close()
   }
 }
 
-async function visit(
-  stage: Stage,
+async function runUsers(
+  environment: Environment,
   { sessions, parallel, maxMs = Number.POSITIVE_INFINITY, oneRedis }: ChaosOptions,
-  progress: { begun: number; over: number },
-): Promise<Visitor[]> {
-  const visitors: Visitor[] = []
+  progress: { begun: number; ended: number },
+): Promise<SimulatedUser[]> {
+  const users: SimulatedUser[] = []
   const until = Date.now() + maxMs
-  stage.saboteur.start()
+  environment.faultInjector.start()
   await inParallel(parallel, async () => {
-    while (visitors.length < sessions && Date.now() < until) {
-      const index = visitors.length
-      const visitor = new Visitor(index, stage.plan.session(index), { ...stage, sessionsMayFail: oneRedis })
-      visitors.push(visitor)
+    while (users.length < sessions && Date.now() < until) {
+      const index = users.length
+      const user = new SimulatedUser(index, environment.plan.session(index), {
+        ...environment,
+        sessionsMayFail: oneRedis,
+      })
+      users.push(user)
       progress.begun++
-      await visitor.run()
-      progress.over++
+      await user.run()
+      progress.ended++
     }
   })
-  return visitors
+  return users
 }
 
-async function lookAtAll(visitors: Visitor[], stage: Stage, progress: { looked: number }): Promise<void> {
-  const { chronicle, desk, saboteur, processes } = stage
-  chronicle.note('from here on nothing goes wrong any more')
-  desk.calm = true
+async function checkAll(
+  users: SimulatedUser[],
+  environment: Environment,
+  progress: { checked: number },
+): Promise<void> {
+  const { log, endpoint, faultInjector, processes } = environment
+  log.note('no more faults from here on')
+  endpoint.calm = true
   processes.calm()
-  await saboteur.end()
+  await faultInjector.end()
   processes.readEvents()
-  const left = visitors.toReversed()
-  await inParallel(LOOKS_AT_A_TIME, async () => {
-    for (let visitor = left.pop(); visitor; visitor = left.pop()) {
-      await lookOnceMore(visitor, stage)
-      progress.looked++
+  const left = users.toReversed()
+  await inParallel(CHECKS_AT_A_TIME, async () => {
+    for (let user = left.pop(); user; user = left.pop()) {
+      await checkFinally(user, environment)
+      progress.checked++
     }
   })
   processes.readEvents()
-  noteEvents(processes, desk, chronicle)
+  noteEvents(processes, endpoint, log)
 }
 
 async function inParallel(count: number, work: () => Promise<void>): Promise<void> {
   await Promise.all(Array.from({ length: count }, work))
 }
 
-/** What the libraries told goes into the traces of the sessions. */
-function noteEvents(processes: SiteProcesses, desk: TokenDesk, chronicle: Chronicle): void {
-  const sessions = new Map(desk.grants.map(({ libraryId, session }) => [libraryId, session]))
+/** Adds the events of the libraries to the traces of the sessions. */
+function noteEvents(processes: SiteProcesses, endpoint: TokenEndpoint, log: RunLog): void {
+  const sessions = new Map(endpoint.grants.map(({ libraryId, session }) => [libraryId, session]))
   for (const { name, events } of processes.incarnations.values()) {
     for (const { at, type, grantId, revision, code, message, refreshToken } of events) {
-      if (!OUR_OWN.includes(type)) chronicle.count(`event: ${type}`)
+      if (!OTHER_ENTRIES.includes(type)) log.count(`event: ${type}`)
       const session = sessions.get(grantId)
       if (session === undefined) continue
-      const owner = refreshToken === undefined ? undefined : desk.ownerOfRefreshToken(refreshToken)
+      const owner = refreshToken === undefined ? undefined : endpoint.ownerOfRefreshToken(refreshToken)
       const tokens = owner && `${owner.grant.login}/${owner.issue.serial}`
       const details = [revision, tokens, code, message].filter((detail) => detail !== undefined).join(' ')
-      chronicle.noteAt(at, `${name} tells: ${type} ${details}`, session)
+      log.noteAt(at, `${name} event: ${type} ${details}`, session)
     }
   }
 }
 
-function sums({ grants, refreshes }: TokenDesk) {
+function sums({ grants, refreshes }: TokenEndpoint) {
   return {
     logins: grants.filter(({ loggedInAt }) => loggedInAt !== undefined).length,
     logouts: grants.filter(({ logout }) => logout).length,

@@ -7,18 +7,18 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { dieTogether, gone } from '../helpers/child-process.js'
 import type { ProcessSettings } from './chaos-process.js'
-import type { Chronicle } from './chronicle.js'
-import type { Mishap } from './mishaps.js'
 import { LONG_PAUSE_MS } from './plan.js'
+import type { ProcessFault } from './process-faults.js'
 import { type Incarnation, type LibraryEvent, now, type Pause } from './records.js'
+import type { RunLog } from './run-log.js'
 
 const PROGRAM = fileURLToPath(new URL('./chaos-process.ts', import.meta.url))
-/** A load balancer sends nothing to a process that has not answered for so long. */
+/** A load balancer sends no requests to a process that has not responded for this long. */
 const NOTICED_AFTER_MS = 300
 
-/** A process that was paused takes some time to go on. */
+/** A paused process needs some time to resume. */
 const STALL_TOLERANCE_MS = 1_000
-/** A process may be told to go on before it has stopped. */
+/** SIGCONT may arrive before the process has stopped, so it is sent again after these times. */
 const GO_ON_AGAIN_MS = [50, 250, 1_000]
 
 /** A process that serves requests. */
@@ -30,12 +30,12 @@ export interface RunningProcess {
 }
 
 export interface SiteContext {
-  /** Where the processes write what their libraries tell. */
+  /** Where the processes write the events of their libraries. */
   readonly directory: string
   readonly settings: Omit<ProcessSettings, 'name' | 'logFile'>
   /** By name; filled as processes are started. */
   readonly incarnations: Map<string, Incarnation>
-  readonly chronicle: Chronicle
+  readonly log: RunLog
 }
 
 interface Slot {
@@ -86,16 +86,16 @@ export class SiteProcesses {
     if (port === undefined) return
     if (this.#calm) child.send('calm', ignore)
     slot.running = { incarnation, port: Number(port), agent: new Agent({ keepAlive: true }) }
-    this.#context.chronicle.note(`${name} is ready`)
+    this.#context.log.note(`${name} is ready`)
   }
 
-  /** Resolves with the port at which it serves, the first thing that it says; then come its mishaps. */
+  /** Resolves with the port of the process, its first message; its later messages are faults. */
   #listenTo(child: ChildProcess, incarnation: Incarnation): Promise<number | undefined> {
     return new Promise((resolve) => {
       createInterface(child.stdout!).on('line', (line) => {
-        const said = JSON.parse(line) as number | Mishap
+        const said = JSON.parse(line) as number | ProcessFault
         if (typeof said === 'number') resolve(said)
-        else if (incarnation.killedAt === undefined) this.#suffer(incarnation, said)
+        else if (incarnation.killedAt === undefined) this.#applyFault(incarnation, said)
       })
       child.once('close', (code, signal) => {
         resolve(undefined)
@@ -105,12 +105,12 @@ export class SiteProcesses {
     })
   }
 
-  #suffer({ name, slot }: Incarnation, { mishap, moment, at, forMs }: Mishap): void {
-    const { chronicle } = this.#context
-    const length = mishap === 'killed' ? '' : forMs < LONG_PAUSE_MS ? ' shortly' : ' longer than a lease'
-    chronicle.count(`fault: ${mishap}${length}, ${moment}`)
-    chronicle.noteAt(at, `${name} at the moment: ${moment}`)
-    if (mishap === 'killed') this.kill(slot, forMs, at)
+  #applyFault({ name, slot }: Incarnation, { kind, moment, at, forMs }: ProcessFault): void {
+    const { log } = this.#context
+    const length = kind === 'killed' ? '' : forMs < LONG_PAUSE_MS ? ' shortly' : ' longer than a lease'
+    log.count(`fault: ${kind}${length}, ${moment}`)
+    log.noteAt(at, `${name} at the moment: ${moment}`)
+    if (kind === 'killed') this.kill(slot, forMs, at)
     else this.pause(slot, forMs, at)
   }
 
@@ -118,7 +118,7 @@ export class SiteProcesses {
     return join(this.#context.directory, `${name}.log`)
   }
 
-  /** Where a load balancer sends a request that was meant for one of the processes. */
+  /** The process to which a load balancer sends a request that was meant for a slot. */
   async serving(slot: number): Promise<RunningProcess> {
     for (;;) {
       const order = this.#slots.map((_, offset) => this.#slots[(slot + offset) % this.count]!)
@@ -129,16 +129,16 @@ export class SiteProcesses {
     }
   }
 
-  /** Those that serve and are not paused. */
+  /** The processes that serve and are not paused. */
   get awake(): RunningProcess[] {
     return this.#slots.flatMap(({ running }) => (running && !isPaused(running.incarnation) ? running : []))
   }
 
-  get somebodyIsDown(): boolean {
+  get anyIsDown(): boolean {
     return this.#slots.some(({ running }) => !running)
   }
 
-  get somebodyIsPaused(): boolean {
+  get anyIsPaused(): boolean {
     return this.#slots.some(({ incarnation }) => incarnation && isPaused(incarnation))
   }
 
@@ -156,7 +156,7 @@ export class SiteProcesses {
     if (pause) pause.to ??= incarnation.killedAt
     slot.running?.agent.destroy()
     delete slot.running
-    this.#context.chronicle.noteAt(at, `${incarnation.name} was killed, for ${downMs} ms`)
+    this.#context.log.noteAt(at, `${incarnation.name} was killed, for ${downMs} ms`)
     slot.ready = gone(child)
       .then(() => delay(downMs))
       .then(() => (this.#closing ? undefined : this.#launch(slot)))
@@ -168,7 +168,7 @@ export class SiteProcesses {
     child.kill('SIGSTOP')
     const pause: { from: number; to?: number } = { from: at }
     incarnation.pauses.push(pause)
-    this.#context.chronicle.noteAt(at, `${incarnation.name} was paused, for ${ms} ms`)
+    this.#context.log.noteAt(at, `${incarnation.name} was paused, for ${ms} ms`)
     const resumed = delay(ms).then(() => {
       if (pause.to !== undefined) return
       pause.to = now()
@@ -176,13 +176,13 @@ export class SiteProcesses {
       for (const ms of GO_ON_AGAIN_MS) {
         setTimeout(() => incarnation.pauses.at(-1) === pause && child.kill('SIGCONT'), ms).unref()
       }
-      this.#context.chronicle.note(`${incarnation.name} was resumed`)
+      this.#context.log.note(`${incarnation.name} was resumed`)
     })
     this.#resumptions.add(resumed)
     void resumed.then(() => this.#resumptions.delete(resumed))
   }
 
-  /** From now on no process has a mishap of its own. */
+  /** Switches the faults inside the processes off. */
   calm(): void {
     this.#calm = true
     for (const { child } of this.#slots) if (child?.connected) child.send('calm', ignore)
@@ -190,34 +190,31 @@ export class SiteProcesses {
 
   /** Resolves when all serve and none is paused. */
   async allUp(): Promise<void> {
-    while (this.somebodyIsDown || this.somebodyIsPaused) {
+    while (this.anyIsDown || this.anyIsPaused) {
       await Promise.all([...this.#slots.map(({ ready }) => ready), ...this.#resumptions])
     }
   }
 
-  /** Reads what the libraries of all processes told. */
+  /** Reads the events of the libraries of all processes. */
   readEvents(): void {
     for (const incarnation of this.incarnations.values()) {
       const events = linesOf(this.#logFile(incarnation.name)).map((line) => JSON.parse(line) as LibraryEvent)
       incarnation.events = events.filter(({ type }) => type !== 'stalled')
       for (const { at, to } of events.filter(({ type }) => type === 'stalled'))
-        this.#stood(incarnation, at, to!)
+        this.#noteStall(incarnation, at, to!)
     }
   }
 
-  /** A process that stood still was paused, whether somebody had meant it to be or the machine was too busy. */
-  #stood({ name, pauses }: Incarnation, from: number, to: number): void {
+  /** Records a stall as a pause, unless a planned pause explains it: the machine was too busy. */
+  #noteStall({ name, pauses }: Incarnation, from: number, to: number): void {
     const meant = pauses.some(
       (pause) => pause.from < to && (pause.to ?? to) > from && isAsLong(pause, from, to),
     )
     if (meant || pauses.some((pause) => pause.from === from)) return
     pauses.push({ from, to })
-    const { chronicle } = this.#context
-    chronicle.noteAt(
-      from,
-      `${name} stood still for ${(to - from).toFixed(0)} ms, which nobody had meant it to`,
-    )
-    chronicle.count('stalled: a process')
+    const { log } = this.#context
+    log.noteAt(from, `${name} stalled for ${(to - from).toFixed(0)} ms without a planned pause`)
+    log.count('stalled: a process')
   }
 
   async close(): Promise<void> {
@@ -255,5 +252,5 @@ function linesOf(file: string): string[] {
   }
 }
 
-/** A process that has just been killed hears of nothing any more. */
+/** A process that has just been killed cannot receive the message. */
 function ignore(): void {}

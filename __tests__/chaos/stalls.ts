@@ -1,10 +1,10 @@
 import { now } from './records.js'
 
 const BEAT_MS = 250
-/** A busy machine is late by this much now and then. */
+/** A busy machine is sometimes late by this much. */
 const STALL_MS = 1_500
 
-/** Tells whenever this process has stood still for longer than it should: it was paused, or the machine was. */
+/** Reports when this process has stalled: the process or the machine was paused. */
 export function watchForStalls(tell: (from: number, to: number) => void): NodeJS.Timeout {
   let last = now()
   const beat = setInterval(() => {

@@ -4,14 +4,14 @@ import { createClient } from 'redis'
 const MAX_TRIES = 100
 const RETRY_MS = 100
 
-/** A session as the store has it. */
+/** A stored session. */
 export interface StoredSession {
   readonly written: number | undefined
   readonly grantId: string | undefined
   readonly refreshToken: string | undefined
 }
 
-/** Reads the site's sessions where they are stored, past the site. */
+/** Reads the site's sessions directly from their store. */
 export class StoredSessions {
   readonly #client: ReturnType<typeof createClient>
 

@@ -256,7 +256,7 @@ export function describeAmbient(driver: FrameworkDriver): void {
         const page = await app.listen()
         await page.post('/login', KNOWN)
         await page.get('/late')
-        expect(await late).toEqual(refused(/has been answered, or its client has gone/))
+        expect(await late).toEqual(refused(/the response was sent, or the client has disconnected/))
       })
     })
 
@@ -290,7 +290,7 @@ export function describeAmbient(driver: FrameworkDriver): void {
       expect(await left).toBe('left')
       expect(await outcome).toEqual([
         'Bearer alice 0',
-        refused(/^The request that this call belongs to is over/),
+        refused(/^This call came after its request had ended/),
       ])
       expect(api.requests).toEqual([])
     })
@@ -318,7 +318,7 @@ export function describeAmbient(driver: FrameworkDriver): void {
         if (ending !== 'was answered') leaving.abort()
         await first
         await closed
-        expect((await other.get('/second')).json).toEqual(refused(/is over/))
+        expect((await other.get('/second')).json).toEqual(refused(/its request had ended/))
         expect(api.requests).toEqual([])
         gate.release()
       },

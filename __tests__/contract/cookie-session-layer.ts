@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect } from '@jest/globals'
-import { CROSSING_MS } from '../../lib/crossing.js'
+import { RACE_WINDOW_MS } from '../../lib/concurrency/time-constants.js'
 import type { GrantStore } from '../../lib/index.js'
 import type { Browser } from '../helpers/browser.js'
 import { recordingGrants } from '../helpers/site.js'
@@ -257,7 +257,7 @@ export function describeCookieSessionLayer<S extends Sessions, Site extends Laye
         await visit.tokens.set(visit.body)
         await visit.destroy()
         // A login is looked after in the background for so long.
-        await delay(3 * CROSSING_MS)
+        await delay(3 * RACE_WINDOW_MS)
       })
       await sites.login(tab, 'bob')
       expect(await tab.get('/token')).toMatchObject(loggedOut)

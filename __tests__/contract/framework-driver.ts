@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { RequireTokensOptions, SessionTokens, SessionTokensOptions } from '../../lib/index.js'
-import type { Surroundings } from '../../lib/mount.js'
+import type { ProcessServices } from '../../lib/middleware/composition.js'
 import type { Browser } from '../helpers/browser.js'
 
 /** What a handler has of a request, whatever the framework. */
@@ -27,7 +27,7 @@ export interface FrameworkApp {
   /** The framework's `sessionTokens()`; as a process with these surroundings, if they are given. */
   tokens(
     options: SessionTokensOptions,
-    mounting?: { on?: string; surroundings?: Surroundings },
+    mounting?: { on?: string; surroundings?: ProcessServices },
   ): { close(): Promise<void> }
   /** The framework's `requireTokens()`. */
   guard(on: string, options?: RequireTokensOptions): void

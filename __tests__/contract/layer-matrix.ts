@@ -10,8 +10,8 @@ const SCENARIOS = {
   S23: 'a request that only refreshes leaves the rest as it was',
   S24: 'the session is saved or regenerated around a refresh',
   S25: 'the store fails',
-  S26: 'everybody disconnects during a refresh',
-  S27: 'a refresh after the headers of the answer',
+  S26: 'all clients disconnect during a refresh',
+  S27: 'a refresh after the headers of the response',
   S28: 'the id of the session stays',
   S30: 'the process is restarted',
   S35: 'a logout during a refresh',
@@ -20,7 +20,7 @@ const SCENARIOS = {
   S61: 'tokens and cookies that are forged, cut off or sealed with another key',
 } as const
 
-/** How long the lines of the README are, tables aside. */
+/** How long the lines of the page are, tables aside. */
 const MAX_LINE = 120
 
 /** The session layers, in the order of the matrix. */

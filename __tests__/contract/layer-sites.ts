@@ -1,10 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from '@jest/globals'
-import type { Clock } from '../../lib/clock.js'
-import { Flights } from '../../lib/flights.js'
-import { KnownGrants } from '../../lib/grants/known-grants.js'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
-import type { Surroundings } from '../../lib/mount.js'
-import type { TokenSet } from '../../lib/token-set.js'
+import type { Clock } from '../../lib/concurrency/clock.js'
+import { GrantRegistry } from '../../lib/grants/grant-registry.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
+import type { ProcessServices } from '../../lib/middleware/composition.js'
+import type { TokenSet } from '../../lib/tokens/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { testClock } from '../helpers/clock.js'
@@ -38,12 +37,12 @@ export function putViews({ session }: Visit): void {
  * What processes know of grants, in large tables: made once for all tests, each of which has grants of its own. A process
  * of a test is one that no other process of the same test is.
  */
-const processes: Pick<Surroundings, 'known' | 'flights'>[] = []
+const processes: Pick<ProcessServices, 'registry'>[] = []
 let clock = testClock()
 const clockOfTheTest: Clock = { now: () => clock.now(), monotonic: () => clock.monotonic() }
 
-function processOf(index: number): Pick<Surroundings, 'known' | 'flights'> {
-  processes[index] ??= { known: new KnownGrants(clockOfTheTest), flights: new Flights(clockOfTheTest) }
+function processOf(index: number): Pick<ProcessServices, 'registry'> {
+  processes[index] ??= { registry: new GrantRegistry(clockOfTheTest) }
   return processes[index]
 }
 
@@ -77,7 +76,7 @@ export function layerSites<S extends Sessions, Site extends LayerSite>(driver: S
   /** A process over the sessions of the test. */
   async function start(
     eager?: string,
-    surroundings: Partial<Surroundings> = {},
+    surroundings: Partial<ProcessServices> = {},
     options: SharedOptions = {},
   ): Promise<Site> {
     const site = await driver.start(server, {

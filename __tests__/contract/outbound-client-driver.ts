@@ -1,5 +1,5 @@
 import type { OutboundOptions, SessionTokens } from '../../lib/index.js'
-import type { OutboundTokens } from '../../lib/token-source.js'
+import type { OutboundTokens } from '../../lib/tokens/token-source.js'
 
 /** A request, as any client can make it. */
 export interface OutboundRequest {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import type { OutboundOptions } from '../../lib/index.js'
-import type { TokenNeed } from '../../lib/token-set.js'
+import type { TokenNeed } from '../../lib/tokens/token-need.js'
 import { json, type WireServer, wireServer } from '../helpers/wire-server.js'
 import type { OutboundClientDriver } from './outbound-client-driver.js'
 

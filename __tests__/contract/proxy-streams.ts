@@ -246,7 +246,7 @@ export function describeProxyStreams(framework: ProxyFramework): void {
       expect(answer.complete).toBe(false)
     })
 
-    it('502 when the API breaks off before it answers', async () => {
+    it('502 when the API breaks off before it responds', async () => {
       const orders = await api((request) => void request.once('data', () => request.socket.destroy()))
       const gateway = await site(orders.url)
       const asking = ask(gateway, { method: 'POST' })
@@ -259,7 +259,7 @@ export function describeProxyStreams(framework: ProxyFramework): void {
     })
 
     it.each([
-      ['a status that no answer has', 'HTTP/1.1 099 Odd\r\nContent-Length: 3\r\n\r\nodd'],
+      ['a status that no response has', 'HTTP/1.1 099 Odd\r\nContent-Length: 3\r\n\r\nodd'],
       [
         'another protocol, unasked',
         'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: odd\r\n\r\n',
@@ -274,7 +274,7 @@ export function describeProxyStreams(framework: ProxyFramework): void {
       await Promise.all([...orders.connections].map((socket) => socket.destroyed || once(socket, 'close')))
     })
 
-    it('an answer to an upload that the API does not read on arrives, and what is left is read here', async () => {
+    it('a response to an upload that the API does not read on arrives, and the rest of the upload is read here', async () => {
       const requests: IncomingMessage[] = []
       const orders = await api((request) => {
         requests.push(request.on('error', () => {}))
@@ -304,7 +304,7 @@ export function describeProxyStreams(framework: ProxyFramework): void {
         expect(JSON.parse(await textOf(answer))).toMatchObject({ title: 'Gateway Timeout' })
       })
 
-      it('neither ends an upload that goes on nor an answer that has begun', async () => {
+      it('neither ends an upload that goes on nor a response that has begun', async () => {
         const orders = await api(async (request, response) => {
           response.setHeader('content-type', await textOf(request))
           response.flushHeaders()

@@ -7,7 +7,12 @@ import { WebSocket } from 'ws'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
-import type { ProxyFramework, ProxySite, ProxySiteOptions } from '../helpers/proxy-site.js'
+import {
+  onResponse,
+  type ProxyFramework,
+  type ProxySite,
+  type ProxySiteOptions,
+} from '../helpers/proxy-site.js'
 import { type SocketApi, sayNo, sayNothing, socketApi } from '../helpers/socket-api.js'
 
 const HOUR_MS = 3_600_000
@@ -89,7 +94,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(await once(second, 'close')).toEqual([4001, Buffer.from('enough')])
     })
 
-    it('without upgradesThrough() in front the app is told what is missing', async () => {
+    it('without upgradesThrough() in front an error says that it is missing', async () => {
       const live = await api()
       const gateway = await site(live.url, { upgrades: null })
       const log = jest.spyOn(console, 'error').mockImplementation(() => {})
@@ -105,7 +110,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(live.requests).toEqual([])
     })
 
-    it('the answer shows neither the token nor cookies of the API', async () => {
+    it('the response shows neither the token nor cookies of the API', async () => {
       const live = await api()
       const gateway = await site(live.url)
       const socket = socketTo(gateway, await gateway.loggedIn())
@@ -175,7 +180,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(live.requests).toHaveLength(2)
     })
 
-    it('an API that says no: its answer, however long, and the socket is closed', async () => {
+    it('an API that says no: its response, however long, and the socket is closed', async () => {
       const body = 'x'.repeat(3_000_000)
       const live = await api((_, socket) => sayNo(socket, 403, { 'Set-Cookie': 'api=1' }, body))
       const gateway = await site(live.url)
@@ -195,7 +200,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       await live.idle()
     })
 
-    it('a cookie session that was refreshed has its new cookie in the answer', async () => {
+    it('a cookie session that was refreshed has its new cookie in the response', async () => {
       const live = await api()
       const gateway = await site(live.url, { inCookies: true })
       const tab = await gateway.loggedIn()
@@ -235,15 +240,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       const closed: Promise<unknown>[] = []
       const note = (response: ServerResponse) =>
         void closed.push(once(response, 'finish'), once(response, 'close'))
-      const between = framework.isKoa
-        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
-            note(ctx.res)
-            return next()
-          }
-        : (_: unknown, response: ServerResponse, next: () => void) => {
-            note(response)
-            next()
-          }
+      const between = onResponse(framework, note)
       const live = await api()
       const gateway = await site(live.url, { between })
       const socket = await opened(socketTo(gateway, await gateway.loggedIn()))
@@ -292,7 +289,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       await once(socket, 'end')
     })
 
-    it('when the browser goes before it has been answered, so does the connection to the API', async () => {
+    it('when the browser disconnects before the response, the connection to the API ends', async () => {
       const gate = createGate()
       const slowly = (response: ServerResponse) => {
         const end = response.end.bind(response) as () => ServerResponse
@@ -301,15 +298,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
           return response
         }) as typeof response.end
       }
-      const between = framework.isKoa
-        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
-            slowly(ctx.res)
-            return next()
-          }
-        : (_: unknown, response: ServerResponse, next: () => void) => {
-            slowly(response)
-            next()
-          }
+      const between = onResponse(framework, slowly)
       const live = await api()
       const gateway = await site(live.url, { guard: { user: 'none' }, between })
       const { hostname, port } = new URL(gateway.url)
@@ -338,7 +327,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       await idle
     })
 
-    it('what comes in the middle of an answer ends the connection, and nothing else', async () => {
+    it('a request in the middle of a response ends the connection, and nothing else', async () => {
       const live = await api()
       const gate = createGate()
       const between = framework.isKoa
@@ -358,7 +347,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
     })
 
     it.each([
-      ['another protocol: the ordinary answer', { upgrade: 'h2c' }, 'HTTP/1.1 404'],
+      ['another protocol: the ordinary response', { upgrade: 'h2c' }, 'HTTP/1.1 404'],
       ['a body', { 'content-length': '2' }, 'HTTP/1.1 400'],
     ])('%s', async (_, headers, line) => {
       const gateway = await site('http://127.0.0.1:1')

@@ -11,7 +11,12 @@ import compression from 'compression'
 import koaCompress from 'koa-compress'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import { createGate } from '../helpers/gate.js'
-import type { ProxyFramework, ProxySite, ProxySiteOptions } from '../helpers/proxy-site.js'
+import {
+  onResponse,
+  type ProxyFramework,
+  type ProxySite,
+  type ProxySiteOptions,
+} from '../helpers/proxy-site.js'
 import { rawRequest } from '../helpers/raw-request.js'
 import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
 
@@ -120,6 +125,7 @@ export function describeProxy(framework: ProxyFramework): void {
           title: 'Unauthorized',
           status: 401,
           detail: 'Log in first.',
+          code: 'ERR_NO_TOKENS',
         })
         expect(orders.requests).toEqual([])
         expect(gateway.errors).toEqual([])
@@ -167,7 +173,7 @@ export function describeProxy(framework: ProxyFramework): void {
         expect(server.refreshes() - before).toBe(1)
       })
 
-      it('again: its answer goes out, without the challenge', async () => {
+      it('again: its response goes out, without the challenge', async () => {
         const orders = await api((_, response) => json(response, 'no', 401, INVALID_TOKEN))
         const gateway = await site({ proxy: { target: orders.url } })
         const answer = await (await gateway.loggedIn()).get('/api/1')
@@ -176,7 +182,7 @@ export function describeProxy(framework: ProxyFramework): void {
         expect(orders.requests).toHaveLength(2)
       })
 
-      it('a body that was not kept: its answer goes out, and the next request has a new token', async () => {
+      it('a body that was not kept: its response goes out, and the next request has a new token', async () => {
         const orders = await choosy()
         const gateway = await site({ proxy: { target: orders.url, maxReplayBytes: 8 } })
         const tab = await gateway.loggedIn()
@@ -204,6 +210,7 @@ export function describeProxy(framework: ProxyFramework): void {
       expect(answer.status).toBe(401)
       expect(answer.headers.get('content-type')).toBe('application/problem+json')
       expect(answer.json).toMatchObject({
+        code: 'ERR_STEP_UP_REQUIRED',
         error: 'insufficient_user_authentication',
         acr_values: 'mfa',
         max_age: 60,
@@ -275,7 +282,7 @@ export function describeProxy(framework: ProxyFramework): void {
       expect(headers).toEqual({ host: new URL(orders.url).host, accept: 'text/plain' })
     })
 
-    it('a cookie session that was refreshed has its new cookie in the answer', async () => {
+    it('a cookie session that was refreshed has its new cookie in the response', async () => {
       const orders = await api()
       const gateway = await site({ inCookies: true, proxy: { target: orders.url } })
       const tab = await gateway.loggedIn()
@@ -349,7 +356,7 @@ export function describeProxy(framework: ProxyFramework): void {
         expect(second?.headers).not.toHaveProperty('content-encoding')
       })
 
-      it('and of which not enough is left: the error handler is told', async () => {
+      it('and of which not enough is left: an error for the error handler', async () => {
         const orders = await api()
         const gateway = await site({
           between: parser(() => ({ body: { a: 1 } })),
@@ -615,7 +622,7 @@ export function describeProxy(framework: ProxyFramework): void {
       })
     })
 
-    it.each([204, 304, 200])('an answer %i without a body, and one to HEAD', async (status) => {
+    it.each([204, 304, 200])('a response %i without a body, and one to HEAD', async (status) => {
       const orders = await api((_, response) => response.writeHead(status, { etag: '"a"' }).end())
       const gateway = await site({ guard: { user: 'none' }, proxy: { target: orders.url } })
       for (const method of ['GET', 'HEAD']) {
@@ -652,6 +659,31 @@ export function describeProxy(framework: ProxyFramework): void {
       })
     })
 
+    it('`xfwd` tells what a trusted proxy says', async () => {
+      const orders = await api()
+      const before = framework.isKoa
+        ? (ctx: { app: { proxy: boolean } }, next: () => Promise<unknown>) => {
+            ctx.app.proxy = true
+            return next()
+          }
+        : (request: { app: { set(name: string, value: boolean): void } }, _: unknown, next: () => void) => {
+            request.app.set('trust proxy', true)
+            next()
+          }
+      const gateway = await site({
+        guard: { user: 'none' },
+        before,
+        proxy: { target: orders.url, xfwd: true },
+      })
+      const said = {
+        'x-forwarded-for': '1.2.3.4',
+        'x-forwarded-host': 'app.example.com:8443',
+        'x-forwarded-proto': 'https',
+      }
+      await rawRequest(gateway.url, '/api/1', said)
+      expect(orders.requests[0]?.headers).toMatchObject(said)
+    })
+
     it('`headers` go in the place of the request’s', async () => {
       const orders = await api()
       const headers = { 'X-Version': '2', accept: 'text/plain' }
@@ -661,7 +693,7 @@ export function describeProxy(framework: ProxyFramework): void {
       expect(orders.requests[0]?.headers).not.toHaveProperty('x_version')
     })
 
-    it('what the app has said of its pages stays, and what the answer depends on is added', async () => {
+    it('headers of the app for its pages stay, and the names that the response depends on are added', async () => {
       const theirs = {
         vary: 'Accept',
         'x-frame-options': 'ALLOWALL',
@@ -672,15 +704,7 @@ export function describeProxy(framework: ProxyFramework): void {
       const orders = await api((_, response) =>
         json(response, 1, 200, { ...theirs, 'cache-control': 'max-age=1' }),
       )
-      const between = framework.isKoa
-        ? (ctx: { set(headers: object): void }, next: () => unknown) => {
-            ctx.set(ours)
-            return next()
-          }
-        : (_: unknown, response: ServerResponse, next: () => void) => {
-            response.setHeaders(new Map(Object.entries(ours)))
-            next()
-          }
+      const between = onResponse(framework, (response) => response.setHeaders(new Map(Object.entries(ours))))
       const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
       const { headers } = await gateway.browser().get('/api/1')
       expect(Object.fromEntries(headers)).toMatchObject({
@@ -689,24 +713,16 @@ export function describeProxy(framework: ProxyFramework): void {
       })
     })
 
-    it('what the app wants nobody to store is not stored, unless the API says more', async () => {
+    it('a no-store of the app stays, unless the API says more', async () => {
       const orders = await api()
       const ours = { 'cache-control': 'no-store' }
-      const between = framework.isKoa
-        ? (ctx: { set(headers: object): void }, next: () => unknown) => {
-            ctx.set(ours)
-            return next()
-          }
-        : (_: unknown, response: ServerResponse, next: () => void) => {
-            response.setHeaders(new Map(Object.entries(ours)))
-            next()
-          }
+      const between = onResponse(framework, (response) => response.setHeaders(new Map(Object.entries(ours))))
       const gateway = await site({ between, proxy: { target: orders.url } })
       const { headers } = await (await gateway.loggedIn()).get('/api/1')
       expect(Object.fromEntries(headers)).toMatchObject({ ...ours, vary: 'Cookie' })
     })
 
-    it('a header that cannot be sent on is a failure, and the API no longer listened to', async () => {
+    it('a header that cannot be sent on is a failure, and the request to the API is ended', async () => {
       const gone = createGate()
       const orders = await api((_, response) => {
         response.once('close', () => gone.pass())
@@ -719,22 +735,14 @@ export function describeProxy(framework: ProxyFramework): void {
           return setHeader.call(this, name, value)
         }
       }
-      const between = framework.isKoa
-        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
-            refusing(ctx.res)
-            return next()
-          }
-        : (_: unknown, response: ServerResponse, next: () => void) => {
-            refusing(response)
-            next()
-          }
+      const between = onResponse(framework, refusing)
       const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
       const { status } = await gateway.browser().get('/api/1')
       expect(status).toBe(500)
       await gone.reached
     })
 
-    it('whoever answers in the meantime is left alone, and the API no longer listened to', async () => {
+    it('a response that the app sends in the meantime stays, and the request to the API is ended', async () => {
       const asked = createGate()
       const gone = createGate()
       const orders = await api(async (_, response) => {
@@ -743,15 +751,7 @@ export function describeProxy(framework: ProxyFramework): void {
         response.write('x'.repeat(10_000_000))
       })
       const late = (response: ServerResponse) => void asked.reached.then(() => response.end('too late'))
-      const between = framework.isKoa
-        ? (ctx: { res: ServerResponse }, next: () => unknown) => {
-            late(ctx.res)
-            return next()
-          }
-        : (_: unknown, response: ServerResponse, next: () => void) => {
-            late(response)
-            next()
-          }
+      const between = onResponse(framework, late)
       const gateway = await site({ guard: { user: 'none' }, between, proxy: { target: orders.url } })
       expect((await gateway.browser().get('/api/1')).text).toBe('too late')
       asked.release()

@@ -1,5 +1,5 @@
 import type { GrantStore, SessionTokens, TokenEvent } from '../../lib/index.js'
-import type { Surroundings } from '../../lib/mount.js'
+import type { ProcessServices } from '../../lib/middleware/composition.js'
 import type { AuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import type { TestClock } from '../helpers/clock.js'
@@ -35,7 +35,7 @@ export interface LayerSiteOptions<S extends Sessions> {
   readonly sessions: S
   readonly clock: TestClock
   /** What a process has one of. Left out in part or whole: a process of its own. */
-  readonly surroundings: Partial<Surroundings>
+  readonly surroundings: Partial<ProcessServices>
   /** The options of the session layer, one of the driver's `eager`; the usual ones if left out. */
   readonly eager?: string
   /** What the tokens in the sessions are sealed with. Left out: as the driver likes. */

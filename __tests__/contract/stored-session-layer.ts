@@ -1,5 +1,5 @@
 import { describe, expect } from '@jest/globals'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import type { Browser, BrowserAnswer } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
 import { nextCommit } from '../helpers/next-commit.js'

@@ -181,8 +181,8 @@ describe('a login', () => {
     const second = await visitor.visit('/login?returnTo=/billing')
     const answers = [await callbackOf(visitor, first.url), await callbackOf(visitor, second.url)]
     expect((await visitor.get(answers[0]!)).headers.get('location')).toBe('/orders')
-    // The session is another one by now, and somebody is logged in.
-    expect((await visitor.get(answers[1]!)).headers.get('location')).toBe('/')
+    // The session is another one by now, and it has the other tab's login.
+    expect((await visitor.get(answers[1]!)).headers.get('location')).toBe('/billing')
     expect((await visitor.get('/api/session')).json).toEqual({ user: 'demo user' })
   })
 
@@ -235,12 +235,13 @@ describe('a logout', () => {
     expect((await otherTab.get('/api/orders')).status).toBe(401)
     expect((await otherTab.get('/api/session')).json).toEqual({ user: null })
     expect(await site.provider.RefreshToken.find(refresh_token)).toBeUndefined()
-    const { origin, searchParams } = new URL(json.logOutThereToo)
+    const { origin, searchParams } = new URL(json.logoutUrl)
     expect(origin).toBe(site.provider.issuer)
     // No `id_token_hint`: no token goes to the browser, not even in a link.
     expect(Object.fromEntries(searchParams)).toEqual({
       client_id: 'gateway',
       post_logout_redirect_uri: `${site.url}/`,
+      state: expect.stringMatching(/^[\w-]{22}$/),
     })
   })
 

@@ -33,6 +33,7 @@ const recipes: [name: string, file: string, env?: NodeJS.ProcessEnv][] = [
   ['Koa, sessions in a store', 'koa.ts'],
   ['Koa, sessions in cookies', 'koa.ts', { SESSIONS: 'cookies' }],
   ['adopt', 'adopt.ts'],
+  ['DPoP', 'dpop.ts'],
 ]
 const running = new Map<string, Recipe>()
 

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
+import { LEASE_MS, RENEW_EVERY_MS } from '../../lib/concurrency/time-constants.js'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
-import { LEASE_MS, Lease, RENEW_EVERY_MS } from '../../lib/grants/lease.js'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { Lease } from '../../lib/grants/lease.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 
 const BEAT_MS = RENEW_EVERY_MS
 const record = { revision: 1, tokens: 'tokens' }
@@ -19,21 +20,23 @@ beforeEach(() => {
   lease = new Lease(store, 'grant')
 })
 
-afterEach(() => {
+afterEach(async () => {
+  // One timer renews all leases, so none may be left.
+  await lease.release().catch(() => {})
   jest.useRealTimers()
 })
 
 const takenByAnother = () => store.lease('grant', { owner: 'another', ttlMs: 60_000, waitMs: 0, revision: 0 })
 
 describe('a lease that is held', () => {
-  it('is asked for as it should be', async () => {
+  it('is requested with the right parameters', async () => {
     const ask = jest.spyOn(store, 'lease')
     await lease.take(7, 1_234)
     const request = { owner: expect.any(String), ttlMs: LEASE_MS, waitMs: 1_234, revision: 7 }
     expect(ask.mock.calls).toEqual([['grant', request]])
   })
 
-  it('is renewed by its owner every 400 ms', async () => {
+  it('is renewed by its owner every 800 ms', async () => {
     const ask = jest.spyOn(store, 'lease')
     await lease.take(0, 0)
     expect(renew).not.toHaveBeenCalled()
@@ -44,7 +47,7 @@ describe('a lease that is held', () => {
     expect(renew).toHaveBeenLastCalledWith('grant', ask.mock.calls[0]![1].owner, LEASE_MS)
   })
 
-  it('is held for much longer than it would hold by itself', async () => {
+  it('is held for much longer than its time to live', async () => {
     await lease.take(0, 0)
     await jest.advanceTimersByTimeAsync(20 * LEASE_MS)
     expect(await takenByAnother()).toEqual({ granted: false })
@@ -59,25 +62,27 @@ describe('a lease that is held', () => {
     expect(await takenByAnother()).toEqual({ granted: false })
   })
 
-  it('goes on being renewed when a renewal tells that it is lost', async () => {
+  it('is still renewed after a renewal that reports its loss', async () => {
     renew.mockResolvedValueOnce(false)
     await lease.take(0, 0)
     await jest.advanceTimersByTimeAsync(2 * BEAT_MS + 2)
     expect(renew).toHaveBeenCalledTimes(2)
   })
 
-  it.each<[string, number, renewed: boolean, doubtful: boolean]>([
-    ['is renewed', 3 * LEASE_MS, true, false],
-    ['has not been renewed for a moment', LEASE_MS / 2, false, false],
-    ['has not been renewed for more than half of its time', LEASE_MS / 2 + RENEW_EVERY_MS, false, true],
-  ])('is doubtful or not when it %s', async (_, ms, renewed, doubtful) => {
-    if (!renewed) renew.mockResolvedValue(false)
+  it.each<[string, number, renewal: 'succeeds' | 'fails' | 'is refused', sure: boolean]>([
+    ['is renewed', 3 * LEASE_MS, 'succeeds', true],
+    ['has not been renewed for a moment', LEASE_MS / 2, 'fails', true],
+    ['has not been renewed for more than half of its time', LEASE_MS / 2 + BEAT_MS, 'fails', false],
+    ['is lost, as the grant store says', BEAT_MS + 1, 'is refused', false],
+  ])('is sure or not when it %s', async (_, ms, renewal, sure) => {
+    if (renewal === 'fails') renew.mockRejectedValue(new Error('unreachable'))
+    if (renewal === 'is refused') renew.mockResolvedValue(false)
     await lease.take(0, 0)
     await jest.advanceTimersByTimeAsync(ms)
-    expect(lease.isDoubtful).toBe(doubtful)
+    expect(lease.isSure).toBe(sure)
   })
 
-  it('is doubtful when the answer that grants it was long in coming: it may have run out on the way', async () => {
+  it('is not sure if the response that grants it took long: the lease may have run out', async () => {
     let arrive = () => {}
     const arrived = new Promise<void>((resolve) => (arrive = resolve))
     const ask = store.lease.bind(store)
@@ -91,22 +96,33 @@ describe('a lease that is held', () => {
     expect(await takenByAnother()).toEqual({ granted: true })
     arrive()
     expect(await taking).toEqual({ granted: true })
-    expect(lease.isDoubtful).toBe(true)
-    expect(await lease.renew()).toBe(false)
-    expect(lease.isDoubtful).toBe(true)
+    expect(lease.isSure).toBe(false)
   })
 
-  it('is beyond doubt again when it could be renewed', async () => {
+  it('becomes sure again by being taken again, not by a renewal', async () => {
+    renew.mockRejectedValue(new Error('unreachable'))
     await lease.take(0, 0)
-    renew.mockResolvedValue(false)
-    await jest.advanceTimersByTimeAsync(LEASE_MS)
+    await jest.advanceTimersByTimeAsync(LEASE_MS / 2 + BEAT_MS)
     renew.mockResolvedValue(true)
-    expect(lease.isDoubtful).toBe(true)
-    expect(await lease.renew()).toBe(true)
-    expect(lease.isDoubtful).toBe(false)
+    await jest.advanceTimersByTimeAsync(2 * BEAT_MS)
+    expect(lease.isSure).toBe(false)
+    const taken = lease.take(0, 0)
+    expect(release).toHaveBeenCalledTimes(1)
+    expect(await taken).toEqual({ granted: true })
+    expect(lease.isSure).toBe(true)
+    await jest.advanceTimersByTimeAsync(2 * LEASE_MS)
+    expect(lease.isSure).toBe(true)
+    await lease.release()
+    expect(jest.getTimerCount()).toBe(0)
   })
 
-  it('has an owner of its own, within one process too', async () => {
+  it('is not taken again if the grant store fails to release it', async () => {
+    await lease.take(0, 0)
+    release.mockRejectedValueOnce(new Error('unreachable'))
+    await expect(lease.take(0, 0)).rejects.toThrow('unreachable')
+  })
+
+  it('has an owner of its own, also within one process', async () => {
     await lease.take(0, 0)
     expect(await new Lease(store, 'grant').take(0, 0)).toEqual({ granted: false })
   })
@@ -122,7 +138,7 @@ describe('a lease that is held', () => {
     expect(jest.getTimerCount()).toBe(0)
   })
 
-  it('is not renewed from the moment when a commit is sent, which would take it again', async () => {
+  it('is not renewed after a commit is sent, since a renewal would take it again', async () => {
     jest.spyOn(store, 'commit').mockReturnValue(new Promise(() => {}))
     await lease.take(0, 0)
     void lease.commit(record)
@@ -141,12 +157,12 @@ describe('a lease that is not granted', () => {
     expect(release).not.toHaveBeenCalled()
   })
 
-  it('hands on the newer record', async () => {
+  it('returns the newer record', async () => {
     await store.commit('grant', 'another', record)
     expect(await lease.take(0, 0)).toEqual({ granted: false, record })
   })
 
-  it('can be asked for again', async () => {
+  it('can be requested again', async () => {
     await takenByAnother()
     await lease.take(0, 0)
     await store.release('grant', 'another')
@@ -171,7 +187,7 @@ describe('release', () => {
     expect(await takenByAnother()).toEqual({ granted: true })
   })
 
-  it('has nothing to do before the lease was asked for', async () => {
+  it('does nothing before the lease was requested', async () => {
     await lease.release()
     expect(release).not.toHaveBeenCalled()
   })
@@ -195,7 +211,7 @@ describe('release', () => {
     expect(await takenByAnother()).toEqual({ granted: true })
   })
 
-  it('passes on the failure of the store, and the lease expires by itself', async () => {
+  it('rejects with the failure of the store, and the lease runs out', async () => {
     release.mockRejectedValue(new Error('unreachable'))
     await lease.take(0, 0)
     await expect(lease.release()).rejects.toThrow('unreachable')
@@ -225,7 +241,7 @@ describe('commit', () => {
     expect(await store.read('grant')).toEqual({ record })
   })
 
-  it('keeps the record after the lease was lost, and leaves it to the one who has it', async () => {
+  it('keeps the record after the lease was lost, and does not release the lease of the other owner', async () => {
     renew.mockRejectedValue(new Error('unreachable'))
     await lease.take(0, 0)
     await jest.advanceTimersByTimeAsync(LEASE_MS + 1)

@@ -52,6 +52,14 @@ export interface AuthorizationServerOptions {
   accessTokenFormat?: 'opaque' | 'jwt'
   /** Further clients, as oidc-provider knows them. */
   clients?: ClientMetadata[]
+  /** Further grant types of the usual clients. */
+  grantTypes?: string[]
+  /** Whether browsers see a page with a button before they are logged in. Default: `false`. */
+  pages?: boolean
+  /** Changes the configuration of oidc-provider. */
+  configure?: (configuration: Configuration) => Configuration
+  /** Whether proofs of possession must have a nonce (RFC 9449 §8), or may have one. Default: no nonces. */
+  dpopNonces?: 'required' | 'offered'
 }
 
 /** What a login asks for. */
@@ -62,6 +70,8 @@ export interface LoginRequest {
   resource?: string | string[]
   /** The client that the user logs in to. Default: `client_secret_basic`. */
   client?: ClientAuthenticationMethod
+  /** The thumbprint of the key that the code is bound to (RFC 9449 §10). */
+  dpopJkt?: string
 }
 
 /** A token endpoint's answer, on the wire (RFC 6749 §5.1). */
@@ -93,6 +103,8 @@ export interface TokenRequest {
   readonly refreshToken: string | undefined
   readonly scope: string | undefined
   readonly resource: string | undefined
+  /** The proof of possession (RFC 9449). */
+  readonly dpop: string | undefined
   /** What went wrong by a test's wish. */
   fault?: Fault
   /** The status answered, whether or not the answer arrived; absent while the request is under way, or when it broke. */
@@ -106,6 +118,7 @@ export interface RevocationRequest {
   readonly at: number
   readonly token: string | undefined
   readonly hint: string | undefined
+  readonly dpop: string | undefined
   status?: number
 }
 
@@ -168,12 +181,16 @@ export async function startAuthorizationServer(
   let provider!: Provider
 
   const server = await serve(async (url) => {
-    provider = new oidc.Provider(url, configuration(options, settings))
+    const standard = configuration(options, settings)
+    provider = new oidc.Provider(url, options.configure?.(standard) ?? standard)
     return route({
       '/token': (message, response) => answerTokenRequest(provider, log, tokenDesk, message, response),
       '/token/revocation': (message, response) =>
         answerRevocation(provider, log, revocationDesk, message, response),
-      '/interaction/': (message, response) => void finishInteraction(provider, message, response),
+      '/interaction/': (message, response) => {
+        if (options.pages && message.method === 'GET') send(response, LOGIN_PAGE)
+        else void finishInteraction(provider, message, response)
+      },
       '/elsewhere': async (message, response) => {
         log.elsewhere.push(await readBody(message))
         send(response, { status: 200, body: { access_token: 'from-elsewhere', token_type: 'Bearer' } })
@@ -234,7 +251,7 @@ function configuration(
 ): Configuration {
   const jwt = options.accessTokenFormat === 'jwt'
   return {
-    adapter: oidcStorage([...registrations(), ...(options.clients ?? [])]),
+    adapter: oidcStorage([...registrations(options.grantTypes), ...(options.clients ?? [])]),
     jwks: {
       keys: [{ ...signingKey.privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' } as never],
     },
@@ -245,12 +262,14 @@ function configuration(
     ttl: {
       AccessToken: () => settings.accessTokenTtl,
       AuthorizationCode: 60,
+      ClientCredentials: () => settings.accessTokenTtl,
       Grant: DAY_SECONDS,
       IdToken: 3600,
       Interaction: 600,
       RefreshToken: DAY_SECONDS,
       Session: DAY_SECONDS,
     },
+    enabledJWA: { dPoPSigningAlgValues: ['ES256', 'EdDSA', 'Ed25519', 'PS256'] },
     findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     renderError(ctx, out) {
@@ -258,8 +277,17 @@ function configuration(
       ctx.body = out
     },
     features: {
+      clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      backchannelLogout: { enabled: true },
       revocation: { enabled: true, allowedPolicy: (_, client, token) => token.clientId === client.clientId },
+      ...(options.dpopNonces && {
+        dPoP: {
+          enabled: true,
+          nonceSecret: randomBytes(32),
+          requireNonce: () => options.dpopNonces === 'required',
+        },
+      }),
       introspection: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: {
         enabled: true,
@@ -276,7 +304,7 @@ function configuration(
   }
 }
 
-function registrations(): ClientMetadata[] {
+function registrations(grantTypes: readonly string[] = []): ClientMetadata[] {
   return Object.entries(clients).map(([method, client]) => ({
     client_id: client.clientId,
     ...('clientSecret' in client && { client_secret: client.clientSecret }),
@@ -287,7 +315,7 @@ function registrations(): ClientMetadata[] {
     // A native client's loopback redirect URI fits any port (RFC 8252 §7.3).
     application_type: 'native',
     redirect_uris: [REDIRECT_URI],
-    grant_types: ['authorization_code', 'refresh_token'],
+    grant_types: ['authorization_code', 'refresh_token', ...grantTypes],
     response_types: ['code'],
     scope: SCOPE,
   }))
@@ -394,6 +422,7 @@ async function answerRevocation(
     at: Date.now(),
     token: parameters.get('token') ?? undefined,
     hint: parameters.get('token_type_hint') ?? undefined,
+    dpop: proofOf(message),
   }
   log.revocations.push(request)
   const fault = desk.faults.shift()
@@ -417,7 +446,12 @@ function tokenRequest(message: IncomingMessage, parameters: URLSearchParams): To
     refreshToken: parameters.get('refresh_token') ?? undefined,
     scope: parameters.get('scope') ?? undefined,
     resource: parameters.get('resource') ?? undefined,
+    dpop: proofOf(message),
   }
+}
+
+function proofOf({ headers }: IncomingMessage): string | undefined {
+  return headers.dpop as string | undefined
 }
 
 function refreshed(request: TokenRequest): boolean {
@@ -506,6 +540,7 @@ async function authorize(
     codeChallenge: createHash('sha256').update(verifier).digest('base64url'),
     codeChallengeMethod: 'S256',
     ...(resource.length > 0 && { resource }),
+    ...(request.dpopJkt !== undefined && { dpopJkt: request.dpopJkt }),
   })
   return {
     grant_type: 'authorization_code',
@@ -599,6 +634,12 @@ function formEncoded(text: string): string {
   return new URLSearchParams([['', text]]).toString().slice(1)
 }
 
+const LOGIN_PAGE: Answer = {
+  status: 200,
+  headers: { 'content-type': 'text/html' },
+  body: '<!doctype html><title>Provider</title><form method="post"><button>Continue</button></form>',
+}
+
 /** Logs the browser in, and grants what it asks for, without a page. */
 async function finishInteraction(
   provider: Provider,
@@ -608,7 +649,9 @@ async function finishInteraction(
   const { prompt, params, session, grantId } = await provider.interactionDetails(message, response)
   if (prompt.name === 'login') {
     const accountId = String(params.login_hint ?? 'alice')
-    return provider.interactionFinished(message, response, { login: { accountId } })
+    const [acr] = String(params.acr_values ?? '').split(' ')
+    const login = { accountId, ...(acr && { acr }) }
+    return provider.interactionFinished(message, response, { login })
   }
   const known = grantId === undefined ? undefined : await provider.Grant.find(grantId)
   const grant =

@@ -1,4 +1,4 @@
-import type { Clock } from '../../lib/clock.js'
+import type { Clock } from '../../lib/concurrency/clock.js'
 
 /** A clock that a test turns. It starts at the machine's time. */
 export interface TestClock extends Clock {

@@ -1,47 +1,48 @@
 import type { Limit, Limits } from '../contract/layer-matrix.js'
 
-const lastAnswerWins: Limit = {
+const lastResponseWins: Limit = {
   holds: 'partly',
   why:
-    'The browser keeps the cookie of the answer that comes last, whole, so what the other request has changed in the ' +
-    'session is lost, as without this library. The next request that asks for a token has the newest.',
+    "The browser keeps the whole cookie of the response that arrives last. The other request's changes " +
+    'of the session are lost, as without this library. The next request that asks for a token gets the ' +
+    'newest.',
 }
 
-/** What no session in a cookie can do: the browser keeps what came with the answer that came last, and nothing else. */
+/** The limits of every session in a cookie: the browser keeps only the cookie of the response that arrives last. */
 export const cookieLimits: Limits = {
   S20: {
     holds: 'partly',
     why:
-      'The slow answer brings the old cookie back. The next request that asks for a token is given the newest, without ' +
-      'a refresh, and mends the cookie.',
+      'The slow response brings the old cookie back. The next request that asks for a token gets the ' +
+      'newest, without a refresh, and its response repairs the cookie.',
   },
-  S21: lastAnswerWins,
-  S22: lastAnswerWins,
+  S21: lastResponseWins,
+  S22: lastResponseWins,
   S24: {
     holds: 'partly',
     why:
-      'When a request from before the refresh does it, its answer brings the old tokens back. The next request that ' +
-      'asks for a token mends the cookie.',
+      'When a request that began before the refresh does it, its response brings the old tokens back. The ' +
+      'response to the next request that asks for a token repairs the cookie.',
   },
   S25: { holds: 'not', why: 'There is no store that could fail.' },
   S26: {
     holds: 'partly',
     why:
-      'Until the browser comes again the tokens are in the grant store alone: a restart of the process loses them, ' +
-      'unless the grant store is shared.',
+      "Until the browser's next request the tokens are only in the grant store: a restart of the process " +
+      'loses them, unless the grant store is shared.',
   },
   S27: {
     holds: 'partly',
     why:
-      'The cookie is on its way, so the refresh is refused with `ERR_HEADERS_SENT` before the refresh token is spent. ' +
-      'With a shared grant store it is done.',
+      'The cookie has been sent, so the refresh is refused with `ERR_HEADERS_SENT` before the refresh ' +
+      'token is used. With a shared grant store the refresh is made.',
   },
   S28: { holds: 'not', why: 'There is no session id.' },
   S36: {
     holds: 'partly',
     why:
-      'After `revoke()` or `clear()` the tokens that come back are of no use. Another process that has served this ' +
-      'session before serves its access token until that expires. A session that the app has only thrown away is as ' +
-      'good as before when its cookie comes back.',
+      'After `revoke()` or `clear()` the tokens that come back are useless. Another process that has ' +
+      'served this session before serves its access token until the token expires. A session that the app ' +
+      'has only discarded is valid again when its cookie comes back.',
   },
 }

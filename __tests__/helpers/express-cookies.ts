@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto'
 import cookieSession from 'cookie-session'
 import express, { type Express, type Request, type RequestHandler } from 'express'
 import { getIronSession, type IronSession, unsealData } from 'iron-session'
-import { middlewareOf } from '../../lib/frameworks/express.js'
 import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
-import { mount } from '../../lib/mount.js'
-import { seal } from '../../lib/sessions/sealing.js'
+import { composeMiddleware } from '../../lib/middleware/composition.js'
+import { middlewareOf } from '../../lib/middleware/express.js'
+import { seal } from '../../lib/sessions/codec/sealing.js'
 import type { Layer } from '../contract/layer-matrix.js'
 import type {
   LayerSite,
@@ -17,6 +17,7 @@ import type {
 import { startApp } from './app.js'
 import { type Browser, browser } from './browser.js'
 import { cookieLimits } from './cookie-limits.js'
+import { keepingEvents } from './events.js'
 import { ownProcess } from './site.js'
 
 type Server = Parameters<SessionLayerDriver<Sessions, LayerSite>['start']>[0]
@@ -97,10 +98,10 @@ async function startCookieSite(
     ...{ tokenEndpoint, revocationEndpoint, clientId },
     clientAuthentication: clientSecretBasic(clientSecret),
     encryptionKeys: [...encryptionKeys],
-    onEvent: (event) => events.push(event),
+    onEvent: keepingEvents(events),
     ...(grants && { grants }),
   }
-  const middleware = middlewareOf(mount(options, ownProcess(clock, surroundings)))
+  const middleware = middlewareOf(composeMiddleware(options, ownProcess(clock, surroundings)))
   const handlers = new Map<string, (visit: Visit) => unknown>()
   const app = express()
   app.set('env', 'test')

@@ -65,8 +65,8 @@ export const expressFileLayer: ExpressSessionLayer = expressSessionLayer(
     S21: {
       holds: 'partly',
       why:
-        "The store's own `touch()` reads the session and writes it back, so of two requests that end at the same moment " +
-        'one may undo what the other has changed, with this library or without. The tokens stay the newest.',
+        "The store's own `touch()` reads the session and writes it back. When two requests end at the same " +
+        "moment, one may undo the other's changes, with this library or without. The tokens stay the newest.",
     },
   },
 )

@@ -1,5 +1,5 @@
 import type { GrantState, GrantStore } from '../../lib/grants/grant-store.js'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 
 /** What a grant store had at some moment. */
 export type SavedGrants = ReadonlyMap<string, GrantState>

@@ -7,12 +7,11 @@ import { createServer } from 'node:http'
 import { RedisStore } from 'connect-redis'
 import express, { type ErrorRequestHandler, type Request, type RequestHandler } from 'express'
 import session from 'express-session'
-import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { clientSecretBasic, sessionTokens } from '../../lib/index.js'
-import { redisGrantStore } from '../../lib/redis.js'
 import { createGate, type Gate } from './gate.js'
+import { openGrants } from './grant-servers.js'
 
 /** What a process is told at its start. */
 export interface FleetProcessOptions {
@@ -97,10 +96,14 @@ const now = () => Number(process.hrtime.bigint()) / 1e6
 
 /** The grant store, with places to wait at. */
 function observed(grants: GrantStore): GrantStore {
-  const methods = ['renew', 'release', 'read', 'end'] as const
-  const others = Object.fromEntries(methods.map((name) => [name, grants[name].bind(grants)]))
+  const methods = [
+    ...(['renew', 'release', 'read', 'end'] as const),
+    ...(['publish', 'subscribe', 'grantsWith', 'recentEnds'] as const),
+  ]
+  const others = Object.fromEntries(methods.map((name) => [name, grants[name]!.bind(grants)]))
   return {
     ...(others as Pick<GrantStore, (typeof methods)[number]>),
+    ...(grants.onLoss && { onLoss: grants.onLoss.bind(grants) }),
     async lease(grantId, request) {
       const from = now()
       const answer = await grants.lease(grantId, request)
@@ -108,10 +111,10 @@ function observed(grants: GrantStore): GrantStore {
       if (answer.granted) await pass('leased')
       return answer
     },
-    async commit(grantId, owner, record) {
+    async commit(grantId, owner, record, retention) {
       await pass('commit')
       const from = now()
-      const state = await grants.commit(grantId, owner, record)
+      const state = await grants.commit(grantId, owner, record, retention)
       tell({ step: { method: 'commit', from, to: now() } })
       await pass('committed')
       return state
@@ -128,21 +131,21 @@ class ObservedStore extends RedisStore {
 }
 
 const sessionsClient = createClient({ url: options.sessionsUrl })
-const grantsClient = new Redis(options.grantsUrl)
-// Both connect again by themselves; what fails meanwhile is told by who needed it.
-for (const client of [sessionsClient, grantsClient]) client.on('error', () => {})
+// It connects again by itself; what fails meanwhile is told by who needed it.
+sessionsClient.on('error', () => {})
 await sessionsClient.connect()
 
-const grants = redisGrantStore(grantsClient)
+const grants = await openGrants(options.grantsUrl)
 const tokens = sessionTokens({
   tokenEndpoint: options.tokenEndpoint,
   revocationEndpoint: options.revocationEndpoint,
   clientId: options.clientId,
   clientAuthentication: clientSecretBasic(options.clientSecret),
   encryptionKeys: false,
-  grants: observed(grants),
+  grants: observed(grants.store),
   onEvent(event) {
-    const { type, grantId } = event
+    const { type, grantId = '' } = event
+    if (type === 'logged_in') return
     const error = 'error' in event ? event.error : undefined
     tell({
       event: {
@@ -197,6 +200,14 @@ app.post(
   answered((request) => request.tokens.revoke()),
 )
 app.get(
+  '/reference',
+  answered((request) => request.tokens.offlineReference()),
+)
+app.post(
+  '/job',
+  answered(({ body }) => tokens.offline(body.reference).getAccessToken()),
+)
+app.get(
   '/session',
   answered(({ session }) => session),
 )
@@ -223,7 +234,6 @@ process.on('SIGTERM', () => {
   server.close(async () => {
     await tokens.close()
     await grants.close()
-    await grantsClient.quit()
     await sessionsClient.close()
     process.disconnect?.()
   })

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import type { SessionTokensOptions, TokenEvent } from '../../lib/index.js'
-import type { TokenSet } from '../../lib/token-set.js'
+import type { TokenSet } from '../../lib/tokens/token-set.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'
 import { dieTogether, gone, hasGone } from './child-process.js'
@@ -23,6 +23,8 @@ export interface FleetOptions {
   readonly server: Pick<AuthorizationServer, 'tokenEndpoint' | 'revocationEndpoint' | 'clients' | 'login'>
   /** Where the grants are, and the sessions if they are nowhere else. */
   readonly redis: { readonly url: string }
+  /** Where the grants are if not in that Redis: another Redis, or a PostgreSQL. */
+  readonly grants?: { readonly url: string }
   readonly sessions?: { readonly url: string }
   /** Options of `sessionTokens()` that survive JSON. */
   readonly tokens?: Partial<SessionTokensOptions>
@@ -37,7 +39,10 @@ export interface ProcessHold {
   release(): Promise<void>
 }
 
-/** A process that serves the app. Paths: `/token`, `/login`, `/logout`, `/session`, `/write?key=…&value=…`. */
+/**
+ * A process that serves the app. Paths: `/token`, `/login`, `/logout`, `/session`, `/write?key=…&value=…`, and for jobs `/reference`
+ * and `/job`.
+ */
 export interface FleetProcess {
   /** Where it listens; somewhere else after a restart. */
   readonly url: string
@@ -78,7 +83,14 @@ export interface Visitor {
 export interface Fleet {
   readonly processes: readonly FleetProcess[]
   /** Logs a user in, at the first process unless another is named. */
-  login(account: string, options?: { at?: FleetProcess; expired?: boolean }): Promise<Visitor>
+  login(
+    account: string,
+    options?: {
+      at?: FleetProcess
+      expired?: boolean
+      login?: Parameters<AuthorizationServer['login']>[1]
+    },
+  ): Promise<Visitor>
   close(): Promise<void>
 }
 
@@ -88,7 +100,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const sessionsUrl = (options.sessions ?? options.redis).url
   const settings = {
     sessionsUrl,
-    grantsUrl: options.redis.url,
+    grantsUrl: (options.grants ?? options.redis).url,
     tokenEndpoint: options.server.tokenEndpoint,
     revocationEndpoint: options.server.revocationEndpoint,
     clientId,
@@ -102,8 +114,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
 
   return {
     processes,
-    async login(account, { at = processes[0]!, expired = false } = {}) {
-      const answer = await options.server.login(account)
+    async login(account, { at = processes[0]!, expired = false, login: how } = {}) {
+      const answer = await options.server.login(account, how)
       const tab = browser(at.url)
       const login = await tab.post(
         '/login',

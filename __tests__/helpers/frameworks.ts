@@ -5,11 +5,11 @@ import session from 'express-session'
 import type Koa from 'koa'
 import type { Context, Middleware } from 'koa'
 import koaSession, { type CreateSessionOptions } from 'koa-session'
-import * as expressTokens from '../../lib/frameworks/express.js'
-import * as koaTokens from '../../lib/frameworks/koa.js'
 import type { SessionTokens } from '../../lib/index.js'
-import { mount } from '../../lib/mount.js'
-import { koaSessions } from '../../lib/sessions/koa-layers.js'
+import { composeMiddleware } from '../../lib/middleware/composition.js'
+import * as expressTokens from '../../lib/middleware/express.js'
+import * as koaTokens from '../../lib/middleware/koa.js'
+import { koaSessions } from '../../lib/sessions/koa/detect.js'
 import type { FrameworkDriver, FrameworkHandler, FrameworkVisit } from '../contract/framework-driver.js'
 import { expressVersions, startApp } from './app.js'
 import { browser } from './browser.js'
@@ -46,7 +46,7 @@ function expressDriver(name: string, version: typeof express): FrameworkDriver {
           ),
         tokens(options, { on = '/', surroundings } = {}) {
           const middleware = surroundings
-            ? expressTokens.middlewareOf(mount(options, surroundings))
+            ? expressTokens.middlewareOf(composeMiddleware(options, surroundings))
             : expressTokens.sessionTokens(options)
           app.use(on, middleware)
           closing(() => middleware.close())
@@ -104,7 +104,7 @@ function koaDriver(name: string, Version: typeof Koa): FrameworkDriver {
         sessions: () => void app.use(koaSession({ store: koaMemoryStore() } as CreateSessionOptions, app)),
         tokens(options, { on = '/', surroundings } = {}) {
           const middleware = surroundings
-            ? koaTokens.middlewareOf(mount(options, surroundings, koaSessions))
+            ? koaTokens.middlewareOf(composeMiddleware(options, surroundings, koaSessions))
             : koaTokens.sessionTokens(options)
           app.use(below(on, middleware))
           closing(() => middleware.close())

@@ -2,14 +2,20 @@ import { createRequire } from 'node:module'
 import { json } from 'node:stream/consumers'
 import Koa3, { type Context } from 'koa'
 import koaSession7, { type CreateSessionOptions } from 'koa-session'
-import { middlewareOf, type SessionTokensMiddleware } from '../../lib/frameworks/koa.js'
 import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
-import { type Mount, mount, type Surroundings } from '../../lib/mount.js'
-import { koaSessions } from '../../lib/sessions/koa-layers.js'
+import {
+  composeMiddleware,
+  type MiddlewareContext,
+  type ProcessServices,
+} from '../../lib/middleware/composition.js'
+import { middlewareOf, type SessionTokensMiddleware } from '../../lib/middleware/koa.js'
+import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
+import { koaSessions } from '../../lib/sessions/koa/detect.js'
 import { startApp } from './app.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'
 import { type TestClock, testClock } from './clock.js'
+import { keepingEvents } from './events.js'
 import { createGate, type Gate } from './gate.js'
 import { type KoaMemoryStore, koaMemoryStore } from './koa-stores.js'
 import { ownProcess } from './site.js'
@@ -35,7 +41,7 @@ export interface KoaSiteOptions {
   /** Koa 3 by default. */
   Koa?: typeof Koa3
   /** Options of `sessionTokens()` besides those of the authorization server and the client. */
-  tokens?: Partial<SessionTokensOptions>
+  tokens?: Partial<AnySessionTokensOptions>
   /** koa-session 7 by default. */
   koaSession?: typeof koaSession7
   /** Options of koa-session. */
@@ -46,7 +52,7 @@ export interface KoaSiteOptions {
   inCookies?: boolean
   clock?: TestClock
   /** What a process has one of; a site of its own is a process of its own. */
-  surroundings?: Partial<Surroundings>
+  surroundings?: Partial<ProcessServices>
   /** Whether `sessionTokens()` comes before koa-session. */
   mountedInFront?: boolean
   /** Middleware between koa-session and `sessionTokens()`. */
@@ -59,7 +65,7 @@ export interface KoaSite {
   readonly app: Koa3
   readonly store: KoaMemoryStore
   readonly clock: TestClock
-  readonly mounted: Mount
+  readonly mounted: MiddlewareContext
   readonly middleware: SessionTokensMiddleware
   readonly events: readonly TokenEvent[]
   /** What Koa was told of errors. */
@@ -88,14 +94,17 @@ export async function startKoaSite(
   const errors: unknown[] = []
   const handlers = new Map<string, Handler>()
   const { clientId, clientSecret } = server.clients.client_secret_basic
-  const mounted = mount(
+  const mounted = composeMiddleware(
     {
       tokenEndpoint: server.tokenEndpoint,
       revocationEndpoint: server.revocationEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
       encryptionKeys: false,
-      onEvent: (event) => events.push(event),
+      // A request waits for the refresh in the last minute, unless a test is about the refresh ahead of it.
+      leewayMs: 60_000,
+      refreshAheadMs: 0,
+      onEvent: keepingEvents(events),
       ...options.tokens,
     } as SessionTokensOptions,
     ownProcess(clock, options.surroundings),

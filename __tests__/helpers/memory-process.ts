@@ -20,7 +20,9 @@ import {
   sessionTokens,
 } from '../../lib/index.js'
 import { sessionTokens as koaTokens } from '../../lib/koa.js'
-import type { SessionTokens } from '../../lib/session-tokens.js'
+import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
+import type { SessionTokens } from '../../lib/middleware/session-tokens.js'
+import { bearerProxy } from '../../lib/proxy.js'
 
 /** What the process is told at its start. */
 export interface MemoryProcessOptions {
@@ -58,7 +60,8 @@ function sharedGrantStore(): GrantStore {
 
 const shared = sharedGrantStore()
 /** Agents of Node.js keep the options of the request that opened a connection, for as long as that lives. */
-const httpAgent = new Agent({ keepAlive: false })
+const httpAgent = new Agent({ keepAlive: true })
+const proxy = bearerProxy({ target: serverUrl })
 const ambient = sessionAxios({ baseURL: serverUrl, httpAgent })
 const AMBIENT = ['ambient', 'koa']
 
@@ -86,10 +89,10 @@ const deeds: Record<string, (tokens: SessionTokens, query: Record<string, unknow
   },
 }
 
-function site(layer: RequestHandler, options: Partial<SessionTokensOptions> = {}): Express {
+function site(layer: RequestHandler, options: Partial<AnySessionTokensOptions> = {}): Express {
   const app = express()
   app.set('env', 'test')
-  app.use(layer, sessionTokens({ ...common, ...options }))
+  app.use(layer, sessionTokens({ ...common, ...options } as SessionTokensOptions))
   for (const [name, deed] of Object.entries(deeds)) {
     app.post(`/${name}`, async (request, response) => {
       user = `${request.query.user}`
@@ -97,17 +100,19 @@ function site(layer: RequestHandler, options: Partial<SessionTokensOptions> = {}
       response.json({})
     })
   }
+  app.post('/proxied', proxy)
   app.use(((error, _request, response, _next) => {
     response.status(error.status ?? 500).json({ code: error.code, message: error.message })
   }) as ErrorRequestHandler)
   return app
 }
 
-function koaSite(options: Partial<SessionTokensOptions>): Koa {
+function koaSite(options: Partial<AnySessionTokensOptions>): Koa {
   const app = new Koa()
   app.keys = ['keys of the app']
   app.use(koaSession({ signed: true }, app))
-  app.use(koaTokens({ ...common, ...options }))
+  app.use(koaTokens({ ...common, ...options } as SessionTokensOptions))
+  app.use((context: Context, next) => (context.path === '/proxied' ? proxy(context, next) : next()))
   app.use(async (context: Context) => {
     user = `${context.query.user}`
     try {

@@ -1,4 +1,4 @@
-import { TokenError } from '../../lib/errors.js'
+import { TokenError } from '../../lib/errors/token-error.js'
 import type { AuthorizationServer } from '../../lib/oauth/authorization-server.js'
 
 /** Lets something else happen first. */
@@ -107,7 +107,23 @@ export class ModelAuthorizationServer implements AuthorizationServer {
     return { verdict: 'good' } as const
   }
 
+  signatureOfLogoutToken(): never {
+    throw new Error('not part of the model')
+  }
+
+  endSessionEndpoint(): never {
+    throw new Error('not part of the model')
+  }
+
   acquire(): never {
+    throw new Error('not part of the model')
+  }
+
+  clientCredentials(): never {
+    throw new Error('not part of the model')
+  }
+
+  exchange(): never {
     throw new Error('not part of the model')
   }
 

@@ -1,6 +1,6 @@
 import session, { type SessionData } from 'express-session'
-import { guardedStore } from '../../lib/sessions/guarded-store.js'
-import type { SessionStore } from '../../lib/sessions/session-store.js'
+import type { SessionStore } from '../../lib/sessions/store/original-store.js'
+import { patchedStore } from '../../lib/sessions/store/patched-store.js'
 import type { Step } from './model-authorization-server.js'
 
 type Callback = (error?: unknown, result?: SessionData) => void
@@ -54,7 +54,7 @@ export class ModelSessionStore extends session.Store {
     this.#disk = disk
     this.#step = step
     this.#options = options
-    guardedStore(this as unknown as SessionStore)
+    patchedStore(this as unknown as SessionStore)
     const { set } = this
     this.set = (sid: string, saved: Saved, callback?: Callback) => {
       this.appSaves.push(saved)

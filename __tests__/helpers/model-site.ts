@@ -1,16 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import session from 'express-session'
-import type { TokenEvent } from '../../lib/events.js'
-import { Flights } from '../../lib/flights.js'
-import { middlewareOf } from '../../lib/frameworks/express.js'
-import { KnownGrants } from '../../lib/grants/known-grants.js'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { GrantRegistry } from '../../lib/grants/grant-registry.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
+import { SharedGrants } from '../../lib/grants/shared-grants.js'
+import { GrantLabels } from '../../lib/manager/grant-labels.js'
+import { Retentions } from '../../lib/manager/grant-retention.js'
+import { serverHealth } from '../../lib/manager/server-health.js'
+import { TokenManager } from '../../lib/manager/token-manager.js'
+import { middlewareOf } from '../../lib/middleware/express.js'
+import type { SessionTokens } from '../../lib/middleware/session-tokens.js'
 import type { AuthorizationServer } from '../../lib/oauth/authorization-server.js'
-import { Retentions } from '../../lib/retention.js'
-import type { SessionTokens } from '../../lib/session-tokens.js'
-import { ExpressSessions } from '../../lib/sessions/express-session.js'
-import { SessionCopies } from '../../lib/sessions/session-copy.js'
-import { TokenManager } from '../../lib/token-manager.js'
+import { OfflineReferenceCodec } from '../../lib/sessions/codec/offline-reference.js'
+import { TokenSetCodec } from '../../lib/sessions/codec/token-set-codec.js'
+import { expressSessions } from '../../lib/sessions/express/detect.js'
+import { emitterOf } from '../../lib/tokens/event-emitter.js'
+import type { TokenEvent } from '../../lib/tokens/events.js'
 import type { TestClock } from './clock.js'
 import type { ModelSessionStore } from './model-session-store.js'
 
@@ -40,25 +44,62 @@ export type Handler = (request: ModelRequest) => Promise<void>
 
 /** One process: the real session middleware and the library over a model of the world. */
 export function modelSite({ server, store, clock, resave, genid, onEvent }: ModelSiteOptions) {
+  const registry = new GrantRegistry(clock)
+  const emit = emitterOf({ onEvent, now: () => clock.now() })
+  const codec = new TokenSetCodec(AUDIENCE)
+  const shared = new SharedGrants({
+    store: memoryGrantStore({ maxGrants: 100 }),
+    isShared: false,
+    registry,
+    codec,
+    clock,
+    emit,
+    audience: AUDIENCE,
+    labelsOf: () => [],
+  })
   const manager = new TokenManager({
     server,
     audience: AUDIENCE,
     clientId: 'web',
     issuer: 'https://idp.example',
-    grants: memoryGrantStore({ maxGrants: 100 }),
-    known: new KnownGrants(clock),
-    flights: new Flights(clock),
-    copies: new SessionCopies(AUDIENCE),
-    retentions: new Retentions({ sessionMaxAgeMs: undefined, isReference: false, emit: onEvent }),
+    registry,
+    shared,
+    codec,
+    labels: new GrantLabels(AUDIENCE),
+    references: new OfflineReferenceCodec(AUDIENCE, undefined),
+    retentions: new Retentions({ sessionMaxAgeMs: undefined, isReference: false, emit }),
     clock,
-    emit: onEvent,
-    leewayMs: 60_000,
+    emit,
+    serverName: 'https://idp.example',
+    health: serverHealth(registry, 'https://idp.example', clock, 200),
+    maxLoginAgeMs: undefined,
+    leeway: { ms: 60_000, part: 1 / 8 },
+    ahead: { ms: 0, part: 1 / 4 },
+    patienceMs: 30_000,
+    waitUntil: undefined,
+    tenant: undefined,
     timeoutMs: 30_000,
     refreshTimeoutMs: 30_000,
     defaultLifetimeMs: 3_600_000,
+    exchanges: [],
+    dpop: undefined,
   })
-  const sessions = new ExpressSessions({ key: 'tokens', audience: 'web', keeper: manager })
-  const withTokens = middlewareOf({ property: 'tokens', isAmbient: false, clock, server, sessions, manager })
+  const sessions = expressSessions({
+    key: 'tokens',
+    audience: 'web',
+    codec,
+    grants: manager.sessionGrants,
+    isSealed: false,
+  })
+  const withTokens = middlewareOf({
+    property: 'tokens',
+    isAmbient: false,
+    clock,
+    server,
+    sessions,
+    manager,
+    close: () => manager.close(),
+  })
   const withSession = session({ secret: 'test', resave, saveUninitialized: false, store, genid })
 
   return {

@@ -1,5 +1,5 @@
-import type { TokenEvent } from '../../lib/events.js'
-import { grantIdOf, proofOf } from '../../lib/grant-proof.js'
+import type { TokenEvent } from '../../lib/tokens/events.js'
+import { grantIdOf, proofOf } from '../../lib/tokens/grant-proof.js'
 import { testClock } from './clock.js'
 import {
   grantNameOf,

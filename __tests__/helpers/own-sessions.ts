@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import express, { type Request, type RequestHandler } from 'express'
-import { middlewareOf } from '../../lib/frameworks/express.js'
 import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
-import { mount } from '../../lib/mount.js'
+import { composeMiddleware } from '../../lib/middleware/composition.js'
+import { middlewareOf } from '../../lib/middleware/express.js'
 import type { Limits } from '../contract/layer-matrix.js'
 import type {
   LayerSiteOptions,
@@ -13,6 +13,7 @@ import type {
 } from '../contract/session-layer-driver.js'
 import { startApp } from './app.js'
 import { type Browser, browser } from './browser.js'
+import { keepingEvents } from './events.js'
 import { ownProcess } from './site.js'
 
 const COOKIE = 'own'
@@ -34,24 +35,24 @@ interface Loaded {
   isNew: boolean
 }
 
-const mends =
-  'The next request that asks for a token is given the newest, without a refresh, and mends the session.'
+const repairs =
+  'The next request that asks for a token gets the newest, without a refresh, and repairs the session.'
 
 const limits: Limits = {
-  S20: { holds: 'partly', why: `A layer that saves whole sessions brings the old tokens back. ${mends}` },
+  S20: { holds: 'partly', why: `A layer that saves whole sessions brings the old tokens back. ${repairs}` },
   S24: {
     holds: 'partly',
-    why: `Where the app carries the data over to another session, it carries the tokens that its request came with. ${mends}`,
+    why: `Where the app carries the data over to another session, it carries the tokens that its request came with. ${repairs}`,
   },
   S36: {
     holds: 'partly',
     why:
-      'After `revoke()` or `clear()` no tokens come back. When the app has only thrown the session away, requests that came ' +
-      'before go on with its tokens.',
+      'After `revoke()` or `clear()` no tokens come back. When the app has only discarded the session, ' +
+      'requests that began before go on with its tokens.',
   },
 }
 
-/** A session layer of the app's own, which keeps each field of a session by itself. */
+/** A custom session layer, which stores each field of a session separately. */
 export const ownSessionLayer: SessionLayerDriver<OwnSessions, OwnLayerSite> = {
   name: 'own `session`',
   layer: 'own `session`',
@@ -84,12 +85,12 @@ async function start(
     ...{ tokenEndpoint, revocationEndpoint, clientId },
     clientAuthentication: clientSecretBasic(clientSecret),
     encryptionKeys: false,
-    onEvent: (event) => events.push(event),
+    onEvent: keepingEvents(events),
     session: (request) => tokensIn(loadedOf(request as Request), table),
     ...(encryptionKeys && { encryptionKeys: [...encryptionKeys] }),
     ...(grants && { grants }),
   }
-  const middleware = middlewareOf(mount(options, ownProcess(clock, surroundings)))
+  const middleware = middlewareOf(composeMiddleware(options, ownProcess(clock, surroundings)))
   const handlers = new Map<string, (visit: Visit) => unknown>()
   const app = express()
   app.set('env', 'test')

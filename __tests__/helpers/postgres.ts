@@ -1,5 +1,6 @@
 import { afterAll, describe } from '@jest/globals'
 import { Pool, type PoolConfig } from 'pg'
+import { postgresPrograms } from './postgres-server.js'
 
 /** How long a server may take to answer, in milliseconds. */
 const ANSWERS_WITHIN_MS = 5_000
@@ -16,9 +17,9 @@ function candidates(): PoolConfig[] {
 }
 
 /** A PostgreSQL that answers and takes tables; `undefined` if there is none. */
-async function connect(): Promise<Pool | undefined> {
+async function connect(max: number): Promise<Pool | undefined> {
   for (const candidate of candidates()) {
-    const pool = new Pool({ ...candidate, max: 4, connectionTimeoutMillis: ANSWERS_WITHIN_MS })
+    const pool = new Pool({ ...candidate, max, connectionTimeoutMillis: ANSWERS_WITHIN_MS })
     // A connection that breaks is told by the query that it breaks.
     pool.on('error', () => {})
     try {
@@ -33,8 +34,12 @@ async function connect(): Promise<Pool | undefined> {
 }
 
 /** Tests with a PostgreSQL. A developer's machine may have none; where CI is true, its absence is an error. */
-export async function describeWithPostgres(name: string, tests: (pool: Pool) => void): Promise<void> {
-  const pool = await connect()
+export async function describeWithPostgres(
+  name: string,
+  tests: (pool: Pool) => void,
+  { max = 4 }: { readonly max?: number } = {},
+): Promise<void> {
+  const pool = await connect(max)
   if (pool) {
     describe(name, () => tests(pool))
     // After what the tests have to do when they are over.
@@ -42,6 +47,18 @@ export async function describeWithPostgres(name: string, tests: (pool: Pool) => 
     return
   }
   const message = `No PostgreSQL at DATABASE_URL, PGHOST or 127.0.0.1: "${name}" is not tested.`
+  if (process.env.CI === 'true') throw new Error(message)
+  process.stderr.write(`${message}\n`)
+}
+
+/** Tests that start, stop and kill servers of their own with `startPostgres()`. */
+export function describeWithPostgresServer(name: string, tests: () => void): void {
+  const available = postgresPrograms() !== undefined
+  // What is left out is said, and biome's rule is about what was forgotten.
+  const describeOrNot = available ? describe : describe.skip
+  describeOrNot(name, tests)
+  if (available) return
+  const message = `No programs of PostgreSQL: "${name}" is not tested.`
   if (process.env.CI === 'true') throw new Error(message)
   process.stderr.write(`${message}\n`)
 }

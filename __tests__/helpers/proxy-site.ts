@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { json } from 'node:stream/consumers'
 import cookieSession from 'cookie-session'
@@ -9,17 +9,17 @@ import type { ErrorRequestHandler, RequestHandler } from 'express'
 import session from 'express-session'
 import type Koa from 'koa'
 import koaSession, { type CreateSessionOptions } from 'koa-session'
-import * as onExpress from '../../lib/frameworks/express.js'
-import * as onKoa from '../../lib/frameworks/koa.js'
 import { clientSecretBasic, type RequireTokensOptions, type SessionTokensOptions } from '../../lib/index.js'
-import { mount, type SessionLayerFactory } from '../../lib/mount.js'
+import { composeMiddleware, type SessionLayerFactory } from '../../lib/middleware/composition.js'
+import * as onExpress from '../../lib/middleware/express.js'
+import * as onKoa from '../../lib/middleware/koa.js'
 import {
   type BearerProxyOptions,
   bearerProxy,
   type UpgradeOptions,
   upgradesThrough,
 } from '../../lib/proxy.js'
-import { koaSessions } from '../../lib/sessions/koa-layers.js'
+import { koaSessions } from '../../lib/sessions/koa/detect.js'
 import { expressVersions } from './app.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'
@@ -45,7 +45,7 @@ export interface ProxySiteOptions {
   readonly upgrades?: UpgradeOptions | null
 }
 
-/** A site that passes on what is below `/api`, and logs its users in at `/login`. */
+/** A site that passes on what is below `/api`, logs its users in at `/login`, and out at `/logout`. */
 export interface ProxySite {
   readonly url: string
   readonly clock: TestClock
@@ -81,7 +81,7 @@ export const proxyFrameworks: readonly ProxyFramework[] = [
 ]
 
 interface Parts {
-  readonly mounted: ReturnType<typeof mount>
+  readonly mounted: ReturnType<typeof composeMiddleware>
   readonly errors: unknown[]
 }
 
@@ -101,7 +101,7 @@ async function startWith(
   const clock = testClock()
   const errors: unknown[] = []
   const { clientId, clientSecret } = server.clients.client_secret_basic
-  const mounted = mount(
+  const mounted = composeMiddleware(
     {
       tokenEndpoint: server.tokenEndpoint,
       revocationEndpoint: server.revocationEndpoint,
@@ -162,6 +162,9 @@ function expressApp(version: typeof express, options: ProxySiteOptions, { mounte
   app.post('/login', version.json(), (request, response, next) => {
     request.tokens.set(request.body).then(() => response.json(null), next)
   })
+  app.post('/logout', (request, response, next) => {
+    request.tokens.revoke().then(() => response.json(null), next)
+  })
   if (guard) app.use('/api', onExpress.requireTokens(guard))
   if (between) app.use('/api', between as RequestHandler)
   app.use('/api', bearerProxy(proxy))
@@ -182,8 +185,9 @@ function koaApp(Version: typeof Koa, options: ProxySiteOptions, { mounted, error
   const middleware = onKoa.middlewareOf(mounted)
   app.use(middleware)
   app.use(async (ctx, next) => {
-    if (ctx.path !== '/login') return next()
-    await ctx.tokens.set(await json(ctx.req as IncomingMessage))
+    if (ctx.path === '/login') await ctx.tokens.set(await json(ctx.req as IncomingMessage))
+    else if (ctx.path === '/logout') await ctx.tokens.revoke()
+    else return next()
     ctx.body = 'null'
   })
   app.use(async (ctx, next) => {
@@ -195,4 +199,17 @@ function koaApp(Version: typeof Koa, options: ProxySiteOptions, { mounted, error
   if (between) app.use(between as Koa.Middleware)
   app.use(bearerProxy(proxy))
   return { listener: app.callback(), middleware }
+}
+
+/** Middleware of the framework that acts on each response before the request goes on. */
+export function onResponse(framework: ProxyFramework, act: (response: ServerResponse) => unknown): unknown {
+  return framework.isKoa
+    ? (ctx: { res: ServerResponse }, next: () => unknown) => {
+        act(ctx.res)
+        return next()
+      }
+    : (_: unknown, response: ServerResponse, next: () => void) => {
+        act(response)
+        next()
+      }
 }

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { dieTogether, gone } from './child-process.js'
-import { freePort, type RedisServer, startRedis } from './redis.js'
+import { freePort } from './free-port.js'
+import { type RedisServer, startRedis } from './redis.js'
 
 const SLOTS = 16_384
 

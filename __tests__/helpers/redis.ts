@@ -1,7 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomInt } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -9,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { dieTogether, gone, onPath } from './child-process.js'
+import { freePort } from './free-port.js'
 
 /** By then a server has lived for longer than any lease: it grants leases of grants that it does not know. */
 const SETTLED_SECONDS = 5
@@ -89,22 +88,6 @@ export async function startRedis(options: NewRedisOptions = {}): Promise<RedisSe
       await rm(directory, { recursive: true, force: true })
     },
   }
-}
-
-export /** A free port that stays free for a restart: none of those that systems give out by themselves. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = randomInt(10_000, 32_000)
-    if (await isFree(port)) return port
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer()
-    server.once('error', () => resolve(false))
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-  })
 }
 
 /** Resolves when the server accepts connections. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Request } from 'express'
 import type { Store } from 'express-session'
 import type { Context, Next } from 'koa'
-import { seal } from '../../lib/sessions/sealing.js'
+import { seal } from '../../lib/sessions/codec/sealing.js'
 import type { Layer, Limits } from '../contract/layer-matrix.js'
 import type {
   LayerSite,

@@ -1,18 +1,23 @@
 import express, { type Express, type Request, type RequestHandler, type Response } from 'express'
 import session, { type SessionOptions, type Store } from 'express-session'
-import type { Clock } from '../../lib/clock.js'
-import { Flights } from '../../lib/flights.js'
-import { middlewareOf, type SessionTokensMiddleware } from '../../lib/frameworks/express.js'
+import type { Clock } from '../../lib/concurrency/clock.js'
+import { GrantRegistry } from '../../lib/grants/grant-registry.js'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
-import { KnownGrants } from '../../lib/grants/known-grants.js'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { clientSecretBasic, type SessionTokensOptions, type TokenEvent } from '../../lib/index.js'
-import { type Mount, mount, type Surroundings } from '../../lib/mount.js'
-import type { TokenSet } from '../../lib/token-set.js'
+import {
+  composeMiddleware,
+  type MiddlewareContext,
+  type ProcessServices,
+} from '../../lib/middleware/composition.js'
+import { middlewareOf, type SessionTokensMiddleware } from '../../lib/middleware/express.js'
+import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
+import type { TokenSet } from '../../lib/tokens/token-set.js'
 import { startApp } from './app.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'
 import { type TestClock, testClock } from './clock.js'
+import { keepingEvents } from './events.js'
 import { createGate, type Gate } from './gate.js'
 import { readSession, recordingStore, type StoreRecording, sessionIdOf } from './stores.js'
 
@@ -21,7 +26,7 @@ type Handler = (request: Request, response: Response) => unknown
 /** How a site differs from the usual one. */
 export interface SiteOptions {
   /** Options of `sessionTokens()` besides those of the authorization server and the client. */
-  tokens?: Partial<SessionTokensOptions>
+  tokens?: Partial<AnySessionTokensOptions>
   /** Options of express-session. Default: `resave: false`, `saveUninitialized: false`. */
   session?: Partial<SessionOptions>
   /** Default: a `MemoryStore`. */
@@ -31,7 +36,7 @@ export interface SiteOptions {
   /** Express 5 by default. */
   express?: typeof express
   /** What a process has one of; a site of its own is a process of its own. */
-  surroundings?: Partial<Surroundings>
+  surroundings?: Partial<ProcessServices>
   /** Middleware between express-session and `sessionTokens()`. */
   before?: RequestHandler
 }
@@ -42,8 +47,9 @@ export interface Site {
   readonly app: Express
   readonly store: StoreRecording<Store>
   readonly clock: TestClock
-  readonly mounted: Mount
+  readonly mounted: MiddlewareContext
   readonly middleware: SessionTokensMiddleware
+  /** What `onEvent` was told, except for logins. */
   readonly events: readonly TokenEvent[]
   /** What the app's error handler got. */
   readonly errors: readonly unknown[]
@@ -82,14 +88,17 @@ export async function startSite(
   const errors: unknown[] = []
   const handlers = new Map<string, Handler>()
   const { clientId, clientSecret } = server.clients.client_secret_basic
-  const mounted = mount(
+  const mounted = composeMiddleware(
     {
       tokenEndpoint: server.tokenEndpoint,
       revocationEndpoint: server.revocationEndpoint,
       clientId,
       clientAuthentication: clientSecretBasic(clientSecret),
       encryptionKeys: false,
-      onEvent: (event) => events.push(event),
+      // A request waits for the refresh in the last minute, unless a test is about the refresh ahead of it.
+      leewayMs: 60_000,
+      refreshAheadMs: 0,
+      onEvent: keepingEvents(events),
       ...options.tokens,
     } as SessionTokensOptions,
     ownProcess(clock, options.surroundings),
@@ -189,11 +198,13 @@ export function sharedSessions(): () => Store {
 }
 
 /** What a process has one of: what is given, and the rest new, which knows nothing of any other process. */
-export function ownProcess(clock: Clock = testClock(), given: Partial<Surroundings> = {}): Surroundings {
+export function ownProcess(
+  clock: Clock = testClock(),
+  given: Partial<ProcessServices> = {},
+): ProcessServices {
   return {
     clock,
-    known: given.known ?? new KnownGrants(clock),
-    flights: given.flights ?? new Flights(clock),
+    registry: given.registry ?? new GrantRegistry(clock),
     grants: given.grants ?? memoryGrantStore(),
     ...given,
   }

@@ -8,6 +8,8 @@ export interface WireRequest {
   readonly path: string
   readonly headers: IncomingHttpHeaders
   readonly body: string
+  /** The port of the client's end of the connection. */
+  readonly port: number | undefined
 }
 
 /** A real HTTP server on the loopback interface that keeps what it is sent. */
@@ -31,6 +33,7 @@ export async function wireServer(handler: WireHandler): Promise<WireServer> {
       path: incoming.url ?? '',
       headers: incoming.headers,
       body: Buffer.concat(chunks).toString(),
+      port: incoming.socket.remotePort,
     }
     requests.push(request)
     await handler(request, response)

@@ -9,15 +9,15 @@ export type Limit =
   /** I1: the grant store cannot be reached, and the session store is so slow that the lease is over before the write. */
   | 'the lease runs out while a commit fails'
   /** I1, I2: both stores fail, one after the other. */
-  | 'what can be stored nowhere is known to one process alone'
+  | 'tokens that no store takes are known to one process only'
   /** I1, I2. */
-  | 'what the session does not hold is lost with the grant store'
+  | 'tokens that the session does not hold are lost with the grant store'
   /** I4. */
   | 'a grant store that loses everything forgets a logout'
   /** I1: it does no harm any more. */
   | 'a refresh token comes again for a grant that is over'
   /** I4: if a commit failed, that may be the newest refresh token. */
-  | 'a logout does not revoke what only the session holds'
+  | 'a logout does not revoke tokens that only the session holds'
   /** I4: another process wrote it back, and crashed; or its tokens were known to the one that cleared it. */
   | 'a session that is being written while it is cleared has its tokens back'
 
@@ -25,19 +25,19 @@ export type Limit =
 export type Flaw =
   | 'no lease'
   | 'the session is not read again'
-  | 'a waiter presents what it had before it waited'
+  | 'a waiter presents the token that it had before it waited'
   | 'a commit overwrites whatever is there'
   | 'the lease is not renewed'
   | 'only the holder of the lease may commit'
-  | 'anyone may release the lease'
+  | 'any process may release the lease'
   | 'a crashed holder keeps the lease'
   | 'the session is overwritten whatever its revision'
   | 'the session is written even if it holds no tokens'
   | 'invalid_grant is believed at once'
-  | 'nobody asks after a slow write'
+  | 'no process asks after a slow write'
   | 'a logout clears the session once'
   | 'a logout leaves no tombstone'
-  | 'a logout revokes what it knows itself'
+  | 'a logout revokes the tokens that it knows itself'
   | 'late tokens are not revoked'
 
 export interface Configuration {

@@ -21,7 +21,7 @@ describe('explore(model)', () => {
     expect(explore(numbers({ 0: [1, 2], 1: [3], 2: [3], 3: [10] }))).toEqual({ states: 5 })
   })
 
-  it('tells the shortest way to a violation', () => {
+  it('returns the shortest path to a violation', () => {
     const { violation } = explore(numbers({ 0: [1, 2], 1: [3], 3: [13], 2: [13] }))
     expect(violation).toEqual({ what: 'it is 13', trace: ['to 2', 'to 13'] })
   })
@@ -36,7 +36,7 @@ describe('explore(model)', () => {
     expect(violation).toEqual({ what: 'deadlock: nothing is due', trace: ['to 1'] })
   })
 
-  it('calls it a livelock when what is due leads in a circle', () => {
+  it('reports a livelock if the pending steps form a cycle', () => {
     const { violation } = explore(numbers({ 0: [1], 1: [2, 10], 2: [1] }))
     expect(violation?.what).toBe('livelock: what is due may never be done')
   })

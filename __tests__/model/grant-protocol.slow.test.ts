@@ -96,7 +96,7 @@ describe('in every order of things the invariants hold', () => {
       states: 42902,
     },
     {
-      name: 'the same when the logout comes where nobody knew of the refresh',
+      name: 'the same when the logout comes in a process that does not know of the refresh',
       configuration: {
         processes: 3,
         sessions: 'read, then write',
@@ -152,27 +152,27 @@ describe('in every order of things the invariants hold', () => {
       states: 22844,
     },
     {
-      name: 'a grant store that does not answer',
+      name: 'a grant store that does not respond',
       configuration: {
         ...two,
         left: { requests: 3, expiries: 1, outages: 1, sessionFailures: 1 },
         allows: [
           'the lease runs out while a commit fails',
-          'what can be stored nowhere is known to one process alone',
+          'tokens that no store takes are known to one process only',
           'a refresh token comes again for a grant that is over',
         ],
       },
       states: 17028,
     },
     {
-      name: 'a logout with a grant store that does not answer',
+      name: 'a logout with a grant store that does not respond',
       configuration: {
         ...two,
         left: { requests: 2, outages: 1, logouts: 1 },
         allows: [
           'the lease runs out while a commit fails',
           'a refresh token comes again for a grant that is over',
-          'a logout does not revoke what only the session holds',
+          'a logout does not revoke tokens that only the session holds',
         ],
       },
       states: 24468,
@@ -183,7 +183,7 @@ describe('in every order of things the invariants hold', () => {
         ...two,
         left: { requests: 3, expiries: 1, losses: 1, sessionFailures: 1 },
         allows: [
-          'what the session does not hold is lost with the grant store',
+          'tokens that the session does not hold are lost with the grant store',
           'a refresh token comes again for a grant that is over',
         ],
       },
@@ -195,7 +195,7 @@ describe('in every order of things the invariants hold', () => {
         ...two,
         left: { requests: 2, losses: 1, logouts: 1 },
         allows: [
-          'what the session does not hold is lost with the grant store',
+          'tokens that the session does not hold are lost with the grant store',
           'a grant store that loses everything forgets a logout',
           'a refresh token comes again for a grant that is over',
         ],
@@ -212,16 +212,16 @@ describe('in every order of things the invariants hold', () => {
 })
 
 /** Each of them is reached: an allowance that nothing needs would hide something else. */
-describe('what the protocol does not keep out', () => {
+describe('faults that the protocol does not prevent', () => {
   const over = 'a refresh token comes again for a grant that is over'
   const rows: { name: string; configuration: Configuration; violation: string; starts?: Start[] }[] = [
     {
-      name: 'I1: a refresh token is presented again after a crash took the answer along',
+      name: 'I1: a refresh token is presented again after a crash lost the response',
       configuration: { ...two, left: { requests: 2, crashes: 1 } },
       violation: 'I1: rt1 was presented twice',
     },
     {
-      name: 'I1: … after the connection broke before the answer',
+      name: 'I1: … after the connection broke before the response',
       configuration: { ...two, left: { requests: 2, breaks: 1 } },
       violation: 'I1: rt1 was presented twice',
     },
@@ -265,7 +265,7 @@ describe('what the protocol does not keep out', () => {
       violation: 'I1: rt1 was presented twice, the second time for a grant that is over',
     },
     {
-      name: 'I4: what a failed commit left in the session alone is cleared, and not revoked',
+      name: 'I4: tokens that a failed commit left only in the session are cleared, and not revoked',
       configuration: {
         ...two,
         left: { requests: 1, outages: 1, logouts: 1 },
@@ -284,7 +284,7 @@ describe('what the protocol does not keep out', () => {
       violation: 'I4: the session has tokens again after the logout',
     },
     {
-      name: 'I2: what a failed commit left in the session alone is overwritten by a slow process',
+      name: 'I2: tokens that a failed commit left only in the session are overwritten by a slow process',
       configuration: {
         ...two,
         sessions: 'read, then write',
@@ -301,7 +301,7 @@ describe('what the protocol does not keep out', () => {
         left: { requests: 2, stalls: 1 },
         allows: ['a process stands still for longer than its lease holds'],
       },
-      violation: 'I6: the grant was given up, and rt2 is good',
+      violation: 'I6: the grant was ended, and rt2 is good',
     },
   ]
 
@@ -328,7 +328,7 @@ describe('the model notices', () => {
     left: { requests: 3, expiries: 1, outages: 1, sessionFailures: 1 },
     allows: [
       'the lease runs out while a commit fails',
-      'what can be stored nowhere is known to one process alone',
+      'tokens that no store takes are known to one process only',
       over,
     ],
   }
@@ -344,7 +344,7 @@ describe('the model notices', () => {
   const rows: [flaw: Flaw, configuration: Configuration, violation: string, ...Start[]][] = [
     ['no lease', refreshes, 'I1: rt1 was presented twice'],
     ['the session is not read again', refreshes, 'I1: rt1 was presented twice', staleAndForgotten],
-    ['a waiter presents what it had before it waited', refreshes, 'I1: rt1 was presented twice'],
+    ['a waiter presents the token that it had before it waited', refreshes, 'I1: rt1 was presented twice'],
     ['a commit overwrites whatever is there', outages, 'I2: revision 2 took the place of 3'],
     ['the lease is not renewed', refreshes, 'I1: rt1 was presented twice'],
     [
@@ -352,7 +352,7 @@ describe('the model notices', () => {
       standstill,
       'I2: one process knows rt2, and no other will find it',
     ],
-    ['anyone may release the lease', standstill, 'I1: rt1 was presented twice'],
+    ['any process may release the lease', standstill, 'I1: rt1 was presented twice'],
     ['a crashed holder keeps the lease', crashes, 'deadlock: nothing is due'],
     ['the session is overwritten whatever its revision', outages, 'I2: revision 2 took the place of 3'],
     [
@@ -363,13 +363,13 @@ describe('the model notices', () => {
     [
       'invalid_grant is believed at once',
       wakesUp,
-      'I6: the grant was given up, and rt3 is good',
+      'I6: the grant was ended, and rt3 is good',
       afterStandstill,
     ],
-    ['nobody asks after a slow write', crossing, 'I4: the session has tokens again after the logout'],
+    ['no process asks after a slow write', crossing, 'I4: the session has tokens again after the logout'],
     ['a logout clears the session once', crossing, 'I4: the session has tokens again after the logout'],
     ['a logout leaves no tombstone', logout, 'I4: the grant store has forgotten the logout'],
-    ['a logout revokes what it knows itself', logout, 'I4: rt2 is not revoked after the logout'],
+    ['a logout revokes the tokens that it knows itself', logout, 'I4: rt2 is not revoked after the logout'],
     ['late tokens are not revoked', logout, 'I4: rt2 is not revoked after the logout'],
   ]
 

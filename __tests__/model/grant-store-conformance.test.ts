@@ -1,5 +1,5 @@
 import { Redis } from 'ioredis'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { redisGrantStore } from '../../lib/redis.js'
 import { describeConformance } from './grant-store-conformance.js'
 

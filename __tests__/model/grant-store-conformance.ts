@@ -39,7 +39,7 @@ const command: fc.Arbitrary<Command> = fc.record({
  */
 export function describeConformance(name: string, openStore: () => Promise<OpenGrantStore>): void {
   describe(`the grant store ${name}`, () => {
-    it('answers as the one of the model does, whatever it is told', async () => {
+    it('responds as the model does, for every operation', async () => {
       const { store, close } = await openStore()
       const property = fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 40 }), (commands) =>
         compare(store, commands),

@@ -39,7 +39,8 @@ function neverBackwards(state: State): string | undefined {
 /** I2: when all is done, whatever a living process knows is in one of the stores. */
 function foundByAll(state: State, allows: Allows): string | undefined {
   const { processes, history } = state
-  const isLost = history.storeLost && allows('what the session does not hold is lost with the grant store')
+  const isLost =
+    history.storeLost && allows('tokens that the session does not hold are lost with the grant store')
   if (isLost || isOver(state)) return undefined
   const newest = Math.max(...processes.map(({ known }) => known?.token ?? 0))
   if (newest <= stored(state).token || newest === history.stranded) return undefined
@@ -67,7 +68,7 @@ function lateTokensAreRevoked(state: State, allows: Allows): string | undefined 
   const { history, server } = state
   if (!history.loggedOut || server.ended || isOutcomeLost(state)) return undefined
   if (history.storeLost && allows('a grant store that loses everything forgets a logout')) return undefined
-  if (allows('a logout does not revoke what only the session holds')) return undefined
+  if (allows('a logout does not revoke tokens that only the session holds')) return undefined
   return `I4: rt${server.newest} is not revoked after the logout`
 }
 
@@ -78,7 +79,7 @@ function deadOnlyIfEnded(state: State): string | undefined {
     (set) => set?.token === 0,
   )
   if (!isDead || server.ended || isOutcomeLost(state)) return undefined
-  return `I6: the grant was given up, and rt${server.newest} is good`
+  return `I6: the grant was ended, and rt${server.newest} is good`
 }
 
 /** Nobody is to find tokens any more. */

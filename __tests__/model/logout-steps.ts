@@ -27,7 +27,7 @@ export function logoutSteps(configuration: Configuration, state: State, index: n
     const [ended, record] = end(state.grant, 'logged_out')
     const { ended: _, ...forgotten } = ended
     const grant = flaw === 'a logout leaves no tombstone' ? forgotten : ended
-    const found = flaw === 'a logout revokes what it knows itself' ? undefined : record
+    const found = flaw === 'a logout revokes the tokens that it knows itself' ? undefined : record
     const crossed = (record?.revision ?? 0) > (logout.tokens?.revision ?? 0)
     const tokens = newest(logout.tokens, found)
     return step('ends the grant in the grant store', go({ end: 'done', tokens, crossed }, { grant }))

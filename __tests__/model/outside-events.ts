@@ -91,7 +91,7 @@ function accessTokensExpire(state: State): Step<State>[] {
 function grantStoreLosesEverything({ allows }: Configuration, state: State): Step<State>[] {
   const { left, session, server } = state
   if (left.losses === 0) return []
-  const isExcused = allows?.includes('what the session does not hold is lost with the grant store')
+  const isExcused = allows?.includes('tokens that the session does not hold are lost with the grant store')
   const unsaved = isExcused ? server.presented & ~(bit(session?.token ?? 0) - 1) : 0
   const cut = isExcused ? state.processes.reduce((before, _, index) => cutOff(before, index), state) : state
   const history = {

@@ -17,7 +17,7 @@ export const NOW = 0
 const TTL = 1
 
 /**
- * What a request does next, as lib/refresh.ts, lib/session-writes.ts and lib/token-manager.ts have it.
+ * What a request does next, as refresh.ts, session-writer.ts and token-manager.ts of lib/manager/ have it.
  *
  * An operation and its answer are one step: while an answer is on its way nobody else can see whether it has arrived.
  * The token endpoint's is a step of its own, since it can be lost, and so is the write that follows a read.
@@ -100,7 +100,7 @@ export class RequestSteps {
   #lease(): Step<State>[] {
     const { tokens } = this.#request
     const { flaw } = this.#configuration
-    const isPlain = flaw === 'a waiter presents what it had before it waited'
+    const isPlain = flaw === 'a waiter presents the token that it had before it waited'
     const revision = isPlain ? Number.MAX_SAFE_INTEGER : tokens!.revision
     const asked = { owner: this.#name, ttlMs: TTL, revision }
     const [grant, answer] =
@@ -116,14 +116,14 @@ export class RequestSteps {
     )
     const isAnswered = answer.granted || answer.ended || (answer.record?.revision ?? 0) > revision
     if (!isAnswered) return [givesUp, ...silence]
-    const what = answer.granted ? 'takes the lease' : 'is told of something newer than a lease'
+    const what = answer.granted ? 'takes the lease' : 'gets a newer state instead of the lease'
     const leased = this.#with({ grant }, { holdsLease: answer.granted && flaw !== 'no lease' })
     const next = isPlain ? leased.#go('presenting', { tokens: tokens! }) : leased.#adopt(answer)
     return [this.#step(what, next), ...silence, ...orphaned]
   }
 
   #orphanLease(state: State, grant: State['grant']): Step<State>[] {
-    const what = 'is granted the lease by a grant store that does not answer'
+    const what = 'is granted the lease by a grant store that does not respond'
     return [{ ...this.#step(what, { ...state, grant }), fromOutside: true }]
   }
 
@@ -157,7 +157,7 @@ export class RequestSteps {
         next.#go('refused', { presented: token }),
       )
     }
-    const what = `presents rt${token}; the answer is rt${answer}`
+    const what = `presents rt${token}; the response is rt${answer}`
     return this.#step(what, next.#go('answered', { presented: token, answer }))
   }
 
@@ -292,7 +292,7 @@ export class RequestSteps {
       : 'saves the session without tokens'
     const next = this.#with({ session: tokens })
     const { at, isPrompt } = this.#request
-    const isTrusting = this.#configuration.flaw === 'nobody asks after a slow write'
+    const isTrusting = this.#configuration.flaw === 'no process asks after a slow write'
     if (isPrompt || isTrusting || !tokens) return this.#step(what, next.#written())
     if (at === 'storing' || at === 'writing stored') return this.#step(what, next.#go('checking stored', {}))
     if (at === 'healing' || at === 'writing healed') return this.#step(what, next.#go('checking healed', {}))
@@ -321,7 +321,7 @@ export class RequestSteps {
       const { commitFailed, tokens } = this.#request
       const { history } = this.#before
       if (!commitFailed) return this.#written()
-      if (!this.#allows('what can be stored nowhere is known to one process alone')) return this.#written()
+      if (!this.#allows('tokens that no store takes are known to one process only')) return this.#written()
       const stranded = tokens!.token
       return this.#with({
         history: { ...history, stranded, cutOff: history.cutOff | bit(stranded - 1) },
@@ -352,7 +352,7 @@ export class RequestSteps {
 
   #release(): Step<State> {
     const { grant } = this.#before
-    const isFree = this.#configuration.flaw === 'anyone may release the lease'
+    const isFree = this.#configuration.flaw === 'any process may release the lease'
     const left = isFree ? withoutLease(grant) : release(grant, this.#name)
     return this.#step('releases the lease', this.#with({ grant: left }).#done())
   }
@@ -457,7 +457,7 @@ export function committed(
   if (flaw === 'a commit overwrites whatever is there' && !grant.ended) {
     return commit(withoutRecord(grant), owner, tokens)
   }
-  return commit(flaw === 'anyone may release the lease' ? withoutLease(grant) : grant, owner, tokens)
+  return commit(flaw === 'any process may release the lease' ? withoutLease(grant) : grant, owner, tokens)
 }
 
 function withoutRecord(grant: State['grant']): State['grant'] {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals'
-import { ConfigurationError } from '../../lib/errors.js'
-import { endpointUrl, shownUrl } from '../../lib/oauth/endpoint-url.js'
+import { ConfigurationError } from '../../lib/errors/token-error.js'
+import { endpointUrl, safeUrl } from '../../lib/oauth/endpoint-url.js'
 
 describe('endpointUrl(value, option)', () => {
   it.each([
@@ -47,7 +47,7 @@ describe('endpointUrl(value, option)', () => {
       'http://idp.example.com/ [31m',
     ],
     ['up to a length', `http://a/${'x'.repeat(1000)}`, `http://a/${'x'.repeat(191)}…`],
-  ])('shows what was written %s', (_, url, shown) => {
+  ])('shows a URL %s', (_, url, shown) => {
     expect(() => endpointUrl(url, 'issuer')).toThrow(` but is '${shown}'. Plain http`)
   })
 
@@ -63,7 +63,7 @@ describe('endpointUrl(value, option)', () => {
   })
 })
 
-describe('shownUrl(url, secrets)', () => {
+describe('safeUrl(url, secrets)', () => {
   it.each<[string, string, string[], string]>([
     ['without its query', 'https://idp.example.com/token?key=k', [], 'https://idp.example.com/token'],
     [
@@ -79,6 +79,6 @@ describe('shownUrl(url, secrets)', () => {
       'https://idp.example.com/token',
     ],
   ])('shows it %s', (_, url, secrets, shown) => {
-    expect(shownUrl(url, secrets)).toBe(shown)
+    expect(safeUrl(url, secrets)).toBe(shown)
   })
 })

@@ -4,25 +4,25 @@ import { createServer } from 'node:net'
 import { inspect } from 'node:util'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, it } from '@jest/globals'
-import { TokenError } from '../../lib/errors.js'
-import {
-  type AuthorizationServer,
-  type AuthorizationServerOptions,
-  authorizationServer,
-} from '../../lib/oauth/authorization-server.js'
+import { TokenError } from '../../lib/errors/token-error.js'
+import type { AuthorizationServer, FailedRefresh } from '../../lib/oauth/authorization-server.js'
 import {
   clientAssertion,
   clientSecretBasic,
   clientSecretPost,
-} from '../../lib/oauth/client-authentication.js'
+} from '../../lib/oauth/client-authentication/client-authentication.js'
+import {
+  type HttpAuthorizationServerOptions,
+  httpAuthorizationServer,
+} from '../../lib/oauth/http-authorization-server.js'
 import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
 
 const NOW = Date.parse('2024-06-01T12:00:00Z')
 const clock = { now: () => NOW, monotonic: () => 0 }
 const RT = 'rt-Zx+/= "9'
 const SECRET = 'hush-hush+secret/ä'
-const AT = 'at-from-the-answer'
-const NEW_RT = 'rt-from-the-answer'
+const AT = 'at-from-the-response'
+const NEW_RT = 'rt-from-the-response'
 const API_KEY = 'api-key-4711'
 const BASIC = Buffer.from(`web:${new URLSearchParams([['', SECRET]]).toString().slice(1)}`).toString('base64')
 const RAW_BASIC = Buffer.from(`web:${SECRET}`).toString('base64')
@@ -32,7 +32,7 @@ const signal = () => AbortSignal.timeout(10_000)
 
 async function server(
   handler: WireHandler,
-  options: Partial<AuthorizationServerOptions> = {},
+  options: Partial<HttpAuthorizationServerOptions> = {},
 ): Promise<AuthorizationServer> {
   wire = await wireServer(handler)
   return serverAt(`${wire.url}/token`, options)
@@ -40,9 +40,9 @@ async function server(
 
 function serverAt(
   tokenEndpoint: string,
-  options: Partial<AuthorizationServerOptions> = {},
+  options: Partial<HttpAuthorizationServerOptions> = {},
 ): AuthorizationServer {
-  return authorizationServer({
+  return httpAuthorizationServer({
     tokenEndpoint,
     clientId: 'web',
     clientAuthentication: clientSecretBasic(SECRET),
@@ -52,10 +52,10 @@ function serverAt(
   })
 }
 
-/** The error of a refresh, after a look for secrets in everything it shows. */
+/** The error of a refresh that failed, after a search for secrets in everything the error shows. */
 async function failure(refreshed: Promise<unknown>): Promise<TokenError> {
   const error = await refreshed.then(
-    () => undefined,
+    (response) => (response as FailedRefresh).error,
     (reason: unknown) => reason,
   )
   expect(error).toBeInstanceOf(TokenError)
@@ -83,17 +83,16 @@ afterEach(async () => {
   wire = undefined
 })
 
-describe('server.refresh(refreshToken, request) when the server is out of reach', () => {
+describe('server.refresh(refreshToken, request) when the server cannot be reached', () => {
   const unavailable = { code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE', status: 503, retryable: true }
 
   it('S40 S60 connection refused', async () => {
-    const gone = await wireServer(() => {})
-    await gone.close()
-    const error = await failure(serverAt(`${gone.url}/token`).refresh(RT, { signal: signal() }))
+    const closed = await wireServer(() => {})
+    await closed.close()
+    const error = await failure(serverAt(`${closed.url}/token`).refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({ ...unavailable, cause: { code: 'ECONNREFUSED' } })
-    expect(error.message).toContain(
-      `The token endpoint ${gone.url}/token could not be reached (ECONNREFUSED)`,
-    )
+    expect(error.message).toContain('The token endpoint could not be reached (ECONNREFUSED)')
+    expect(error.details).toBe(`${closed.url}/token`)
   })
 
   it('S40 S60 a server that does not speak https', async () => {
@@ -110,15 +109,17 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
     expect(error.message).not.toContain('key=q')
   })
 
-  it('S40 S60 an agent that fails, and says what it should not', async () => {
+  it('S40 S60 an agent that fails with secrets in its error', async () => {
     const httpAgent = new Agent()
     const fails = () => {
       const error = new Error(`no way for ${RT} and ${API_KEY}`)
       throw Object.assign(error, { code: `E_${API_KEY}`, name: `Of${API_KEY}`, token: RT })
     }
     Object.assign(httpAgent, { createConnection: fails })
-    const oracle = await server(() => {}, { http: { httpAgent, headers: { 'X-Api-Key': API_KEY } } })
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const authorizationServer = await server(() => {}, {
+      http: { httpAgent, headers: { 'X-Api-Key': API_KEY } },
+    })
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({
       ...unavailable,
       message: expect.stringContaining(' could not be reached (E_[redacted]). '),
@@ -136,64 +137,67 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
 
   it.each<[string, WireHandler]>([
     ['reset', (_, response) => response.socket?.resetAndDestroy()],
-    ['closed without an answer', (_, response) => response.socket?.end()],
+    ['closed without a response', (_, response) => response.socket?.end()],
     [
-      'reset in the middle of the answer',
+      'reset in the middle of the response',
       (_, response) =>
         response
           .writeHead(200, { 'content-length': 5000 })
           .write(`{"access_token":"${AT}`, () => response.socket?.resetAndDestroy()),
     ],
     [
-      'closed in the middle of the answer',
+      'closed in the middle of the response',
       (_, response) =>
         response
           .writeHead(200, { 'content-length': 5000 })
           .write(`{"access_token":"${AT}`, () => response.socket?.end()),
     ],
     [
-      'closed in the middle of a chunked answer',
+      'closed in the middle of a chunked response',
       (_, response) =>
         response.writeHead(200).write(`{"access_token":"${AT}"}`, () => response.socket?.end()),
     ],
     [
-      'closed in the middle of a compressed answer',
+      'closed in the middle of a compressed response',
       (_, response) =>
         response
           .writeHead(200, { 'content-encoding': 'gzip', 'content-length': 5000 })
           .write(gzipSync(`{"access_token":"${AT}"}`).subarray(0, 20), () => response.socket?.end()),
     ],
   ])('S40 S60 the connection is %s', async (_, handler) => {
-    const oracle = await server(handler)
-    expect(await failure(oracle.refresh(RT, { signal: signal() }))).toMatchObject(unavailable)
+    const authorizationServer = await server(handler)
+    expect(await failure(authorizationServer.refresh(RT, { signal: signal() }))).toMatchObject(unavailable)
     expect(wire?.requests).toHaveLength(1)
   })
 
   it.each<[string, WireHandler]>([
-    ['before the answer', () => {}],
-    ['in the middle of the answer', (_, response) => response.writeHead(200).write(`{"access_token":"${AT}`)],
+    ['before the response', () => {}],
     [
-      'in the middle of a compressed answer',
+      'in the middle of the response',
+      (_, response) => response.writeHead(200).write(`{"access_token":"${AT}`),
+    ],
+    [
+      'in the middle of a compressed response',
       (_, response) =>
         response.writeHead(200, { 'content-encoding': 'gzip' }).write(gzipSync('{"a":1}').subarray(0, 15)),
     ],
-  ])('S40 S60 the time is over %s', async (_, handler) => {
+  ])('S40 S60 the time runs out %s', async (_, handler) => {
     const controller = new AbortController()
-    const oracle = await server(async (request, response) => {
+    const authorizationServer = await server(async (request, response) => {
       await handler(request, response)
       setImmediate(() => controller.abort(new DOMException('over', 'TimeoutError')))
     })
-    const error = await failure(oracle.refresh(RT, { signal: controller.signal }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: controller.signal }))
     expect(error).toMatchObject(unavailable)
-    expect(error.message).toContain('did not answer in time')
+    expect(error.message).toContain('did not respond in time')
   })
 
   it('S40 S60 the caller gives up', async () => {
     const controller = new AbortController()
-    const oracle = await server(() => controller.abort())
-    const error = await failure(oracle.refresh(RT, { signal: controller.signal }))
+    const authorizationServer = await server(() => controller.abort())
+    const error = await failure(authorizationServer.refresh(RT, { signal: controller.signal }))
     expect(error).toMatchObject(unavailable)
-    expect(error.message).toContain('its signal was aborted')
+    expect(error.message).toContain('aborted by its signal')
   })
 
   it.each<[string, number, string, string]>([
@@ -207,10 +211,10 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
     ['a 503 that says invalid_client', 503, 'application/json', '{"error":"invalid_client"}'],
     ['a 429 that says invalid_grant', 429, 'application/json', '{"error":"invalid_grant"}'],
   ])('S40 S60 %s', async (_, status, type, body) => {
-    const oracle = await server((_, response) =>
+    const authorizationServer = await server((_, response) =>
       response.writeHead(status, { 'content-type': type }).end(body),
     )
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({ ...unavailable, message: expect.stringContaining(String(status)) })
     expect(error.retryAfterMs).toBeUndefined()
     expect(error.error).toBeUndefined()
@@ -227,19 +231,21 @@ describe('server.refresh(refreshToken, request) when the server is out of reach'
     ['a date far away', 503, 'Sat, 01 Jun 2030 12:00:00 GMT', 3_600_000],
     ['nonsense', 429, 'soon', undefined],
   ])('S41 Retry-After is %s', async (_, status, retryAfter, retryAfterMs) => {
-    const oracle = await server((_, response) =>
+    const authorizationServer = await server((_, response) =>
       response.writeHead(status, { 'retry-after': retryAfter }).end(),
     )
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject(unavailable)
     expect(error.retryAfterMs).toBe(retryAfterMs)
   })
 })
 
-describe('server.refresh(refreshToken, request) when the server says no', () => {
+describe('server.refresh(refreshToken, request) when the server responds with an error', () => {
   it.each([400, 401, 403])('invalid_grant (%i) ends the grant', async (status) => {
-    const oracle = await server((_, response) => json(response, { error: 'invalid_grant' }, status))
-    expect(await failure(oracle.refresh(RT, { signal: signal() }))).toMatchObject({
+    const authorizationServer = await server((_, response) =>
+      json(response, { error: 'invalid_grant' }, status),
+    )
+    expect(await failure(authorizationServer.refresh(RT, { signal: signal() }))).toMatchObject({
       code: 'ERR_REAUTHENTICATION_REQUIRED',
       status: 401,
       error: 'invalid_grant',
@@ -259,8 +265,8 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
       (_, response) => response.writeHead(401, { 'www-authenticate': 'Basic' }).end('<p>no</p>'),
     ],
   ])('S43 %s is about the client, not the user', async (_, handler) => {
-    const oracle = await server(handler)
-    expect(await failure(oracle.refresh(RT, { signal: signal() }))).toMatchObject({
+    const authorizationServer = await server(handler)
+    expect(await failure(authorizationServer.refresh(RT, { signal: signal() }))).toMatchObject({
       code: 'ERR_CLIENT_REJECTED',
       status: 500,
       retryable: false,
@@ -272,11 +278,11 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
     ['temporarily_unavailable', 403],
     ['server_error', 400],
     ['server_error', 401],
-  ])('S41 %s (%i) is to be tried again', async (error, status) => {
-    const oracle = await server((_, response) =>
+  ])('S41 %s (%i) is retryable', async (error, status) => {
+    const authorizationServer = await server((_, response) =>
       json(response, { error, error_description: 'later' }, status, { 'retry-after': '5' }),
     )
-    const failed = await failure(oracle.refresh(RT, { signal: signal() }))
+    const failed = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(failed).toMatchObject({
       code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
       status: 503,
@@ -289,21 +295,22 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
   })
 
   it('passes on another error, with its description', async () => {
-    const oracle = await server((_, response) =>
+    const authorizationServer = await server((_, response) =>
       json(response, { error: 'invalid_scope', error_description: 'no such scope' }, 400),
     )
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({
       code: 'ERR_TOKEN_ENDPOINT',
       status: 502,
       error: 'invalid_scope',
       errorDescription: 'no such scope',
     })
-    expect(error.message).toMatch(/answered invalid_scope: "no such scope"\. The caller .* refreshParameters/)
+    expect(error.message).toMatch(/responded with invalid_scope\. The caller .* refreshParameters/)
+    expect(error.details).toBe(`${wire?.url}/token: "no such scope"`)
   })
 
-  it('S60 shows what the server said bounded, printable and without secrets', async () => {
-    const oracle = await server((_, response) =>
+  it('S60 shows the text of the server shortened, printable and without secrets', async () => {
+    const authorizationServer = await server((_, response) =>
       json(
         response,
         {
@@ -313,7 +320,7 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
         400,
       ),
     )
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error.error?.length).toBeLessThan(70)
     expect(error.errorDescription?.length).toBeLessThan(510)
     expect(error.message).toMatch(/^[\x20-\x7e…]*$/)
@@ -332,9 +339,9 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
     ['the secret', () => SECRET],
     ['the secret, in JSON as PHP writes it', () => SECRET.replaceAll('/', '\\/')],
     ['a header of the http option', () => API_KEY],
-    ['the tokens of the answer', () => `${AT} ${NEW_RT}`],
+    ['the tokens of the response', () => `${AT} ${NEW_RT}`],
   ])('S60 the server echoes %s', async (_, echo) => {
-    const oracle = await server(({ body, headers }, response) => {
+    const authorizationServer = await server(({ body, headers }, response) => {
       const echoed = echo(body, headers.authorization ?? '')
       json(
         response,
@@ -342,12 +349,12 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
         400,
       )
     })
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error.code).toBe('ERR_TOKEN_ENDPOINT')
     expect(error.message).toContain('[redacted]')
   })
 
-  it.each<[string, Partial<AuthorizationServerOptions>, string[]]>([
+  it.each<[string, Partial<HttpAuthorizationServerOptions>, string[]]>([
     ['client_secret_post', { clientAuthentication: clientSecretPost('post-secret') }, ['post-secret']],
     [
       'an assertion',
@@ -360,17 +367,17 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
       ['my-key', 'my-pin'],
     ],
   ])('S60 the server echoes the whole request by %s', async (_, options, secrets) => {
-    const oracle = await server(
+    const authorizationServer = await server(
       ({ body, headers }, response) =>
         json(response, { error: 'x', error_description: body + JSON.stringify(headers) }, 400),
       options,
     )
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     for (const secret of secrets) expect(everythingShownBy(error)).not.toContain(secret)
   })
 
-  it('S60 the server echoes what the grant before a refresh was asked with', async () => {
-    const oracle = await server(({ body }, response) =>
+  it('S60 the server echoes the earlier tokens of the grant', async () => {
+    const authorizationServer = await server(({ body }, response) =>
       json(response, { error: 'invalid_grant', error_description: body }, 400),
     )
     const requests = [
@@ -383,18 +390,18 @@ describe('server.refresh(refreshToken, request) when the server says no', () => 
       },
     ] as const
     for (const request of requests) {
-      const error = await failure(oracle.acquire(request, signal()))
+      const error = await failure(authorizationServer.acquire(request, signal()))
       expect(everythingShownBy(error)).not.toMatch(/the-/)
     }
   })
 })
 
-describe('server.refresh(refreshToken, request) when the answer is garbage', () => {
+describe('server.refresh(refreshToken, request) when the response is garbage', () => {
   const gzip = { 'content-encoding': 'gzip' }
   const bomb = gzipSync(Buffer.alloc(50_000_000, 'x'))
 
   it.each<[string, number, object, string | Buffer, RegExp]>([
-    ['cut-off JSON', 200, {}, `{"access_token":"${AT}`, /not a JSON object/],
+    ['cut-off JSON', 200, {}, `{"access_token":"${AT}`, /neither a JSON object nor a form/],
     ['no access_token', 200, {}, `{"refresh_token":"${NEW_RT}"}`, /no access_token/],
     ['an access_token of another type', 200, {}, `{"access_token":{"a":"${AT}"}}`, /not a string/],
     ['10 MB', 200, {}, `{"access_token":"${AT}","x":"${'x'.repeat(10_000_000)}"}`, /larger than 1 MB/],
@@ -408,17 +415,29 @@ describe('server.refresh(refreshToken, request) when the answer is garbage', () 
     ['an empty 200', 200, {}, '', /is empty/],
     ['an empty 400', 400, {}, '', /is empty/],
     ['an empty 401', 401, {}, '', /is empty/],
-    ['HTML', 200, { 'content-type': 'text/html' }, `<p>${AT}</p>`, /not a JSON object/],
-    ['an HTML 403', 403, { 'content-type': 'text/html' }, '<p>blocked</p>', /not a JSON object/],
-    ['text', 200, { 'content-type': 'application/json' }, AT, /not a JSON object/],
-    ['a JSON string', 200, {}, JSON.stringify(AT), /not a JSON object/],
-    ['a JSON array', 200, {}, JSON.stringify([{ access_token: AT }]), /not a JSON object/],
-    ['null', 200, {}, 'null', /not a JSON object/],
+    ['HTML', 200, { 'content-type': 'text/html' }, `<p>${AT}</p>`, /neither a JSON object nor a form/],
+    [
+      'an HTML 403',
+      403,
+      { 'content-type': 'text/html' },
+      '<p>blocked</p>',
+      /neither a JSON object nor a form/,
+    ],
+    ['text', 200, { 'content-type': 'application/json' }, AT, /neither a JSON object nor a form/],
+    ['a JSON string', 200, {}, JSON.stringify(AT), /neither a JSON object nor a form/],
+    ['a JSON array', 200, {}, JSON.stringify([{ access_token: AT }]), /neither a JSON object nor a form/],
+    ['null', 200, {}, 'null', /neither a JSON object nor a form/],
     ['a 400 without an error code', 400, {}, '{"id":"no"}', /no error code/],
     ['a 200 whose error is none', 200, {}, '{"error":null}', /no access_token/],
-    ['a form that is none', 400, {}, 'error=invalid_grant or so', /not a JSON object/],
-    ['a text with a form in it', 400, {}, 'No such page&error=invalid_grant', /not a JSON object/],
-    ['HTML with a form in it', 400, {}, '<p>x</p>&error=invalid_grant', /not a JSON object/],
+    ['a form that is none', 400, {}, 'error=invalid_grant or so', /neither a JSON object nor a form/],
+    [
+      'a text with a form in it',
+      400,
+      {},
+      'No such page&error=invalid_grant',
+      /neither a JSON object nor a form/,
+    ],
+    ['HTML with a form in it', 400, {}, '<p>x</p>&error=invalid_grant', /neither a JSON object nor a form/],
     ['a 302', 302, { location: '/elsewhere' }, '', /redirect \(302\)/],
     ['a 307', 307, { location: '/elsewhere' }, '', /redirect \(307\)/],
     ['a 303 that says invalid_grant', 303, { location: '/e' }, '{"error":"invalid_grant"}', /redirect/],
@@ -436,14 +455,17 @@ describe('server.refresh(refreshToken, request) when the answer is garbage', () 
       200,
       gzip,
       gzipSync(`{"access_token":"${AT}"}`).subarray(0, 30),
-      /not a JSON object/,
+      /neither a JSON object nor a form/,
     ],
   ])('S44 S60 %s', async (_, status, headers, body, why) => {
-    const oracle = await server((_, response) => response.writeHead(status, { ...headers }).end(body))
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const authorizationServer = await server((_, response) =>
+      response.writeHead(status, { ...headers }).end(body),
+    )
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({ code: 'ERR_INVALID_TOKEN_RESPONSE', status: 502, retryable: false })
     expect(error.message).toMatch(why)
-    expect(error.message).toContain(`${wire?.url}/token`)
+    expect(error.message).not.toContain('127.0.0.1')
+    expect(error.details).toBe(`${wire?.url}/token`)
     expect(error.error).toBeUndefined()
     expect(wire?.requests.map(({ path }) => path)).toEqual(['/token'])
   })
@@ -466,12 +488,14 @@ describe('server.refresh(refreshToken, request) when the answer is garbage', () 
     ['declared as HTML', { 'content-type': 'text/html' }, `{"access_token":"${AT}"}`],
     ['just under 1 MB', {}, `{"access_token":"${AT}","x":"${'x'.repeat(1_000_000)}"}`],
   ])('takes JSON that is %s', async (_, headers, body) => {
-    const oracle = await server((_, response) => response.writeHead(200, { ...headers }).end(body))
-    expect(await oracle.refresh(RT, { signal: signal() })).toEqual({ accessToken: AT })
+    const authorizationServer = await server((_, response) =>
+      response.writeHead(200, { ...headers }).end(body),
+    )
+    expect(await authorizationServer.refresh(RT, { signal: signal() })).toEqual({ accessToken: AT })
   })
 })
 
-describe('the endpoint that a message names', () => {
+describe('the endpoint that an error names', () => {
   const asked: [string, (server: AuthorizationServer) => Promise<unknown>][] = [
     ['token', (server) => server.refresh(RT, { signal: signal() })],
     ['token', (server) => server.acquire({ grant_type: 'authorization_code', code: 'the-code' }, signal())],
@@ -479,29 +503,34 @@ describe('the endpoint that a message names', () => {
   ]
 
   it.each(asked)('is the %s endpoint', async (name, ask) => {
-    const oracle = await server((_, response) => response.writeHead(500).end(), {
+    const authorizationServer = await server((_, response) => response.writeHead(500).end(), {
       revocationEndpoint: 'http://127.0.0.1:1/revoke',
     })
-    expect((await failure(ask(oracle))).message).toMatch(new RegExp(`^The ${name} endpoint http`))
+    const error = await failure(ask(authorizationServer))
+    expect(error.message).toMatch(new RegExp(`^The ${name} endpoint [rc]`))
+    expect(error.details).toMatch(/^http:/)
   })
 
   it('is the refresh endpoint where one is configured', async () => {
     wire = await wireServer((_, response) => response.writeHead(500).end())
-    const oracle = serverAt('https://idp.invalid/token', { refreshEndpoint: `${wire.url}/refresh` })
-    const { message } = await failure(oracle.refresh(RT, { signal: signal() }))
-    expect(message).toBe(`The refresh endpoint ${wire.url}/refresh answered 500. Try again later.`)
+    const authorizationServer = serverAt('https://idp.invalid/token', {
+      refreshEndpoint: `${wire.url}/refresh`,
+    })
+    const { details, message } = await failure(authorizationServer.refresh(RT, { signal: signal() }))
+    expect(message).toBe('The refresh endpoint responded with 500. Try again later.')
+    expect(details).toBe(`${wire.url}/refresh`)
   })
 
   it('S60 is shown without a key in its path', async () => {
     wire = await wireServer((_, response) => response.writeHead(500).end())
-    const { message } = await failure(
+    const { details } = await failure(
       serverAt(`${wire.url}/${API_KEY}/token`).refresh(RT, { signal: signal() }),
     )
-    expect(message).toContain(`${wire.url}/[redacted]/token answered 500`)
+    expect(details).toBe(`${wire.url}/[redacted]/token`)
   })
 })
 
-describe('what a message says to do', () => {
+describe('the cure in a message', () => {
   it.each([
     ['invalid_client', 401, 'Check clientId and clientAuthentication.'],
     ['unauthorized_client', 400, 'Allow the client this grant type at the authorization server.'],
@@ -511,18 +540,19 @@ describe('what a message says to do', () => {
     ['of_its_own', 400, "See the authorization server's documentation or log."],
     ['constructor', 400, "See the authorization server's documentation or log."],
   ])('about %s (%i)', async (error, status, cure) => {
-    const oracle = await server((_, response) =>
+    const authorizationServer = await server((_, response) =>
       json(response, { error, error_description: 'Said so' }, status),
     )
-    const { message } = await failure(oracle.refresh(RT, { signal: signal() }))
-    expect(message).toBe(`The token endpoint ${wire?.url}/token answered ${error}: "Said so". ${cure}`)
+    const { details, message } = await failure(authorizationServer.refresh(RT, { signal: signal() }))
+    expect(message).toBe(`The token endpoint responded with ${error}. ${cure}`)
+    expect(details).toBe(`${wire?.url}/token: "Said so"`)
   })
 
   it('about a bare 401', async () => {
-    const oracle = await server((_, response) =>
+    const authorizationServer = await server((_, response) =>
       response.writeHead(401, { 'www-authenticate': 'Basic' }).end(),
     )
-    const { message } = await failure(oracle.refresh(RT, { signal: signal() }))
+    const { message } = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(message).toMatch(
       /refused the client authentication \(401\)\. Check clientId and clientAuthentication\.$/,
     )
@@ -545,20 +575,21 @@ describe('a client secret that is short', () => {
     wire = await wireServer((_, response) => response.writeHead(status).end(body))
     for (const secret of ['a', 'id', 'e', 'https', 'token endpoint']) {
       const clientAuthentication = clientSecretPost(secret)
-      const oracle = serverAt(`${wire.url}/token`, { clientAuthentication })
-      const error = await failure(oracle.refresh(RT, { signal: signal() }))
+      const authorizationServer = serverAt(`${wire.url}/token`, { clientAuthentication })
+      const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
       expect(everythingShownBy(error)).not.toContain('[redacted]')
     }
   })
 
-  it('is taken out of what the server says', async () => {
-    const oracle = await server(
+  it('is redacted in the texts of the server', async () => {
+    const authorizationServer = await server(
       (_, response) => json(response, { error: 'x', error_description: 'not pin, ok?' }, 400),
       { clientAuthentication: clientSecretPost('pin') },
     )
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({
-      message: expect.stringContaining('answered x: "not [redacted], ok?". '),
+      message: expect.stringContaining('responded with x. '),
+      details: expect.stringContaining(': "not [redacted], ok?"'),
       errorDescription: 'not [redacted], ok?',
     })
   })
@@ -569,22 +600,22 @@ describe('S60 every text from outside', () => {
     ['the refresh token', encodeURIComponent(RT)],
     ['a header of the http option', API_KEY],
     ['the Base64 of the header', BASIC],
-    ['a token of the answer', NEW_RT],
+    ['a token of the response', NEW_RT],
   ])('S60 the error of a success quotes %s', async (_, secret) => {
-    const oracle = await server((_, response) =>
+    const authorizationServer = await server((_, response) =>
       json(response, { error: `E:${secret}`, refresh_token: NEW_RT }),
     )
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error).toMatchObject({
       error: 'E:[redacted]',
-      message: expect.stringContaining(' answered E:[redacted].'),
+      message: expect.stringContaining(' responded with E:[redacted].'),
     })
   })
 
   it('S60 a client authentication that fails quotes a header of the http option', async () => {
     const clientAuthentication = () => Promise.reject(new Error(`no way with ${API_KEY}`))
-    const oracle = await server(() => {}, { clientAuthentication })
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const authorizationServer = await server(() => {}, { clientAuthentication })
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error.cause).toMatchObject({ message: 'no way with [redacted]' })
   })
 
@@ -604,15 +635,15 @@ describe('S60 every text from outside', () => {
     wire = await wireServer(({ method }, response) =>
       method === 'GET' ? json(response, metadata(wire!.url)) : response.writeHead(404).end(),
     )
-    const oracle = authorizationServer({
+    const authorizationServer = httpAuthorizationServer({
       issuer: wire.url,
       clientId: 'web',
       clientAuthentication: clientSecretBasic(SECRET),
       http: { headers: { 'X-Api-Key': API_KEY } },
       clock,
     })
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
-    expect(error.message).toContain('[redacted]')
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
+    expect(error.details).toContain('[redacted]')
   })
 
   it('S60 an agent that fails on the way to the metadata', async () => {
@@ -621,14 +652,14 @@ describe('S60 every text from outside', () => {
       throw Object.assign(new Error(`no way for ${API_KEY}`), { code: `E_${API_KEY}` })
     }
     Object.assign(httpAgent, { createConnection: fails })
-    const oracle = authorizationServer({
+    const authorizationServer = httpAuthorizationServer({
       issuer: 'http://127.0.0.1:1',
       clientId: 'web',
       clientAuthentication: clientSecretBasic(SECRET),
       http: { httpAgent, headers: { 'X-Api-Key': API_KEY } },
       clock,
     })
-    const error = await failure(oracle.refresh(RT, { signal: signal() }))
+    const error = await failure(authorizationServer.refresh(RT, { signal: signal() }))
     expect(error.message).toContain('could not be reached (E_[redacted]).')
     expect(error.cause).toMatchObject({ message: 'no way for [redacted]' })
   })

@@ -1,7 +1,7 @@
 import { createSecretKey, generateKeyPairSync } from 'node:crypto'
 import { afterEach, describe, expect, it } from '@jest/globals'
-import { systemClock } from '../../lib/clock.js'
-import { type AuthorizationServer, authorizationServer } from '../../lib/oauth/authorization-server.js'
+import { systemClock } from '../../lib/concurrency/clock.js'
+import type { AcquireParameters, AuthorizationServer } from '../../lib/oauth/authorization-server.js'
 import {
   type ClientAuthentication,
   clientAssertion,
@@ -10,8 +10,8 @@ import {
   clientSecretPost,
   privateKeyJwt,
   publicClient,
-} from '../../lib/oauth/client-authentication.js'
-import type { AcquireParameters } from '../../lib/oauth/grant-request.js'
+} from '../../lib/oauth/client-authentication/client-authentication.js'
+import { httpAuthorizationServer } from '../../lib/oauth/http-authorization-server.js'
 import {
   type OracleIdentityDomain,
   oracleIdentityDomain,
@@ -87,7 +87,12 @@ async function server(
 ): Promise<AuthorizationServer> {
   domain = await oracleIdentityDomain(CLIENT_ID, registration)
   const { tokenEndpoint } = domain
-  return authorizationServer({ tokenEndpoint, clientId: CLIENT_ID, clientAuthentication, clock: systemClock })
+  return httpAuthorizationServer({
+    tokenEndpoint,
+    clientId: CLIENT_ID,
+    clientAuthentication,
+    clock: systemClock,
+  })
 }
 
 const signal = () => AbortSignal.timeout(10_000)
@@ -97,11 +102,11 @@ afterEach(() => domain?.close())
 describe.each(authentications)('an Oracle identity domain and %s', (_, registration, authentication) => {
   it.each(grants)('takes the grant before a refresh: %s', async (_, parameters) => {
     const oracle = await server(registration, authentication)
-    const answer = await oracle.acquire(parameters, signal())
+    const acquired = await oracle.acquire(parameters, signal())
     expect(domain.refusals).toEqual([])
-    expect(answer).toMatchObject({ tokenType: 'Bearer', lifetimeMs: 3_600_000 })
-    const refreshed = await oracle.refresh(answer.refreshToken as string, { signal: signal() })
-    expect(refreshed.refreshToken).not.toBe(answer.refreshToken)
+    expect(acquired).toMatchObject({ tokenType: 'Bearer', lifetimeMs: 3_600_000 })
+    const refreshed = await oracle.refresh(acquired.refreshToken as string, { signal: signal() })
+    expect(refreshed.refreshToken).not.toBe(acquired.refreshToken)
   })
 
   it('takes refresh after refresh, each token once, with a scope and without', async () => {
@@ -145,7 +150,7 @@ describe('the stand-in for an Oracle identity domain', () => {
       'client_assertion',
     ],
     [
-      'an assertion for somebody else',
+      'an assertion for another client',
       { kind: 'assertion', verify: publicKey },
       privateKeyJwt(privateKey, { audience: 'https://else.example.com' }),
       'client_assertion',
@@ -223,8 +228,8 @@ describe('the stand-in for an Oracle identity domain', () => {
     await server({ kind: 'public' }, publicClient())
     const headers = { 'content-type': 'application/x-www-form-urlencoded;charset=UTF-8', ...init.headers }
     const body = init.body ?? `grant_type=refresh_token&refresh_token=r&client_id=${CLIENT_ID}`
-    const answer = await fetch(domain.tokenEndpoint + suffix, { method: 'POST', ...init, body, headers })
-    expect(answer.status).toBe(400)
+    const response = await fetch(domain.tokenEndpoint + suffix, { method: 'POST', ...init, body, headers })
+    expect(response.status).toBe(400)
     expect(domain.refusals).toEqual([refusal])
   })
 })

@@ -1,6 +1,7 @@
 import { Agent, type ClientRequest, request as httpRequest, type RequestOptions } from 'node:http'
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
+import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import axios, {
   type AxiosAdapter,
@@ -12,7 +13,7 @@ import axios, {
 } from 'axios'
 import { axiosOver } from '../../lib/outbound/axios/axios.js'
 import { fetchOver } from '../../lib/outbound/fetch/fetch.js'
-import type { OutboundTokens } from '../../lib/token-source.js'
+import type { OutboundTokens } from '../../lib/tokens/token-source.js'
 import { createGate } from '../helpers/gate.js'
 import { reachableTexts } from '../helpers/reachable.js'
 import { type WireServer, wireServer } from '../helpers/wire-server.js'
@@ -262,6 +263,58 @@ describe('S66 a config that is sent again goes over the agent of the app', () =>
       `Bearer ${ALICE}`,
       `Bearer ${BOB}`,
     ])
+  })
+})
+
+describe('an error whose class reads a private field', () => {
+  /** An error of an app's adapter, as HTTP clients with private fields make them. */
+  class ClientError extends Error {
+    readonly #sent: object
+
+    constructor(sent: object) {
+      super('refused')
+      this.#sent = sent
+    }
+
+    get request(): object {
+      return this.#sent
+    }
+
+    get details(): object {
+      return { sent: [this.#sent] }
+    }
+
+    get status(): number {
+      return 418
+    }
+
+    get broken(): never {
+      throw new TypeError('no private field')
+    }
+
+    toJSON(): object {
+      return { message: this.message, sent: this.#sent }
+    }
+  }
+
+  it.each(['thrown', 'the cause of another'])('%s: leads to no token', async (kind) => {
+    const adapter: AxiosAdapter = async ({ headers }) => {
+      const error = new ClientError({ authorization: String(headers.get('Authorization')), agent })
+      throw kind === 'thrown' ? error : new Error('failed', { cause: error })
+    }
+    const thrown = await axiosOver(() => bob, { baseURL: api.url, adapter })
+      .get('/')
+      .catch((error) => error)
+    const error = kind === 'thrown' ? thrown : thrown.cause
+    expect(error).toBeInstanceOf(ClientError)
+    expect(error).toMatchObject({ message: 'refused', status: 418 })
+    const shown = [JSON.stringify(error), JSON.stringify(error.request), JSON.stringify(error.details)]
+    for (const text of [...shown, inspect(error, { depth: 9, getters: true, showHidden: true })]) {
+      for (const secret of SECRETS) expect(text).not.toContain(secret)
+      expect(text).not.toContain('CountingAgent')
+    }
+    expect(JSON.parse(shown[0]!)).toMatchObject({ message: 'refused' })
+    expect(error.details.sent[0].agent).toBeUndefined()
   })
 })
 

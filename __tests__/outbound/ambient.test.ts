@@ -10,7 +10,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { describe, expect, it } from '@jest/globals'
 import { ConfigurationError, sessionAxios, sessionFetch } from '../../lib/index.js'
 import { whileServing } from '../../lib/outbound/ambient.js'
-import type { OutboundTokens } from '../../lib/token-source.js'
+import type { OutboundTokens } from '../../lib/tokens/token-source.js'
 import { describeAmbient } from '../contract/ambient.js'
 import { describeAmbientLoad } from '../contract/ambient-load.js'
 import { frameworks } from '../helpers/frameworks.js'
@@ -104,7 +104,7 @@ describe('a request is over', () => {
     expect(before).toEqual(['alice', 'alice'])
     return after!
   }
-  const isOver = expect.stringMatching(/^The request that this call belongs to is over/)
+  const isOver = expect.stringMatching(/^This call came after its request had ended/)
 
   /** Serves what a client sends over a connection of its own. */
   const http1 = (sent: string, leaving?: Promise<unknown>) => async (handler: Handler) => {

@@ -1,3 +1,4 @@
+import { Agent } from 'node:http'
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { inspect } from 'node:util'
@@ -71,6 +72,13 @@ describe('what axios can do', () => {
     })
     expect(seen).toEqual([undefined, undefined])
     expect(at.api.requests.map(({ headers }) => headers['x-trace'])).toEqual(['trace', 'trace'])
+  })
+
+  it('S71 a time-out ends the wait for a connection', async () => {
+    const httpAgent = new Agent()
+    httpAgent.createConnection = () => undefined
+    const error = await failure(calling((api) => api.get('/orders', { httpAgent, timeout: 50 })))
+    expect(error).toMatchObject({ code: 'ECONNABORTED', message: 'timeout of 50ms exceeded' })
   })
 
   it('S71 an interceptor that tries again does so with the token of that moment', async () => {

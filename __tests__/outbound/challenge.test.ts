@@ -1,19 +1,19 @@
 import { describe, expect, it } from '@jest/globals'
 import { StepUpError } from '../../lib/index.js'
-import { verdictOn } from '../../lib/outbound/challenge.js'
+import { readChallenge } from '../../lib/outbound/challenge.js'
 
 const TOKEN = 'the-token-that-was-sent'
-const verdict = (header: string, status = 401) => verdictOn(status, header, () => [TOKEN])
+const challengeResult = (header: string, status = 401) => readChallenge(status, header, () => [TOKEN])
 
 /** What a step-up error says, without what is the same in all of them. */
 function stepUp(header: string): object {
-  const error = verdict(header)
+  const error = challengeResult(header)
   expect(error).toBeInstanceOf(StepUpError)
   const { acrValues, maxAge, scope } = error as StepUpError
   return { acrValues, maxAge, scope }
 }
 
-describe('verdictOn(status, wwwAuthenticate, token)', () => {
+describe('readChallenge(status, wwwAuthenticate, secrets)', () => {
   it.each([
     ['no header', ''],
     ['Bearer alone', 'Bearer'],
@@ -56,7 +56,7 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
     ['junk', '=,=;"\\'],
     ['a colon in place of the equals sign', 'Bearer error: insufficient_scope'],
   ])('wants another token: %s', (_, header) => {
-    expect(verdict(header)).toBe('refused')
+    expect(challengeResult(header)).toBe('invalid_token')
   })
 
   it.each([
@@ -74,12 +74,12 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
     ['no scheme', 'error="insufficient_scope"'],
     ['an error in a quotation that does not end', 'Bearer error="insufficient_scope'],
   ])('passes it on: %s', (_, header) => {
-    expect(verdict(header)).toBe('taken')
+    expect(challengeResult(header)).toBe('accepted')
   })
 
   it.each([200, 302, 400, 403, 407, 500])('passes a %i on, whatever its header says', (status) => {
-    expect(verdict('Bearer error="invalid_token"', status)).toBe('taken')
-    expect(verdict('Bearer error="insufficient_user_authentication"', status)).toBe('taken')
+    expect(challengeResult('Bearer error="invalid_token"', status)).toBe('accepted')
+    expect(challengeResult('Bearer error="insufficient_user_authentication"', status)).toBe('accepted')
   })
 
   const nothing = { acrValues: undefined, maxAge: undefined, scope: undefined }
@@ -152,7 +152,7 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
       json,
     ],
   ])('wants the user to log in again, with claims: %s', (_, header, claims) => {
-    const error = verdict(header)
+    const error = challengeResult(header)
     expect(error).toBeInstanceOf(StepUpError)
     expect((error as StepUpError).claims).toBe(claims)
   })
@@ -179,19 +179,19 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
     ['JSON that breaks off', '{\\"a\\":'],
   ])('claims that cannot be asked for: %s', (_, claims) => {
     const parameter = claims === undefined ? '' : `, claims="${claims}"`
-    expect(verdict(`Bearer ${insufficient}${parameter}`)).toBe('taken')
-    expect(verdict(`Bearer error="invalid_token"${parameter}`)).toBe('refused')
-    const stepUp = verdict(`Bearer ${error}${parameter}`) as StepUpError
+    expect(challengeResult(`Bearer ${insufficient}${parameter}`)).toBe('accepted')
+    expect(challengeResult(`Bearer error="invalid_token"${parameter}`)).toBe('invalid_token')
+    const stepUp = challengeResult(`Bearer ${error}${parameter}`) as StepUpError
     expect(stepUp).toBeInstanceOf(StepUpError)
     expect(stepUp.claims).toBeUndefined()
   })
 
   it.each([200, 400, 403])('claims of a %d are passed on', (status) => {
-    expect(verdict(`Bearer ${insufficient}, claims="${base64(json)}"`, status)).toBe('taken')
+    expect(challengeResult(`Bearer ${insufficient}, claims="${base64(json)}"`, status)).toBe('accepted')
   })
 
   it('claims with other errors are passed on', () => {
-    expect(verdict(`Bearer error="insufficient_scope", claims="${base64(json)}"`)).toBe('taken')
+    expect(challengeResult(`Bearer error="insufficient_scope", claims="${base64(json)}"`)).toBe('accepted')
   })
 
   it('asks for the secrets only where there is an error to be made', () => {
@@ -205,14 +205,14 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
       [401, 'Bearer'],
       [401, `Bearer ${insufficient}`],
     ] as const) {
-      verdictOn(status, header, counted)
+      readChallenge(status, header, counted)
     }
     expect(asked).toBe(0)
   })
 
   it('no token that the API echoes in claims', () => {
     const claims = base64(JSON.stringify({ access_token: { jti: { value: TOKEN } } }))
-    expect((verdict(`Bearer ${insufficient}, claims="${claims}"`) as StepUpError).claims).toBe(
+    expect((challengeResult(`Bearer ${insufficient}, claims="${claims}"`) as StepUpError).claims).toBe(
       '{"access_token":{"jti":{"value":"[redacted]"}}}',
     )
   })
@@ -250,7 +250,7 @@ describe('verdictOn(status, wwwAuthenticate, token)', () => {
       const long = junk.repeat(length / junk.length)
       for (const header of [long, `Bearer realm="${long}`, `Bearer x=${long}`]) {
         const before = process.cpuUsage()
-        verdict(header)
+        challengeResult(header)
         const { user, system } = process.cpuUsage(before)
         // Square time would be minutes.
         expect((user + system) / 1000).toBeLessThan(2000)

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { axiosOver } from '../../lib/outbound/axios/axios.js'
-import type { TokenNeed } from '../../lib/token-set.js'
+import type { TokenNeed } from '../../lib/tokens/token-need.js'
 import { describeOutboundRedirects } from '../contract/outbound-redirects.js'
 import { outboundClients } from '../helpers/outbound-clients.js'
 import { json, type WireServer, wireServer } from '../helpers/wire-server.js'

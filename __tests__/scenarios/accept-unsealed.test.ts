@@ -2,7 +2,8 @@ import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import cookieSession from 'cookie-session'
 import type { Request } from 'express'
 import express from 'express'
-import { memoryGrantStore, publicClient, type SessionTokensOptions, sessionTokens } from '../../lib/index.js'
+import { memoryGrantStore, publicClient, sessionTokens } from '../../lib/index.js'
+import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
 import { startApp } from '../helpers/app.js'
 import { browser } from '../helpers/browser.js'
 import { startKoaSite } from '../helpers/koa-site.js'
@@ -36,7 +37,7 @@ it('warns once, with a code, while it is on', () => {
 describe.each(['session', 'store'] as const)(
   "sealing is switched on with acceptUnsealed, keep: '%s'",
   (keep) => {
-    async function changed(tokens: Partial<SessionTokensOptions>) {
+    async function changed(tokens: Partial<AnySessionTokensOptions>) {
       const open = sharedSessions()
       const grants = memoryGrantStore()
       const before = await start({ store: open(), tokens: { keep, grants } })
@@ -46,7 +47,7 @@ describe.each(['session', 'store'] as const)(
       return { before, after, grants, tab, copy }
     }
 
-    it('a session from before goes on, and its next refresh seals it', async () => {
+    it('an earlier session is still accepted, and its next refresh seals it', async () => {
       const { before, after, grants, tab, copy } = await changed(change)
       expect(await copy()).toMatch(/^\{/)
       const { token } = (await tab.get('/token')).json
@@ -82,13 +83,13 @@ describe.each(['session', 'store'] as const)(
 describe('acceptUnsealed', () => {
   it.each<[string, object, RegExp]>([
     ['without encryptionKeys', { acceptUnsealed: true }, /give `encryptionKeys` as well/],
-    ['with an own session layer', { ...change, session: () => undefined }, /does not go with `session`/],
+    ['with a custom session layer', { ...change, session: () => undefined }, /does not go with `session`/],
     ['that is no boolean', { encryptionKeys, acceptUnsealed: 'yes' }, /must be true or false/],
-  ])('is refused %s', (_, more, message) => {
+  ])('is rejected %s', (_, more, message) => {
     expect(() => sessionTokens({ ...options, ...more })).toThrow(message)
   })
 
-  it('is refused in cookies, of cookie-session and of koa-session', async () => {
+  it('is rejected in cookies, of cookie-session and of koa-session', async () => {
     const app = express()
     const codes: unknown[] = []
     app.use(cookieSession({ keys: ['k'] }), sessionTokens({ ...options, ...change }))

@@ -2,10 +2,10 @@ import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
 import cookieSession from 'cookie-session'
 import express, { type Request } from 'express'
-import { middlewareOf } from '../../lib/frameworks/express.js'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { clientSecretBasic, type GrantStore } from '../../lib/index.js'
-import { mount } from '../../lib/mount.js'
+import { composeMiddleware } from '../../lib/middleware/composition.js'
+import { middlewareOf } from '../../lib/middleware/express.js'
 import { startApp } from '../helpers/app.js'
 import type { LoginRequest, TokenResponse } from '../helpers/authorization-server.js'
 import { type Browser, browser } from '../helpers/browser.js'
@@ -62,7 +62,7 @@ const ownStored = async (site: Site, tab: Browser) =>
   (await site.stored(tab))?.own as { oauth: unknown; cart: unknown } | undefined
 
 describe('tokens that the app has in its session', () => {
-  it('are adopted when a token is asked for: kept by us from then on, and the app’s own data untouched', async () => {
+  it('are adopted when a token is requested: kept by the library from then on, and the data of the app is unchanged', async () => {
     const site = await startOwn()
     const oauth = await handedOver()
     const tab = await withOwn(site, oauth)
@@ -74,7 +74,7 @@ describe('tokens that the app has in its session', () => {
     expect(site.store.count('set')).toBe(0)
   })
 
-  it('are refreshed, once, and what the app keeps is not asked for again', async () => {
+  it('are refreshed once, and the tokens that the app keeps are not adopted again', async () => {
     const site = await startOwn()
     const oauth = await handedOver()
     const tab = await withOwn(site, oauth)
@@ -90,7 +90,7 @@ describe('tokens that the app has in its session', () => {
     expect(await ownStored(site, tab)).toEqual({ oauth, cart: ['book'] })
   })
 
-  it('S10 50 requests at once adopt them together: 1 refresh, 50 answers', async () => {
+  it('S10 50 requests at once adopt them together: 1 refresh, 50 responses', async () => {
     const grants = recordingGrants()
     const site = await startOwn({ surroundings: { grants } })
     const tab = await withOwn(site, await handedOver())
@@ -128,7 +128,7 @@ describe('tokens that the app has in its session', () => {
     },
   )
 
-  it('a request that came before asks after the refresh: it is given the newest, and no refresh is made', async () => {
+  it('a request that began before the refresh requests a token after it: it gets the newest, without a refresh', async () => {
     const site = await startOwn()
     const tab = await withOwn(site, await handedOver())
     const gate = held(site.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
@@ -163,7 +163,7 @@ describe('tokens that the app has in its session', () => {
     expect((await site.storedTokens(tab))?.grantId).not.toMatch(/^adopted-/)
   })
 
-  it('S37 of another user than the one who has logged in by set() meanwhile are not adopted over that', async () => {
+  it('S37 of another user are not adopted over a login by set() that came first', async () => {
     // As with a login library whose tokens are in a cookie of their own.
     const oauth = await handedOver('alice')
     const site = await startOwn({
@@ -180,7 +180,7 @@ describe('tokens that the app has in its session', () => {
     await expectNewest(site, tab)
   })
 
-  it('another refresh token there is a new login: its tokens take the place of the adopted ones', async () => {
+  it('with another refresh token are a new login: its tokens replace the adopted ones', async () => {
     const site = await startOwn()
     const alices = await handedOver('alice')
     const tab = await withOwn(site, alices)
@@ -207,7 +207,7 @@ describe('tokens that the app has in its session', () => {
     expect((await site.storedTokens(tab))?.refreshToken).toBe(oauth.refresh_token)
   })
 
-  it('that say nothing of their expiry but expires_in are refreshed first, as nobody knows from when it counts', async () => {
+  it('with expires_in as the only expiry are refreshed first, since the start of that time is unknown', async () => {
     const site = await startOwn()
     const oauth = await server.login('alice')
     const tab = await withOwn(site, oauth)
@@ -248,7 +248,7 @@ describe('two processes adopt the same refresh token at the same moment', () => 
     await expectNewest(one, tab)
   })
 
-  it('S12 a process that has the session from before adopts what the other has refreshed meanwhile', async () => {
+  it('S12 a process with the earlier session adopts the tokens that the other process has refreshed', async () => {
     const { one, two, tab, visitor } = await twoProcesses()
     for (const { clock } of [one, two]) clock.advance(HOUR_MS)
     const gate = held(two.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
@@ -261,7 +261,7 @@ describe('two processes adopt the same refresh token at the same moment', () => 
     expect(server.refreshes()).toBe(before)
   })
 
-  it('S13 and it is given the newest, though what the app has would be valid yet', async () => {
+  it('S13 and it gets the newest tokens, though those of the app would still be valid', async () => {
     const { two, tab, visitor } = await twoProcesses()
     const gate = held(two.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
     const slow = visitor.get('/slow')
@@ -289,7 +289,7 @@ describe('two processes adopt the same refresh token at the same moment', () => 
     await expectNewest(one, tab)
   })
 
-  it.each(['/logout', '/clear'])('S35 one logs out by %s: the other adopts nothing', async (path) => {
+  it.each(['/logout', '/clear'])('S35 one logs out by %s: the other adopts no tokens', async (path) => {
     const { tab, visitor, two } = await twoProcesses()
     const gate = held(two.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
     const slow = visitor.get('/slow')
@@ -304,7 +304,7 @@ describe('two processes adopt the same refresh token at the same moment', () => 
     expect(await two.storedTokens(visitor)).toBeUndefined()
   })
 
-  it('S35 one logs out while the other is about to store what it adopts: it is taken out again', async () => {
+  it('S35 one logs out while the other is about to store the adopted tokens: they are removed again', async () => {
     const { one, two, tab, visitor } = await twoProcesses()
     const write = held(one.store.hold('set'))
     const asking = ask(tab)
@@ -317,20 +317,23 @@ describe('two processes adopt the same refresh token at the same moment', () => 
 })
 
 describe('after a logout', () => {
-  it.each(['/logout', '/clear'])('by %s what the app still has is not adopted again', async (path) => {
-    const site = await startOwn()
-    const oauth = await handedOver()
-    const tab = await withOwn(site, oauth)
-    site.clock.advance(HOUR_MS)
-    await ask(tab)
-    expect((await tab.post(path, {})).status).toBe(200)
-    for (let call = 0; call < 2; call++) expect(await ask(tab)).toBe('ERR_NO_TOKENS')
-    expect((await tab.get('/has')).json).toEqual({ has: false })
-    expect(await ownStored(site, tab)).toMatchObject({ oauth })
-    expect(await site.storedTokens(tab)).toBeUndefined()
-  })
+  it.each(['/logout', '/clear'])(
+    'by %s, the tokens that the app still has are not adopted again',
+    async (path) => {
+      const site = await startOwn()
+      const oauth = await handedOver()
+      const tab = await withOwn(site, oauth)
+      site.clock.advance(HOUR_MS)
+      await ask(tab)
+      expect((await tab.post(path, {})).status).toBe(200)
+      for (let call = 0; call < 2; call++) expect(await ask(tab)).toBe('ERR_NO_TOKENS')
+      expect((await tab.get('/has')).json).toEqual({ has: false })
+      expect(await ownStored(site, tab)).toMatchObject({ oauth })
+      expect(await site.storedTokens(tab)).toBeUndefined()
+    },
+  )
 
-  it.each(['/logout', '/clear'])('by %s before anybody has asked for a token: the same', async (path) => {
+  it.each(['/logout', '/clear'])('by %s before any token was requested: the same', async (path) => {
     const site = await startOwn()
     const oauth = await handedOver()
     const tab = await withOwn(site, oauth)
@@ -341,7 +344,7 @@ describe('after a logout', () => {
   })
 
   it.each(['/logout', '/clear'])(
-    'by %s of tokens that came by set(), what the app has kept beside them is not adopted',
+    'by %s of tokens from set(): the tokens that the app also keeps are not adopted',
     async (path) => {
       const grants = recordingGrants()
       const site = await startOwn({ surroundings: { grants } })
@@ -356,7 +359,7 @@ describe('after a logout', () => {
     },
   )
 
-  it('a logout without tokens of ours tells the grant store once', async () => {
+  it('a logout without tokens of the library ends the grant in the grant store once', async () => {
     const grants = recordingGrants()
     const site = await startOwn({ surroundings: { grants } })
     const tab = await withOwn(site, await handedOver())
@@ -392,7 +395,7 @@ describe('tokens that the app has in a session cookie', () => {
     const clock = testClock()
     const { clientId, clientSecret } = server.clients.client_secret_basic
     const tokens = middlewareOf(
-      mount(
+      composeMiddleware(
         {
           tokenEndpoint: server.tokenEndpoint,
           revocationEndpoint: server.revocationEndpoint,
@@ -439,7 +442,7 @@ describe('tokens that the app has in a session cookie', () => {
     expect(await visit()).toBe(oauth.access_token)
   })
 
-  it('S10 S12 are refreshed once, for all who come with the cookie from before, then and later', async () => {
+  it('S10 S12 are refreshed once for all requests with the earlier cookie, then and later', async () => {
     const { clock, tab, visit } = await startCookies()
     clock.advance(HOUR_MS)
     const before = server.refreshes()
@@ -449,14 +452,14 @@ describe('tokens that the app has in a session cookie', () => {
     expect(server.refreshes() - before).toBe(1)
   })
 
-  it('I4 are not adopted into a session that the app does away with meanwhile', async () => {
+  it('I4 are not adopted into a session that the app discards at the same time', async () => {
     const { tab, visit } = await startCookies()
     await visit('/away')
     expect(tab.cookie('session') || undefined).toBeUndefined()
     expect(await visit()).toBe('ERR_NO_TOKENS')
   })
 
-  it('S27 serve when the headers of the answer are out; the next request adopts them', async () => {
+  it('S27 serve after the headers of the response were sent; the next request adopts them', async () => {
     const { oauth, tab, visit } = await startCookies()
     const before = tab.cookie('session')!.length
     expect(await visit('/late')).toBe(oauth.access_token)
@@ -488,7 +491,7 @@ describe('adopt(request)', () => {
     ['undefined', undefined],
     ['null', null],
     ['an object without a token in its fields', { access_token: undefined, refresh_token: null }],
-  ])('may hand over %s: there are none', async (_, value) => {
+  ])('may return %s: there are no tokens', async (_, value) => {
     const site = await startOwn({ tokens: { adopt: () => value } })
     expect(await ask(site.browser())).toBe('ERR_NO_TOKENS')
   })
@@ -497,10 +500,14 @@ describe('adopt(request)', () => {
     ['text', 'secret-token', /What the option adopt handed over is a string/],
     ['an array', ['secret-token'], /is an array/],
     ['something else', { user: 'secret-token' }, /neither an access_token nor a refresh_token/],
-    ['a token that is none', { access_token: { token: 'secret-token' } }, /access_token is not a string/],
+    ['an invalid token', { access_token: { token: 'secret-token' } }, /access_token is not a string/],
     ['an OAuth error', { error: 'access_denied' }, /is an OAuth error/],
-    ['a promise', Promise.resolve({ access_token: 'secret-token' }), /is a Promise. It must be at hand/],
-  ])('hands over %s: says so', async (_, value, why) => {
+    [
+      'a promise',
+      Promise.resolve({ access_token: 'secret-token' }),
+      /is a Promise. The tokens must be there at once/,
+    ],
+  ])('returns %s: the error says so', async (_, value, why) => {
     const site = await startOwn({ tokens: { adopt: () => value } })
     for (const path of ['/token', '/has', '/logout']) {
       const answer = await site.browser().get(path)
@@ -510,7 +517,7 @@ describe('adopt(request)', () => {
     expect(inspect(site.errors, { depth: 9 })).not.toContain('secret-token')
   })
 
-  it('throws: says so, without what may be a token', async () => {
+  it('throws: the error says so, without a possible token', async () => {
     const site = await startOwn({
       tokens: {
         adopt: () => JSON.parse('secret-token'),
@@ -522,7 +529,7 @@ describe('adopt(request)', () => {
     expect(inspect(site.errors, { depth: 9 })).not.toContain('secret')
   })
 
-  it('hands over what throws when it is read: says so, without what may be a token', async () => {
+  it('returns an object that throws when it is read: the error says so, without a possible token', async () => {
     const lazy = {
       get access_token(): string {
         throw new Error('secret-token')
@@ -534,7 +541,7 @@ describe('adopt(request)', () => {
     expect(inspect(site.errors, { depth: 9 })).not.toContain('secret-token')
   })
 
-  it('hands over a promise that rejects: says so, and the process lives', async () => {
+  it('returns a promise that rejects: the error says so, and the process lives', async () => {
     const unhandled: unknown[] = []
     const note = (reason: unknown) => void unhandled.push(reason)
     process.on('unhandledRejection', note)
@@ -545,30 +552,33 @@ describe('adopt(request)', () => {
     expect(unhandled).toEqual([])
   })
 
-  it.each(['/logout', '/clear'])('I4 fails at %s: it is told, and the user is logged out', async (path) => {
-    const site = await startOwn({ tokens: { adopt: (request: Request) => own(request)!.oauth } })
-    const oauth = await handedOver()
-    const tab = await withOwn(site, oauth)
-    await ask(tab)
-    site.handle('/gone', async (request) => {
-      // The app logs out by itself first.
-      Object.assign(request.session, { own: undefined })
-      await (path === '/clear' ? request.tokens.clear() : request.tokens.revoke())
-    })
-    expect((await tab.get('/gone')).json.code).toBe('ERR_CONFIGURATION')
-    expect(await site.storedTokens(tab)).toBeUndefined()
-    expect(await server.isActive(oauth.refresh_token)).toBe(path === '/clear')
-    await keeps(tab, undefined)
-    expect(await ask(tab)).toBe('ERR_NO_TOKENS')
-  })
+  it.each(['/logout', '/clear'])(
+    'I4 fails at %s: the error is reported, and the user is logged out',
+    async (path) => {
+      const site = await startOwn({ tokens: { adopt: (request: Request) => own(request)!.oauth } })
+      const oauth = await handedOver()
+      const tab = await withOwn(site, oauth)
+      await ask(tab)
+      site.handle('/gone', async (request) => {
+        // The app logs out by itself first.
+        Object.assign(request.session, { own: undefined })
+        await (path === '/clear' ? request.tokens.clear() : request.tokens.revoke())
+      })
+      expect((await tab.get('/gone')).json.code).toBe('ERR_CONFIGURATION')
+      expect(await site.storedTokens(tab)).toBeUndefined()
+      expect(await server.isActive(oauth.refresh_token)).toBe(path === '/clear')
+      await keeps(tab, undefined)
+      expect(await ask(tab)).toBe('ERR_NO_TOKENS')
+    },
+  )
 
-  it('finds that something is missing: the message says what', async () => {
+  it('finds that a property is missing: the message names it', async () => {
     const site = await startOwn({ tokens: { adopt: (request: Request) => own(request)!.oauth } })
     await site.browser().get('/token')
     expect(inspect(site.errors)).toContain("reading 'oauth'")
   })
 
-  it('S47 while the grant store is down: try again; with local it goes on', async () => {
+  it('S47 while the grant store is down: a retryable error; with local the adoption succeeds', async () => {
     const down = { ...recordingGrants(), commit: () => Promise.reject(new Error('no connection')) }
     const oauth = await handedOver()
     for (const [onGrantStoreError, outcome] of [
@@ -580,7 +590,7 @@ describe('adopt(request)', () => {
     }
   })
 
-  it('S25 when the session store would not take them: try again', async () => {
+  it('S25 while the session store cannot store them: a retryable error', async () => {
     const site = await startOwn()
     const oauth = await handedOver()
     const tab = await withOwn(site, oauth)
@@ -589,7 +599,7 @@ describe('adopt(request)', () => {
     expect(await ask(tab)).toBe(oauth.access_token)
   })
 
-  it('S61 with encryption keys what is stored is sealed', async () => {
+  it('S61 with encryption keys the stored copy is sealed', async () => {
     const site = await startOwn({
       tokens: { encryptionKeys: ['UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c='] },
     })

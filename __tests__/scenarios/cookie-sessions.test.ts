@@ -3,20 +3,20 @@ import { afterAll, afterEach, describe, expect, it } from '@jest/globals'
 import cookieSession from 'cookie-session'
 import express, { type Express, type Request, type RequestHandler } from 'express'
 import { getIronSession } from 'iron-session'
-import { Flights } from '../../lib/flights.js'
-import { middlewareOf } from '../../lib/frameworks/express.js'
-import { KnownGrants } from '../../lib/grants/known-grants.js'
+import { GrantRegistry } from '../../lib/grants/grant-registry.js'
 import {
   clientSecretBasic,
   memoryGrantStore,
   type SessionTokensOptions,
   type TokenEvent,
 } from '../../lib/index.js'
-import { mount } from '../../lib/mount.js'
+import { composeMiddleware } from '../../lib/middleware/composition.js'
+import { middlewareOf } from '../../lib/middleware/express.js'
 import { startApp } from '../helpers/app.js'
 import { startAuthorizationServer } from '../helpers/authorization-server.js'
 import { type Browser, browser } from '../helpers/browser.js'
 import { type TestClock, testClock } from '../helpers/clock.js'
+import { keepingEvents } from '../helpers/events.js'
 import { createGate, type Gate } from '../helpers/gate.js'
 
 const HOUR_MS = 3_600_000
@@ -59,14 +59,14 @@ async function start(layer: RequestHandler, tokens: Partial<SessionTokensOptions
   const events: TokenEvent[] = []
   const { clientId, clientSecret } = server.clients.client_secret_basic
   const { tokenEndpoint, revocationEndpoint } = server
-  const mounted = mount(
+  const mounted = composeMiddleware(
     {
       ...{ tokenEndpoint, revocationEndpoint, clientId, encryptionKeys },
       clientAuthentication: clientSecretBasic(clientSecret),
-      onEvent: (event: TokenEvent) => events.push(event),
+      onEvent: keepingEvents(events),
       ...tokens,
     } as SessionTokensOptions,
-    { clock, known: new KnownGrants(clock), flights: new Flights(clock), grants: memoryGrantStore() },
+    { clock, registry: new GrantRegistry(clock), grants: memoryGrantStore() },
   )
   const middleware = middlewareOf(mounted)
   const app = express()
@@ -140,7 +140,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
     expect(server.refreshes() - refreshes).toBe(1)
   })
 
-  it('S1 S5 a valid token, and a request that asks for none, set no cookie', async () => {
+  it('S1 S5 a valid token, and a request that uses no token, set no cookie', async () => {
     const site = await start(layer())
     const tab = await loggedIn(site)
     for (const path of ['/token', '/plain']) {
@@ -148,7 +148,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
     }
   })
 
-  it('S10 50 parallel requests: 1 refresh, and every answer brings the new tokens', async () => {
+  it('S10 50 parallel requests: 1 refresh, and every response brings the new tokens', async () => {
     const site = await start(layer())
     const tab = await loggedIn(site)
     const refreshes = server.refreshes()
@@ -160,7 +160,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
     expect(server.refreshes() - refreshes).toBe(1)
   })
 
-  it('S12 S13 a request with the cookie from two refreshes ago is given the newest, and mends it', async () => {
+  it('S12 S13 a request with the cookie from two refreshes ago gets the newest tokens, and its cookie is repaired', async () => {
     const site = await start(layer())
     const tab = await loggedIn(site)
     const old = copyOf(tab, site, cookie)
@@ -175,7 +175,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
     expect(newest.headers.get('set-cookie')).toBeNull()
   })
 
-  it('S27 a refresh that could not be sent back is refused before the refresh token is spent', async () => {
+  it('S27 a refresh that could not be sent back is rejected before the refresh token is spent', async () => {
     const site = await start(layer())
     const tab = await loggedIn(site)
     const refreshes = server.refreshes()
@@ -208,7 +208,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
   })
 
   it('mounted twice with one sessionKey, for two clients: the second says so', async () => {
-    const first = mount({
+    const first = composeMiddleware({
       ...{ issuer: server.issuer, clientId: 'another', encryptionKeys, property: 'other' },
       clientAuthentication: clientSecretBasic('secret'),
     })
@@ -219,7 +219,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
     expect(json.message).toMatch(/under the same session key, `tokens`.*another `sessionKey`/)
   })
 
-  it('a login that does not fit into a cookie is refused, and sends none', async () => {
+  it('a login that does not fit into a cookie is rejected, and no cookie is sent', async () => {
     const site = await start(layer())
     const tab = browser(site.url)
     const answer = await tab.post('/login', {
@@ -242,7 +242,7 @@ describe.each(layers)('%s', (_, cookie, layer) => {
   })
 })
 
-it('S62 cookie-session without an encryption key is refused at first use', async () => {
+it('S62 cookie-session without an encryption key is rejected at first use', async () => {
   const site = await start(cookieSession({ keys: ['key'] }), { encryptionKeys: undefined } as never)
   const tab = browser(site.url)
   expect((await tab.get('/plain')).status).toBe(200)
@@ -266,7 +266,7 @@ it('S61 no token can be read in a cookie', async () => {
   }
 })
 
-it('without a session in front it is told which there may be', async () => {
+it('without a session, the error names the session layers that may be used', async () => {
   const site = await start((_request, _response, next) => next())
   const { status, json } = await browser(site.url).get('/token')
   expect([status, json.code]).toEqual([500, 'ERR_CONFIGURATION'])
@@ -307,7 +307,7 @@ describe('a session layer of the app', () => {
   it.each([
     ['that is a text', () => 'session', 'read()'],
     ['without all its methods', () => ({ read: () => undefined, write() {} }), 'clear()'],
-  ])('%s is told with the cure', async (_, session, missing) => {
+  ])('%s: the error names the cure', async (_, session, missing) => {
     const site = await start(plain, { session } as never)
     const answer = await browser(site.url).get('/token')
     expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
@@ -315,7 +315,7 @@ describe('a session layer of the app', () => {
   })
 
   it.each([undefined, null])(
-    'of which there is none (%p): nobody is logged in, and nobody can be',
+    'without a session (%p): no user is logged in, and a login fails',
     async (none) => {
       const site = await start(plain, { session: async () => none } as never)
       const tab = browser(site.url)
@@ -341,14 +341,17 @@ describe('a session layer of the app', () => {
   it.each([
     ['a promise', async () => undefined],
     ['a promise that rejects', () => Promise.reject(new Error('no database'))],
-    ['what is no text', () => Buffer.from('text')],
-  ])('whose read() returns %s is told with the cure, and not taken for logged out', async (_, read) => {
-    const session = () => ({ read, write: () => {}, clear: () => {} })
-    const site = await start(plain, { session } as never)
-    const answer = await browser(site.url).get('/token')
-    expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
-    expect(answer.json.message).toContain('session: async (request) =>')
-  })
+    ['a value that is not a string', () => Buffer.from('text')],
+  ])(
+    'whose read() returns %s: the error names the cure, and the user does not count as logged out',
+    async (_, read) => {
+      const session = () => ({ read, write: () => {}, clear: () => {} })
+      const site = await start(plain, { session } as never)
+      const answer = await browser(site.url).get('/token')
+      expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
+      expect(answer.json.message).toContain('session: async (request) =>')
+    },
+  )
 
   it.each([null, ''])('whose read() returns %j has no tokens', async (nothing) => {
     const session = () => ({ read: () => nothing, write: () => {}, clear: () => {} })
@@ -356,7 +359,7 @@ describe('a session layer of the app', () => {
     expect((await browser(site.url).get('/token')).json.code).toBe('ERR_NO_TOKENS')
   })
 
-  it('whose read() throws is told without what it says', async () => {
+  it('whose read() throws: the error does not show the message', async () => {
     const read = () => {
       throw new Error('row: secret-token')
     }
@@ -369,7 +372,7 @@ describe('a session layer of the app', () => {
   it.each([
     ['whose read() fails at a logout', { read: () => Promise.reject(new Error('no database')) }],
     ['whose clear() fails once at a logout', {}],
-  ])('I4 %s: it is told if need be, and no text is left', async (_, failing) => {
+  ])('I4 %s: the error is reported if necessary, and no copy is left', async (_, failing) => {
     let clears = 0
     let fails = false
     const session = (request: Request) => ({
@@ -391,7 +394,7 @@ describe('a session layer of the app', () => {
     expect((await tab.get('/token')).status).toBe(401)
   })
 
-  it('I5 whose write() hangs keeps nobody waiting for longer than timeoutMs, and the tokens are kept', async () => {
+  it('I5 whose write() hangs delays no caller for longer than timeoutMs, and the tokens are kept', async () => {
     let gate: Gate | undefined
     const session = (request: Request) => ({
       ...own(request),

@@ -15,6 +15,7 @@ async function someone(site: string): Promise<Visitor> {
   await visitor.does('login')
   await visitor.does('refresh')
   await visitor.does('use')
+  await visitor.does('proxied')
   return visitor
 }
 

@@ -94,7 +94,8 @@ describe.each(modes)('S65 the id of a grant without its proof, %s', (_, options)
         site,
         grantId,
         forge,
-        askedOf: () => calls.filter((call) => call.endsWith(grantId)),
+        // A slow process reads its own grant again after it was stored.
+        changesOf: () => calls.filter((call) => call.endsWith(grantId) && !call.startsWith('read')),
         victim: (path: string) => victim.get(path, as('victim')),
         attacker: (path: string) => attacker.get(path, as('attacker')),
       }
@@ -103,22 +104,22 @@ describe.each(modes)('S65 the id of a grant without its proof, %s', (_, options)
     it.each(forgeries)(
       'S65 serves nothing, ends nothing and overwrites nothing: a copy %s',
       async (_, forgery) => {
-        const { askedOf, attacker, forge, grantId, site, victim } = await scene()
-        const before = askedOf().length
+        const { changesOf, attacker, forge, grantId, site, victim } = await scene()
+        const before = changesOf().length
         for (const path of ['/token', '/visit', '/clear', '/logout', '/destroy']) {
           await attacker('/visit')
           forge(forgery(grantId, site.clock.now()))
           const { json, status } = await attacker(path)
           if (path === '/token') expect([status, json.code]).toEqual([401, 'ERR_NO_TOKENS'])
         }
-        expect(askedOf().length).toBe(before)
+        expect(changesOf().length).toBe(before)
         expect((await victim('/token')).status).toBe(200)
         site.clock.advance(HOUR_MS)
         expect((await victim('/token')).status).toBe(200)
       },
     )
 
-    it('S65 shares no refresh that is under way', async () => {
+    it('S65 shares no refresh that is in flight', async () => {
       const { attacker, forge, grantId, site, victim } = await scene()
       site.clock.advance(HOUR_MS)
       const gate = held(server.hold())

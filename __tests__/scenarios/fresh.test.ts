@@ -221,7 +221,11 @@ describe('an expires_in that says nothing', () => {
     { name: 'an object: the default', expiresIn: { seconds: 3600 }, lifetimeMs: DEFAULT },
     { name: 'a list: the default', expiresIn: [3600], lifetimeMs: DEFAULT },
     { name: 'true: the default', expiresIn: true, lifetimeMs: DEFAULT },
-    { name: 'missing, and a JWT whose exp is over: the default', exp: (now) => now - 1, lifetimeMs: DEFAULT },
+    {
+      name: 'missing, and a JWT whose exp has passed: the default',
+      exp: (now) => now - 1,
+      lifetimeMs: DEFAULT,
+    },
     { name: 'missing, and a JWT whose exp is now: the default', exp: (now) => now, lifetimeMs: DEFAULT },
     { name: 'missing, and a JWT whose exp is 0: the default', exp: () => 0, lifetimeMs: DEFAULT },
     { name: 'missing, and a JWT whose exp is text: the default', exp: () => 'soon', lifetimeMs: DEFAULT },
@@ -276,7 +280,7 @@ describe('an expires_in that says nothing', () => {
   })
 })
 
-describe('a request that asks for no token', () => {
+describe('a request that uses no token', () => {
   const garbage: [name: string, value: unknown][] = [
     ['nothing', undefined],
     ['null', null],
@@ -308,7 +312,7 @@ describe('a request that asks for no token', () => {
     return { store, browser: browserAt(url) }
   }
 
-  it.each(garbage)('S5 costs what it costs without us, with %s in the session', async (_, value) => {
+  it.each(garbage)('S5 costs no more than without the library, with %s in the session', async (_, value) => {
     const bare = await bareSite(value)
     const grants = recordingGrants()
     const site = await siteWith({ surroundings: { grants } })
@@ -331,7 +335,7 @@ describe('a request that asks for no token', () => {
     expect([grants.calls, server.tokenRequests]).toEqual([[], []])
   })
 
-  it('S5 leaves an expired token as it is', async () => {
+  it('S5 does not change an expired token', async () => {
     const grants = recordingGrants()
     const site = await siteWith({ surroundings: { grants } })
     site.handle('/plain', () => null)
@@ -421,7 +425,7 @@ describe('tokens.getAccessToken({ minValidityMs })', () => {
     ['less than the leeway', SECOND, HOUR - MINUTE],
     ['zero', 0, HOUR - MINUTE],
     ['longer than a token lives, which is cut', 2 * HOUR, 6 * MINUTE],
-  ])('refreshes a token that is not valid for %s any more', async (_, minValidityMs, usableForMs) => {
+  ])('refreshes a token that will not be valid for %s', async (_, minValidityMs, usableForMs) => {
     const clock = stillClock()
     const site = await siteWith({ clock })
     const browser = site.browser()
@@ -437,7 +441,7 @@ describe('tokens.getAccessToken({ minValidityMs })', () => {
     expect(server.refreshes()).toBe(1)
   })
 
-  it('leaves the token alone for callers who ask for less', async () => {
+  it('does not refresh the token for callers with a smaller need', async () => {
     const site = await siteWith()
     const browser = site.browser()
     const login = await server.login('user')
@@ -451,7 +455,7 @@ describe('tokens.getAccessToken({ minValidityMs })', () => {
 describe('tokens.hasTokens()', () => {
   interface Row {
     name: string
-    /** What the login brought; `undefined` when nobody has logged in. */
+    /** What the login brought; `undefined` when no user has logged in. */
     login?: Record<string, unknown>
     ageMs: number
     expected: boolean
@@ -459,7 +463,7 @@ describe('tokens.hasTokens()', () => {
   const login = { access_token: 'at', token_type: 'Bearer', expires_in: 3600 }
 
   it.each<Row>([
-    { name: 'nobody has logged in', ageMs: 0, expected: false },
+    { name: 'no user has logged in', ageMs: 0, expected: false },
     { name: 'there is a valid token', login, ageMs: 0, expected: true },
     { name: 'there is a token in its last millisecond', login, ageMs: HOUR - 1, expected: true },
     { name: 'the only token has expired', login, ageMs: HOUR, expected: false },
@@ -560,7 +564,7 @@ describe.each(expressVersions)('requireTokens(need), on %s', (_, express) => {
     expect(server.tokenRequests.map(({ scope }) => scope)).toEqual(['orders.read', undefined])
   })
 
-  it('makes its resource the default, and a need with a resource of its own goes before it', async () => {
+  it('makes its resource the default, and the resource of a need has priority', async () => {
     const site = await siteWith({ express })
     site.app.get('/a', requireTokens({ resource: A }), async ({ tokens }, response) => {
       const own = await tokens.getAccessToken()

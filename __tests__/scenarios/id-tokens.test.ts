@@ -23,12 +23,15 @@ const signed = (other: object = {}, { privateKey } = issuersKey) =>
 const hmac = () => new SignJWT(claims()).setProtectedHeader({ alg: 'HS256' }).sign(new Uint8Array(32))
 
 const FIRST = await signed({ jti: 'first' })
+/** What makes a response useless, apart from its refresh token. */
+const NO_ACCESS_TOKEN = { access_token: undefined }
 const keys: Fault = { status: 200, body: { keys: [jwk] } }
 
 /** A site in front of a server that answers with an ID token, and with its keys. */
 async function siteWith(
   idToken: () => string,
   keysAnswer: (index: number) => Fault | Promise<Fault> = () => keys,
+  other: object = {},
 ) {
   const fetches: EndpointRequest[] = []
   let answers = 0
@@ -42,7 +45,7 @@ async function siteWith(
         refresh_token: `refresh ${number}`,
         expires_in: 3600,
       }
-      return { status: 200, body: { ...answer, token_type: 'Bearer', id_token: idToken() } }
+      return { status: 200, body: { ...answer, token_type: 'Bearer', id_token: idToken(), ...other } }
     }),
   )
   const site = await start({
@@ -76,8 +79,8 @@ async function loggedIn(...answers: Parameters<typeof siteWith>) {
   return { ...it, tab }
 }
 
-describe('S49 the signature of the ID token that a refresh brings', () => {
-  it('S49 is the issuer’s: taken, and so on, with the keys fetched once', async () => {
+describe('S49 the signature of a refreshed ID token', () => {
+  it('S49 is the issuer’s: accepted, repeatedly, with the keys fetched once', async () => {
     const next = await signed({ jti: 'next' })
     const { site, tab, fetches } = await loggedIn(() => next)
     for (const token of ['access 1', 'access 2']) {
@@ -92,9 +95,12 @@ describe('S49 the signature of the ID token that a refresh brings', () => {
   })
 
   it.each<[string, () => Promise<string>]>([
-    ['somebody else’s', () => signed({}, strangersKey)],
-    ['missing, and it is about somebody else', async () => new UnsecuredJWT(claims({ sub: 'eve' })).encode()],
-  ])('S49 is %s: refused, told, and the used refresh token is not presented again', async (_, forge) => {
+    ['by another key', () => signed({}, strangersKey)],
+    [
+      'missing, and the ID token is about another user',
+      async () => new UnsecuredJWT(claims({ sub: 'eve' })).encode(),
+    ],
+  ])('S49 is %s: rejected, reported, and the used refresh token is not presented again', async (_, forge) => {
     const forged = await forge()
     const { site, tab, endpoint, revoked } = await loggedIn(() => forged)
     for (let call = 0; call < 3; call++) expect((await tab.get('/token')).json.token).toBe('access 0')
@@ -107,14 +113,42 @@ describe('S49 the signature of the ID token that a refresh brings', () => {
     expect((await tab.get('/token')).json.code).toBe('ERR_REAUTHENTICATION_REQUIRED')
   })
 
+  it.each<[string, () => Promise<string>]>([
+    ['of another user', () => signed({ sub: 'eve' })],
+    ['for another client', () => signed({ aud: 'another' })],
+    ['by another key', () => signed({}, strangersKey)],
+  ])('S49 %s, beside a refresh token alone: the refresh token is revoked and not used', async (_, forge) => {
+    const forged = await forge()
+    const { site, tab, endpoint, revoked } = await loggedIn(() => forged, undefined, NO_ACCESS_TOKEN)
+    for (let call = 0; call < 3; call++) expect((await tab.get('/token')).json.token).toBe('access 0')
+    site.clock.advance(HOUR_MS)
+    expect((await tab.get('/token')).json.code).toBe('ERR_REAUTHENTICATION_REQUIRED')
+    expect(endpoint.requests.filter(({ path }) => path === '/token')).toHaveLength(1)
+    expect(revoked()).toEqual(['refresh 1'])
+    expect((await site.storedTokens(tab))?.refreshToken).toBeUndefined()
+  })
+
+  it.each<[string, () => Promise<string>]>([
+    ['of the same user', signed],
+    ['that is not signed', async () => new UnsecuredJWT(claims()).encode()],
+  ])('S49 %s, beside a refresh token alone: the refresh token is kept', async (_, make) => {
+    const idToken = await make()
+    const { site, tab, revoked } = await loggedIn(() => idToken, undefined, NO_ACCESS_TOKEN)
+    expect((await tab.get('/token')).json.token).toBe('access 0')
+    expect(await site.storedTokens(tab)).toMatchObject({ refreshToken: 'refresh 1', idToken: FIRST })
+    expect(revoked()).toEqual([])
+  })
+
   it.each<[string, () => Promise<string>, Fault]>([
     ['since the keys cannot be reached', signed, 'reset'],
-    ['since the keys are out of order', signed, 503],
+    ['since the keys are unavailable', signed, 503],
     ['since the keys are garbage', signed, 'garbage'],
     ['since there is no such key', signed, { status: 200, body: { keys: [] } }],
     ['as it is made with the client secret', hmac, keys],
     ['as it is not signed', async () => new UnsecuredJWT(claims()).encode(), keys],
     ['as it is from the future', () => signed({ iat: 9e9 }), keys],
+    ['as it is no JWT', async () => 'an-opaque-text-that-is-no-jwt', keys],
+    ['as it is no JWT, with dots', async () => 'gar.ba.ge', keys],
   ])(
     'S49 cannot be checked, %s: every other token is kept, and the ID token before',
     async (_, idToken, answer) => {
@@ -140,7 +174,7 @@ describe('S49 the signature of the ID token that a refresh brings', () => {
     },
   )
 
-  it('S49 cannot be checked, and it is about somebody else all the same: refused', async () => {
+  it('S49 cannot be checked, and the ID token is about another user: rejected', async () => {
     const foreign = await signed({ sub: 'eve' })
     const { tab, revoked } = await loggedIn(
       () => foreign,
@@ -160,6 +194,8 @@ describe('S49 the signature of the ID token that a refresh brings', () => {
         return keys
       },
     )
+    // A caller with a valid token would wait for a second only.
+    site.clock.advance(30_000)
     const since = performance.now()
     expect((await tab.get('/token')).json.token).toBe('access 1')
     expect(performance.now() - since).toBeLessThan(4_000)
@@ -199,8 +235,8 @@ async function atIssuer(tokens: Partial<SessionTokensOptions> = {}) {
   return { site, tab, answer }
 }
 
-describe('the ID token that acquire() brings', () => {
-  it('is checked with the keys in the issuer’s metadata, and taken', async () => {
+describe('the ID token of acquire()', () => {
+  it('is checked with the keys in the issuer’s metadata, and accepted', async () => {
     const { tab, answer } = await atIssuer()
     expect(answer.status).toBe(200)
     expect((await tab.get('/id-token')).json.claims).toMatchObject({
@@ -211,7 +247,7 @@ describe('the ID token that acquire() brings', () => {
   })
 
   it.each<[string, () => Promise<string> | string, RegExp]>([
-    ['of somebody else’s key', () => signed({}, strangersKey), /not signed by its issuer/],
+    ['signed by another key', () => signed({}, strangersKey), /not signed by its issuer/],
     ['without a signature', () => new UnsecuredJWT(claims({ exp: 9e9 })).encode(), /alg none/],
     ['for another client', () => signed({ aud: 'other' }), /aud/],
     [
@@ -228,7 +264,7 @@ describe('the ID token that acquire() brings', () => {
       () => new SignJWT(claims({ exp: 9e9 })).setProtectedHeader({ alg: 'HS256' }).sign(new Uint8Array(32)),
       /HS256/,
     ],
-  ])('%s: nothing is stored, and what came is revoked', async (_, idToken, why) => {
+  ])('%s: no tokens are stored, and the received tokens are revoked', async (_, idToken, why) => {
     const token = await idToken()
     const { site, revoked } = await siteWith(() => token)
     const tab = site.browser()
@@ -261,7 +297,7 @@ describe('the nonce that acquire() expects', () => {
     return { answer, revoked, stores: site.store.count('set') }
   }
 
-  it('is in the ID token: taken', async () => {
+  it('is in the ID token: accepted', async () => {
     const token = await signed({ nonce: 'n-1' })
     const { answer, revoked } = await acquiring(() => token, 'n-1')
     expect([answer.status, revoked()]).toEqual([200, []])
@@ -278,7 +314,7 @@ describe('the nonce that acquire() expects', () => {
           .setProtectedHeader({ alg: 'dir', enc: 'A256GCM' })
           .encrypt(new Uint8Array(32)),
     ],
-  ])('%s: nothing is stored, and what came is revoked', async (_, idToken) => {
+  ])('%s: no tokens are stored, and the received tokens are revoked', async (_, idToken) => {
     const token = await idToken()
     const { answer, revoked, stores } = await acquiring(() => token, 'n-1')
     expect([answer.status, answer.json.code]).toEqual([502, 'ERR_INVALID_TOKEN_RESPONSE'])
@@ -296,7 +332,7 @@ describe('tokens.idTokenClaims', () => {
     expect((await tab.get('/id-token')).json).toEqual({})
   })
 
-  it('of a login are what set() was given, without a request', async () => {
+  it('of a login are those given to set(), without a request', async () => {
     const { tab, endpoint } = await loggedIn(() => '')
     expect((await tab.get('/id-token')).json.claims).toMatchObject(claims({ jti: 'first' }))
     expect(endpoint.requests).toHaveLength(0)

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
-import { memoryGrantStore, type SessionTokensOptions } from '../../lib/index.js'
+import { memoryGrantStore } from '../../lib/index.js'
+import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
 import type { Browser } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
 import { recordingGrants, type Site, sharedSessions } from '../helpers/site.js'
@@ -10,7 +11,7 @@ const { server, start, held, loggedIn } = await testSites()
 
 const key = 'UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c='
 
-async function processes(count: number, tokens: Partial<SessionTokensOptions> = {}, grants?: GrantStore) {
+async function processes(count: number, tokens: Partial<AnySessionTokensOptions> = {}, grants?: GrantStore) {
   const open = sharedSessions()
   const shared = grants ?? memoryGrantStore()
   const options = { keep: 'store', grants: shared, ...tokens } as const
@@ -23,7 +24,7 @@ describe.each([
   ['without encryption keys', {}],
   ['with encryption keys', { encryptionKeys: [key] }],
 ])("keep: 'store' %s", (_, tokens) => {
-  it('leaves an id and a key in the session, of which neither it nor the grant store is of use alone', async () => {
+  it('stores an id and a key in the session; the session or the grant store by itself is of no use', async () => {
     const records: string[] = []
     const grants = memoryGrantStore()
     const commit = grants.commit.bind(grants)
@@ -40,7 +41,7 @@ describe.each([
     for (const text of [stored, ...records]) expect(text).not.toContain(token)
   })
 
-  it('S10 S13 refreshes once, and leaves the session as it is', async () => {
+  it('S10 S13 refreshes once, and does not change the session', async () => {
     const [one, two] = await processes(2, tokens)
     const browser = await loggedIn(one!)
     const before = await reference(one!, browser)
@@ -58,7 +59,7 @@ describe.each([
     expect(await reference(one!, browser)).toBe(before)
   })
 
-  it('asks the grant store once for tokens that this process does not know, and not again', async () => {
+  it('reads the grant store once for tokens that this process does not know', async () => {
     const grants = recordingGrants()
     const [one, two] = await processes(2, tokens, grants)
     const browser = await loggedIn(one!)
@@ -80,7 +81,7 @@ describe.each([
     expect((await browser.get('/token')).status).toBe(401)
   })
 
-  it('S36 a slow request that saves its old session after the logout brings nothing back', async () => {
+  it('S36 a slow request that saves its old session after the logout brings no tokens back', async () => {
     const [one, two] = await processes(2, tokens)
     const browser = await loggedIn(one!)
     const gate = held(createGate())
@@ -107,7 +108,7 @@ describe.each([
     expect([answer.status, answer.json.code]).toEqual([401, 'ERR_REAUTHENTICATION_REQUIRED'])
   })
 
-  it('refuses a login that the grant store does not take', async () => {
+  it('rejects a login that the grant store does not store', async () => {
     const grants = { ...recordingGrants(), commit: () => Promise.reject(new Error('no connection')) }
     const [site] = await processes(1, tokens, grants)
     const browser = site!.browser()
@@ -117,9 +118,9 @@ describe.each([
   })
 })
 
-it.each<[string, Partial<SessionTokensOptions>, RegExp]>([
+it.each<[string, Partial<AnySessionTokensOptions>, RegExp]>([
   ['without a grant store', {}, /needs a grant store/],
   ['together with adopt', { grants: memoryGrantStore(), adopt: () => undefined }, /does not go with `adopt`/],
-])("keep: 'store' is refused %s", async (_, options, message) => {
+])("keep: 'store' is rejected %s", async (_, options, message) => {
   await expect(start({ tokens: { keep: 'store', ...options } })).rejects.toThrow(message)
 })

@@ -60,7 +60,7 @@ describe.each(cases)('a change of keep in a rolling deploy, from %s to %s, %s', 
     expect(Math.abs((await length(after, tab)) - native)).toBeLessThan(150)
   })
 
-  it('goes on with requests of either process in turn, and with both at once', async () => {
+  it('serves requests of both processes, in turn and at once', async () => {
     const { before, after } = await fleet()
     const tab = await loggedIn(before)
     for (const round of [1, 2, 3, 4]) {

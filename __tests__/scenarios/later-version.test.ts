@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals'
 import { memoryGrantStore, type SessionTokensOptions } from '../../lib/index.js'
-import { seal } from '../../lib/sessions/sealing.js'
+import { seal } from '../../lib/sessions/codec/sealing.js'
 import type { Browser } from '../helpers/browser.js'
 import { type Site, sharedSessions } from '../helpers/site.js'
 import { readSession, sessionIdOf } from '../helpers/stores.js'
@@ -46,7 +46,7 @@ describe.each(formats)('a session that a later version has written, %s', (_, tok
     expect(await stored()).toBe(copy)
   })
 
-  it('is not logged out by a process that cannot read it, which says so', async () => {
+  it('is not logged out by a process that cannot read it, and the error says so', async () => {
     const { site, tab, stored } = await upgraded()
     site.handle('/clear', ({ tokens }) => tokens.clear())
     expect(await tab.post('/clear', {})).toMatchObject(left)
@@ -69,8 +69,8 @@ describe.each(formats)('a session that a later version has written, %s', (_, tok
   })
 })
 
-describe('a slow request with tokens that a later version has refreshed meanwhile', () => {
-  it('leaves the session as it is, whatever else it saves', async () => {
+describe('a slow request with tokens that a later version has refreshed since', () => {
+  it('does not change the tokens in the session, whatever else it saves', async () => {
     const open = sharedSessions()
     const site = await start({ store: open() })
     const tab = await loggedIn(site)
@@ -87,7 +87,7 @@ describe('a slow request with tokens that a later version has refreshed meanwhil
 })
 
 describe('a record that a later version has written', () => {
-  it.each([1, 2])('is left alone, and no refresh token is spent: revision %s', async (revision) => {
+  it.each([1, 2])('is not changed, and no refresh token is spent: revision %s', async (revision) => {
     const grants = memoryGrantStore()
     const site = await start({ tokens: { grants } })
     const tab = await loggedIn(site)

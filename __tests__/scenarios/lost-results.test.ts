@@ -21,7 +21,7 @@ async function twoProcesses() {
 
 const noConnection = () => Promise.reject(new Error('no connection'))
 
-describe('a refresh whose result neither store takes', () => {
+describe('a refresh whose result no store has stored', () => {
   async function unsaved() {
     const processes = await twoProcesses()
     const { refreshing, tab, ownGrants } = processes
@@ -53,7 +53,7 @@ describe('a refresh whose result neither store takes', () => {
     },
   )
 
-  it('S42 S47 stays good where it was made, though another process has been refused the refresh token before', async () => {
+  it('S42 S47 is still used in its process, although the refresh token of another process was rejected before', async () => {
     const { refreshing, tab, visitor, token, grantsAreBack, sessionsAreBack } = await unsaved()
     server.failNext('invalid_grant')
     expect((await visitor.get('/token')).status).toBe(401)
@@ -64,7 +64,7 @@ describe('a refresh whose result neither store takes', () => {
   })
 })
 
-describe('a refresh token that was refused when nobody could say whether there is a newer one', () => {
+describe('a refresh token that was rejected while no store could say whether there is a newer one', () => {
   async function refused() {
     const processes = await twoProcesses()
     const { tab, ownGrants, refreshing } = processes
@@ -79,14 +79,14 @@ describe('a refresh token that was refused when nobody could say whether there i
     return { ...processes, presented }
   }
 
-  it('S42 is not presented again, once they can say that there is none', async () => {
+  it('S42 is not presented again once the stores respond that there is no newer one', async () => {
     const { tab, presented } = await refused()
     const { status, json } = await tab.get('/token')
     expect([status, json.code]).toEqual([401, 'ERR_REAUTHENTICATION_REQUIRED'])
     expect(presented()).toBe(1)
   })
 
-  it('S42 gives way to the newer one', async () => {
+  it('S42 is replaced by the newer one', async () => {
     const { tab, visitor, refreshing, other } = await refused()
     const { token } = (await visitor.get('/token')).json
     expect(await tab.get('/token')).toMatchObject({ status: 200, json: { token } })
@@ -95,7 +95,7 @@ describe('a refresh token that was refused when nobody could say whether there i
   })
 })
 
-it('S21 S47 what this process alone has is in the session again before its next refresh gets its turn', async () => {
+it('S21 S47 tokens that only this process has are in the session again before its next refresh takes the lease', async () => {
   const { refreshing, tab, grants, open } = await twoProcesses()
   const died = open()
   const sid = sessionIdOf(tab.cookie('connect.sid'))
@@ -144,7 +144,7 @@ const tokenResponse = (name: string) => ({
   refresh_token: `the refresh token of ${name}`,
 })
 
-it('S47 tokens that were found in the grant store are put into the session, though their own refresh then fails', async () => {
+it('S47 tokens that were found in the grant store are written to the session, though their own refresh then fails', async () => {
   const { refreshing, other, tab, visitor } = await twoProcesses()
   refreshing.store.failNext('set', 2)
   expect((await tab.get('/token')).status).toBe(200)

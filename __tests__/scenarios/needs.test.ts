@@ -73,7 +73,7 @@ function namedIn(parameters: URLSearchParams): string {
 const refusal = (body: object): Fault => ({ status: 400, body })
 const typesOf = (events: readonly TokenEvent[]) => events.map(({ type }) => type)
 
-describe('S55 the authorization server refuses a need', () => {
+describe('S55 the authorization server rejects a need', () => {
   const claims = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}'
 
   it.each<[string, object]>([
@@ -107,7 +107,7 @@ describe('S55 the authorization server refuses a need', () => {
     ['audience', 'invalid_target'],
     ['resource', 'invalid_resource'],
   ])(
-    'S55 of a %s with %s: 403, asked for again after a minute, then after two, up to 15',
+    'S55 of a %s with %s: 403, requested again after a minute, then after two, up to 15',
     async (name, error) => {
       const { site, browser, asked } = await visit(() => refusal({ error }))
       const call = () => browser.get(`/token?${name}=urn:api`)
@@ -131,7 +131,7 @@ describe('S55 the authorization server refuses a need', () => {
   )
 
   describe('with invalid_grant', () => {
-    it('S55 and the plain refresh works: that tells, under the same lease, and the need alone fails', async () => {
+    it('S55 and the plain refresh under the same lease succeeds: only the need fails', async () => {
       const { site, browser, asked, presented } = await visit((named) =>
         named === 'plain' ? undefined : refusal({ error: 'invalid_grant' }),
       )
@@ -145,7 +145,7 @@ describe('S55 the authorization server refuses a need', () => {
       expect((await site.storedTokens(browser))?.refreshToken).toBe('rt2')
     })
 
-    it('S55 and the plain refresh is refused too: the grant is over', async () => {
+    it('S55 and the plain refresh is rejected too: the grant has ended', async () => {
       const { site, browser, asked } = await visit(() => refusal({ error: 'invalid_grant' }))
       expect((await browser.get('/token?scope=d')).status).toBe(401)
       expect(site.errors).toMatchObject([{ code: 'ERR_REAUTHENTICATION_REQUIRED' }])
@@ -166,7 +166,7 @@ describe('S55 the authorization server refuses a need', () => {
     })
   })
 
-  it('S55 a valid token for the need goes on being served', async () => {
+  it('S55 a valid token for the need is still served', async () => {
     const { site, browser } = await visit((named, index) =>
       named === 'd' && index > 1 ? refusal({ error: 'interaction_required' }) : undefined,
     )
@@ -177,7 +177,7 @@ describe('S55 the authorization server refuses a need', () => {
     expect((await browser.get('/token?scope=d')).status).toBe(401)
   })
 
-  it('S55 a plain refresh that asks for the user sends them to the login, and the session stays', async () => {
+  it('S55 a plain refresh that requires the user sends the user to the login, and the session stays', async () => {
     const { site, browser, asked } = await visit((_, index) =>
       index < 2 ? refusal({ error: 'interaction_required', claims }) : undefined,
     )
@@ -203,7 +203,7 @@ describe('S55 the authorization server refuses a need', () => {
 })
 
 describe('S56 a need that the scope of the login covers', () => {
-  it('S56 refreshes plainly: guards for a, b, c and none make one refresh, at once as well', async () => {
+  it('S56 refreshes plainly: guards for a, b, c and no scope share one refresh, also at once', async () => {
     const { site, browser, asked } = await visit(() => undefined)
     site.clock.advance(HOUR_MS)
     for (const scope of ['a', 'b', 'c', '', 'c%20a']) {
@@ -218,9 +218,9 @@ describe('S56 a need that the scope of the login covers', () => {
   })
 
   it.each([
-    ['another scope beside', 'a d', 'a d'],
+    ['another scope in addition', 'a d', 'a d'],
     ['another scope', 'd', 'd'],
-  ])('S56 is none with %s: it is asked for by its name', async (_, scope, named) => {
+  ])('S56 is not covered with %s: it is requested by its name', async (_, scope, named) => {
     const { browser, asked } = await visit(() => undefined)
     expect((await browser.get(`/token?scope=${encodeURIComponent(scope)}`)).status).toBe(200)
     expect(asked()).toEqual([named])
@@ -235,14 +235,14 @@ describe('S56 a need that the scope of the login covers', () => {
     expect(asked()).toEqual(['repo,admin'])
   })
 
-  it('S56 of a resource is asked for by its name', async () => {
+  it('S56 of a resource is requested by its name', async () => {
     const { site, browser, asked } = await visit(() => undefined)
     site.clock.advance(HOUR_MS)
     await browser.get('/token?scope=a&resource=urn:api')
     expect(asked()).toEqual(['a'])
   })
 
-  it('S56 and that the server leaves out of a plain refresh is asked for by its name', async () => {
+  it('S56 and that the server omits from a plain refresh is requested by its name', async () => {
     const { site, browser, asked } = await visit((named, index) =>
       named === 'plain'
         ? { status: 200, body: { access_token: `at${index}`, expires_in: 3600, scope: 'a' } }
@@ -254,7 +254,7 @@ describe('S56 a need that the scope of the login covers', () => {
     expect(asked()).toEqual(['plain', 'b'])
   })
 
-  it('S56 is asked for by its name under the same call when the plain refresh leaves it out', async () => {
+  it('S56 is requested by its name in the same call if the plain refresh omits it', async () => {
     const { site, browser, asked } = await visit((named, index) =>
       named === 'plain'
         ? { status: 200, body: { access_token: `at${index}`, expires_in: 3600, scope: 'a' } }
@@ -265,7 +265,7 @@ describe('S56 a need that the scope of the login covers', () => {
     expect(asked()).toEqual(['plain', 'b'])
   })
 
-  it('S56 is asked for by its name where the scope of the login is not known', async () => {
+  it('S56 is requested by its name if the scope of the login is not known', async () => {
     const { site, browser, asked } = await visit(() => undefined, { login: { scope: undefined } })
     site.clock.advance(HOUR_MS)
     expect((await browser.get('/token?scope=a')).status).toBe(200)
@@ -276,7 +276,7 @@ describe('S56 a need that the scope of the login covers', () => {
 describe('an access token without an expiry', () => {
   const LATER_MS = 365 * 24 * HOUR_MS
 
-  it('and without a refresh token is served until an API refuses it', async () => {
+  it('and without a refresh token is served until an API rejects it', async () => {
     const login = { expires_in: undefined, refresh_token: undefined }
     const { site, browser, asked } = await visit(() => undefined, { login })
     site.clock.advance(LATER_MS)
@@ -329,7 +329,7 @@ describe('a grant rests after a failed refresh', () => {
     expect(inspect([site.errors, site.events], { depth: 9 })).not.toContain('of-ada')
   })
 
-  it('a caller with a valid token is not told, and the server is not asked', async () => {
+  it('a caller with a valid token gets no error, and the server gets no request', async () => {
     const { site, browser, asked } = await visit(() => ({ status: 503 }))
     site.clock.advance(HOUR_MS - 30_000)
     for (let call = 0; call < 20; call++) expect((await browser.get('/token')).json.token).toBe('at0')
@@ -356,7 +356,7 @@ describe('a grant rests after a failed refresh', () => {
     expect(asked()).toHaveLength(before + 2)
   })
 
-  it('also where the server said Retry-After', async () => {
+  it('for five minutes at most where the server said Retry-After, and so do all other grants after a 503', async () => {
     const down: Fault = { status: 503, headers: { 'retry-after': '3600' } }
     const { site, browser } = await visit((_named, index) => (index === 1 ? down : undefined))
     const other = site.browser()
@@ -364,12 +364,14 @@ describe('a grant rests after a failed refresh', () => {
     site.clock.advance(HOUR_MS)
     expect((await browser.get('/token')).json.retryAfterMs).toBe(HOUR_MS)
     expect((await browser.get('/token')).status).toBe(503)
+    site.clock.advance(299_999)
+    expect((await other.get('/token')).status).toBe(503)
     site.clock.advance(1)
     expect((await other.get('/token')).status).toBe(200)
     expect((await browser.get('/token')).status).toBe(200)
   })
 
-  it('and once: a grant that fails by itself while others succeed is asked for a handful of times', async () => {
+  it('and once: a grant that fails alone while others succeed is tried only a few times', async () => {
     let fails = true
     const { site, browser, presented } = await visit((named) =>
       fails && named === 'plain' ? { status: 500 } : undefined,
@@ -420,8 +422,8 @@ describe('a grant rests after a failed refresh', () => {
   })
 })
 
-describe('an API that refuses every token', () => {
-  it('has three replaced at once, then one after a second: the caller keeps what it has', async () => {
+describe('an API that rejects every token', () => {
+  it('has three tokens replaced at once, then one after a second: the caller keeps its token', async () => {
     const { site, browser, asked } = await visit(() => undefined)
     let token = 'at0'
     for (const next of ['at1', 'at2', 'at3', 'at3', 'at3']) {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { describe, expect, it } from '@jest/globals'
 import express, { type Request } from 'express'
 import session, { type Store } from 'express-session'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { startApp } from '../helpers/app.js'
 import { type Browser, browser } from '../helpers/browser.js'
 import { createGate } from '../helpers/gate.js'
@@ -31,7 +31,7 @@ describe('S20 resave: true, a slow read-only request overlaps a refresh: the new
     await expectNewest(site, tab)
   })
 
-  it('S20 when it ends while the authorization server answers', async () => {
+  it('S20 when it ends while the authorization server responds', async () => {
     const site = await start({ session: { resave: true } })
     const tab = await loggedIn(site)
     const slow = held(site.slow('/report'))
@@ -48,7 +48,7 @@ describe('S20 resave: true, a slow read-only request overlaps a refresh: the new
     await expectNewest(site, tab)
   })
 
-  it('S20 when its save is on the way to the store while the refresh is to be stored', async () => {
+  it('S20 when its save is being written while the refresh is to be stored', async () => {
     const grants = memoryGrantStore()
     const site = await start({ session: { resave: true }, surroundings: { grants } })
     const tab = await loggedIn(site)
@@ -67,7 +67,7 @@ describe('S20 resave: true, a slow read-only request overlaps a refresh: the new
     await expectNewest(site, tab)
   })
 
-  it('S20 when the refresh is on the way to the store', async () => {
+  it('S20 when the refresh is being written to the store', async () => {
     const site = await start({ session: { resave: true } })
     const tab = await loggedIn(site)
     const slow = held(site.slow('/report'))
@@ -124,7 +124,7 @@ describe('S21 resave: false, a slow request sets views during a refresh: both st
     await expectNewest(site, tab)
   })
 
-  it.each(workers)('S21 %s, while the authorization server answers', async (_, work) => {
+  it.each(workers)('S21 %s, while the authorization server responds', async (_, work) => {
     const site = await start()
     const tab = await loggedIn(site)
     site.handle('/count', (request) => {
@@ -142,7 +142,7 @@ describe('S21 resave: false, a slow request sets views during a refresh: both st
     await expectNewest(site, tab)
   })
 
-  it.each(workers)('S21 %s, while the refresh is on the way to the store', async (_, work) => {
+  it.each(workers)('S21 %s, while the refresh is being written to the store', async (_, work) => {
     const site = await start()
     const tab = await loggedIn(site)
     const working = createGate()
@@ -274,7 +274,7 @@ describe('S22 a refresh in a slow request, while a fast request puts an item in 
     await expectNewest(site, tab)
   })
 
-  it('S22 when the item is on its way to the store', async () => {
+  it('S22 when the item is being written to the store', async () => {
     const grants = memoryGrantStore()
     const site = await start({ surroundings: { grants } })
     const tab = await loggedIn(site)
@@ -361,7 +361,7 @@ describe('S23 a request that only refreshed does not save the session at its end
   })
 })
 
-describe('S24 what an app does with its session leaves the newest refresh token', () => {
+describe('S24 operations of the app on its session keep the newest refresh token', () => {
   type Deed = (request: Request) => Promise<void>
   const deeds: [string, Deed][] = [
     ['reload()', reloaded],
@@ -475,7 +475,7 @@ describe('S24 what an app does with its session leaves the newest refresh token'
     })
   })
 
-  it.each(deeds)('S24 %s while the refresh is on the way to the store', async (_, deed) => {
+  it.each(deeds)('S24 %s while the refresh is being written to the store', async (_, deed) => {
     const site = await start()
     const tab = await loggedIn(site)
     site.handle('/views', (request) => {
@@ -500,7 +500,7 @@ describe('S24 what an app does with its session leaves the newest refresh token'
   })
 })
 
-describe('S25 the session store fails to take a refresh', () => {
+describe('S25 the session store fails to store a refresh', () => {
   const failures = (site: Site) => site.events.filter(({ type }) => type === 'session_write_failed')
 
   it('S25 once: it is tried again, and nothing is lost', async () => {
@@ -526,7 +526,7 @@ describe('S25 the session store fails to take a refresh', () => {
     await expectNewest(site, tab)
   })
 
-  it('S25 for good: the tokens are kept, an event tells, the next request heals the session', async () => {
+  it('S25 for good: the tokens are kept, an event is emitted, the next request repairs the session', async () => {
     const site = await start()
     const tab = await loggedIn(site)
     const old = await site.storedTokens(tab)
@@ -545,7 +545,7 @@ describe('S25 the session store fails to take a refresh', () => {
     expect(site.store.count('set')).toBe(0)
   })
 
-  it('S25 a request from before the refresh looks after the stored tokens once, however often it asks', async () => {
+  it('S25 a request from before the refresh repairs the stored tokens once, however many tokens it requests', async () => {
     const site = await start()
     const tab = await loggedIn(site)
     const slow = held(
@@ -565,7 +565,7 @@ describe('S25 the session store fails to take a refresh', () => {
     expect(site.store.calls.map(({ method }) => method)).toEqual(['get', 'touch'])
   })
 
-  it('S25 for good, and goes on failing: every request is answered, one refresh, healed in the end', async () => {
+  it('S25 for good, and repeatedly: every request succeeds, with one refresh, and the session is repaired in the end', async () => {
     const site = await start()
     const tab = await loggedIn(site)
     site.store.failNext('set', 8)
@@ -583,7 +583,7 @@ describe('S25 the session store fails to take a refresh', () => {
     await expectNewest(site, tab)
   })
 
-  it('S25 for good: a save of the app heals the session too', async () => {
+  it('S25 for good: a save by the app repairs the session too', async () => {
     const site = await start()
     const tab = await loggedIn(site)
     site.handle('/count', (request) => {
@@ -595,7 +595,7 @@ describe('S25 the session store fails to take a refresh', () => {
     await expectNewest(site, tab)
   })
 
-  it('S25 for good: a process that shares the grant store has the tokens, and heals the session', async () => {
+  it('S25 for good: a process that shares the grant store has the tokens, and repairs the session', async () => {
     const grants = memoryGrantStore()
     const sessions = new session.MemoryStore()
     const one = await start({ store: sessions, surroundings: { grants } })
@@ -668,7 +668,7 @@ describe('S26 the client disconnects during the refresh: it completes, and is ke
     expect(server.refreshes() - before).toBe(1)
   })
 
-  it('S26 of several clients, the one that asked first: the others get their answer', async () => {
+  it('S26 of several clients, the first one: the others get their response', async () => {
     const site = await start()
     const tab = await loggedIn(site)
     const closed = createGate()
@@ -715,7 +715,7 @@ describe('S27 headers already sent when the refresh happens', () => {
     await expectNewest(site, tab)
   })
 
-  it('S27 after the whole answer was sent it persists', async () => {
+  it('S27 after the whole response was sent it is stored', async () => {
     const site = await start()
     const tab = await loggedIn(site)
     const before = server.refreshes()

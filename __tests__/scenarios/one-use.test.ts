@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import type { Request } from 'express'
 import { decodeJwt } from 'jose'
-import { middlewareOf } from '../../lib/frameworks/express.js'
-import { memoryGrantStore } from '../../lib/grants/memory.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { clientSecretBasic, type SessionTokens } from '../../lib/index.js'
-import { mount } from '../../lib/mount.js'
+import { composeMiddleware } from '../../lib/middleware/composition.js'
+import { middlewareOf } from '../../lib/middleware/express.js'
 import { expressVersions } from '../helpers/app.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser, BrowserAnswer } from '../helpers/browser.js'
@@ -63,7 +63,7 @@ async function expectHealthy(site: Site, browser: Browser, refreshes: number): P
 }
 
 describe.each(expressVersions)('fifty at once, on %s', (_, express) => {
-  it('S10 50 parallel requests, one session, expired access token: 1 refresh, 50 answers', async () => {
+  it('S10 50 parallel requests, one session, expired access token: 1 refresh, 50 responses', async () => {
     const site = await siteWith({ express })
     const browser = site.browser()
     await site.login(browser)
@@ -73,7 +73,7 @@ describe.each(expressVersions)('fifty at once, on %s', (_, express) => {
     await expectHealthy(site, browser, 1)
   })
 
-  it('S10 50 requests that have all loaded the session before the first one asks: 1 refresh', async () => {
+  it('S10 50 requests that have all loaded the session before the first one requests a token: 1 refresh', async () => {
     const grants = recordingGrants()
     const site = await siteWith({ express, surroundings: { grants } })
     const loaded = createGate()
@@ -168,7 +168,7 @@ describe('the near miss', () => {
   const delays = [0, 1, 40, 1000]
 
   it.each(latecomers.flatMap((latecomer) => delays.map((delayMs) => ({ ...latecomer, delayMs }))))(
-    'S12 a request $name, loaded before the refresh, asks $delayMs ms after it: no further refresh',
+    'S12 a request $name, loaded before the refresh, requests a token $delayMs ms after it: no further refresh',
     async ({ delayMs, ...latecomer }) => {
       const { site, browser, lateBrowser, clock, gate, grants } = await lateSites(latecomer)
       const late = atOnce(5, () => lateBrowser.get('/late'))
@@ -222,7 +222,7 @@ describe('the near miss', () => {
   )
 })
 
-describe('two rotations behind', () => {
+describe('older by two rotations', () => {
   it.each(latecomers)('S13 a request $name that holds the grandparent gets the newest', async (latecomer) => {
     const { site, browser, lateBrowser, clock, gate } = await lateSites(latecomer)
     const late = atOnce(5, () => lateBrowser.get('/late'))
@@ -253,7 +253,7 @@ describe('two rotations behind', () => {
   )
 
   it.each(latecomers)(
-    'S13 a request $name whose grandparent token is rejected gets the newest',
+    'S13 a request $name whose token before the previous one is rejected gets the newest',
     async (latecomer) => {
       const { site, browser, lateBrowser, clock, gate, login } = await lateSites(latecomer)
       const late = atOnce(5, () => lateBrowser.get(`/late?rejected=${login.access_token}`))
@@ -269,7 +269,7 @@ describe('two rotations behind', () => {
 })
 
 describe('two users at once', () => {
-  it('S14 two refreshes, and nothing crosses', async () => {
+  it('S14 two refreshes, and neither affects the other', async () => {
     const site = await siteWith()
     site.handle('/me', async ({ tokens }) => {
       const { token } = await tokens.getAccessToken()
@@ -307,16 +307,16 @@ describe('two resources at once on one refresh token', () => {
 
   it.each([
     [
-      'in requests of their own',
+      'in separate requests',
       (browser: Browser) => (resource: string) => browser.get(`/token?resource=${resource}`),
     ],
     [
-      'with a need of their own each',
+      'each with a different need',
       (browser: Browser) => (resource: string) =>
         browser.get(`/token?resource=${resource}&scope=orders.read`),
     ],
   ])(
-    'S15 %s: each gets its own access token, the refreshes take turns, the last refresh token is kept',
+    'S15 %s: each gets its own access token, the refreshes run one at a time, the last refresh token is kept',
     async (_, asking) => {
       const site = await siteWith()
       const browser = site.browser()
@@ -355,7 +355,7 @@ describe('two resources at once on one refresh token', () => {
     await expectHealthy(site, browser, 3)
   })
 
-  it('S15 in two processes: the refreshes take turns over both', async () => {
+  it('S15 in two processes: the refreshes run one at a time over both', async () => {
     const openSessions = sharedSessions()
     const grants = recordingGrants()
     const clock = testClock()
@@ -384,7 +384,7 @@ describe('two middlewares over one session, each with a grant store of its own',
     const clock = testClock()
     const surroundings = ownProcess(clock)
     const { clientId, clientSecret } = server.clients.client_secret_basic
-    const second = mount(
+    const second = composeMiddleware(
       {
         tokenEndpoint: server.tokenEndpoint,
         clientId,
@@ -417,7 +417,7 @@ describe('two middlewares over one session, each with a grant store of its own',
     await expectHealthy(site, browser, 1)
   })
 
-  it('S15 they ask for two resources: their refreshes take turns', async () => {
+  it('S15 they request two resources: their refreshes run one at a time', async () => {
     const site = await startTwoMounted()
     const browser = site.browser()
     const [A, B] = ['https://a.example', 'https://b.example']
@@ -430,7 +430,7 @@ describe('two middlewares over one session, each with a grant store of its own',
     await expectHealthy(site, browser, 2)
   })
 
-  it('a pause that one was asked for is kept by both', async () => {
+  it('a pause that the server requested from one applies to both', async () => {
     const site = await startTwoMounted()
     const browser = site.browser()
     await site.login(browser)

@@ -58,7 +58,7 @@ describeWithRedisServer(
     ] as const
 
     it.each(forgets)(
-      'S47 %s, and another process asks before the lease is renewed: no refresh token is spent twice',
+      'S47 %s, and another process requests the lease before it is renewed: no refresh token is spent twice',
       async (_, forget) => {
         const { visitor, used, request, answer, key } = await refreshUnderWay()
         await forget(key)

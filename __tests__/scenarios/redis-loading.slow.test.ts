@@ -85,7 +85,7 @@ describeWithRedisServer('S47 the Redis of the grants restarts, and answers LOADI
           expect(timesPresented(server, used)).toBe(0)
           expect(await visitor.stored()).toEqual(stored)
         }),
-      'S47 a refresh under way ends, and both processes have its result': whileLoading(async () => {
+      'S47 a refresh in flight ends, and both processes have its result': whileLoading(async () => {
         const { visitor, used, request, answer } = leavesEarly
         answer.release()
         const token = await tokenOf(request)
@@ -100,7 +100,7 @@ describeWithRedisServer('S47 the Redis of the grants restarts, and answers LOADI
     beforeAll(() => restarted, START_MS)
 
     it(
-      'S47 what was under way all the time is not refreshed by another process',
+      'S47 a grant whose refresh was in flight all the time is not refreshed by another process',
       async () => {
         const { visitor, used, request, answer } = leavesLate
         const second = tokenOnceBack(two, visitor)
@@ -114,7 +114,7 @@ describeWithRedisServer('S47 the Redis of the grants restarts, and answers LOADI
     )
 
     it(
-      'S47 what could not be refreshed is, once',
+      'S47 a grant that could not be refreshed is refreshed once',
       async () => {
         const { visitor, used } = expired
         const tokens = await Promise.all(
@@ -128,7 +128,7 @@ describeWithRedisServer('S47 the Redis of the grants restarts, and answers LOADI
     )
 
     it(
-      'S47 of what was refreshed meanwhile nothing is lost',
+      'S47 no refresh of that time is lost',
       async () => {
         const { visitor } = leavesEarly
         const token = await tokenOf(visitor.at(one).get('/token'))

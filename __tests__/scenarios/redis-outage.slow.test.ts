@@ -66,14 +66,14 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
       'S47 valid tokens go on being served': () => expectServedByAll(valid),
       'S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays': () =>
         expectRefusedByAll(expired),
-      'S47 a refresh under way ends, and both processes have its result': () => expectKept(answeredMeanwhile),
+      'S47 a refresh in flight ends, and both processes have its result': () => expectKept(answeredMeanwhile),
     })
 
     describe('and restarted, empty', () => {
       beforeAll(() => grants.restart({ fresh: true }))
 
       it(
-        'S47 what was under way all the time is not refreshed by another process',
+        'S47 a grant whose refresh was in flight all the time is not refreshed by another process',
         async () => {
           const waiting = tokenOnceBack(two, answeredLater.visitor)
           waiting.catch(() => {})
@@ -88,11 +88,15 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
         TEST_MS,
       )
 
-      it('S47 what could not be refreshed is, once', () => expectRefreshedOnce(expired), TEST_MS)
+      it(
+        'S47 a grant that could not be refreshed is refreshed once',
+        () => expectRefreshedOnce(expired),
+        TEST_MS,
+      )
     })
   })
 
-  describe('does not answer for a while', () => {
+  describe('does not respond for a while', () => {
     let valid: Visitor
     let expired: Expired
     let answeredMeanwhile: UnderWay
@@ -109,11 +113,11 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
       'S47 valid tokens go on being served': () => expectServedByAll(valid),
       'S47 where a refresh is needed it is 503, no refresh token is spent, and the session stays': () =>
         expectRefusedByAll(expired),
-      'S47 a refresh under way ends, and both processes have its result': () => expectKept(answeredMeanwhile),
+      'S47 a refresh in flight ends, and both processes have its result': () => expectKept(answeredMeanwhile),
     })
 
     it(
-      'S47 once it answers again what could not be refreshed is, once',
+      'S47 once it responds again, a grant that could not be refreshed is refreshed once',
       async () => {
         grants.resume()
         await expectRefreshedOnce(expired)
@@ -133,7 +137,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     })
     afterAll(() => client.disconnect())
 
-    it('S47 between two refreshes: the next one goes on from the session', async () => {
+    it('S47 between two refreshes: the next one uses the tokens of the session', async () => {
       const { visitor } = await expiredSession(fleet)
       const first = await tokenOf(visitor.at(one).get('/token'))
       const { grantId, refreshToken } = (await visitor.storedTokens())!
@@ -147,7 +151,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     })
 
     it(
-      'S47 in the middle of a refresh: its lease is taken again, and others wait for it',
+      'S47 during a refresh: its lease is taken again, and other processes wait for it',
       async () => {
         const { visitor, used, request, answer } = await refreshUnderWay()
         const { grantId } = (await visitor.storedTokens())!

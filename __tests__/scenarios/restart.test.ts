@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
-import type { TokenSet } from '../../lib/token-set.js'
+import type { TokenSet } from '../../lib/tokens/token-set.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import { type Browser, browser } from '../helpers/browser.js'
 import { type Site, type SiteOptions, startSite, tokensIn } from '../helpers/site.js'
@@ -120,7 +120,7 @@ describe('S30 process restart with a persistent session store: the tokens are th
     expect(server.refreshes()).toBe(before)
   })
 
-  it('S30 who had logged out stays logged out', async () => {
+  it('S30 a user who had logged out stays logged out', async () => {
     const site = await start()
     const tab = site.browser()
     await site.login(tab)

@@ -4,7 +4,6 @@ import cookieSession from 'cookie-session'
 import express, { type RequestHandler } from 'express'
 import session from 'express-session'
 import { getIronSession } from 'iron-session'
-import { middlewareOf } from '../../lib/frameworks/express.js'
 import type { GrantStore, Retention } from '../../lib/grants/grant-store.js'
 import {
   clientSecretBasic,
@@ -12,11 +11,13 @@ import {
   type SessionTokensOptions,
   type TokenEvent,
 } from '../../lib/index.js'
-import { mount } from '../../lib/mount.js'
+import { composeMiddleware } from '../../lib/middleware/composition.js'
+import { middlewareOf } from '../../lib/middleware/express.js'
 import { startApp } from '../helpers/app.js'
 import { startAuthorizationServer } from '../helpers/authorization-server.js'
 import { type Browser, browser } from '../helpers/browser.js'
 import { type TestClock, testClock } from '../helpers/clock.js'
+import { keepingEvents } from '../helpers/events.js'
 import { KOA_COOKIE, startKoaSite } from '../helpers/koa-site.js'
 import { ownProcess } from '../helpers/site.js'
 
@@ -70,10 +71,10 @@ async function startExpress(layer: RequestHandler, tokens: Partial<SessionTokens
     ...{ tokenEndpoint: server.tokenEndpoint, revocationEndpoint: server.revocationEndpoint, clientId },
     clientAuthentication: clientSecretBasic(clientSecret),
     encryptionKeys,
-    onEvent: (event: TokenEvent) => events.push(event),
+    onEvent: keepingEvents(events),
     ...tokens,
   } as SessionTokensOptions
-  const middleware = middlewareOf(mount(options, ownProcess(clock)))
+  const middleware = middlewareOf(composeMiddleware(options, ownProcess(clock)))
   const app = express().set('env', 'test').use(layer, middleware, express.json())
   app.get('/token', async ({ tokens }, response) => void response.json(await tokens.getAccessToken()))
   app.post('/login', async ({ tokens, body }, response) => void response.json(await tokens.set(body)))
@@ -234,6 +235,29 @@ describe('a grant is remembered for as long as its session could come back', () 
   })
 })
 
+describe('a forged seal of iron-session', () => {
+  it.each(['8640000000000000', '1e300', 'Infinity', '99999999999999.5', '0x1fffffffffffff', 'NaN', '-1'])(
+    'that expires at %s changes the time for no other user, and stays a time that a store can count',
+    async (expiry) => {
+      const { grants, asked } = noting()
+      const site = await inExpress(() => iron())({ grants })
+      const [user, other] = [site.browser(), site.browser()]
+      await user.post('/login', await server.login('alice'))
+      other.setCookie('forged', `Fe26.2*1*a*b*c*${expiry}*d*e`)
+      await other.post('/login', await server.login('bob'))
+      for (const ms of asked.commit) {
+        expect(Number.isSafeInteger(ms)).toBe(true)
+        expect(ms).toBeLessThanOrEqual(3_650 * DAY_MS)
+      }
+      site.clock.advance(HOUR_MS)
+      expect((await user.get('/token')).status).toBe(200)
+      expect(shown(asked.commit.at(-1))).toBe(14)
+      expect((await user.post('/logout', {})).status).toBe(200)
+      expect(asked.end.map(shown)).toEqual([14])
+    },
+  )
+})
+
 describe('a cookie from before a refresh or a logout', () => {
   const cookies: [name: string, start: Start, names: string[]][] = [
     [
@@ -300,13 +324,18 @@ describe('a cookie from before a refresh or a logout', () => {
 
 describe('a grant that memory has no room for', () => {
   it.each([
-    ['in cookies it is told', inExpress(() => cookieSession({ keys: ['k'] })), 1],
-    ['in a store it has a copy, and nothing is told', inExpress(() => expressSession({ maxAge: DAY_MS })), 0],
+    ['in cookies an event is emitted', inExpress(() => cookieSession({ keys: ['k'] })), 1],
+    [
+      'in a store has a copy, and no event is emitted',
+      inExpress(() => expressSession({ maxAge: DAY_MS })),
+      0,
+    ],
   ])('%s', async (_, start, told) => {
     const site = await start({ grants: memoryGrantStore({ maxGrants: 1 }) })
     for (let n = 0; n < 2; n++) await site.browser().post('/login', await server.login('alice'))
     const evictions = site.events.filter(({ type }) => type === 'grant_evicted')
-    expect(evictions).toEqual(
+    expect(evictions).toHaveLength(told)
+    expect(evictions).toMatchObject(
       Array(told).fill({ type: 'grant_evicted', grantId: expect.any(String), ended: false }),
     )
   })

@@ -12,11 +12,13 @@ const unreadable = (code: string) => ({
   status: 503,
   json: {
     code,
-    message: expect.stringMatching(/^Another process has stored newer tokens that this one cannot read\./),
+    message: expect.stringMatching(
+      /^Another process has stored newer tokens that this process cannot read\./,
+    ),
   },
 })
 
-describe('S61 a process that seals with a new key too soon, beside one that does not have it', () => {
+describe('S61 a process that seals with a new key too soon, while another one does not have the key', () => {
   /** The user has logged in where the new key is not known yet. */
   async function twoProcesses() {
     const grants = recordingGrants()
@@ -32,7 +34,7 @@ describe('S61 a process that seals with a new key too soon, beside one that does
     return { ahead, behind, tab, visitor: ahead.visitorOf(tab), grants }
   }
 
-  it('refreshes: whoever waits for that is told, and does not ask again and again', async () => {
+  it('refreshes: a process that waits for it gets an error, and does not ask repeatedly', async () => {
     const { tab, visitor, grants } = await twoProcesses()
     const { lease } = grants
     let leases = 0
@@ -55,7 +57,7 @@ describe('S61 a process that seals with a new key too soon, beside one that does
     expect(server.refreshes() - refreshes).toBe(1)
   })
 
-  it('refreshes, and the grant store forgets it: whoever had the session before spends no refresh token', async () => {
+  it('refreshes, and the grant store forgets it: a process with the earlier session spends no refresh token', async () => {
     const { behind, tab, visitor, grants } = await twoProcesses()
     const refreshes = server.refreshes()
     const slow = held(behind.slow('/slow', ({ tokens }) => tokens.getAccessToken()))
@@ -70,7 +72,7 @@ describe('S61 a process that seals with a new key too soon, beside one that does
   })
 })
 
-it('S61 a new key that is first added at the end everywhere, then moved to the front, logs nobody out', async () => {
+it('S61 a new key that is first added at the end everywhere, then moved to the front, logs no user out', async () => {
   const grants = recordingGrants()
   const open = sharedSessions()
   const deploy = (...encryptionKeys: string[]) =>

@@ -112,7 +112,7 @@ describe.each(modes)('S19 one refresh token in two sessions, %s', (_, mode) => {
     })
 
     it.each(['first', 'second'])(
-      'S19 clear() in the %s session ends its share alone, for good',
+      'S19 clear() in the %s session ends only its share, for good',
       async (which) => {
         const { a, b, expire, one, other, put } = await scene()
         await put(other, b)
@@ -153,7 +153,7 @@ describe.each(modes)('S19 one refresh token in two sessions, %s', (_, mode) => {
       expect(await a.get('/token')).toMatchObject(ok)
     })
 
-    it('S19 a session that is handed the same tokens again stays in its grant', async () => {
+    it('S19 a session that gets the same tokens again stays in its grant', async () => {
       const { a, expire, one, put, refreshesOf } = await scene()
       expire()
       expect(await a.get('/token')).toMatchObject(ok)

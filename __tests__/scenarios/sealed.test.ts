@@ -49,7 +49,7 @@ describe('S61 with encryption keys', () => {
     }
   })
 
-  it('S61 a rotated key opens what was sealed before, and the next refresh seals with the new one', async () => {
+  it('S61 with a rotated key, earlier copies are opened, and the next refresh seals with the new key', async () => {
     const open = sharedSessions()
     const before = await start({}, { store: open() })
     const browser = before.browser()

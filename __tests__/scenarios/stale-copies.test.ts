@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import type { SessionData } from 'express-session'
-import { KnownGrants } from '../../lib/grants/known-grants.js'
+import { GrantRegistry } from '../../lib/grants/grant-registry.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { type TestClock, testClock } from '../helpers/clock.js'
@@ -40,7 +40,7 @@ function overwrite(sid: string, session: SessionData): Promise<void> {
 }
 
 describe('a stale copy in the session store', () => {
-  it('heals with the next request, also in the process that has refreshed it before, and outlives a restart', async () => {
+  it('is repaired by the next request, also in the process that refreshed it before, and the repair outlives a restart', async () => {
     const site = await startProcess()
     const browser = site.browser()
     await site.login(browser)
@@ -78,7 +78,7 @@ describe('a stale copy in the session store', () => {
 })
 
 describe('a session saved by a process that knows nothing of its grant', () => {
-  it('keeps the newer copy that is stored, and what the app wrote', async () => {
+  it('keeps the newer stored copy, and the data of the app', async () => {
     const first = await startProcess()
     const browser = first.browser()
     await first.login(browser)
@@ -94,9 +94,9 @@ describe('a session saved by a process that knows nothing of its grant', () => {
     expect((await first.storedTokens(browser))?.revision).toBe(2)
   })
 
-  it('keeps it too when so many other grants were refreshed meanwhile that this one was forgotten', async () => {
-    const known = new KnownGrants(clock, { maxGrants: 2 })
-    const site = await startProcess({ surroundings: { known }, session: { resave: true } })
+  it('keeps it, too, after so many other refreshes that this grant was forgotten', async () => {
+    const registry = new GrantRegistry(clock, { maxGrants: 2 })
+    const site = await startProcess({ surroundings: { registry }, session: { resave: true } })
     const browser = site.browser()
     await site.login(browser)
     const slow = site.slow('/slow', () => null)
@@ -111,8 +111,8 @@ describe('a session saved by a process that knows nothing of its grant', () => {
   })
 })
 
-describe('an authorization server that answers with the same access token each time', () => {
-  it('S18 is asked once by twenty callers who report that token as rejected', async () => {
+describe('an authorization server that returns the same access token each time', () => {
+  it('S18 gets one request for twenty callers that report that token as rejected', async () => {
     let refreshes = 0
     const endpoint = await startTokenEndpoint(() => ({
       status: 200,

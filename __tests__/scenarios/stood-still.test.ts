@@ -1,5 +1,7 @@
-import { afterEach, expect, it, jest } from '@jest/globals'
-import { LEASE_MS } from '../../lib/grants/lease.js'
+import { afterEach, describe, expect, it, jest } from '@jest/globals'
+import { LEASE_MS } from '../../lib/concurrency/time-constants.js'
+import type { GrantStore } from '../../lib/grants/grant-store.js'
+import { type ClientAuthentication, clientSecretBasic } from '../../lib/index.js'
 import { createGate } from '../helpers/gate.js'
 import { recordingGrants, sharedSessions } from '../helpers/site.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
@@ -10,18 +12,20 @@ afterEach(() => {
   jest.restoreAllMocks()
 })
 
+const machineTime = performance.now.bind(performance)
+
 /** Time passes for leases. */
 function pass(ms: number): void {
-  const now = performance.now.bind(performance)
-  jest.spyOn(performance, 'now').mockImplementation(() => now() + ms)
+  const passed = performance.now() - machineTime() + ms
+  jest.spyOn(performance, 'now').mockImplementation(() => machineTime() + passed)
 }
 
 /** A process that has the lease, and stands still for a while before it spends the refresh token. */
-async function standsStill(ms: number) {
+async function standsStill(ms: number, altered: (grants: GrantStore) => Partial<GrantStore> = () => ({})) {
   const grants = recordingGrants()
   const open = sharedSessions()
   const [still, other] = [
-    await start({ store: open(), surroundings: { grants } }),
+    await start({ store: open(), surroundings: { grants: { ...grants, ...altered(grants) } } }),
     await start({ store: open(), surroundings: { grants } }),
   ]
   const tab = await loggedIn(still)
@@ -45,7 +49,7 @@ async function standsStill(ms: number) {
   }
 }
 
-it('S21 a process that stood still for longer than its lease lasts takes what another has got meanwhile', async () => {
+it('S21 a process that stood still for longer than its lease lasts uses the tokens that another process got', async () => {
   const { answer, reading, visitor, refreshed } = await standsStill(LEASE_MS + 1)
   const { status, json } = await visitor.get('/token')
   expect(status).toBe(200)
@@ -54,18 +58,96 @@ it('S21 a process that stood still for longer than its lease lasts takes what an
   expect(refreshed()).toBe(1)
 })
 
-it('S21 a process that stood still for long asks for its lease before it spends the refresh token', async () => {
+it('S21 a process that stood still for long renews its lease before it spends the refresh token', async () => {
   const { answer, reading, grants, refreshed } = await standsStill(LEASE_MS / 2 + 1)
   const spend = held(server.hold())
+  grants.forget()
   reading.release()
   await spend.reached
-  expect(grants.calls).toContain('renew')
+  expect(grants.calls).toEqual(['release', 'lease'])
   spend.release()
   expect((await answer).status).toBe(200)
   expect(refreshed()).toBe(1)
 })
 
-it('S21 a process that stood still when the lease was granted to it waits for whoever has it by now', async () => {
+describe('S21 another process has taken the lease, refreshed and released it while this process stood still', () => {
+  /** Renews a lease that no process has, as a grant store may that has forgotten leases. */
+  const forgetful = (renewed: () => void) => (grants: GrantStore) => ({
+    async renew(grantId: string, owner: string, ttlMs: number) {
+      const request = { owner, ttlMs, waitMs: 0, revision: Number.MAX_SAFE_INTEGER }
+      const isRenewed =
+        (await grants.renew(grantId, owner, ttlMs)) || (await grants.lease(grantId, request)).granted
+      renewed()
+      return isRenewed
+    },
+  })
+
+  it.each(['comes first', 'comes later'])('the next renewal %s: the new token is found', async (when) => {
+    const renewed = createGate()
+    const { answer, reading, visitor, refreshed } = await standsStill(LEASE_MS + 1, forgetful(renewed.pass))
+    const { json } = await visitor.get('/token')
+    if (when === 'comes first') await renewed.reached
+    reading.release()
+    expect(await answer).toMatchObject({ status: 200, json: { token: json.token } })
+    expect(refreshed()).toBe(1)
+  })
+
+  it('while it was authenticating: the new token is found', async () => {
+    const authenticated = held(createGate())
+    const authenticate = clientSecretBasic(server.clients.client_secret_basic.clientSecret)
+    const clientAuthentication: ClientAuthentication = async (request) => {
+      await authenticated.pass()
+      return authenticate(request)
+    }
+    const grants = recordingGrants()
+    const open = sharedSessions()
+    const still = await start({
+      store: open(),
+      surroundings: { grants },
+      tokens: { clientAuthentication },
+    })
+    const other = await start({ store: open(), surroundings: { grants } })
+    const tab = await loggedIn(still)
+    for (const site of [still, other]) site.clock.advance(HOUR_MS)
+    const refreshes = server.refreshes()
+    const answer = tab.get('/token')
+    await authenticated.reached
+    pass(LEASE_MS + 1)
+    const { json } = await other.visitorOf(tab).get('/token')
+    authenticated.release()
+    expect(await answer).toMatchObject({ status: 200, json: { token: json.token } })
+    expect(server.refreshes() - refreshes).toBe(1)
+  })
+
+  it('the grant store had said just before that the lease is held: the new token is found', async () => {
+    const said = held(createGate())
+    const saysLate = (grants: GrantStore) => {
+      let leases = 0
+      return {
+        async renew(...request: Parameters<GrantStore['renew']>) {
+          const answer = await grants.renew(...request)
+          await said.pass()
+          return answer
+        },
+        async lease(...request: Parameters<GrantStore['lease']>) {
+          const answer = await grants.lease(...request)
+          if (leases++ > 0) await said.pass()
+          return answer
+        },
+      }
+    }
+    const { answer, reading, visitor, refreshed } = await standsStill(LEASE_MS / 2 + 1, saysLate)
+    reading.release()
+    await said.reached
+    pass(LEASE_MS + 1)
+    const { json } = await visitor.get('/token')
+    said.release()
+    expect(await answer).toMatchObject({ status: 200, json: { token: json.token } })
+    expect(refreshed()).toBe(1)
+  })
+})
+
+it('S21 a process that stood still when the lease was granted to it waits for the current holder', async () => {
   const grants = recordingGrants()
   const granted = createGate()
   const late: typeof grants.lease = async (...request) => {
@@ -101,4 +183,22 @@ it('S21 a process that stood still when the lease was granted to it waits for wh
   const { json } = await others
   expect(await answer).toMatchObject({ status: 200, json: { token: json.token } })
   expect(server.refreshes() - refreshes).toBe(2)
+})
+
+it('S21 a process that stood still while it stored its tokens hands out those that another process got since', async () => {
+  const grants = recordingGrants()
+  const open = sharedSessions()
+  const [still, other] = [
+    await start({ store: open(), surroundings: { grants } }),
+    await start({ store: open(), surroundings: { grants } }),
+  ]
+  const tab = await loggedIn(still)
+  for (const site of [still, other]) site.clock.advance(HOUR_MS)
+  const writing = held(still.store.hold('set'))
+  const answer = tab.get('/token')
+  await writing.reached
+  for (const site of [still, other]) site.clock.advance(HOUR_MS)
+  const { json } = await other.visitorOf(tab).get('/token')
+  writing.release()
+  expect((await answer).json.token).toBe(json.token)
 })

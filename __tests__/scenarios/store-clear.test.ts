@@ -82,7 +82,7 @@ function clearing(name: string, start: () => Promise<Site>) {
       expect((await tab.get('/token')).status).toBe(401)
     })
 
-    it('S36 ends every session: a slow request that saves its own brings no token back', async () => {
+    it('S36 ends every session: a slow request that saves its session brings no token back', async () => {
       const site = await start()
       const tab = site.browser()
       await site.login(tab)
@@ -95,7 +95,7 @@ function clearing(name: string, start: () => Promise<Site>) {
       expect((await tab.get('/token')).status).toBe(401)
     })
 
-    it('leaves those who log in after it alone', async () => {
+    it('does not affect later logins', async () => {
       const site = await start()
       const tab = site.browser()
       await site.login(tab)

@@ -37,7 +37,7 @@ async function untilTold(site: Site, name: string): Promise<void> {
   await eventually(async () => expect(told(site, name).length).toBeGreaterThan(0), TEST_MS)
 }
 
-describe.each(keeps)('S58 tokens that no store takes, %s', (_, tokens) => {
+describe.each(keeps)('S58 tokens that no store has stored, %s', (_, tokens) => {
   async function unsaved() {
     const processes = await twoProcesses(tokens)
     const { one, tab, grants, expire } = processes
@@ -55,7 +55,7 @@ describe.each(keeps)('S58 tokens that no store takes, %s', (_, tokens) => {
   }
 
   it(
-    'S58 are stored as soon as the stores are back, and both are told once',
+    'S58 are stored as soon as the stores are back, and both events are emitted once',
     async () => {
       const { one, visitor, grants, token, sessionsAreBack } = await unsaved()
       grants.comeBack()
@@ -69,7 +69,7 @@ describe.each(keeps)('S58 tokens that no store takes, %s', (_, tokens) => {
   )
 
   it(
-    'S58 are stored by close(), where the grant store alone is back',
+    'S58 are stored by close() if only the grant store is back',
     async () => {
       const { one, visitor, grants, token } = await unsaved()
       grants.comeBack()
@@ -80,7 +80,7 @@ describe.each(keeps)('S58 tokens that no store takes, %s', (_, tokens) => {
   )
 
   it(
-    'S58 S4 do not come back after a logout meanwhile, and the logout is told later',
+    'S58 S4 do not come back after a logout, and the end is stored later',
     async () => {
       const { one, tab, visitor, grants, sessionsAreBack } = await unsaved()
       sessionsAreBack()
@@ -99,7 +99,7 @@ describe.each(keeps)('S58 tokens that no store takes, %s', (_, tokens) => {
 })
 
 it(
-  'S58 tokens that the session store refuses are stored later in a single process too: its grants end with it',
+  'S58 tokens that the session store rejects are stored later, also in a single process: its grants end with it',
   async () => {
     const open = sharedSessions()
     const site = await start({ store: open() })
@@ -136,7 +136,7 @@ describe.each(keeps)('S58 stores that come back with the state of a moment ago, 
   )
 
   it(
-    'S58 are told of a logout again, and the session holds nothing any more',
+    'S58 get the end of a grant again, and the session holds no tokens any more',
     async () => {
       const { one, other, tab, visitor, grants, sessions } = await twoProcesses(tokens)
       const before = { grants: await grants.save(), sessions: { ...sessions } }

@@ -203,7 +203,7 @@ const FAULTS = [
 
 const situations: [name: string, situation: Situation][] = [
   ...FAULTS.map((fault): [string, Situation] => [`the token endpoint: ${fault}`, { answer: fault }]),
-  ['the token endpoint does not answer', { answer: 'silence', tokens: { refreshTimeoutMs: 50 } }],
+  ['the token endpoint does not respond', { answer: 'silence', tokens: { refreshTimeoutMs: 50 } }],
   ['the caller loses patience', { answer: 'silence', tokens: { timeoutMs: 20, refreshTimeoutMs: 50 } }],
   ...(['invalid_request', 'invalid_grant', 'invalid_client'] as const).map((error): [string, Situation] => [
     `${error} that quotes the request`,
@@ -245,14 +245,14 @@ const situations: [name: string, situation: Situation][] = [
     { answer: { status: 200, body: { ...NEXT, id_token: idToken('other', 2) } }, revocation: 500 },
   ],
   [
-    'the secret in the form, and the answer quotes it',
+    'the secret in the form, and the response quotes it',
     {
       tokens: { clientAuthentication: clientSecretPost(clientSecret) },
       answer: (sent) => ({ status: 400, body: { error: 'invalid_request', error_description: echo(sent) } }),
     },
   ],
   [
-    'an assertion, and the answer quotes it',
+    'an assertion, and the response quotes it',
     {
       tokens: { clientAuthentication: clientAssertion(ASSERTION) },
       answer: (sent) => ({ status: 400, body: { error: 'invalid_request', error_description: echo(sent) } }),
@@ -266,7 +266,7 @@ const situations: [name: string, situation: Situation][] = [
     },
   ],
   ['a grant store without leases', { tokens: { grants: failingGrants('lease', talkative(LOGIN)) } }],
-  ['a grant store that takes no tokens', { tokens: { grants: failingGrants('commit', talkative(NEXT)) } }],
+  ['a grant store that rejects tokens', { tokens: { grants: failingGrants('commit', talkative(NEXT)) } }],
   [
     'a grant store that cannot be read after invalid_grant',
     { tokens: { grants: failingGrants('read', talkative(LOGIN)) }, answer: 'invalid_grant' },
@@ -281,38 +281,35 @@ const situations: [name: string, situation: Situation][] = [
     },
   ],
   [
-    'a session store that takes no tokens',
+    'a session store that rejects tokens',
     { prepare: ({ site }) => site.store.failNext('set', 2, talkative(NEXT)) },
   ],
   [
-    'a session store that takes no tokens, and shows the whole session',
+    'a session store that rejects tokens, and shows the whole session',
     { prepare: ({ site }) => site.store.failNext('set', 2, talkative(NEXT, OTHER)) },
   ],
   [
-    'a session store that takes no login',
+    'a session store that rejects a login',
     {
       prepare: ({ site }) => site.store.failNext('set', 1, talkative(NEXT)),
       act: (request) => request.tokens.set(NEXT),
     },
   ],
   [
-    'a session store that takes no login, and whose record of it is JSON',
+    'a session store that rejects a login, and whose record of it is JSON',
     {
       prepare: ({ site }) => site.store.failNext('set', 1, talkative({ ...NEXT, refresh_token: QUOTED })),
       act: (request) => request.tokens.set({ ...NEXT, refresh_token: QUOTED }),
     },
   ],
   [
-    'a session store that takes no logout',
+    'a session store that rejects a logout',
     {
       prepare: ({ site }) => site.store.failNext('set', 1, talkative(LOGIN)),
       act: (request) => request.tokens.revoke(),
     },
   ],
-  [
-    'a logout that the server does not hear of',
-    { revocation: 500, act: (request) => request.tokens.revoke() },
-  ],
+  ['a logout that does not reach the server', { revocation: 500, act: (request) => request.tokens.revoke() }],
   [
     'a code that is refused',
     {
@@ -342,12 +339,12 @@ const situations: [name: string, situation: Situation][] = [
     'a need that is misspelt',
     { act: (request) => request.tokens.getAccessToken({ rejectd: LOGIN.access_token } as object) },
   ],
-  ['the API answers 401', { act: callApi(), api: (_, response) => json(response, {}, 401) }],
-  ['the API answers 403', { act: callApi(), api: (_, response) => json(response, {}, 403) }],
-  ['the API answers 500', { act: callApi(), api: (_, response) => json(response, {}, 500) }],
+  ['the API responds with 401', { act: callApi(), api: (_, response) => json(response, {}, 401) }],
+  ['the API responds with 403', { act: callApi(), api: (_, response) => json(response, {}, 403) }],
+  ['the API responds with 500', { act: callApi(), api: (_, response) => json(response, {}, 500) }],
   ['the API is down', { act: (request) => request.tokens.axios({ baseURL: 'http://127.0.0.1:1' }).get('/') }],
   ['the API hangs up', { act: callApi(), api: (_, response) => response.socket?.destroy(), fresh: true }],
-  ['the API does not answer in time', { act: callApi({ timeout: 20 }), api: () => {}, fresh: true }],
+  ['the API does not respond in time', { act: callApi({ timeout: 20 }), api: () => {}, fresh: true }],
   [
     'the API redirects for ever',
     { act: callApi(), api: (_, response) => response.writeHead(307, { location: '/' }).end(), fresh: true },
@@ -360,7 +357,7 @@ const situations: [name: string, situation: Situation][] = [
     },
   ],
   [
-    'the API answers what is no JSON',
+    'the API responds with invalid JSON',
     {
       act: callApi({ responseType: 'json', transitional: { silentJSONParsing: false } }),
       api: (_, response) => response.end('{'),
@@ -398,7 +395,7 @@ const situations: [name: string, situation: Situation][] = [
 ]
 
 describe('S60 no log shows a token, a secret or an assertion', () => {
-  it('S60 the search finds what it looks for', async () => {
+  it('S60 the search finds the tokens that it is given', async () => {
     for (const secret of SECRETS) {
       expect(leaks(`x${secret}`)).not.toEqual([])
       expect(leaks(JSON.stringify(encodeURIComponent(secret)))).not.toEqual([])
@@ -509,7 +506,7 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
   }
 
   it(
-    'S60 what a process prints with DEBUG=*',
+    'S60 the output of a process with DEBUG=*',
     async () => {
       const faults: Fault[] = [
         500,
@@ -545,7 +542,7 @@ describe('S60 no log shows a token, a secret or an assertion', () => {
     ['api', /AxiosError/],
     ['fetch', /Response \{/],
   ])(
-    'S60 what a process that calls an API prints with DEBUG=*: /%s',
+    'S60 the output of a process with DEBUG=* that calls an API: /%s',
     async (client, expected) => {
       const endpoint = await startTokenEndpoint(() => ({ status: 200, body: NEXT }))
       const api = await wireServer(({ path }, response) =>
@@ -651,7 +648,7 @@ describe('S63 an access token goes to the origins that were named and to no othe
       (tokens) => instance(tokens, { allowedOrigins: ['https://files.example.com'] }).get(`${other.url}/x`),
     ],
     ['the adapter fetch', (tokens) => instance(tokens, { adapter: 'fetch' }).get(`${other.url}/x`)],
-  ])('S63 %s: refused, and nothing is sent', async (_, call) => {
+  ])('S63 %s: rejected, and no request is sent', async (_, call) => {
     expect(await calling(call)).toMatchObject({ code: 'ERR_ORIGIN_NOT_ALLOWED' })
     expect([...api.requests, ...other.requests]).toEqual([])
   })
@@ -660,7 +657,7 @@ describe('S63 an access token goes to the origins that were named and to no othe
     ['that names no scheme', () => other.url.replace('http:', '')],
     ['that begins like the origin', () => `${api.url}.other.example`],
     ['of data', () => 'data:text/plain,x//'],
-  ])('S63 an address %s: refused, and nothing is sent', async (_, addressOf) => {
+  ])('S63 an address %s: rejected, and no request is sent', async (_, addressOf) => {
     const code = /^(ERR_ORIGIN_NOT_ALLOWED|ERR_CONFIGURATION)$/
     const call = (tokens: Tokens) => instance(tokens).get('/x', { baseURL: addressOf() })
     expect((await calling(call)).code).toMatch(code)
@@ -701,7 +698,7 @@ describe('S63 an access token goes to the origins that were named and to no othe
   it.each([
     ['a subdomain', 'sub.api.example'],
     ['the domain above', 'example'],
-    ['a host whose name ends alike', 'evilapi.example'],
+    ['a host whose name has the same ending', 'evilapi.example'],
   ])('S63 a redirect to %s: without the token', async (_, host) => {
     const { port } = api
     location = `http://${host}:${port}/x`
@@ -720,7 +717,7 @@ describe('S63 an access token goes to the origins that were named and to no othe
     ])
   })
 
-  it('S63 a redirect, with a beforeRedirect of the app: both are heard', async () => {
+  it('S63 a redirect, with a beforeRedirect of the app: both are called', async () => {
     location = `${other.url}/x`
     const seen: unknown[] = []
     await calling((tokens) =>
@@ -735,7 +732,7 @@ describe('S63 an access token goes to the origins that were named and to no othe
     expect(authorizations(other)).toEqual([undefined])
   })
 
-  it('S63 a redirect to an origin that refuses it: nothing is refreshed, as the token was not refused', async () => {
+  it('S63 a redirect to an origin that rejects it: no refresh, since the token was not rejected', async () => {
     const closed = await wireServer((_request, response) => json(response, {}, 401))
     closers.push(closed.close)
     location = `${closed.url}/x`
@@ -764,7 +761,7 @@ describe('S64 plain http that is not loopback', () => {
     ['http://localhost@idp.example.com/x'],
     ['ftp://localhost/x'],
     ['ws://localhost/x'],
-  ])('S64 %s is refused at construction', (url) => {
+  ])('S64 %s is rejected at construction', (url) => {
     const refused = expect.objectContaining({ code: 'ERR_CONFIGURATION' })
     expect(() => sessionTokens({ ...options, issuer: url })).toThrow(refused)
     expect(() => sessionTokens({ ...options, tokenEndpoint: url })).toThrow(refused)
@@ -778,14 +775,14 @@ describe('S64 plain http that is not loopback', () => {
     ['http://127.0.0.1/x'],
     ['http://127.1.2.3:1/x'],
     ['http://[::1]/x'],
-  ])('S64 %s is taken', (url) => {
+  ])('S64 %s is accepted', (url) => {
     const taken = { ...options, tokenEndpoint: url, refreshEndpoint: url, revocationEndpoint: url }
     expect(sessionTokens(taken)).toBeInstanceOf(Function)
     expect(sessionTokens({ ...options, issuer: url })).toBeInstanceOf(Function)
   })
 
   it.each(['token_endpoint', 'revocation_endpoint'])(
-    'S64 metadata whose %s is such: refused, nothing is sent',
+    'S64 metadata with such a %s: rejected, and no request is sent',
     async (name) => {
       const endpoint = await wireServer(({ path }, response) => {
         const metadata = {

@@ -7,7 +7,7 @@ const INVOICES = [
   { number: '2026-009', due: 'paid', amount: '42.00' },
 ]
 
-/** Another API. It takes tokens that were issued for it, and no others. */
+/** Another API. It accepts only tokens that were issued for it. */
 export function billingApi(options: AccessOptions): Express {
   const app = express()
   app.use(verified(options))

@@ -7,9 +7,9 @@ import {
   sessionAxios,
   sessionTokens,
 } from 'session-token-manager'
+import { type LoginError, login } from 'session-token-manager/login'
 import { bearerProxy } from 'session-token-manager/proxy'
 import { liveAnswers } from './live-answers.js'
-import { login } from './login.js'
 import { notStored, page, securityHeaders } from './page.js'
 import { problem } from './problem.js'
 import { sessionCookie } from './session-cookie.js'
@@ -30,45 +30,78 @@ export interface GatewayOptions {
   readonly billingApi: string
 }
 
+const SCOPE = 'openid offline_access orders.read orders.write billing.read'
+
+/** How recent a login an API requires, in seconds (RFC 9470). The page has it from a problem body. */
+function maxAgeOf(value: unknown): number | undefined {
+  return typeof value === 'string' && /^\d{1,9}$/.test(value) ? Number(value) : undefined
+}
+
+/** The page to show when a login does not succeed. One that was finished elsewhere, or is over, leads to the current state. */
+function pageOfFailure(error: LoginError): string {
+  if (error.reason === 'unknown' || error.reason === 'used') return '/'
+  console.error(error.message)
+  return '/?login=failed'
+}
+
 /** A backend for a frontend: the page in the browser has a session cookie, the session has the tokens, the APIs get them. */
-export async function gateway(options: GatewayOptions): Promise<{ app: Express; close(): Promise<void> }> {
+export function gateway(options: GatewayOptions): { app: Express; close(): Promise<void> } {
   const { url, issuer, clientId, clientSecret, shopApi, billingApi } = options
   const clientAuthentication = clientSecretBasic(clientSecret)
-  const tokens = sessionTokens({
-    issuer,
-    clientId,
-    clientAuthentication,
-    encryptionKeys: [options.sessionKey],
-    ambient: true,
-  })
+  const client = { issuer, clientId, clientAuthentication, encryptionKeys: [options.sessionKey] }
+  const tokens = sessionTokens({ ...client, ambient: true })
   const cookie = sessionCookie(url)
   const live = liveAnswers()
   const billing = sessionAxios({ baseURL: billingApi })
 
   const app = express()
   app.disable('x-powered-by')
-  // TLS ends at the load balancer in front, which says so in X-Forwarded-Proto. Without, no Secure cookie would be set.
+  // TLS ends at the load balancer, which sends X-Forwarded-Proto. Without this line no Secure cookie would be set.
   app.set('trust proxy', url.startsWith('https:') ? 1 : false)
   app.use(securityHeaders(url))
   app.use('/assets', page.assets)
-  // What another site's page sends with the user's cookie changes nothing here. The proxies refuse it by themselves.
+  // Refuses requests that another site's page sends with the user's cookie. The proxies refuse them by themselves.
   app.use(refuseCrossOrigin())
   // With several processes: a `store` that they share, and `grants: redisGrantStore(client)` above.
   app.use(session({ ...cookie, secret: options.sessionSecret, resave: false, saveUninitialized: false }))
   app.use(tokens)
 
   app.use('/api', notStored)
+  // Before the logout: the streams of the session end, and the browser forgets the cookie.
+  app.post('/api/logout', (req, res, next) => {
+    live.end(req.sessionID)
+    res.clearCookie(cookie.name, cookie.cookie)
+    next()
+  })
   app.use(
-    await login({ url, issuer, clientId, clientSecret, resources: [shopApi, billingApi], cookie, live }),
+    login({
+      ...client,
+      baseUrl: url,
+      authorization: (req) => ({
+        scope: SCOPE,
+        // Consent to both APIs (RFC 8707). The access token of the login is for the first.
+        resource: [shopApi, billingApi],
+        // A refresh token needs the user's consent (OpenID Connect Core §11).
+        prompt: 'consent',
+        max_age: maxAgeOf(req.query.max_age),
+      }),
+      routes: { logout: '/api/logout', session: false },
+      // The browser has one cookie, that of the session.
+      transactions: 'session',
+      onFailure: pageOfFailure,
+    }),
   )
+  app.get('/api/session', (req, res) => {
+    res.json({ user: req.tokens.hasTokens() ? req.tokens.idTokenClaims?.sub : null })
+  })
 
-  // Nobody's token: whoever is logged in, the API does not learn of it.
+  // No token: the API does not learn which user is logged in.
   app.use('/api/catalogue', requireTokens({ user: 'none' }), bearerProxy({ target: `${shopApi}/catalogue` }))
 
-  // The user's token, as the login brought it. Server-sent events are among what is passed on.
+  // The user's token for the API of the login. Server-sent events are forwarded as well.
   app.use('/api/orders', requireTokens(), live.track, bearerProxy({ target: `${shopApi}/orders` }))
 
-  // Another API: a token of its own, for it alone and for reading alone, out of the same refresh token.
+  // Another API: a separate token, only for this API and only for reading, from the same refresh token.
   app.get(
     '/api/invoices',
     requireTokens({ scope: 'billing.read', resource: billingApi }),

@@ -1,9 +1,9 @@
 import type { RequestHandler, Response } from 'express'
 
-/** Answers that are under way, by session: a stream would go on past the logout otherwise. */
+/** Responses under way, by session: without this a stream would continue after the logout. */
 export interface LiveAnswers {
   readonly track: RequestHandler
-  /** Breaks off what a session is still being sent. Those of this process: others learn of it at their next request. */
+  /** Breaks off the responses to a session in this process. Other processes notice the logout at their next request. */
   end(sessionId: string): void
 }
 

@@ -3,13 +3,14 @@
  *
  *   npm run build && npx tsx examples/bff-gateway/main.ts      or   npm start -- --gateway
  *
- * gateway.ts is what to copy, with login.ts and session-cookie.ts. The authorization server and the two APIs
- * behind it are brought along. Access tokens live for 10 seconds; what the authorization server is asked is printed.
+ * Copy gateway.ts and session-cookie.ts. This file starts an authorization server and two APIs for them. Access
+ * tokens live for 10 seconds, and the requests to the authorization server are printed.
  */
+import { PORT } from '../demo/flags.js'
 import { start } from './start.js'
 
 const { url, timeline, close } = await start({
-  port: 3000,
+  port: PORT,
   accessTokenSeconds: 10,
   newsEveryMs: 1_000,
   freshLoginSeconds: 20,

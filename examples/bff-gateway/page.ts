@@ -4,13 +4,13 @@ import express, { type RequestHandler } from 'express'
 const FOLDER = join(import.meta.dirname, 'page')
 const HTML = join(FOLDER, 'index.html')
 
-/** The single page and what it consists of. It is the same for everybody. */
+/** The single page and its files. They are the same for all users. */
 export const page = {
   html: ((_req, res) => res.set('Cache-Control', 'no-cache').sendFile(HTML)) satisfies RequestHandler,
   assets: express.static(FOLDER, { index: false }),
 }
 
-/** Answers for one user, which no cache keeps. */
+/** Marks responses for one user, which no cache may keep. */
 export const notStored: RequestHandler = (_req, res, next) => {
   res.set('Cache-Control', 'no-store')
   next()
@@ -29,7 +29,7 @@ const POLICY = [
   "trusted-types 'none'",
 ].join('; ')
 
-/** The page runs what this site serves, talks to this site, and is framed by nobody. */
+/** Allows the page only scripts and requests of this site, and no framing. */
 export function securityHeaders(url: string): RequestHandler {
   const headers = {
     'Content-Security-Policy': POLICY,

@@ -1,12 +1,12 @@
 import type { ErrorRequestHandler, Response } from 'express'
 import { StepUpError, TokenError } from 'session-token-manager'
 
-/** What went wrong, for the page (RFC 9457). */
+/** The error for the page (RFC 9457). */
 interface Problem {
   readonly status: number
   readonly title: string
   readonly detail?: string
-  /** What an API asks of the next login (RFC 9470), as `bearerProxy()` answers it. */
+  /** An API's requirements for the next login (RFC 9470), as `bearerProxy()` sends them. */
   readonly error?: 'insufficient_user_authentication'
   readonly max_age?: number | undefined
 }
@@ -16,7 +16,7 @@ function sendProblem(res: Response, problem: Problem): void {
   res.send(JSON.stringify(problem))
 }
 
-/** Tells the page what went wrong and nothing more; the operator gets the rest. */
+/** Sends the page a short error; the log has the details. */
 export const problem: ErrorRequestHandler = (error, req, res, next) => {
   console.error(`${req.method} ${req.path}: ${error.code ?? error.name}: ${error.message}`)
   if (res.headersSent) return next(error)

@@ -9,11 +9,11 @@ export interface SessionCookie {
 /**
  * The session cookie (OAuth 2.0 for Browser-Based Applications, §6.1): no script reads it, no other host sets it.
  *
- * `Lax` rather than `Strict`: the browser comes to the callback from the authorization server, another site, and must
- * bring the login that it has begun; and who follows a link in a mail is still logged in. What `Lax` lets through are
- * GETs of pages, which change nothing. Everything else is refused by `refuseCrossOrigin()`.
+ * `Lax` rather than `Strict`: the callback is reached from another site, the authorization server, and needs the cookie of
+ * the login under way; and a user who follows a link in a mail is still logged in. `Lax` sends the cookie only with GETs
+ * of pages, which change nothing. `refuseCrossOrigin()` refuses all other requests from other sites.
  *
- * Over http, which only loopback is for, it is neither Secure nor `__Host-`. Chromium would take both there, but
+ * Over http, for the loopback interface only, it is neither Secure nor `__Host-`. Chromium would accept both there, but
  * express-session sends no Secure cookie without TLS, and Safari keeps none.
  */
 export function sessionCookie(url: string): SessionCookie {

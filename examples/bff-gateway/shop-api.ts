@@ -4,7 +4,7 @@ import { type AccessOptions, scope, verified } from '../demo/access.js'
 import { shownToken } from './shown-token.js'
 
 export interface ShopApiOptions extends AccessOptions {
-  /** How often there is news of the orders. */
+  /** The interval between events of the orders. */
   readonly newsEveryMs: number
   /** How long ago a user who cancels an order may have logged in, in seconds. */
   readonly freshLoginSeconds: number
@@ -22,7 +22,7 @@ const FIRST_ORDERS: Order[] = [
 ]
 const STATES = ['packed', 'handed over', 'on its way', 'at the depot', 'out for delivery', 'at the door']
 
-/** An API with a catalogue for everybody, and the orders of those who bring a token for it. */
+/** An API with a public catalogue, and the orders of a user, for requests with a token. */
 export function shopApi(options: ShopApiOptions): Express {
   let orders = FIRST_ORDERS
   let lastId = 1002
@@ -48,7 +48,7 @@ export function shopApi(options: ShopApiOptions): Express {
   return app
 }
 
-/** Lets requests pass of users who logged in a moment ago, and asks the others to do it again (RFC 9470 §3). */
+/** Lets requests pass if the user has logged in recently, and requires a new login otherwise (RFC 9470 §3). */
 function loggedInWithin(seconds: number): RequestHandler {
   return (_req, res, next) => {
     const { auth_time: at } = res.locals.claims as JWTPayload
@@ -58,7 +58,7 @@ function loggedInWithin(seconds: number): RequestHandler {
   }
 }
 
-/** Server-sent events for as long as the client listens. The token was checked when it began. */
+/** Server-sent events for as long as the client listens. The token is checked at the beginning. */
 function tellNews(req: Request, res: Response, ordersNow: () => Order[], everyMs: number): void {
   res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' })
   let count = 0

@@ -2,7 +2,7 @@ import type { Request, Response } from 'express'
 import type { JWTPayload } from 'jose'
 import { fingerprint } from '../demo/timeline.js'
 
-/** What an API tells of the token that came with a request: enough to tell tokens apart, too little to use one. */
+/** What an API shows of the token of a request: enough to distinguish tokens, but too little to use one. */
 export interface ShownToken {
   readonly fingerprint: string
   readonly audience: string

@@ -11,14 +11,14 @@ import { shopApi } from './shop-api.js'
 export interface StartOptions {
   /** Where the gateway listens; another port if this one is taken. */
   readonly port: number
-  /** Where browsers reach it, if something stands in front. */
+  /** The URL for browsers, if it is another one, for example of a load balancer. */
   readonly url?: string
   readonly accessTokenSeconds: number
-  /** How often there is news of the orders. */
+  /** The interval between events of the orders. */
   readonly newsEveryMs: number
   /** How long ago a user who cancels an order may have logged in, in seconds. */
   readonly freshLoginSeconds: number
-  /** Stands between the network and the authorization server. Default: nothing does. */
+  /** Handles requests before the authorization server does. Default: none. */
   readonly door?: (authorizationServer: RequestListener) => RequestListener
 }
 
@@ -30,12 +30,12 @@ export interface Started {
   readonly billingApi: string
   readonly provider: Provider
   readonly clientSecret: string
-  /** What the authorization server was asked, and answered. */
+  /** The requests to the authorization server and their responses. */
   readonly timeline: Timeline
   close(): Promise<void>
 }
 
-/** Starts the gateway, and on ports of their own what it needs: the authorization server and the two APIs. */
+/** Starts the gateway, and on other ports the authorization server and the two APIs. */
 export async function start(options: StartOptions): Promise<Started> {
   const [front, idp, shop, billing] = await Promise.all([
     listen(options.port),
@@ -43,7 +43,7 @@ export async function start(options: StartOptions): Promise<Started> {
     listen(0),
     listen(0),
   ])
-  // Not the host of the authorization server: to the browser it shall be another site.
+  // Another host than the authorization server's, so that it is another site for the browser.
   const { url = front.url.replace('127.0.0.1', 'localhost') } = options
   const issuer = idp.url
   const [id, secret] = ['gateway', random()]
@@ -69,7 +69,7 @@ export async function start(options: StartOptions): Promise<Started> {
   shop.use(shopApi({ issuer, audience: shop.url, ...options }))
   billing.use(billingApi({ issuer, audience: billing.url }))
 
-  const backend = await gateway({
+  const backend = gateway({
     url,
     issuer,
     clientId: id,
@@ -91,7 +91,7 @@ export async function start(options: StartOptions): Promise<Started> {
     timeline: events,
     async close() {
       await front.close()
-      // Refreshes under way end while the authorization server is still there.
+      // Refreshes under way need the authorization server.
       await backend.close()
       await Promise.all([idp, shop, billing].map((server) => server.close()))
     },

@@ -12,7 +12,7 @@ export interface ClusterOptions {
   /** Where the page is served; another port if this one is taken. */
   readonly port: number
   readonly accessTokenSeconds: number
-  /** How many. */
+  /** The number of workers. */
   readonly workers: number
 }
 
@@ -50,7 +50,7 @@ export async function startCluster({ port, accessTokenSeconds, workers }: Cluste
     door,
     async close() {
       feed.close()
-      // The workers finish what they are at while everything that they need for it is still there.
+      // The workers stop first, since their last requests need the other servers.
       await team.close()
       await Promise.all([timelineServer.close(), stage.close()])
       await redis.close()
@@ -58,7 +58,7 @@ export async function startCluster({ port, accessTokenSeconds, workers }: Cluste
   }
 }
 
-/** An address that is free, for the workers to listen on. */
+/** Finds a free address for the workers to listen on. */
 async function freeUrl(port: number): Promise<string> {
   const server = await listen(port)
   await server.close()

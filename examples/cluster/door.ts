@@ -1,19 +1,19 @@
 import { EventEmitter, once } from 'node:events'
 import type { RequestListener } from 'node:http'
 
-/** The front door of an authorization server: who comes with token requests. */
+/** A gate before an authorization server, which can hold token requests back. */
 export interface Door {
-  /** Puts it in front of an authorization server. */
+  /** Mounts the gate before an authorization server. */
   readonly guard: (authorizationServer: RequestListener) => RequestListener
-  /** Who was let in with a token request, by `User-Agent`, in order. */
+  /** The `User-Agent` of each token request that has passed, in order. */
   readonly guests: readonly string[]
-  /** From now on token requests wait outside, unread. */
+  /** From now on token requests wait, unread. */
   shut(): void
-  /** Lets those in who still wait. Whoever has gone was never there. */
+  /** Lets the waiting requests pass. Requests whose client has disconnected are dropped. */
   open(): void
-  /** Resolves with who is the next to find the door shut. */
+  /** Resolves with the `User-Agent` of the next request that has to wait. */
   arrival(): Promise<string>
-  /** Resolves when the next of those who waited has gone. */
+  /** Resolves when the client of a waiting request has disconnected. */
   departure(): Promise<void>
 }
 

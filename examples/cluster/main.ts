@@ -2,15 +2,16 @@
  * The demo in several processes: npm start -- --cluster [--workers 4] [--tour]
  *
  * A primary process has the authorization server and the API. Its workers (node:cluster) are the app: BFFs that share
- * their sessions (connect-redis) and their grants (redisGrantStore) through Redis. It takes the redis-server that is on
- * PATH, for as long as it runs, or the Redis that REDIS_URL names.
+ * their sessions (connect-redis) and their grants (redisGrantStore) through Redis. It starts the redis-server that is on
+ * PATH, or uses the Redis that REDIS_URL names.
  *
- * Without --tour it serves the page of the demo. Kill a worker, and another goes on; SIGUSR2 restarts them all in turn.
- * With --tour it takes a trip without a browser and prints it: 50 calls at once on all workers cost one refresh; the
+ * Without --tour it serves the page of the demo. Kill a worker, and another takes over; SIGUSR2 restarts them in turn.
+ * With --tour it runs without a browser and prints each step: 50 calls at once on all workers cost one refresh; the
  * worker that refreshes is killed, and another refreshes; all workers are restarted in turn, and the user stays logged
- * in; who logs out in one worker is logged out in all. It exits with 1 if a step went wrong.
+ * in; a logout in one worker is a logout in all. It exits with 1 if a step failed.
  */
 import { parseArgs } from 'node:util'
+import { PORT } from '../demo/flags.js'
 import { startCluster } from './cluster.js'
 import { RedisMissing } from './redis.js'
 import { tour } from './tour.js'
@@ -28,7 +29,7 @@ if (!Number.isInteger(workers) || workers < 2) {
 }
 
 try {
-  // A step that went wrong may leave calls behind that nobody answers.
+  // A failed step may leave calls without a response.
   if (values.tour) process.exit((await tour(workers)) ? 0 : 1)
   await serve()
 } catch (error) {
@@ -38,7 +39,7 @@ try {
 }
 
 async function serve(): Promise<void> {
-  const demo = await startCluster({ port: 3000, accessTokenSeconds: 5, workers })
+  const demo = await startCluster({ port: PORT, accessTokenSeconds: 5, workers })
   console.log(`The demo is at ${demo.url}, with ${demo.redis.name} (Ctrl-C stops it).`)
   console.log(`Its workers are the processes ${demo.team.pids().join(', ')}. Kill one with kill -9, or`)
   console.log(`restart them all in turn with kill -USR2 ${process.pid}.`)

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from 'redis'
 
-/** How a client of node-redis finds it. */
+/** The options of a node-redis client. */
 export type RedisAddress =
   | { readonly url: string }
   | { readonly socket: { readonly path: string; readonly tls: false } }
@@ -19,14 +19,14 @@ export interface Redis {
   close(): Promise<void>
 }
 
-/** There is no Redis; the message says what to do about it. */
+/** No Redis was found; the message says how to get one. */
 export class RedisMissing extends Error {}
 
 const NOT_FOUND = 127
 const PAUSE_MS = 20
 const STARTS_WITHIN_MS = 10_000
 
-/** The Redis that REDIS_URL names, or else one of our own. */
+/** The Redis that REDIS_URL names, or else a new one. */
 export function openRedis(): Promise<Redis> {
   const { REDIS_URL } = process.env
   return REDIS_URL ? redisAt(REDIS_URL) : throwAwayRedis()
@@ -46,7 +46,7 @@ async function redisAt(url: string): Promise<Redis> {
   }
 }
 
-/** A redis-server that keeps nothing, and that nobody else on this machine can reach. */
+/** A redis-server without persistence, which no other user of this machine can reach. */
 async function throwAwayRedis(): Promise<Redis> {
   const directory = await mkdtemp(join(tmpdir(), 'demo-redis-'))
   const path = join(directory, 'socket')
@@ -77,8 +77,8 @@ async function throwAwayRedis(): Promise<Redis> {
 }
 
 /**
- * Starts redis-server. It ends when the pipe to it is closed, so with this process, however that ends. A terminal's
- * Ctrl-C does not reach it: the workers need it until they have stopped.
+ * Starts redis-server. It ends when the pipe to it is closed, so it ends with this process. A terminal's Ctrl-C does not
+ * reach it: the workers need it until they have stopped.
  */
 function startServer(...options: string[]) {
   const script = `command -v redis-server >/dev/null || exit ${NOT_FOUND}
@@ -102,7 +102,7 @@ function uptimeIn(info: string): number {
   return Number(seconds)
 }
 
-/** Resolves when a Redis has been running for so long. */
+/** Resolves when a Redis has been running for this long. */
 export async function untilUp(redis: Redis, seconds: number): Promise<void> {
   while ((await redis.uptimeSeconds()) < seconds) await sleep(PAUSE_MS)
 }

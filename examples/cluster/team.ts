@@ -3,16 +3,16 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import type { WorkerOptions } from './worker.js'
 
-/** The workers. Whoever dies is replaced. */
+/** The workers. A worker that dies is replaced. */
 export interface Team {
-  /** The names of those who serve. */
+  /** The names of the running workers. */
   names(): string[]
   pids(): number[]
-  /** Ends a worker at once (SIGKILL), and resolves when it is gone. Another takes its place as soon as it is ready. */
+  /** Ends a worker at once (SIGKILL), and resolves when it is gone. A new worker takes its place as soon as it is ready. */
   kill(name: string): Promise<void>
-  /** Replaces all workers in turn: a new one serves before an old one goes. */
+  /** Replaces all workers in turn: a new worker serves before an old one stops. */
   restart(): Promise<void>
-  /** Resolves when as many serve as should. */
+  /** Resolves when the full number of workers is running. */
   complete(): Promise<void>
   close(): Promise<void>
 }
@@ -30,7 +30,7 @@ export async function startTeam(size: number, options: WorkerOptions): Promise<T
     await Promise.race([once(worker, 'listening'), ended])
     serving.set(nameOf(worker), worker)
     worker.once('exit', () => {
-      // Whoever was told to stop serves no more.
+      // A worker that was asked to stop no longer serves.
       if (serving.delete(nameOf(worker))) replace()
     })
   }

@@ -27,9 +27,9 @@ import { type Cluster, startCluster } from './cluster.js'
 import { untilUp } from './redis.js'
 
 const ACCESS_TOKEN_SECONDS = 4
-/** Between the calls during the rolling restart. */
+/** The pause between calls during the rolling restart. */
 const PAUSE_MS = 20
-/** A Redis that is younger may have forgotten leases in a restart: it grants none for grants that it does not know. */
+/** A younger Redis may have forgotten leases in a restart, so it grants no lease of a grant that it does not know. */
 const REDIS_SECONDS = 5
 
 interface ClusterTrip extends Trip {
@@ -50,7 +50,7 @@ const steps: readonly Step<ClusterTrip>[] = [
   ['old refresh token', presentOldRefreshToken],
 ]
 
-/** Goes through the cluster without a browser and prints what happens. Resolves with whether all went as it should. */
+/** Runs the cluster without a browser and prints each step. Resolves with whether all steps succeeded. */
 export async function tour(workers: number): Promise<boolean> {
   const demo = await startCluster({ port: 0, accessTokenSeconds: ACCESS_TOKEN_SECONDS, workers })
   try {
@@ -91,7 +91,7 @@ async function callAllWorkers(trip: ClusterTrip): Promise<Outcome> {
   return [seen(trip.news()), spread(visits), `1 refresh, by ${trip.demo.door.guests.at(-1)}, ${rotated}`]
 }
 
-/** The worker that has the lease of the grant is killed when it is about to present the refresh token. */
+/** Kills the worker with the lease of the grant just before it presents the refresh token. */
 async function killRefresher({ demo, visitor, news }: ClusterTrip): Promise<Outcome> {
   const { door, team } = demo
   door.shut()
@@ -123,7 +123,7 @@ async function killRefresher({ demo, visitor, news }: ClusterTrip): Promise<Outc
   ]
 }
 
-/** The user goes on calling the API meanwhile. */
+/** Restarts the workers while the user goes on calling the API. */
 async function restartInTurn({ demo, visitor, news }: ClusterTrip): Promise<Outcome> {
   const { team } = demo
   const before = team.names()
@@ -150,7 +150,7 @@ async function restartInTurn({ demo, visitor, news }: ClusterTrip): Promise<Outc
 
 async function logOutEverywhere(trip: ClusterTrip): Promise<Outcome> {
   const { demo, visitor, news } = trip
-  // It keeps the cookie that the logout takes away.
+  // It keeps the cookie that the logout deletes.
   const twin = visitor.twin()
   const calls = apiRows(demo.timeline.rows)
   const { visit, revoked } = await logOut(trip)
@@ -172,7 +172,7 @@ function assertAllOf(names: readonly string[], visits: readonly Visit[]): void {
   )
 }
 
-/** Which worker answered how many calls. */
+/** How many calls each worker has handled. */
 function spread(visits: readonly Visit[]): string {
   const counts = new Map<string, number>()
   const byNumber = (a: string, b: string) => a.localeCompare(b, 'en', { numeric: true })

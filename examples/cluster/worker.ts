@@ -9,11 +9,11 @@ import { listen } from '../demo/server.js'
 import { site } from '../demo/site.js'
 import type { RedisAddress } from './redis.js'
 
-/** What a worker gets to know from the primary process. */
+/** The options that a worker gets from the primary process. */
 export interface WorkerOptions {
   readonly bff: BffOptions
   readonly redis: RedisAddress
-  /** What the keys in Redis begin with. */
+  /** The beginning of the keys in Redis. */
   readonly prefix: string
   /** Where the time line comes from. */
   readonly timeline: string
@@ -22,7 +22,7 @@ export interface WorkerOptions {
 const HOUR_SECONDS = 3_600
 
 const name = `worker ${cluster.worker?.id}`
-// A terminal's Ctrl-C reaches every process; the primary says when it is time.
+// A terminal's Ctrl-C reaches every process; the primary process stops the workers.
 process.on('SIGINT', () => {})
 await serve(JSON.parse(process.env.WORKER_OPTIONS ?? '{}'))
 
@@ -51,7 +51,7 @@ async function serve(options: WorkerOptions): Promise<void> {
 
   process.once('message', async () => {
     await server.close()
-    // Refreshes under way end, and their tokens are stored.
+    // Waits until the tokens of refreshes under way are stored.
     await backend.close()
     await grants.close()
     await client.close()
@@ -59,7 +59,7 @@ async function serve(options: WorkerOptions): Promise<void> {
   })
 }
 
-/** Says who answers; and a connection has one request, so that the next one goes to the next worker. */
+/** Names the worker in each response, and closes each connection, so that the next request goes to the next worker. */
 function sign(_req: Request, res: Response, next: NextFunction): void {
   res.set({ 'X-Answered-By': name, Connection: 'close' })
   next()

@@ -6,7 +6,7 @@ import { page, readPage } from './page.js'
 import { memoryStorage } from './storage.js'
 import { fingerprint, type Timeline } from './timeline.js'
 
-// It says by console.warn which Node.js it would rather run on; in the demo that would be noise.
+// oidc-provider recommends a Node.js version by console.warn, which the demo suppresses.
 const { warn } = console
 console.warn = () => {}
 const oidc = await import('oidc-provider').finally(() => {
@@ -18,9 +18,9 @@ const DAY_SECONDS = 86_400
 
 /** An API that access tokens are for (RFC 8707). */
 export interface ProtectedApi {
-  /** How requests and tokens name it. */
+  /** Its name in requests and tokens. */
   readonly resource: string
-  /** The scopes that it knows, separated by spaces. */
+  /** Its scopes, separated by spaces. */
   readonly scope: string
 }
 
@@ -34,13 +34,13 @@ export interface AuthorizationServerOptions {
     /** Where browsers may go after a logout here (OpenID Connect RP-Initiated Logout). */
     readonly postLogoutRedirectUri?: string
   }
-  /** Tokens that are asked for without a `resource` are for the first. */
+  /** Tokens requested without a `resource` are for the first. */
   readonly apis: readonly [ProtectedApi, ...ProtectedApi[]]
   readonly accessTokenSeconds: number
   readonly timeline: Timeline
 }
 
-/** A token endpoint's answer (RFC 6749 §5.1, §5.2). */
+/** A response of the token endpoint (RFC 6749 §5.1, §5.2). */
 interface TokenAnswer {
   access_token: string
   refresh_token: string
@@ -109,6 +109,8 @@ function configuration({ client, apis, accessTokenSeconds }: AuthorizationServer
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     features: {
       devInteractions: { enabled: false },
+      // The address bar shows what is asked for.
+      pushedAuthorizationRequests: { enabled: false },
       revocation: { enabled: true, allowedPolicy: (_, client, token) => token.clientId === client.clientId },
       resourceIndicators: {
         enabled: true,
@@ -131,7 +133,7 @@ function configuration({ client, apis, accessTokenSeconds }: AuthorizationServer
   }
 }
 
-/** The one button of the login page: the demo user logs in and grants what the client asked for. */
+/** Handles the button of the login page: the demo user logs in and grants the client's request. */
 async function logIn(
   provider: Provider,
   apis: readonly ProtectedApi[],
@@ -147,7 +149,7 @@ async function logIn(
 }
 
 function tell(timeline: Timeline, { oidc, status, body }: KoaContextWithOIDC): void {
-  // Requests to other endpoints have another route, and those to none have no `oidc`.
+  // Requests to other endpoints have another route, and requests outside of all endpoints have no `oidc`.
   const route = oidc?.route
   if (route !== 'token' && route !== 'revocation') return
   const params = oidc.params ?? {}

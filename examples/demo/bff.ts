@@ -1,4 +1,3 @@
-import { createHash, randomBytes } from 'node:crypto'
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express'
 import session, { type SessionOptions } from 'express-session'
 import {
@@ -8,11 +7,10 @@ import {
   sessionTokens,
   TokenError,
 } from 'session-token-manager'
+import { login } from 'session-token-manager/login'
 
 declare module 'express-session' {
   interface SessionData {
-    /** A login under way: what its answer must fit. */
-    login?: { state: string; nonce: string; codeVerifier: string }
     user?: string
     /** The orders that were placed in this session. */
     placed?: number[]
@@ -23,16 +21,15 @@ export interface BffOptions {
   /** Where browsers reach this app. */
   readonly url: string
   readonly issuer: string
-  readonly authorizationEndpoint: string
   readonly clientId: string
   readonly clientSecret: string
   readonly sessionSecret: string
   readonly sessionKey: string
-  /** The base URL of the API behind. */
+  /** The base URL of the API. */
   readonly api: string
 }
 
-/** Where it keeps things. By default in this process's memory, which is all that a single process needs. */
+/** The stores. By default they are in memory, which is enough for a single process. */
 export interface BffStores {
   readonly session?: Pick<SessionOptions, 'store'>
   readonly tokens?: Pick<SessionTokensOptions, 'grants' | 'http'>
@@ -46,7 +43,6 @@ export function bff(
   stores: BffStores = {},
 ): { readonly app: Express; close(): Promise<void> } {
   const { clientId, clientSecret, issuer } = options
-  const redirectUri = `${options.url}/callback`
   const app = express()
 
   app.use(
@@ -60,54 +56,24 @@ export function bff(
     }),
   )
   const clientAuthentication = clientSecretBasic(clientSecret)
-  const encryptionKeys = [options.sessionKey]
-  const tokens = sessionTokens({ issuer, clientId, clientAuthentication, encryptionKeys, ...stores.tokens })
+  const client = { issuer, clientId, clientAuthentication, encryptionKeys: [options.sessionKey] }
+  const tokens = sessionTokens({ ...client, ...stores.tokens })
   app.use(tokens)
-
-  app.get('/login', (req, res) => {
-    const [state, nonce, codeVerifier] = [random(), random(), random()]
-    req.session.login = { state, nonce, codeVerifier }
-    const parameters = new URLSearchParams({
-      response_type: 'code',
-      client_id: clientId,
-      redirect_uri: redirectUri,
-      scope: SCOPE,
-      // A refresh token takes the user's consent (OpenID Connect Core §11).
-      prompt: 'consent',
-      state,
-      nonce,
-      code_challenge: createHash('sha256').update(codeVerifier).digest('base64url'),
-      code_challenge_method: 'S256',
-    })
-    res.redirect(`${options.authorizationEndpoint}?${parameters}`)
-  })
-
-  app.get('/callback', async (req, res) => {
-    const { login } = req.session
-    const { code, state, iss } = req.query
-    if (!login || state !== login.state || typeof iss !== 'string' || typeof code !== 'string') {
-      res
-        .status(400)
-        .send('This login was not started here, or was not finished. <a href="/login">Log in</a>')
-      return
-    }
-    // Whoever knew the session's id before the login has no part in it afterwards.
-    await regenerated(req)
-    await req.tokens.acquire({
-      grant_type: 'authorization_code',
-      code,
-      redirect_uri: redirectUri,
-      code_verifier: login.codeVerifier,
-      // The ID token must have the one, and the issuer must be the other.
-      nonce: login.nonce,
-      iss,
-    })
-    req.session.user = String(req.tokens.idTokenClaims?.sub)
-    res.redirect('/')
-  })
+  app.use(
+    login({
+      ...client,
+      baseUrl: options.url,
+      // A refresh token needs the user's consent (OpenID Connect Core §11).
+      authorization: { scope: SCOPE, prompt: 'consent' },
+      routes: { logout: false, session: false },
+      onLogin(_tokens, claims, req) {
+        req.session.user = claims.sub
+      },
+    }),
+  )
 
   app.post('/logout', fromOwnPage, async (req, res) => {
-    // Here the user is logged out even when the authorization server cannot be told.
+    // The user is logged out here even when the authorization server cannot be reached.
     const revoked = await req.tokens.revoke().then(
       () => true,
       () => false,
@@ -123,7 +89,7 @@ export function bff(
 
   app.get('/api/session', async (req, res) => {
     if (!req.tokens.hasTokens()) return void res.json({})
-    // What it tells is of a valid token: one that has expired is refreshed for it.
+    // The response is about a valid token: an expired one is refreshed first.
     const { expiresAt } = await req.tokens.getAccessToken()
     const { user, placed } = req.session
     res.json({ user, placed, expiresInMs: expiresAt - Date.now() })
@@ -147,8 +113,8 @@ export function bff(
 }
 
 /**
- * Lets a request pass that a page of our own sent. A page of another origin can send a cookie along, even another
- * port's that counts as the same site, but no header of its own unless we allow it (CORS).
+ * Lets a request pass if a page of this origin sent it. A page of another origin can make the browser send the cookie, also
+ * from another port of this site. But it cannot set a custom header unless this site allows it (CORS).
  */
 const fromOwnPage: RequestHandler = (req, res, next) => {
   if (req.get('X-Requested-With') === 'fetch') next()
@@ -160,16 +126,6 @@ const problem: ErrorRequestHandler = (error, _req, res, next) => {
   const status = error instanceof TokenError ? error.status : 502
   console.error(`${error.code ?? error.name}: ${error.message}`)
   res.status(status).json({ title: error.code ?? 'Bad gateway', status })
-}
-
-function random(): string {
-  return randomBytes(32).toString('base64url')
-}
-
-function regenerated(req: Request): Promise<void> {
-  return new Promise((resolve, reject) => {
-    req.session.regenerate((error) => (error ? reject(error) : resolve()))
-  })
 }
 
 function destroyed(req: Request): Promise<void> {

@@ -31,7 +31,7 @@ export async function startDemo({ port, ...options }: DemoOptions): Promise<Demo
     async close() {
       feed.close()
       await server.close()
-      // Refreshes under way end, and their tokens are stored, while the authorization server is still there.
+      // Refreshes under way need the authorization server until their tokens are stored.
       await backend.close()
       await stage.close()
     },

@@ -1,4 +1,4 @@
-/** What `npm start --` can start, and the flags that go with it. */
+/** The programs that `npm start --` can start, with their flags. */
 const STARTS = {
   demo: ['--tour'],
   cluster: ['--cluster', '--tour', '--workers'],
@@ -7,15 +7,20 @@ const STARTS = {
 const HELP = ['--help', '-h']
 export type Start = keyof typeof STARTS | 'help'
 
+/** Where a program listens: the environment variable PORT, or 3000. */
+export const PORT = Number(process.env.PORT || 3000)
+
 export const USAGE = `npm start                             the demo, in the browser
 npm start -- --tour                   its trip without a browser, printed
 npm start -- --cluster [--workers 4]  the demo in several processes; with --tour its trip
 npm start -- --gateway                a single-page app that never sees a token
-npm start -- --help                   this list`
+npm start -- --help                   this list
 
-/** What a command line asks for. A flag that is misspelt, or does not belong, throws: something else was meant. */
+The environment variable PORT names another port than 3000.`
+
+/** Reads a command line. Throws for a misspelt flag, or a flag of another program. */
 export function startAskedFor(args: readonly string[]): Start {
-  // The cluster reads how many workers there shall be.
+  // The cluster reads the number of workers.
   const flags = args.filter((_, index) => args[index - 1] !== '--workers').map((arg) => arg.split('=', 1)[0]!)
   if (flags.some((flag) => HELP.includes(flag))) return 'help'
   const known = ['--help', ...new Set(Object.values(STARTS).flat())]

@@ -1,5 +1,5 @@
 import { startDemo } from './demo.js'
-import { type Start, startAskedFor, USAGE } from './flags.js'
+import { PORT, type Start, startAskedFor, USAGE } from './flags.js'
 import { tour } from './tour.js'
 
 const start = asked()
@@ -19,7 +19,7 @@ function asked(): Start {
 }
 
 async function serve(): Promise<void> {
-  const demo = await startDemo({ port: 3000, accessTokenSeconds: 5 })
+  const demo = await startDemo({ port: PORT, accessTokenSeconds: 5 })
   console.log(`The demo is at ${demo.url} (Ctrl-C stops it).`)
   let stopping = false
   const stop = () => {

@@ -12,7 +12,7 @@ const ORDERS = [
   { id: 1003, item: 'Two cups', price: '18.50' },
 ]
 
-/** An API that takes the access tokens of one authorization server (RFC 9068). It knows nothing of sessions. */
+/** An API that takes the access tokens of one authorization server (RFC 9068). It has no sessions. */
 export function ordersApi(options: OrdersApiOptions): Express {
   const app = express()
   app.use(verified(options))

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RequestHandler } from 'express'
 
-/** An HTML file below page/ with the style sheet that it names, and a Content-Security-Policy that allows what is in it and nothing more. */
+/** An HTML file below page/ with its style sheet, and a Content-Security-Policy that allows only its own content. */
 export function readPage(file: string, { formAction }: { formAction: string }) {
   const html = read(file).replace(/<!-- style: (\S+) -->/, (_, name) => `<style>${read(name)}</style>`)
   const style = /<style>(.*)<\/style>/s.exec(html)?.[1] ?? ''
@@ -30,7 +30,7 @@ function read(file: string): string {
   return readFileSync(join(import.meta.dirname, 'page', file), 'utf8')
 }
 
-/** Answers with an HTML file below page/. */
+/** Responds with an HTML file below page/. */
 export function page(file: string, options: { formAction: string }): RequestHandler {
   const { html, headers } = readPage(file, options)
   return (_req, res) => void res.set(headers).type('html').send(html)

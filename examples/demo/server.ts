@@ -2,16 +2,16 @@ import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-/** A server that listens on the loopback interface and is told afterwards what to answer. */
+/** A server that listens on the loopback interface and gets its handler afterwards. */
 export interface Server {
   readonly url: string
-  /** Says what answers. The URLs of all servers are known before the first one answers. */
+  /** Sets the handler. The URLs of all servers are known before the first one handles requests. */
   use(listener: RequestListener): void
-  /** Takes no more requests and resolves when those under way are answered. */
+  /** Accepts no more requests and resolves when those under way have their responses. */
   close(): Promise<void>
 }
 
-/** For how long an answer may take once the server is closing. */
+/** How long a response may take while the server is closing. */
 const PATIENCE_MS = 2_000
 
 /** Listens on a port of 127.0.0.1; if it is taken, on a free one. */

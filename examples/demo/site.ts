@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import express, { type Express, type RequestHandler } from 'express'
 import { page } from './page.js'
 
-/** What browsers reach: the page, the time line that it shows, and the BFF that its buttons call. */
+/** The server for browsers: the page, its time line, and the BFF that the buttons call. */
 export function site({ bff, timeline }: { bff: RequestHandler; timeline: RequestHandler }): Express {
   const app = express()
   app.get('/', page('index.html', { formAction: "'none'" }))

@@ -15,16 +15,16 @@ export interface StageOptions {
   readonly clientAuthentication?: 'client_secret_basic' | 'client_secret_post'
   /** Resolves when the warehouse has confirmed an order. Default: at once. */
   readonly warehouse?: () => Promise<void>
-  /** Stands between the network and the authorization server. Default: nothing does. */
+  /** Handles requests before the authorization server does. Default: none. */
   readonly door?: (authorizationServer: RequestListener) => RequestListener
 }
 
-/** What an app is made for: the authorization server and the API, and the time line of what they see. */
+/** The servers of an app: the authorization server and the API, and a time line of their requests. */
 export interface Stage {
   readonly timeline: Timeline
   readonly provider: Provider
   readonly client: { readonly id: string; readonly secret: string }
-  /** What the app has to know. */
+  /** The options of the app. */
   readonly bff: BffOptions
   close(): Promise<void>
 }
@@ -58,7 +58,6 @@ export async function setStage(options: StageOptions): Promise<Stage> {
     bff: {
       url: siteUrl,
       issuer: idp.url,
-      authorizationEndpoint: `${idp.url}/auth`,
       clientId: client.id,
       clientSecret: client.secret,
       sessionSecret: randomBytes(32).toString('hex'),

@@ -32,13 +32,13 @@ export async function callAtOnce({ visitor, news }: Trip): Promise<{ visits: Vis
   return { visits, rotated: rotated(news) }
 }
 
-/** From which refresh token to which the one refresh of a step led. */
+/** The refresh token that the only refresh of a step presented, and the one that it got. */
 export function rotated(news: Trip['news']): string {
   const { presented, refreshToken } = only(tokenRows(news()))
   return `refresh token ${presented} → ${refreshToken}`
 }
 
-/** Logs out. Resolves with which refresh token was revoked. */
+/** Logs out. Resolves with the refresh token that was revoked. */
 export async function logOut({ visitor, news }: Trip): Promise<{ visit: Visit; revoked: string }> {
   const visit = await statusOf(visitor.post('/logout'), 200)
   assert.deepEqual(JSON.parse(visit.text), { revoked: true })

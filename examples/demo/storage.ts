@@ -1,6 +1,6 @@
 import type { Adapter, AdapterPayload, ClientMetadata } from 'oidc-provider'
 
-/** Where the authorization server keeps its clients, sessions, grants and tokens: in memory, gone when it stops. */
+/** The storage of the authorization server for its clients, sessions, grants and tokens: in memory. */
 export function memoryStorage(clients: readonly ClientMetadata[]): (model: string) => Adapter {
   return (model) => {
     const rows = new Map<string, AdapterPayload>()

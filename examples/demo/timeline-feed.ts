@@ -1,7 +1,7 @@
 import type { RequestHandler } from 'express'
 import type { Row, Timeline } from './timeline.js'
 
-/** Sends the time line to a page as server-sent events: what has been, then what comes. A row that changes comes again. */
+/** Sends the time line to a page as server-sent events: first the past rows, then each new row. A row that changes is sent again. */
 export function timelineFeed({ rows, follow }: Timeline): RequestHandler & { close(): void } {
   const closers = new Set<() => void>()
 

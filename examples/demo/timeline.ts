@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** What the token endpoint or the revocation endpoint saw of one request, and answered. */
+/** One request to the token endpoint or the revocation endpoint, and its response. */
 export interface TokenRow {
   readonly kind: 'token'
   readonly id: number
@@ -18,7 +18,7 @@ export interface TokenRow {
   readonly expiresIn?: number
 }
 
-/** What the API saw: calls that came one upon the other are one row. */
+/** Calls of the API; calls in quick succession are one row. */
 export interface ApiRow {
   readonly kind: 'api'
   readonly id: number
@@ -26,16 +26,16 @@ export interface ApiRow {
   readonly at: number
   readonly answered: number
   readonly refused: number
-  /** How many refreshes there were since the calls of the row before. */
+  /** How many refreshes there were since the calls of the previous row. */
   readonly refreshes: number
-  /** The fingerprints of the access tokens that came with the calls. */
+  /** The fingerprints of the access tokens of the calls. */
   readonly accessTokens: readonly string[]
 }
 
 export type Row = TokenRow | ApiRow
 type Listener = (row: Row) => void
 
-/** What happens in the demo, in order. It never gets to see a token that it could show. */
+/** The events of the demo, in order. It holds fingerprints only and no tokens. */
 export interface Timeline {
   readonly rows: readonly Row[]
   token(row: Omit<TokenRow, 'kind' | 'id' | 'at'>): void
@@ -44,7 +44,7 @@ export interface Timeline {
   follow(listener: Listener): () => void
 }
 
-/** Calls that are further apart than this are not one row. */
+/** Calls that are further apart than this are separate rows. */
 const APART_MS = 1_000
 
 export function timeline(): Timeline {
@@ -90,7 +90,7 @@ export function isRefresh(row: Row): boolean {
   return row.kind === 'token' && row.request === 'refresh_token' && row.status === 200
 }
 
-/** Tells tokens apart without showing them: the first six hexadecimal digits of the SHA-256. */
+/** Makes a name for a token that does not show it: the first six hexadecimal digits of its SHA-256. */
 export function fingerprint(token: string): string {
   return createHash('sha256').update(token).digest('hex').slice(0, 6)
 }

@@ -26,7 +26,7 @@ import {
 const ACCESS_TOKEN_SECONDS = 4
 
 interface DemoTrip extends Trip {
-  /** The warehouse confirms the order that waits for it. */
+  /** Confirms the waiting order. */
   confirm(): void
 }
 
@@ -42,7 +42,7 @@ const steps: readonly Step<DemoTrip>[] = [
   ['old refresh token', presentOldRefreshToken],
 ]
 
-/** Goes through the demo without a browser and prints what happens. Resolves with whether all went as it should. */
+/** Runs the demo without a browser and prints each step. Resolves with whether all steps succeeded. */
 export async function tour(): Promise<boolean> {
   const { promise: confirmed, resolve: confirm } = deferred()
   const demo = await startDemo({
@@ -77,7 +77,7 @@ async function viewOfApi({ demo }: Trip): Promise<Outcome> {
   return ['', `access token ${before?.accessTokens} → ${after?.accessTokens}, one for all ${CALLS} calls`]
 }
 
-/** A request that has loaded its session before the refresh saves it after: nothing that either wrote may get lost. */
+/** A request loads its session before a refresh and saves it afterwards: the changes of both must stay. */
 async function overlapRefresh({ demo, visitor, confirm, news }: DemoTrip): Promise<Outcome> {
   const order = statusOf(visitor.post('/api/orders'), 201)
   await Promise.race([nextRow(demo), order])

@@ -3,7 +3,7 @@ import type { Demo } from './demo.js'
 import type { ApiRow, Row, TokenRow } from './timeline.js'
 import { type Visitor, visitor } from './visitor.js'
 
-/** What the steps of a tour share. */
+/** The state that the steps of a tour share. */
 export interface Trip {
   readonly demo: Demo
   readonly visitor: Visitor
@@ -15,11 +15,11 @@ export interface Trip {
   news(): Row[]
 }
 
-/** What is printed of a step: what the authorization server saw, and what became of it, in a line or several. */
+/** The printed text of a step: the requests to the authorization server, and the result in one line or several. */
 export type Outcome = readonly [authorizationServer: string, ...outcome: string[]]
 export type Step<T extends Trip> = readonly [name: string, run: (trip: T) => Promise<Outcome>]
 
-/** A trip through a demo without a browser. */
+/** A run through a demo without a browser. */
 export function tripThrough(demo: Demo): Trip {
   let refreshToken = ''
   demo.provider.on('grant.success', (ctx) => {
@@ -37,7 +37,7 @@ export function tripThrough(demo: Demo): Trip {
   }
 }
 
-/** Takes one step after the other and prints what happens. Resolves with whether all went as it should. */
+/** Runs one step after the other and prints the results. Resolves with whether all steps succeeded. */
 export async function take<T extends Trip>(steps: readonly Step<T>[], trip: T): Promise<boolean> {
   for (const [name, run] of steps) {
     trip.begin()
@@ -59,7 +59,7 @@ function print(step: string, ...[authorizationServer, ...outcome]: Outcome): voi
   console.log(columns + outcome.join(`\n${' '.repeat(columns.length)}`))
 }
 
-/** What the authorization server saw of a step. */
+/** The requests of a step to the authorization server. */
 export function seen(rows: readonly Row[]): string {
   const requests = tokenRows(rows).map(({ request, status }) => `${request} → ${status}`)
   const counted = [...new Set(requests)].map((request) => {

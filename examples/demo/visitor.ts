@@ -1,4 +1,4 @@
-/** What a visitor got to see. */
+/** A response that a visitor got. */
 export interface Visit {
   readonly url: string
   readonly status: number
@@ -6,18 +6,18 @@ export interface Visit {
   readonly text: string
 }
 
-/** Goes through a site as a browser does, without being one: keeps cookies and follows redirects. */
+/** A minimal browser: it keeps cookies and follows redirects. */
 export interface Visitor {
   get(url: string): Promise<Visit>
   /** Posts as the page's script does. */
   post(url: string): Promise<Visit>
-  /** Another one with the cookies of this moment: what this one gets or loses from now on, it does not. */
+  /** Makes a copy with the current cookies; later changes of the cookies do not affect the copy. */
   twin(): Visitor
 }
 
 const MAX_REDIRECTS = 10
 
-/** A visitor for sites of one host. Cookies know no ports, and no two here have the same name. */
+/** Makes a visitor for the sites of one host. Cookies are not bound to a port, so their names must differ. */
 export function visitor(home: string, cookies = new Map<string, string>()): Visitor {
   async function visit(path: string, method: string): Promise<Visit> {
     let url = new URL(path, home)

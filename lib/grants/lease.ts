@@ -1,28 +1,28 @@
 import { randomUUID } from 'node:crypto'
+import { LEASE_MS, LEASE_SURE_MS, RENEW_EVERY_MS } from '../concurrency/time-constants.js'
 import type { GrantRecord, GrantState, GrantStore, Retention } from './grant-store.js'
 
-/** How long a lease holds unless it is renewed. A process that dies holds the others up for about this long. */
-export const LEASE_MS = 5_000
-/** How often it is renewed. A grant store that has lost it finds out that it is held from this. */
-export const RENEW_EVERY_MS = 400
-
-/** One process's turn to refresh a grant: renewed until it is committed or released. */
+/** The lease of one grant, for one refresh of this process. It is renewed until it is committed or released. */
 export class Lease {
   readonly #grants: GrantStore
   readonly #grantId: string
   readonly #owner = randomUUID()
-  #renewal: NodeJS.Timeout | undefined
   #held = false
-  #over = false
-  /** When it was known last to be this process's, in milliseconds since the process began. */
-  #knownAt = 0
+  #isReleased = false
+  /** When the grant store was last asked and confirmed the lease, on the monotonic clock in milliseconds. */
+  #confirmedAt = 0
+  /** A renewal came too late, or the grant store refused it. If the lease is taken again, the state shows the commits of others. */
+  #hasLapsed = false
 
   constructor(grants: GrantStore, grantId: string) {
     this.#grants = grants
     this.#grantId = grantId
   }
 
-  /** Waits for the lease, or for a record newer than `revision`, for `waitMs` at most. */
+  /**
+   * Waits for the lease, or for a record newer than `revision`, for at most `waitMs`. If this lease is still held, it is released
+   * first, since a grant store may make even its owner wait for it.
+   */
   async take(
     revision: number,
     waitMs: number,
@@ -35,65 +35,90 @@ export class Lease {
       revision,
       ...(idleMs !== undefined && { idleMs }),
     }
-    const askedAt = performance.now()
-    const answer = await this.#grants.lease(this.#grantId, request)
-    if (answer.granted) {
-      this.#held = true
-      // When it was granted nobody says: the answer may have found this process standing still.
-      this.#knownAt = askedAt
-      this.#keepRenewing()
-      // It came after the caller had given up.
-      if (this.#over) await this.release()
+    if (this.#held) {
+      this.#stopRenewing()
+      await this.#grants.release(this.#grantId, this.#owner)
     }
-    return answer
+    const askedAt = performance.now()
+    const response = await this.#grants.lease(this.#grantId, request)
+    if (response.granted) {
+      this.#held = true
+      this.#hasLapsed = false
+      // The lease may have been granted long before this process read the response. It was not granted before the request.
+      this.#confirmedAt = askedAt
+      this.#keepRenewing()
+      // The caller released the lease before it was granted.
+      if (this.#isReleased) await this.release()
+    }
+    return response
   }
 
-  /** Stores a record and releases the lease. Also after the lease was lost: what is newer is worth keeping. */
+  /** Stores a record and releases the lease. Works after the lease was lost, too: newer tokens must be kept. */
   async commit(record: GrantRecord, retention?: Retention): Promise<GrantState> {
-    // A renewal that arrives after it might take the lease again.
+    // A renewal that arrives after the commit could take the lease again.
     this.#stopRenewing()
     const state = await this.#grants.commit(this.#grantId, this.#owner, record, retention)
     this.#held = false
     return state
   }
 
-  /** Releases the lease if it is held, or as soon as it is. */
+  /** Releases the lease if it is held, or as soon as it is granted. */
   async release(): Promise<void> {
-    this.#over = true
+    this.#isReleased = true
     this.#stopRenewing()
     if (!this.#held) return
     this.#held = false
     await this.#grants.release(this.#grantId, this.#owner)
   }
 
-  /** Whether it was granted, and has been neither committed nor released since. */
+  /** Whether the lease was granted, and has been neither committed nor released since. */
   get isHeld(): boolean {
     return this.#held
   }
 
-  /** Whether nothing has been heard of it for so long that another process may have it: this one may have stood still. */
-  get isDoubtful(): boolean {
-    return this.#held && performance.now() - this.#knownAt > LEASE_MS / 2
+  /**
+   * Whether no other process can have held the lease since it was granted. After this process has stood still, it is not sure:
+   * another process may have taken the lease, spent the refresh token and released the lease. A later renewal proves nothing.
+   */
+  get isSure(): boolean {
+    return this.#held && !this.#hasLapsed && performance.now() - this.#confirmedAt <= LEASE_SURE_MS
   }
 
   /** Prolongs the lease. Resolves with `false` if it is lost. */
   async renew(): Promise<boolean> {
     const askedAt = performance.now()
+    if (askedAt - this.#confirmedAt > LEASE_SURE_MS) this.#hasLapsed = true
     const renewed = await this.#grants.renew(this.#grantId, this.#owner, LEASE_MS)
-    if (renewed) this.#knownAt = askedAt
+    if (renewed) this.#confirmedAt = askedAt
+    else this.#hasLapsed = true
     return renewed
   }
 
   #keepRenewing(): void {
-    this.#stopRenewing()
-    this.#renewal = setInterval(() => {
-      // A renewal that fails is tried again at the next beat; a lease that is lost does not stop the refresh.
-      this.renew().catch(() => {})
-    }, RENEW_EVERY_MS)
-    this.#renewal.unref()
+    heldLeases.add(this)
+    renewals ??= setInterval(renewAll, RENEW_EVERY_MS).unref()
   }
 
   #stopRenewing(): void {
-    clearInterval(this.#renewal)
+    heldLeases.delete(this)
+    if (heldLeases.size > 0) return
+    clearInterval(renewals)
+    renewals = undefined
+  }
+
+  /** Whether the lease was confirmed long enough ago to be renewed. */
+  get isDue(): boolean {
+    return performance.now() - this.#confirmedAt >= RENEW_EVERY_MS / 2
+  }
+}
+
+/** The leases that this process holds. One timer renews them all. */
+const heldLeases = new Set<Lease>()
+let renewals: NodeJS.Timeout | undefined
+
+function renewAll(): void {
+  for (const lease of heldLeases) {
+    // A failed renewal is tried again at the next interval. A lost lease does not stop the refresh.
+    if (lease.isDue) lease.renew().catch(() => {})
   }
 }

@@ -1,7 +1,6 @@
-import { ConfigurationError } from '../errors.js'
-import { ownProperties } from '../own-properties.js'
-import { redact } from '../redact.js'
-import { shownText } from './foreign-text.js'
+import { redact, safeExcerpt } from '../errors/redact.js'
+import { ConfigurationError } from '../errors/token-error.js'
+import { ownProperties } from '../options/own-properties.js'
 
 const EXAMPLES: Readonly<Record<string, string>> = ownProperties({
   issuer: 'https://idp.example.com',
@@ -9,15 +8,16 @@ const EXAMPLES: Readonly<Record<string, string>> = ownProperties({
   jwksUri: 'https://idp.example.com/oauth2/jwks',
 })
 const MAX_SHOWN_LENGTH = 200
-/** A shorter one is in many a URL by chance. */
+/** A shorter secret may be part of a URL by chance. */
 const MIN_SECRET_LENGTH = 6
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
 
 /**
  * Checks that secrets may be sent to a URL: absolute, https (plain http for the loopback interface alone, RFC 8252
- * §8.3), without credentials and fragment (RFC 6749 §3.2). Returns it unchanged; throws a `ConfigurationError`.
+ * §8.3), without credentials and fragment (RFC 6749 §3.2). Returns the URL unchanged.
  *
- * @param option The option that the URL was given in, e.g. `tokenEndpoint`.
+ * @param option The name of the option, e.g. `tokenEndpoint`.
+ * @throws `ConfigurationError` with a message that says what to change
  */
 export function endpointUrl(value: unknown, option: string): string {
   const flaw = flawOfUrl(
@@ -28,23 +28,18 @@ export function endpointUrl(value: unknown, option: string): string {
   return value as string
 }
 
-/** An endpoint as messages show it: without its query, which may hold anything, and without secrets in its path. */
-export function shownUrl(url: string, secrets: readonly string[]): string {
+/** Makes a URL safe for messages: without its query, which may hold anything, and without secrets in its path. */
+export function safeUrl(url: string, secrets: readonly string[]): string {
   const { origin, pathname } = new URL(url)
   const hidden = secrets.filter(({ length }) => length >= MIN_SECRET_LENGTH)
   return redact(origin + pathname, hidden)
 }
 
-/** Whether an endpoint is on this machine. Such requests never go through a proxy. */
-export function isPlainHttp(url: string): boolean {
-  return new URL(url).protocol === 'http:'
-}
-
 /**
- * What is wrong with a URL that secrets are to be sent to, as the end of a sentence.
+ * Says what is wrong with a URL to which secrets are to be sent, as the end of a sentence.
  *
- * @param example Goes behind "must be an absolute https URL".
- * @param secrets Strings that the flaw must not show, for a URL that comes from outside.
+ * @param example Follows "must be an absolute https URL".
+ * @param secrets Strings that the text must not show, for a URL that a server sent.
  */
 export function flawOfUrl(
   value: unknown,
@@ -63,7 +58,7 @@ export function flawOfUrl(
   if (url.protocol === 'http:' && LOOPBACK.test(url.hostname)) return undefined
   if (url.protocol !== 'http:') return `must use https${example}.`
   const [withoutQuery = ''] = value.split('?')
-  const shown = shownText(withoutQuery, secrets, MAX_SHOWN_LENGTH)
+  const shown = safeExcerpt(withoutQuery, secrets, MAX_SHOWN_LENGTH)
   return (
     `must use https, because tokens and secrets are sent there, but is '${shown}'. ` +
     'Plain http is for localhost, 127.0.0.1 and [::1] alone.'

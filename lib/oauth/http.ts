@@ -1,20 +1,22 @@
-import { Agent as HttpAgent } from 'node:http'
+import http, { type ClientRequest, Agent as HttpAgent, type RequestOptions } from 'node:http'
 import https, { Agent as HttpsAgent } from 'node:https'
+import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
 import { Axios, type AxiosProxyConfig, type AxiosResponse } from 'axios'
-import { TokenError } from '../errors.js'
-import { ownProperties } from '../own-properties.js'
-import { isPlainHttp } from './endpoint-url.js'
-import { shownText } from './foreign-text.js'
-import { abortedError } from './until-aborted.js'
+import { abortedError } from '../concurrency/abortable.js'
+import { safeExcerpt } from '../errors/redact.js'
+import { TokenError } from '../errors/token-error.js'
+import { ownProperties } from '../options/own-properties.js'
+import type { ClientCertificate } from './client-authentication/client-authentication.js'
 
-/** How the authorization server is reached. */
+/** The agents, the proxy and the headers for requests to the authorization server. */
 export interface HttpOptions {
   /** The agent for plain http, which is used on the loopback interface only. */
   readonly httpAgent?: HttpAgent
   /**
-   * The agent for https: client certificates, a CA of your own. Default: the options of the global agent, without
-   * keep-alive, so that no refresh is lost on a connection that the server is about to close.
+   * The agent for https, e.g. with a client certificate or a private CA. Default: the options of the global agent. Connections
+   * are kept alive and are idle for at most 4 seconds, so that no refresh is sent over one that the server is about to close.
    */
   readonly httpsAgent?: HttpsAgent
   /**
@@ -22,95 +24,164 @@ export interface HttpOptions {
    * plain http stay on this machine and go through no proxy.
    */
   readonly proxy?: AxiosProxyConfig | false
-  /** Headers sent along with each request, e.g. `User-Agent`. */
+  /** Headers of every request, e.g. `User-Agent`. */
   readonly headers?: Readonly<Record<string, string>>
 }
 
+/** A request to the authorization server. */
 export interface HttpRequest {
-  /** Names the endpoint in messages, e.g. `The token endpoint https://idp.example.com/token`. */
-  readonly what: string
+  /** Names the endpoint, without its URL: `The token endpoint`. */
+  readonly describe: () => string
+  /** Returns the endpoint's URL for the operator, without secrets. Called when an error is made. */
+  readonly where: () => string
   readonly method: 'GET' | 'POST'
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string
-  /** Strings that no error may show. */
-  readonly secrets: readonly string[]
+  /** The client certificate of the connection. */
+  readonly certificate?: ClientCertificate
+  /** Collects the strings that no error may show. Called when an error is made. */
+  readonly secrets: () => readonly string[]
   readonly signal: AbortSignal
 }
 
-export interface HttpAnswer {
+/** A response with any status. */
+export interface HttpResponse {
   readonly status: number
   readonly header: (name: string) => string | undefined
-  /** The body as text, or what made it unreadable. */
+  /** The body as text, or why it cannot be read. */
   readonly body: { readonly text: string } | { readonly flaw: string }
 }
 
-/** Sends one request, once. Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when no whole answer arrives. */
-export type SendHttp = (request: HttpRequest) => Promise<HttpAnswer>
+/** Sends a request, once. Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when no complete response arrives. */
+export type SendHttp = (request: HttpRequest) => Promise<HttpResponse>
 
-/** How much of an answer is read, after decompression. */
-const MAX_ANSWER_BYTES = 1024 * 1024
+/** The largest body that is read, after decompression. */
+const MAX_BODY_BYTES = 1024 * 1024
+/** Many servers close a connection that was idle for 5 seconds. A request that meets the end of its connection may be lost. */
+const IDLE_MS = 4_000
+export const DEFAULT_CONNECT_TIMEOUT_MS = 3_000
+
+/** The errors of requests of which nothing was sent. */
+const unsent = new WeakSet<object>()
+
+/** Whether a request failed before anything was sent, since there was no connection. Then a refresh token was not used. */
+export function isUnsent(error: object): boolean {
+  return unsent.has(error)
+}
 
 /**
- * An HTTP client of our own: not the app's axios, whose defaults and interceptors must not see secrets. It follows
- * no redirect, repeats nothing and leaves every body as it is.
+ * Makes an HTTP client that is separate from the app's axios, whose defaults and interceptors must not see secrets. It
+ * follows no redirect, repeats no request and does not parse bodies.
+ *
+ * @param connectTimeoutMs how long a connection may take, TLS included, in milliseconds
  */
-export function httpClient(options: HttpOptions = {}): SendHttp {
-  // `axios.create()` would start from the app's `axios.defaults`; the bare class starts from nothing.
+export function httpClient(given: HttpOptions = {}, connectTimeoutMs = DEFAULT_CONNECT_TIMEOUT_MS): SendHttp {
+  const options = ownProperties(given)
+  // `axios.create()` would start from the app's `axios.defaults`; the bare class has no defaults.
   const axios = new Axios({
     adapter: 'http',
     maxRedirects: 0,
     responseType: 'stream',
-    validateStatus: () => true,
-    httpAgent: options.httpAgent ?? new HttpAgent(),
-    httpsAgent: options.httpsAgent ?? freshConnections(),
+    validateStatus: null,
+    httpAgent: options.httpAgent ?? new HttpAgent(KEEP_ALIVE),
+    httpsAgent: options.httpsAgent ?? keptConnections(),
   })
-  const ownHeaders = { 'User-Agent': 'session-token-manager', ...options.headers }
-  const proxyFor = (url: string) => {
-    if (isPlainHttp(url)) return { proxy: false as const }
-    return options.proxy === undefined ? {} : { proxy: options.proxy }
-  }
+  const commonHeaders = { 'User-Agent': 'session-token-manager', ...options.headers }
+  const proxy = options.proxy === undefined ? {} : { proxy: options.proxy }
 
   return async function send(request) {
     const { method, url, body, signal } = request
+    const connection = new Connection(connectTimeoutMs, request.certificate)
     try {
       const response: AxiosResponse<Readable> = await axios.request({
         method,
         url,
         signal,
-        headers: mergeHeaders(ownHeaders, request.headers),
-        ...proxyFor(url),
+        transport: connection,
+        headers: mergeHeaders(commonHeaders, request.headers),
+        // Plain http is for this machine alone, so such a request must not go through a proxy.
+        ...(/^https:/i.test(url) ? proxy : { proxy: false as const }),
         ...(body !== undefined && { data: body }),
       })
       const { status, headers, data } = response
       return {
         status,
         header: (name) => (headers[name] === undefined ? undefined : String(headers[name])),
-        body: ownProperties(await readBody(data)),
+        body: await readBody(data),
       }
     } catch (error) {
-      throw unreachable(error, request)
+      const failure = unreachable(error, request)
+      if (!connection.isReady) unsent.add(failure)
+      throw failure
     }
   }
 }
 
-/**
- * A new connection for each request. A server may close an idle one just when a refresh is sent over it, and nobody
- * could tell whether the refresh token was used. What the app or the platform set on the global agent is kept.
- */
-function freshConnections(): HttpsAgent | undefined {
+const KEEP_ALIVE = { keepAlive: true, timeout: IDLE_MS }
+
+/** Makes an agent that keeps connections alive for a short time. The other options of the global agent are kept. */
+function keptConnections(): HttpsAgent | undefined {
   const { globalAgent } = https
   if (globalAgent.constructor !== HttpsAgent) return undefined
-  return new HttpsAgent({ ...globalAgent.options, keepAlive: false, timeout: undefined })
+  return new HttpsAgent({ ...globalAgent.options, ...KEEP_ALIVE })
 }
 
-/** The values of headers that may be keys to something. Too short ones are none, and would hide half of a message. */
+/** The connection of one request. A request whose connection is not ready in time fails, and nothing is sent. */
+class Connection {
+  /** Whether the request could be sent. */
+  isReady = false
+  readonly #timeoutMs: number
+  readonly #certificate: ClientCertificate | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(timeoutMs: number, certificate: ClientCertificate | undefined) {
+    this.#timeoutMs = timeoutMs
+    this.#certificate = certificate
+  }
+
+  /** Starts a request, for axios. */
+  request(options: RequestOptions, onResponse: (response: http.IncomingMessage) => void): ClientRequest {
+    const { request } = options.protocol === 'https:' ? https : http
+    // An agent keeps the options for as long as it keeps the connection. Those for redirects lead to the body and its token.
+    const started = request(
+      // An agent keeps the connections of each certificate apart.
+      { ...options, ...this.#certificate, beforeRedirects: undefined } as RequestOptions,
+      onResponse,
+    )
+    for (const name of Object.keys(options.headers ?? {}))
+      delete (options.headers as Record<string, unknown>)[name]
+    const tooLate = () =>
+      started.destroy(Object.assign(new Error('no connection'), { code: 'ERR_CONNECT_TIMEOUT' }))
+    this.#timer = setTimeout(tooLate, this.#timeoutMs).unref()
+    started.once('socket', (socket) => this.#follow(socket))
+    started.once('close', () => clearTimeout(this.#timer))
+    return started
+  }
+
+  #follow(socket: Socket | TLSSocket): void {
+    const ready = () => {
+      this.isReady = true
+      clearTimeout(this.#timer)
+    }
+    if (isSecuring(socket)) socket.once('secureConnect', ready)
+    else if (socket.connecting) socket.once('connect', ready)
+    else ready()
+  }
+}
+
+/** Whether a socket has a TLS handshake ahead. */
+function isSecuring(socket: Socket | TLSSocket): boolean {
+  return (socket as { secureConnecting?: boolean }).secureConnecting === true
+}
+
+/** Collects the values of headers that may be secrets. Shorter values than 6 characters would hide half of a message. */
 export function secretsOfHeaders(headers: Readonly<Record<string, string>> = {}): string[] {
   const values = Object.entries(headers).filter(([name]) => name.toLowerCase() !== 'user-agent')
   return values.map(([, value]) => value).filter((value) => value.length >= 6)
 }
 
-/** Headers whose names differ in case alone are one header; the later one counts. */
+/** Merges headers without regard to case. The last value of a header counts. */
 function mergeHeaders(...parts: Readonly<Record<string, string>>[]): Record<string, string> {
   const merged = new Map<string, [string, string]>()
   for (const part of parts) {
@@ -119,33 +190,52 @@ function mergeHeaders(...parts: Readonly<Record<string, string>>[]): Record<stri
   return Object.fromEntries(merged.values())
 }
 
-async function readBody(stream: Readable): Promise<HttpAnswer['body']> {
+async function readBody(stream: Readable): Promise<HttpResponse['body']> {
   const chunks: Buffer[] = []
   let size = 0
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       size += chunk.length
       // Leaving the loop destroys the stream and its connection.
-      if (size > MAX_ANSWER_BYTES) return { flaw: 'is larger than 1 MB' }
+      if (size > MAX_BODY_BYTES) return ownProperties({ flaw: 'is larger than 1 MB' })
       chunks.push(chunk)
     }
   } catch (error) {
-    if (isDecompressionError(error)) return { flaw: 'could not be decompressed' }
+    if (isDecompressionError(error)) return ownProperties({ flaw: 'could not be decompressed' })
     throw error
   }
-  return { text: new TextDecoder().decode(Buffer.concat(chunks)) }
+  return ownProperties({ text: new TextDecoder().decode(Buffer.concat(chunks)) })
 }
 
 function isDecompressionError(error: unknown): boolean {
-  // zlib says Z_DATA_ERROR, Brotli ERR__ERROR_FORMAT_….
+  // The codes of zlib begin with Z_, e.g. Z_DATA_ERROR; those of Brotli are ERR__ERROR_FORMAT_….
   return /^(Z_|ERR__)/.test(String((error as { code?: unknown } | null)?.code))
 }
 
-function unreachable(error: unknown, { what, secrets, signal }: HttpRequest): TokenError {
-  if (signal.aborted) return abortedError(signal, what)
+/** The codes of TLS alerts with which a server refuses the certificate of a client. */
+const CERTIFICATE_ALERT = /^ERR_SSL_\w*ALERT_\w*(?:CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/
+
+function unreachable(error: unknown, request: HttpRequest): TokenError {
+  const { describe, signal, where } = request
+  if (signal.aborted) return abortedError(signal, describe(), where())
+  const secrets = request.secrets()
   const code = (error as { code?: unknown } | null)?.code
-  const why = typeof code === 'string' ? ` (${shownText(code, secrets, 64)})` : ''
+  if (request.certificate && CERTIFICATE_ALERT.test(String(code))) return certificateRefused(error, request)
+  const why = typeof code === 'string' ? ` (${safeExcerpt(code, secrets, 64)})` : ''
   const tls = code === 'EPROTO' ? ' Does it speak https?' : ''
-  const message = `${what} could not be reached${why}.${tls} Check the URL and the network, or try again later.`
-  return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', message, { cause: error, secrets })
+  const message = `${describe()} could not be reached${why}.${tls} Check the URL and the network, or try again later.`
+  return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', message, {
+    cause: error,
+    secrets,
+    details: where(),
+  })
+}
+
+/** Returns the error for a server that refused the client certificate before it read the request. */
+function certificateRefused(error: unknown, { describe, secrets, where }: HttpRequest): TokenError {
+  return new TokenError(
+    'ERR_CLIENT_REJECTED',
+    `${describe()} refused the client certificate. Check that it has not expired, and that it is the one that is registered.`,
+    { cause: error, secrets: secrets(), details: where() },
+  )
 }

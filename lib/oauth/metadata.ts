@@ -1,34 +1,37 @@
-import { ConfigurationError } from '../errors.js'
-import { ownProperties } from '../own-properties.js'
-import { endpointUrl, flawOfUrl, shownUrl } from './endpoint-url.js'
-import { isUnavailable, unavailableError } from './error-response.js'
-import { type Fields, isFields } from './fields.js'
-import { shownText } from './foreign-text.js'
+import { safeExcerpt } from '../errors/redact.js'
+import { ConfigurationError } from '../errors/token-error.js'
+import { isJsonObject, type JsonObject, ownProperties, parseJsonObject } from '../options/own-properties.js'
+import { endpointUrl, flawOfUrl, safeUrl } from './endpoint-url.js'
 import type { SendHttp } from './http.js'
+import { isUnavailable, unavailableError } from './token-endpoint/error-response.js'
 
-/** What is used of an authorization server's metadata (RFC 8414 §2, OpenID Connect Discovery 1.0 §3). */
+/** The part of an authorization server's metadata that is used (RFC 8414 §2, OpenID Connect Discovery 1.0 §3). */
 export interface Metadata {
   readonly issuer: string
   readonly tokenEndpoint: string
   readonly revocationEndpoint?: string
   readonly jwksUri?: string
+  /** OpenID Connect RP-Initiated Logout 1.0 §2.1. A URL without https counts as none, since only a logout needs it. */
+  readonly endSessionEndpoint?: string
+  /** The endpoints for clients with a certificate (RFC 8705 §5), where they differ from the others. */
+  readonly mtlsAliases?: { readonly tokenEndpoint?: string; readonly revocationEndpoint?: string }
 }
 
 const CURE = 'Check the option issuer, or give tokenEndpoint and revocationEndpoint instead.'
 
-/** How metadata is fetched. */
+/** How the metadata is fetched. */
 export interface MetadataSource {
   readonly send: SendHttp
   readonly now: () => number
-  /** Strings that no error may show: what each request is sent with. */
+  /** Strings that no error may show: the headers of each request. */
   readonly secrets: readonly string[]
-  /** How long each of the two fetches may take. No caller's signal ends them. Default: 10 seconds. */
+  /** How long each of the two fetches may take. A caller's signal does not abort them. Default: 10 seconds. */
   readonly timeoutMs?: number
 }
 
 /**
- * Fetches an issuer's metadata when it is first needed, once for all who ask meanwhile, and keeps it. A failure is
- * not kept. Looks at `<issuer>/.well-known/openid-configuration` first, then where RFC 8414 §3 puts it.
+ * Fetches an issuer's metadata on the first call, and keeps it. Concurrent calls share one fetch. A failure is not kept: the
+ * next call fetches again. Tries `<issuer>/.well-known/openid-configuration` first, then the URL of RFC 8414 §3.
  *
  * Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when the server cannot be reached, and with a `ConfigurationError` when
  * there is no metadata, or it is of another issuer.
@@ -58,10 +61,12 @@ async function fetchMetadata(issuer: string, source: MetadataSource): Promise<Me
   const urls = wellKnownUrls(issuer)
   for (const url of urls) {
     const fields = await fetchFields(url, source)
-    if (fields) return checkedMetadata(fields, issuer, shownUrl(url, source.secrets), source.secrets)
+    if (fields) return checkedMetadata(fields, issuer, url, source.secrets)
   }
-  const places = urls.map((url) => shownUrl(url, source.secrets)).join(' or ')
-  throw new ConfigurationError(`There is no authorization server metadata at ${places}. ${CURE}`)
+  const places = urls.map((url) => safeUrl(url, source.secrets)).join(' or ')
+  throw new ConfigurationError(`The issuer has no authorization server metadata. ${CURE}`, {
+    details: places,
+  })
 }
 
 function wellKnownUrls(issuer: string): string[] {
@@ -73,60 +78,75 @@ function wellKnownUrls(issuer: string): string[] {
   ]
 }
 
-/** The metadata at a URL, `undefined` when there is none. */
+/** Fetches the metadata at a URL. Resolves with `undefined` when there is none. */
 async function fetchFields(
   url: string,
   { send, now, secrets, timeoutMs = 10_000 }: MetadataSource,
-): Promise<Fields | undefined> {
-  const what = `The authorization server's metadata at ${shownUrl(url, secrets)}`
-  const answer = await send({
-    what,
+): Promise<JsonObject | undefined> {
+  const describe = () => "The authorization server's metadata"
+  const where = () => safeUrl(url, secrets)
+  const response = await send({
+    describe,
+    where,
     method: 'GET',
     url,
     headers: { Accept: 'application/json' },
-    secrets,
+    secrets: () => secrets,
     signal: AbortSignal.timeout(timeoutMs),
   })
-  if (isUnavailable(answer)) throw unavailableError(answer, { what, now: now() })
-  if (answer.status !== 200 || !('text' in answer.body)) return undefined
-  return parsed(answer.body.text)
+  if (isUnavailable(response)) throw unavailableError(response, { describe, where, now: now() })
+  if (response.status !== 200 || !('text' in response.body)) return undefined
+  return parseJsonObject(response.body.text)
 }
 
-function parsed(text: string): Fields | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    return isFields(value) ? ownProperties(value) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** @param place The metadata's URL, as messages show it. */
+/** @param url The URL of the metadata. */
 function checkedMetadata(
-  fields: Fields,
+  fields: JsonObject,
   issuer: string,
-  place: string,
+  url: string,
   secrets: readonly string[],
 ): Metadata {
   if (fields.issuer !== issuer) {
-    const theirs = typeof fields.issuer === 'string' ? `"${shownText(fields.issuer, secrets, 200)}"` : 'none'
+    const found = typeof fields.issuer === 'string' ? `"${safeExcerpt(fields.issuer, secrets, 200)}"` : 'none'
     throw new ConfigurationError(
-      `The metadata at ${place} is of another issuer: ${theirs}, not "${issuer}" (they must be identical, RFC 8414 §3.3). ${CURE}`,
+      `The metadata of the authorization server are of another issuer (they must be identical, RFC 8414 §3.3). ${CURE}`,
+      { details: `${safeUrl(url, secrets)} has the issuer ${found}, not "${issuer}"` },
     )
   }
   const endpoint = (name: string) => {
     const flaw = flawOfUrl(fields[name], '', secrets)
-    if (flaw) throw new ConfigurationError(`The ${name} in the metadata at ${place} ${flaw} ${CURE}`)
+    if (flaw) {
+      throw new ConfigurationError(
+        `The ${name} in the metadata of the authorization server must use https, without credentials and fragment. ${CURE}`,
+        { details: `${safeUrl(url, secrets)}: the ${name} ${flaw}` },
+      )
+    }
     return fields[name] as string
   }
   const optional = (name: string) => (typeof fields[name] === 'string' ? endpoint(name) : undefined)
   const tokenEndpoint = endpoint('token_endpoint')
   const revocationEndpoint = optional('revocation_endpoint')
   const jwksUri = optional('jwks_uri')
+  const endSession = fields.end_session_endpoint
+  const hasEndSession = typeof endSession === 'string' && !flawOfUrl(endSession, '', secrets)
+  const mtlsAliases = aliasesIn(fields.mtls_endpoint_aliases, secrets)
   return {
     issuer,
     tokenEndpoint,
+    ...(mtlsAliases && { mtlsAliases }),
     ...(revocationEndpoint !== undefined && { revocationEndpoint }),
     ...(jwksUri !== undefined && { jwksUri }),
+    ...(hasEndSession && { endSessionEndpoint: endSession }),
+  }
+}
+
+/** Reads the endpoints for clients with a certificate. A URL without https counts as none, since few clients need it. */
+function aliasesIn(value: unknown, secrets: readonly string[]): Metadata['mtlsAliases'] {
+  if (!isJsonObject(value)) return undefined
+  const { token_endpoint: token, revocation_endpoint: revocation } = ownProperties(value)
+  const isUsable = (url: unknown): url is string => typeof url === 'string' && !flawOfUrl(url, '', secrets)
+  return {
+    ...(isUsable(token) && { tokenEndpoint: token }),
+    ...(isUsable(revocation) && { revocationEndpoint: revocation }),
   }
 }

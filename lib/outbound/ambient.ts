@@ -1,14 +1,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AxiosInstance } from 'axios'
-import { ConfigurationError } from '../errors.js'
-import { refuseInherited } from '../own-options.js'
-import { ownProperties } from '../own-properties.js'
-import { isOver, whenOver } from '../response-over.js'
-import type { OutboundTokens } from '../token-source.js'
+import { isResponseClosed, onResponseClosed } from '../concurrency/response-closed.js'
+import { ConfigurationError } from '../errors/token-error.js'
+import { ownProperties } from '../options/own-properties.js'
+import type { OutboundTokens } from '../tokens/token-source.js'
 import { axiosOver, type SessionAxiosConfig } from './axios/axios.js'
 import { fetchOver } from './fetch/fetch.js'
-import { OUTBOUND_OPTIONS, type OutboundOptions } from './outbound-options.js'
+import { type OutboundOptions, rejectInheritedOutboundOptions } from './outbound-options.js'
 
 /** A request that is being served, with the tokens of its session. */
 interface Served {
@@ -40,23 +39,25 @@ export function whileServing<T>(
     inner.served = undefined
   }
   whenEnded(request.response, leave)
-  whenOver(request.request, request.response, leave)
+  onResponseClosed(request.request, request.response, leave)
   return serving.run(inner, rest)
 }
 
 /** Calls back when the app ends a response. A session layer in front may put off the end itself until it has saved. */
 function whenEnded(response: ServerResponse, callback: () => void): void {
   const { end } = response
-  response.end = function ended(this: ServerResponse, ...args: Parameters<typeof end>) {
+  // V8 makes a function literal that is assigned to a property long-lived, and the request with it. This one is not.
+  const ended = function ended(this: ServerResponse, ...args: Parameters<typeof end>) {
     callback()
     return Reflect.apply(end, this, args)
-  } as typeof end
+  }
+  response.end = ended as typeof end
 }
 
-/** What `sessionAxios()` takes. */
+/** The options of `sessionAxios()`. */
 export interface AmbientAxiosConfig extends SessionAxiosConfig, Ambient {}
 
-/** What `sessionFetch()` takes. */
+/** The options of `sessionFetch()`. */
 export interface AmbientFetchConfig extends OutboundOptions, Ambient {}
 
 /** Whose tokens are meant, where several are mounted. */
@@ -73,7 +74,7 @@ export interface Ambient {
  * A call that serves no request, or one that is over, rejects with a `ConfigurationError`, and nothing is sent. A request is
  * over when the app has ended its response, or its client has gone.
  *
- * What several requests share, a queue, a batcher, a pool of connections, runs in the request that happens to drive it. Bind
+ * An object that several requests share (a queue, a batcher, a pool of connections) runs in the request that drives it. Bind
  * its callbacks to their own with `AsyncResource.bind()`, or hand `req.tokens` on.
  *
  * @throws `ConfigurationError` if there is no absolute `baseURL`
@@ -102,13 +103,13 @@ export function sessionFetch(config: AmbientFetchConfig): typeof fetch {
   return fetchOver(() => tokensNow(property), others, 'sessionFetch')
 }
 
-/** The `property`, and what is left to those who say what is wrong with it. */
+/** Separates the `property` from the other options, which the client checks. */
 function split<Config extends Ambient>(
   config: Config,
   client: string,
 ): { property: string; others: Omit<Config, 'property'> } {
   if (typeof config !== 'object' || config === null) return { property: 'tokens', others: config }
-  refuseInherited(config, ['property', ...OUTBOUND_OPTIONS], `${client}()`)
+  rejectInheritedOutboundOptions(config, client, ['property'])
   const { property = 'tokens', ...others } = ownProperties(config)
   return { property, others }
 }
@@ -132,10 +133,10 @@ function tokensNow(property: string): OutboundTokens {
   }
   // Something that outlived its request may be at work for another one by now.
   const { served } = found
-  if (!served || isOver(served.request, served.response)) {
+  if (!served || isResponseClosed(served.request, served.response)) {
     throw new ConfigurationError(
-      'The request that this call belongs to is over: it has been answered, or its client has gone. Call before that, or ' +
-        'hand req.tokens on.',
+      'This call came after its request had ended: the response was sent, or the client has disconnected. Call the API earlier, ' +
+        'or pass req.tokens to the work that goes on after the request.',
     )
   }
   return served.tokens

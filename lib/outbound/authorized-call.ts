@@ -1,9 +1,12 @@
-import { StepUpError, TokenError } from '../errors.js'
-import type { TokenNeed } from '../token-set.js'
-import type { OutboundTokens } from '../token-source.js'
-import type { Verdict } from './challenge.js'
+import { StepUpError, TokenError } from '../errors/token-error.js'
+import { ownProperties, ownValue } from '../options/own-properties.js'
+import { outboundCalls } from '../tokens/diagnostics.js'
+import type { TokenNeed } from '../tokens/token-need.js'
+import type { DpopProofs, OutboundTokens, TokenToSend } from '../tokens/token-source.js'
+import { type AuthorizationScheme, readChallenge } from './challenge.js'
 import type { Secrets } from './cleaning.js'
 import type { Replay } from './outbound-options.js'
+import { publishing } from './published-call.js'
 
 const IDEMPOTENT: readonly string[] = ['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']
 
@@ -12,83 +15,126 @@ export function mayReplay(replay: Replay, method: string): boolean {
   return replay === 'always' || (replay === 'idempotent' && IDEMPOTENT.includes(method.toUpperCase()))
 }
 
-/** What came of sending a request once. */
-export interface Attempt<Answer> {
-  readonly verdict: Verdict
-  /** Gives the caller what came of it, or throws it. */
-  settle(): Answer
-  /** Frees the connection of an answer that nobody will read. */
+/** What authorizes the requests of a call. */
+export interface Authorization {
+  readonly token: string
+  readonly scheme: AuthorizationScheme
+  /** The value of the `Authorization` header. */
+  readonly header: string
+  /** Makes the `DPoP` header of each request, if the token is bound to a key: see `sendProven()`. */
+  readonly dpop?: DpopProofs
+}
+
+/** The outcome of sending a request once. */
+export interface Attempt<Response> {
+  /** The status of the response; 0 without a response. */
+  readonly status: number
+  /** The `WWW-Authenticate` header of the response. */
+  readonly challenge: string | null | undefined
+  /** Whether the server that responded was sent the token. */
+  readonly sawToken: boolean
+  /** Returns the response for the caller, or throws the caller's error. */
+  result(): Response
+  /** Frees the connection of a response that will not be read. */
   discard(): void
 }
 
-/** A request, and what is known of the token that goes with it. */
-export interface AuthorizedCall<Answer> {
+/** A request that is sent with a token of the session. */
+export interface AuthorizedCall<Response> {
+  readonly method: string
+  readonly url: string
   readonly tokens: OutboundTokens
   readonly need: TokenNeed
   /** `false` when the body cannot be sent twice, or the app does not want it to be. */
   readonly mayReplay: boolean
   /**
-   * Sends the request, with a token unless the route's policy has it carry none.
+   * Sends the request, with an authorization unless the route's policy has it carry none.
    *
-   * @param secrets what no error of the request may show: all tokens of the session, and those that were sent
+   * @param secrets the tokens that no error of the request may show: those of the session, and those that were sent
    */
-  send(token: string | undefined, secrets: Secrets): Promise<Attempt<Answer>>
-  /** Waits for a token, but no longer than the caller does. */
-  wait<T>(work: Promise<T>): Promise<T>
+  send(authorization: Authorization | undefined, secrets: Secrets): Promise<Attempt<Response>>
+  /** Waits for a token, but no longer than the caller does. Default: it waits for the token. */
+  wait?<T>(work: Promise<T>): Promise<T>
 }
 
 /**
- * Sends a request with a valid access token. When the API refuses the token, that is reported, and the request sent once
- * more with the token that there is then.
+ * Sends a request with a valid access token. When the API rejects the token, the token manager is notified, and the request is
+ * sent once more with a new token.
  */
-export async function sendAuthorized<Answer>(call: AuthorizedCall<Answer>): Promise<Answer> {
-  const token = await tokenFor(call, call.need)
-  const sent = [token]
-  const secrets = () => [...sent, ...call.tokens.secrets()].filter((secret) => secret !== undefined)
-  const first = await call.send(token, secrets)
-  if (token === undefined || first.verdict !== 'refused') return settled(first)
-  const next = await anotherToken(call, first, token)
-  if (next === token || !call.mayReplay) return first.settle()
+export function sendAuthorized<Response>(call: AuthorizedCall<Response>): Promise<Response> {
+  return outboundCalls.hasSubscribers ? publishing(call, sendWithToken) : sendWithToken(call)
+}
+
+async function sendWithToken<Response>(call: AuthorizedCall<Response>): Promise<Response> {
+  const authorization = await authorizationFor(call, call.need)
+  const sent = [authorization]
+  const secrets = () => [...sent.flatMap(secretsIn), ...call.tokens.secrets()]
+  const first = await call.send(authorization, secrets)
+  if (!authorization || challengeOf(first, authorization, secrets) !== 'invalid_token') return first.result()
+  const next = await anotherAuthorization(call, first, authorization.token)
+  if (next?.token === authorization.token || !call.mayReplay) return first.result()
 
   first.discard()
   sent.push(next)
-  return settled(await call.send(next, secrets))
+  const second = await call.send(next, secrets)
+  challengeOf(second, next ?? authorization, secrets)
+  return second.result()
 }
 
-/** A token in place of the one that was refused. Without one, nobody gets to see the answer that refused it. */
-async function anotherToken<Answer>(
-  call: AuthorizedCall<Answer>,
-  refused: Attempt<Answer>,
+/** The parts of an authorization that no error may show. */
+function secretsIn(authorization: Authorization | undefined): readonly string[] {
+  return authorization ? [authorization.token, ...(authorization.dpop?.made ?? [])] : []
+}
+
+/**
+ * Reads the challenge of a response.
+ *
+ * @throws `StepUpError` when the API asks for another login; the response is discarded then
+ */
+function challengeOf<Response>(
+  { status, challenge, sawToken, discard }: Attempt<Response>,
+  { scheme }: Authorization,
+  secrets: Secrets,
+): 'accepted' | 'invalid_token' {
+  if (!sawToken) return 'accepted'
+  const result = readChallenge(status, challenge ?? '', secrets, scheme)
+  if (!(result instanceof StepUpError)) return result
+  discard()
+  throw result
+}
+
+/** An authorization in place of the one whose token was rejected. Without one, the response that rejected it is discarded. */
+async function anotherAuthorization<Response>(
+  call: AuthorizedCall<Response>,
+  first: Attempt<Response>,
   rejected: string,
-): Promise<string | undefined> {
+): Promise<Authorization | undefined> {
   try {
-    return await tokenFor(call, { ...call.need, rejected })
+    return await authorizationFor(call, ownProperties({ ...call.need, rejected }))
   } catch (error) {
-    // What is not sent again is answered by the API; that it refused the token has been reported.
+    // A request that is not replayed returns the API's response; the token manager knows that the token was rejected.
     if (!call.mayReplay && error instanceof TokenError) return undefined
-    refused.discard()
+    first.discard()
     throw error
   }
 }
 
-async function tokenFor<Answer>(
-  { tokens, wait }: AuthorizedCall<Answer>,
+async function authorizationFor<Response>(
+  call: AuthorizedCall<Response>,
   need: TokenNeed,
-): Promise<string | undefined> {
-  const accessToken = await wait(tokens.tokenToSend(need))
-  if (!accessToken) return undefined
-  requireBearer(accessToken.tokenType)
-  return accessToken.token
+): Promise<Authorization | undefined> {
+  const work = call.tokens.tokenToSend(need)
+  const accessToken = await (call.wait?.(work) ?? work)
+  return accessToken && authorizationOf(accessToken)
 }
 
-function settled<Answer>(attempt: Attempt<Answer>): Answer {
-  if (!(attempt.verdict instanceof StepUpError)) return attempt.settle()
-  attempt.discard()
-  throw attempt.verdict
-}
-
-function requireBearer(tokenType: string): void {
-  if (tokenType.toLowerCase() === 'bearer') return
+function authorizationOf(accessToken: TokenToSend): Authorization {
+  const { token, tokenType } = accessToken
+  const dpop = ownValue(accessToken, 'dpop') as TokenToSend['dpop']
+  if (dpop) return { token, scheme: 'DPoP', header: `DPoP ${token}`, dpop }
+  if (tokenType.toLowerCase() === 'bearer') {
+    return ownProperties({ token, scheme: 'Bearer', header: `Bearer ${token}` })
+  }
   throw new TokenError(
     'ERR_INVALID_TOKEN_RESPONSE',
     'The access token is not a bearer token, and no other can be sent. Use getAccessToken() and send it yourself.',

@@ -1,7 +1,11 @@
-import { StepUpError } from '../errors.js'
+import { StepUpError } from '../errors/token-error.js'
+import { parseJsonObject } from '../options/own-properties.js'
 
-/** What an API says of the token it was sent: it takes it, wants another one, or wants the user to log in again. */
-export type Verdict = 'taken' | 'refused' | StepUpError
+/** The API accepts the token, wants another one, or wants the user to log in again. */
+export type ChallengeResult = 'accepted' | 'invalid_token' | StepUpError
+
+/** How an access token is sent. */
+export type AuthorizationScheme = 'Bearer' | 'DPoP'
 
 /** A challenge's parameters by their names in lower case. Of two of the same name the first counts. */
 interface Challenge {
@@ -10,8 +14,8 @@ interface Challenge {
 }
 
 /**
- * What a `WWW-Authenticate` header is made of (RFC 9110 §11.6.1): a parameter, quoted or not, a word that stands alone,
- * or any other letter. A quotation that does not end goes on to the end, so that nothing in it is taken for a parameter.
+ * A piece of a `WWW-Authenticate` header (RFC 9110 §11.6.1): a parameter, quoted or not, a word that stands alone,
+ * or any other letter. A quotation that does not end reaches to the end, so that no part of it is read as a parameter.
  * Whatever it is given, one of them fits at once: it reads junk in linear time.
  */
 const PIECE =
@@ -21,37 +25,49 @@ const PIECE =
 const MAX_CLAIMS_LENGTH = 4096
 
 /**
- * Reads a 401's challenge (RFC 6750 §3.1, RFC 9470 §3). A token is refused by `invalid_token`, or when no error is named.
+ * Reads a 401's challenge (RFC 6750 §3.1, RFC 9470 §3). A token is rejected by `invalid_token`, or when no error is named.
  * Claims that a next token must have are for the login to ask for: `insufficient_claims`, and `invalid_token` with claims,
  * of Entra ID's continuous access evaluation. Any other error is the app's to see: a new token would not help. The same
  * holds for `insufficient_claims` without claims that can be read, since a login would have nothing to ask for.
  *
  * @param secrets the tokens of the session, which no error may show; asked for where there is an error
+ * @param scheme how the token was sent
  */
-export function verdictOn(
+export function readChallenge(
   status: number,
   wwwAuthenticate: string,
   secrets: () => readonly string[],
-): Verdict {
-  if (status !== 401) return 'taken'
-  const { error, parameters } = errorIn(challengesIn(wwwAuthenticate))
+  scheme: AuthorizationScheme = 'Bearer',
+): ChallengeResult {
+  if (status !== 401) return 'accepted'
+  const { error, parameters } = errorIn(challengesIn(wwwAuthenticate), scheme)
   const claims = claimsIn(parameters.get('claims'))
   if (error === 'insufficient_user_authentication' || (claims && wantsClaims(error))) {
     return stepUp(parameters, claims, secrets())
   }
-  return error === '' || error === 'invalid_token' ? 'refused' : 'taken'
+  return error === '' || error === 'invalid_token' ? 'invalid_token' : 'accepted'
 }
 
 function wantsClaims(error: string): boolean {
   return error === 'insufficient_claims' || error === 'invalid_token'
 }
 
-/** The first error that is said of a bearer token; of any token, where no challenge is for bearer tokens. */
-function errorIn(challenges: readonly Challenge[]): {
+/** Returns the error code of a challenge that refuses the proof of a request, and not its token (RFC 9449 §7.1, §9). */
+export function refusalOfProof(status: number, wwwAuthenticate: string): string | undefined {
+  if (status !== 401) return undefined
+  const { error } = errorIn(challengesIn(wwwAuthenticate), 'DPoP')
+  return error === 'use_dpop_nonce' || error === 'invalid_dpop_proof' ? error : undefined
+}
+
+/** The first error that is said of a token of the scheme that was sent; of any token, where no challenge is for that scheme. */
+function errorIn(
+  challenges: readonly Challenge[],
+  sent: AuthorizationScheme,
+): {
   error: string
   parameters: Challenge['parameters']
 } {
-  const ours = challenges.filter(({ scheme }) => scheme === 'bearer')
+  const ours = challenges.filter(({ scheme }) => scheme === sent.toLowerCase())
   for (const { parameters } of ours.length > 0 ? ours : challenges) {
     const error = parameters.get('error')?.toLowerCase()
     if (error) return { error, parameters }
@@ -83,7 +99,7 @@ function challengesIn(header: string): Challenge[] {
 function claimsIn(parameter: string | undefined): string | undefined {
   if (!parameter || parameter.length > 2 * MAX_CLAIMS_LENGTH) return undefined
   const json = parameter.trimStart().startsWith('{') ? parameter : decoded(parameter)
-  return json.length <= MAX_CLAIMS_LENGTH && isJsonObject(json) ? json : undefined
+  return json.length <= MAX_CLAIMS_LENGTH && parseJsonObject(json) ? json : undefined
 }
 
 function decoded(parameter: string): string {
@@ -92,15 +108,6 @@ function decoded(parameter: string): string {
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(base64, 'base64'))
   } catch {
     return ''
-  }
-}
-
-function isJsonObject(json: string): boolean {
-  try {
-    const value: unknown = JSON.parse(json)
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-  } catch {
-    return false
   }
 }
 

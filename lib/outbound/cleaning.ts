@@ -1,11 +1,11 @@
 import { types } from 'node:util'
-import { bareError, TokenError } from '../errors.js'
-import { redact } from '../redact.js'
+import { redact } from '../errors/redact.js'
+import { sanitizedError, TokenError } from '../errors/token-error.js'
 
 /** The tokens that no error may show. They are asked for when there is an error. */
 export type Secrets = () => readonly string[]
 
-/** Puts something else in the place of a property of an error; `clean` is for what it takes over. */
+/** Replaces a property of an error; `clean` cleans the parts that the replacement keeps. */
 type Replacement = (value: object, clean: (value: unknown) => unknown) => unknown
 
 /** Properties of errors that are replaced, by their names. */
@@ -15,7 +15,7 @@ export type Replacements = Readonly<Record<string, Replacement>>
 const MAX_VALUES = 10_000
 
 /**
- * Takes out of an error what shows a secret, and what may lead to one. Texts without the secrets, numbers, plain data and
+ * Takes the parts out of an error that show a secret or may lead to one. Texts without the secrets, numbers, plain data and
  * the errors that caused it stay. Objects of other classes go: an agent, a socket or a dispatcher leads to the requests that
  * are under way, and to the tokens of other users in them.
  *
@@ -33,7 +33,7 @@ class Cleaner {
   readonly #secrets: readonly string[]
   readonly #shortest: number
   readonly #replacements: Replacements
-  /** What has become of the objects that have been met. */
+  /** The cleaned objects by the objects that they replace. */
   readonly #cleaned = new Map<object, unknown>()
 
   constructor(secrets: readonly string[], replacements: Replacements) {
@@ -51,9 +51,10 @@ class Cleaner {
     this.#cleaned.set(error, error)
     try {
       for (const name of Reflect.ownKeys(error)) this.#property(error, name, isOfParser(error))
+      for (const [name, read] of readsOf(error)) this.#ofClass(error, name, read)
       return error
     } catch {
-      const bare = bareError(error, this.#secrets, true)
+      const bare = sanitizedError(error, this.#secrets, true)
       this.#cleaned.set(error, bare)
       return bare
     }
@@ -71,6 +72,26 @@ class Cleaner {
         ? Reflect.deleteProperty(error, name)
         : Reflect.defineProperty(error, name, property)
     if (!isDone) throw new TypeError(`The error does not let go of ${String(name)}.`)
+  }
+
+  /** Puts the cleaned result of a getter, or of `toJSON()`, in front of that of the class. */
+  #ofClass(error: object, name: string | symbol, read: () => unknown): void {
+    let value: unknown
+    try {
+      value = read()
+    } catch {
+      // It shows nothing.
+      return
+    }
+    const cleaned = this.#part(name, value)
+    if (Object.is(cleaned, value)) return
+    const shown = name === 'toJSON' ? () => cleaned : cleaned
+    Object.defineProperty(error, name, {
+      value: shown,
+      enumerable: false,
+      writable: true,
+      configurable: true,
+    })
   }
 
   #part(name: string | symbol, value: unknown): unknown {
@@ -127,10 +148,32 @@ class Cleaner {
   }
 }
 
-/** What a parser of HTTP could not read may be anything, such as the request itself. On Node 24 its error has no code. */
+/** The input that a parser of HTTP could not read may be anything, such as the request itself. On Node 24 its error has no code. */
 function isOfParser(error: object): boolean {
   const { code, name } = error as { code?: unknown; name?: unknown }
   return String(code).startsWith('HPE_') || name === 'HTTPParserError'
+}
+
+/** The getters of an error's classes, and its `toJSON()`: they read private fields. That of axios reads cleaned properties. */
+function readsOf(error: object): Map<string | symbol, () => unknown> {
+  const reads = new Map<string | symbol, () => unknown>()
+  let holder = Object.getPrototypeOf(error)
+  while (holder !== null && holder !== Error.prototype && Object.getPrototypeOf(holder) !== null) {
+    for (const name of Reflect.ownKeys(holder)) {
+      const { get, value } = Reflect.getOwnPropertyDescriptor(holder, name)!
+      if (Object.hasOwn(error, name) || reads.has(name)) continue
+      if (get) reads.set(name, get.bind(error))
+      else if (name === 'toJSON' && typeof value === 'function' && !isOfAxios(error)) {
+        reads.set(name, value.bind(error))
+      }
+    }
+    holder = Object.getPrototypeOf(holder)
+  }
+  return reads
+}
+
+function isOfAxios(error: object): boolean {
+  return (error as { isAxiosError?: unknown }).isAxiosError === true
 }
 
 function isError(value: object): boolean {

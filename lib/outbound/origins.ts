@@ -1,4 +1,4 @@
-import { ConfigurationError, TokenError } from '../errors.js'
+import { ConfigurationError, TokenError } from '../errors/token-error.js'
 
 /**
  * The origins that may see the token.
@@ -35,7 +35,8 @@ export function requireNamedOrigin(url: string, origins: ReadonlySet<string>): v
   if (!origins.has(origin)) {
     throw new TokenError(
       'ERR_ORIGIN_NOT_ALLOWED',
-      `The access token must not be sent to ${origin}. Add it to allowedOrigins if that is wanted.`,
+      'The access token must not be sent to the origin of this call. Add the origin to allowedOrigins if that is wanted.',
+      { details: origin },
     )
   }
   requireNoCredentials(url)

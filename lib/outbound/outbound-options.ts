@@ -1,73 +1,86 @@
-import { ConfigurationError } from '../errors.js'
-import { refuseInherited } from '../own-options.js'
-import { ownProperties } from '../own-properties.js'
-import { checkedNeed } from '../token-need.js'
-import type { TokenNeed } from '../token-set.js'
+import { ConfigurationError } from '../errors/token-error.js'
+import { count, oneOf, optional, unchecked } from '../options/option-kinds.js'
+import {
+  type Checked,
+  checkKnownOptions,
+  checkOptions,
+  type OptionTable,
+  rejectInheritedOptions,
+  type Usage,
+} from '../options/option-table.js'
+import type { TokenNeed } from '../tokens/token-need.js'
+import { normalizeNeed } from '../tokens/token-need.js'
 import { namedOrigins } from './origins.js'
 
-/** Which requests are sent again, with another token, when an API refuses the first one. */
+/** The requests that are replayed with a new token when an API rejects the first one. */
 export type Replay = 'always' | 'idempotent' | 'never'
 
-/** Which token calls carry and where to, and what becomes of those that an API refuses it for. */
+/** The API, the token that calls carry, and how calls are replayed and redirected. */
 export interface OutboundOptions {
   /** The API. The access token is sent to this origin. */
   baseURL: string
   /** Further origins that may see the access token, e.g. `['https://files.example.com']`. */
   allowedOrigins?: readonly string[]
-  /** Which access token is sent. Default: the route's, see `requireTokens()`, else the one that the login brought. */
+  /** The access token to send. Default: the one that the route needs, see `requireTokens()`; otherwise the one from the login. */
   need?: Omit<TokenNeed, 'rejected'>
   /**
-   * Which requests are sent again, once, when the API refuses the token: all whose body can be, those with an idempotent
-   * method (RFC 9110 §9.2.2), or none. Whatever is chosen, the next call has another token. Default: `'always'`.
+   * Which requests are replayed, once, when the API rejects the token: all whose body can be sent again (`'always'`), those with
+   * an idempotent method (RFC 9110 §9.2.2), or none. In each case the next call has a new token. Default: `'always'`.
    */
   replay?: Replay
   /**
-   * How many redirects are followed. Default: 5; none with 0. The token goes along to the origins named, until a redirect
-   * leads to another origin. What that one redirects to gets no token.
+   * How many redirects are followed. Default: 5; 0 follows none. The token is sent along to the named origins, until a redirect
+   * leads to another origin. From then on no request of the call carries a token.
    */
   maxRedirects?: number
 }
 
-/** The options of an outbound client once they have been checked. */
-export interface CheckedOptions {
-  readonly origins: ReadonlySet<string>
-  readonly need: TokenNeed
-  readonly replay: Replay
-  readonly baseURL: string
-  readonly maxRedirects: number | undefined
-}
+/** The option `replay`. */
+export const replayOption = oneOf<Replay>(['always', 'idempotent', 'never'])
 
-const REPLAYS: readonly unknown[] = ['always', 'idempotent', 'never'] satisfies Replay[]
+/** The option `need`. */
+export const needOption = (need: unknown = {}): TokenNeed => normalizeNeed(need as TokenNeed)
 
 /** The options of every outbound client. One may take more. */
-export const OUTBOUND_OPTIONS = [
-  'baseURL',
-  'allowedOrigins',
-  'need',
-  'replay',
-  'maxRedirects',
-] as const satisfies readonly (keyof OutboundOptions)[]
+const OPTIONS = {
+  baseURL: unchecked,
+  allowedOrigins: unchecked,
+  need: needOption,
+  replay: replayOption,
+  maxRedirects: optional(count(5)),
+} satisfies OptionTable<OutboundOptions>
 
-/** @param client names the client in messages, e.g. `axios` */
-export function checkedOptions(given: OutboundOptions, client: string): CheckedOptions {
-  if (typeof given !== 'object' || given === null) {
-    throw new ConfigurationError(
-      `${client}() takes an object that names the API: ${client}({ baseURL: 'https://api.example.com' }).`,
-    )
-  }
+/** The options of an outbound client once they have been checked. */
+export interface CheckedOptions extends Checked<OutboundOptions, typeof OPTIONS> {
+  readonly origins: ReadonlySet<string>
+}
+
+/** @param client names the client in messages, e.g. `fetch` */
+export function checkOutboundOptions(given: OutboundOptions, client: string): CheckedOptions {
+  return withOrigins(checkOptions(given, OPTIONS, usageOf(client)))
+}
+
+/** Checks the options of a client that takes others as well. */
+export function checkKnownOutboundOptions(given: OutboundOptions, client: string): CheckedOptions {
+  const checked = checkKnownOptions(given, OPTIONS, usageOf(client))
   const misspelt = Object.keys(given).find((name) => /^base_?ur[il]$/i.test(name) && name !== 'baseURL')
-  if (misspelt !== undefined) {
-    throw new ConfigurationError(`${client}() has no option \`${misspelt}\`. Did you mean \`baseURL\`?`)
+  if (misspelt === undefined) return withOrigins(checked)
+  throw new ConfigurationError(`${client}() has no option \`${misspelt}\`. Did you mean \`baseURL\`?`)
+}
+
+/** Checks that no option of a client is inherited, nor another one of these names. */
+export function rejectInheritedOutboundOptions(given: object, client: string, others: string[]): void {
+  rejectInheritedOptions(given, [...others, ...Object.keys(OPTIONS)], `${client}()`)
+}
+
+function withOrigins(checked: Checked<OutboundOptions, typeof OPTIONS>): CheckedOptions {
+  return { ...checked, origins: namedOrigins(checked.baseURL, checked.allowedOrigins) }
+}
+
+function usageOf(client: string): Usage {
+  return {
+    of: `${client}()`,
+    takes: `${client}() takes an object that names the API: ${client}({ baseURL: 'https://api.example.com' })`,
+    cures: { scope: 'Did you mean `need: { scope }`?' },
   }
-  refuseInherited(given, OUTBOUND_OPTIONS, `${client}()`)
-  const options = ownProperties(given)
-  const { baseURL, allowedOrigins, need = {}, replay = 'always', maxRedirects } = options
-  if (!REPLAYS.includes(replay)) {
-    throw new ConfigurationError("`replay` must be 'always', 'idempotent' or 'never', or left out.")
-  }
-  if (maxRedirects !== undefined && !(Number.isSafeInteger(maxRedirects) && maxRedirects >= 0)) {
-    throw new ConfigurationError('`maxRedirects` must be a whole number from 0, e.g. maxRedirects: 5.')
-  }
-  const origins = namedOrigins(baseURL, allowedOrigins)
-  return { origins, need: checkedNeed(need), replay, baseURL, maxRedirects }
 }

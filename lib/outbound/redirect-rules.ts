@@ -5,10 +5,10 @@ export const DEFAULT_MAX_REDIRECTS = 5
 
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308]
 
-/** What must not go along to another origin. */
+/** Headers that must not go along to another origin. */
 const CREDENTIALS = ['authorization', 'cookie', 'proxy-authorization']
 
-/** Whether an answer leads to another URL. */
+/** Whether a response leads to another URL. */
 export function isRedirect(status: number, location: unknown): boolean {
   return REDIRECTS.includes(status) && Boolean(location)
 }
@@ -37,10 +37,10 @@ export function headersToLeave(from: string, target: URL): readonly string[] {
  * Says which requests of a call carry the token, asked in their order: those to the origins that were named, until a
  * redirect leads to another origin. From there on that origin would choose where the token goes.
  */
-export function tokenAlong(
+export function tokenAlong<Token>(
   origins: ReadonlySet<string>,
-  token: string | undefined,
-): (url: string) => string | undefined {
+  token: Token | undefined,
+): (url: string) => Token | undefined {
   let hasLeft = false
   return (url) => {
     hasLeft ||= !origins.has(originOf(url) ?? '')
@@ -59,4 +59,39 @@ export function targetOf(location: string, base: string): URL {
   target.username = ''
   target.password = ''
   return target
+}
+
+/** How one HTTP client sends the requests of a call that redirects lead through. */
+export interface RedirectClient<Request, Response> {
+  /** Sends one request and follows no redirect. */
+  send(request: Request): Promise<Response>
+  /** Whether a response is a redirect that this client can follow. It cannot send a stream a second time. */
+  canFollow(request: Request, response: Response): boolean
+  /** Returns the request that a redirect leads to. */
+  next(request: Request, response: Response): Request
+  /** Frees the connection of a response that will not be read. */
+  discard(response: Response): void
+  /** Makes the error of a call with more redirects than allowed. */
+  tooManyError(response: Response): Error
+}
+
+/**
+ * Follows redirects one request at a time, so that each origin gets only what it may see. Resolves with the last response and its
+ * request.
+ *
+ * @param maxRedirects with 0, a redirect is returned as the response
+ */
+export async function followRedirects<Request, Response>(
+  first: Request,
+  maxRedirects: number,
+  client: RedirectClient<Request, Response>,
+): Promise<{ readonly request: Request; readonly response: Response; readonly followed: number }> {
+  let request = first
+  for (let followed = 0; ; followed++) {
+    const response = await client.send(request)
+    if (maxRedirects === 0 || !client.canFollow(request, response)) return { request, response, followed }
+    client.discard(response)
+    if (followed >= maxRedirects) throw client.tooManyError(response)
+    request = client.next(request, response)
+  }
 }

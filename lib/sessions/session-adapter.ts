@@ -1,15 +1,16 @@
 /** Where a session is stored. */
 export interface SessionHome {
   /**
-   * Replaces the copy in the session's storage and touches nothing else, neither there nor in the request's session;
-   * takes it out if the new one is `undefined`.
-   * `replaces` is asked with the copy that is stored at that moment; nobody in this process writes in between.
-   * Resolves with `false` when it declined or when the session is gone.
+   * Replaces the copy in the session's storage, or removes it if the new copy is `undefined`. Changes nothing else, neither
+   * there nor in the request's session.
+   *
+   * `replaces` is called with the copy that is stored at that moment. No other operation of this process writes the session in
+   * between. Resolves with `false` if `replaces` returned `false`, or if the session no longer exists.
    */
   replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean>
 }
 
-/** A session whose grant is ended: for how long it could come back, and where it is stored. */
+/** A session whose grant is being ended: how long it could come back, and where it is stored. */
 export type EndedSession = Pick<SessionAdapter, 'home' | 'maxAgeMs'>
 
 /**
@@ -20,30 +21,39 @@ export type EndedSession = Pick<SessionAdapter, 'home' | 'maxAgeMs'>
  */
 export interface SessionAdapter extends SessionHome {
   /**
-   * Whether the session goes with the answer rather than into a store. Then what is newer has to be in it before the
-   * handler answers.
+   * Whether the session travels in the response, not in a store. Then newer tokens must be in it before the handler sends the
+   * response.
    */
-  readonly isInAnswer: boolean
+  readonly isCookieBased: boolean
+  /** Whether the session can be written to after the response, so that it gets the tokens of a refresh that no caller waits for. */
+  readonly canStoreLater: boolean
+  /** Whether no copy can be stored, so that the grant store alone gets new tokens. Default: `false`. */
+  readonly isReadOnly?: boolean
   /**
-   * For how long from now the session could come back, in milliseconds; `undefined` where its layer does not say. Looked at
-   * when a grant is stored or ended, as it may differ from session to session. No I/O.
+   * How long from now the session could come back, in milliseconds; `undefined` where its layer does not say. It is read when a
+   * grant is stored or ended, as it may differ from session to session. No I/O.
    */
   readonly maxAgeMs: number | undefined
-  /** The copy as the request has it. No I/O. */
+  /** Reads the copy in the request's session. No I/O. */
   read(): unknown
-  /** The last copy that this request has had in its session, even if it has been taken out or regenerated since. */
-  readonly seen: unknown
-  /** Throws a `TokenError` with `ERR_HEADERS_SENT` if nothing can be put into the session any more. */
+  /** The last copy that this request has had in its session, even if the copy was removed or the session regenerated since. */
+  readonly lastKnown: unknown
+  /** Throws a `TokenError` with `ERR_HEADERS_SENT` if the session can no longer be changed. */
   checkStorable(): void
-  /** The copy as the session's storage has it now. */
+  /** Reads the copy in the session's storage. */
   reread(): Promise<unknown>
   /**
-   * Puts a copy into the session, at login. Resolves when it is stored, with the grants that were stored in its place.
-   * When it rejects the session holds what it held.
+   * Puts a copy into the session, at login. Resolves when it is stored, with the identities of the grants that it replaces.
+   * When it rejects, the session holds what it held before.
    */
   save(copy: unknown): Promise<readonly string[]>
-  /** Where the session is stored, for a write after the request; it holds nothing of the request. Absent without a store. */
+  /**
+   * Gives the session another id, and no data but these fields. The copy of the tokens is removed, and `lastKnown` still has it.
+   * Absent if sessions of the layer have no id.
+   */
+  regenerate?(fields: readonly string[]): Promise<void>
+  /** Where the session is stored, for a write after the request. It keeps nothing of the request. Absent without a store. */
   readonly home?: SessionHome | undefined
-  /** Takes the copy out of the request's session and out of the storage, if `clears` says so of what is stored. */
+  /** Removes the copy from the request's session, and from the storage if `clears` agrees for the stored copy. */
   clear(clears: (stored: unknown) => boolean): Promise<void>
 }

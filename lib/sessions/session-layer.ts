@@ -1,25 +1,27 @@
-import type { CopyKeeper } from './copy-keeper.js'
+import type { TokenSetCodec } from './codec/token-set-codec.js'
 import type { SessionAdapter } from './session-adapter.js'
+import type { SessionGrants } from './session-grants.js'
 
 /** One kind of session layer, under one session key. */
 export interface SessionLayer<Request> {
   /**
-   * The adapter of a request's session. Called on every request: no I/O, nothing read but a property or two. A promise only
-   * where the app finds its sessions by itself.
+   * The adapter of a request's session. Called on every request, so it does no I/O and reads a property or two. Returns a
+   * promise only where a function of the app finds the session.
    */
   of(request: Request): SessionAdapter | Promise<SessionAdapter>
-  /** Leaves the sessions to themselves. */
+  /** Stops changing the sessions that the app saves. */
   close(): void
 }
 
-/** What a session layer is made with. */
+/** The parts that a session layer is made with. */
 export interface SessionLayerContext {
-  /** Under which key of a session the copy is. */
+  /** The key of a session under which its copy is. */
   readonly key: string
-  /** Whose copies they are, and of which format: those of another audience cannot be under the same key. */
+  /** Names the client and the format of the copies. Copies of another audience cannot be under the same key. */
   readonly audience: string
-  readonly keeper: CopyKeeper
-  /** Whether copies can be read by nobody else, so that they may leave the server. */
+  readonly codec: TokenSetCodec
+  readonly grants: SessionGrants
+  /** Whether only this library can read the copies, so that they may leave the server. */
   readonly isSealed: boolean
   /** Whether copies that are not sealed count as well. They must not have left the server. */
   readonly acceptsUnsealed?: boolean

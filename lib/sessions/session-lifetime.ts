@@ -1,8 +1,8 @@
-import type { SessionData } from './session-store.js'
+import type { SessionData } from './store/original-store.js'
 
 /*
- * For how long a session could come back, as its layer says it: in milliseconds from now, `undefined` where it does not say,
- * such as for a cookie that lives until the browser is closed.
+ * How long a session could come back, as its layer says: in milliseconds from now. The result is `undefined` where the layer
+ * does not say, for example for a cookie that is kept until the browser is closed.
  */
 
 /** A cookie of express-session. */
@@ -11,18 +11,18 @@ interface ExpressCookie {
   readonly maxAge?: unknown
 }
 
-/** Of a session of express-session: with a `Cookie` object on a request, plain data out of a store. */
+/** How long a session of express-session could come back: of a request, or as plain data out of a store. */
 export function expressMaxAgeMs(session: { readonly cookie?: unknown } | undefined): number | undefined {
   const { originalMaxAge, maxAge } = (session?.cookie ?? {}) as ExpressCookie
   return longest(originalMaxAge, maxAge)
 }
 
-/** Of a session in a store, of express-session or of koa-session. */
+/** How long a session in a store could come back, of express-session or of koa-session. */
 export function storedMaxAgeMs(session: SessionData | undefined): number | undefined {
   return expressMaxAgeMs(session) ?? longest(session?._maxAge)
 }
 
-/** Of the options that cookie-session has for a request. */
+/** How long a session in a cookie could come back, by the options of its cookie. */
 export function cookieMaxAgeMs(
   options: { readonly maxAge?: unknown; readonly expires?: unknown } | undefined,
 ) {
@@ -30,20 +30,26 @@ export function cookieMaxAgeMs(
   return longest(maxAge) ?? (expires instanceof Date ? longest(expires.getTime() - Date.now()) : undefined)
 }
 
-/** What a seal of iron-session begins with. */
+/** The seals of iron-session in a text. */
 const IRON_SEAL = /Fe26\.2(?:\*|%2A)[^;,\s"]+/gi
-/** Which part of a seal is its expiry, in milliseconds since the epoch. */
+/** The index of the part of a seal that is its expiry, in milliseconds since the epoch. */
 const EXPIRY_PART = 5
 
-/** Of the seals of iron-session in a text, such as a `Cookie` header: the one that lives for longest. */
+/** Ten years. A forged seal may say more than a grant store can count. */
+const MOST_MS = 3_650 * 24 * 60 * 60 * 1000
+
+/**
+ * How long the seals of iron-session in a text, such as a `Cookie` header, are valid: the longest of them, and ten years at most.
+ * Nothing says here whether a seal is forged.
+ */
 export function ironMaxAgeMs(text: string): number | undefined {
   const seals = text.match(IRON_SEAL) ?? []
   const expiries = seals.map((seal) => Number(seal.replaceAll(/%2A/gi, '*').split('*')[EXPIRY_PART]))
-  return longest(...expiries.map((expiresAt) => expiresAt - Date.now()))
+  return longest(...expiries.map((expiresAt) => Math.min(Math.floor(expiresAt - Date.now()), MOST_MS)))
 }
 
-/** The longest of some times; what is no time does not count. */
-function longest(...times: readonly unknown[]): number | undefined {
+/** The longest of some times. A value that is no positive number does not count. */
+export function longest(...times: readonly unknown[]): number | undefined {
   const known = times.filter((ms): ms is number => typeof ms === 'number' && Number.isFinite(ms) && ms > 0)
   return known.length > 0 ? Math.max(...known) : undefined
 }

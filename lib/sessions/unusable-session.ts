@@ -1,11 +1,12 @@
-import type { ConfigurationError } from '../errors.js'
+import type { ConfigurationError } from '../errors/token-error.js'
 import type { SessionAdapter } from './session-adapter.js'
 
-/** What a request has whose session is of no use: whoever needs it is told why. */
+/** The adapter of a session that cannot be used. Each method throws the error that says why. */
 export class UnusableSession implements SessionAdapter {
-  readonly isInAnswer = false
+  readonly isCookieBased = false
+  readonly canStoreLater = false
   readonly maxAgeMs = undefined
-  readonly seen = undefined
+  readonly lastKnown = undefined
   readonly #error: () => ConfigurationError
 
   constructor(error: () => ConfigurationError) {

@@ -1,16 +1,20 @@
-import { type Case, is, record, type Scene, same } from './scene.js'
+import { type Case, type CaseContext, is, record, same } from './case.js'
 
 /** A revision that no record of these cases reaches. */
 const NEWEST = 99
 
-type Holder = readonly [who: string, given: (scene: Scene) => Promise<unknown>, leaseAfter: 'free' | 'held']
+type Holder = readonly [
+  owner: string,
+  given: (context: CaseContext) => Promise<unknown>,
+  leaseAfter: 'free' | 'held',
+]
 
 const holders: Holder[] = [
   ['the owner', ({ lease }) => lease('a', { revision: NEWEST }), 'free'],
-  ['somebody without a lease', async () => {}, 'free'],
-  ['somebody else than the owner', ({ lease }) => lease('b', { revision: NEWEST }), 'held'],
+  ['an owner without a lease', async () => {}, 'free'],
+  ['another owner', ({ lease }) => lease('b', { revision: NEWEST }), 'held'],
   [
-    'somebody whose lease expired',
+    'an owner whose lease has expired',
     async ({ lease, shortMs, shortLeasesAreOver }) => {
       await lease('a', { revision: NEWEST, ttlMs: shortMs })
       await shortLeasesAreOver()
@@ -18,7 +22,7 @@ const holders: Holder[] = [
     'free',
   ],
   [
-    'somebody who lost the lease to another',
+    'an owner whose lease has passed on to another',
     async ({ lease, shortMs }) => {
       await lease('a', { revision: NEWEST, ttlMs: shortMs })
       await lease('b', { revision: NEWEST })
@@ -50,7 +54,7 @@ export const commitCases: Case[] = [
     },
   ],
   [
-    'takes for how long to keep it',
+    'accepts how long to keep it',
     async ({ store, grant, longMs, shortLeasesAreOver }) => {
       same(await store.commit(grant, 'a', record(1), { ttlMs: longMs }), { record: record(1) })
       await shortLeasesAreOver()
@@ -68,15 +72,15 @@ export const commitCases: Case[] = [
 ]
 
 function keepsTheNewer(
-  [who, given]: Holder,
+  [owner, given]: Holder,
   { what, held, committed, kept }: (typeof revisions)[number],
 ): Case {
   return [
-    `by ${who} of ${what} keeps the one ${kept}`,
-    async (scene) => {
-      const { store, grant } = scene
-      if (held) await store.commit(grant, 'somebody before', record(held, 'held'))
-      await given(scene)
+    `by ${owner} of ${what} keeps the one ${kept}`,
+    async (context) => {
+      const { store, grant } = context
+      if (held) await store.commit(grant, 'an earlier owner', record(held, 'held'))
+      await given(context)
       const expected = kept === 'held' ? record(held, 'held') : record(committed, 'committed')
       same(await store.commit(grant, 'a', record(committed, 'committed')), { record: expected })
       same(await store.read(grant), { record: expected })
@@ -84,12 +88,12 @@ function keepsTheNewer(
   ]
 }
 
-function leavesTheLease([who, given, leaseAfter]: Holder): Case {
+function leavesTheLease([owner, given, leaseAfter]: Holder): Case {
   return [
-    `by ${who} leaves the lease ${leaseAfter}`,
-    async (scene) => {
-      const { store, grant, isFree, longMs } = scene
-      await given(scene)
+    `by ${owner} leaves the lease ${leaseAfter}`,
+    async (context) => {
+      const { store, grant, isFree, longMs } = context
+      await given(context)
       await store.commit(grant, 'a', record(1))
       is(await isFree(), leaseAfter === 'free', 'whether the lease is free')
       is(await store.renew(grant, 'b', longMs), leaseAfter === 'held', 'renew()')
@@ -97,7 +101,7 @@ function leavesTheLease([who, given, leaseAfter]: Holder): Case {
   ]
 }
 
-async function keepsNothing({ store, grant, lease }: Scene): Promise<void> {
+async function keepsNothing({ store, grant, lease }: CaseContext): Promise<void> {
   await lease('a')
   await store.end(grant, 'logged_out')
   same(await store.commit(grant, 'a', record(5)), { ended: 'logged_out' })

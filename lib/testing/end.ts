@@ -1,22 +1,22 @@
 import type { GrantEnd } from '../grants/grant-store.js'
-import { type Case, is, record, type Scene, same } from './scene.js'
+import { type Case, type CaseContext, is, record, same } from './case.js'
 
-const reasons: GrantEnd[] = ['logged_out', 'replaced']
+const reasons: GrantEnd[] = ['logged_out', 'replaced', 'backchannel_logout']
 
 export const endCases: Case[] = [
   ...reasons.flatMap((why) => [forgetsTheRecord(why), ofAGrantWithoutARecord(why)]),
   keepsTheFirstReason('logged_out', 'replaced'),
   keepsTheFirstReason('replaced', 'logged_out'),
-  ['wakes everybody who waits', wakesEverybody],
+  ['wakes every waiter', wakesEveryWaiter],
   [
-    'leaves no lease to be had',
+    'leaves no lease to take',
     async ({ store, grant, lease }) => {
       await store.end(grant, 'replaced')
       same(await lease('a'), { granted: false, ended: 'replaced' })
     },
   ],
   [
-    'takes for how long to remember it',
+    'accepts how long to remember it',
     async ({ store, grant, longMs, shortLeasesAreOver }) => {
       await store.end(grant, 'logged_out', { ttlMs: longMs })
       await shortLeasesAreOver()
@@ -24,7 +24,7 @@ export const endCases: Case[] = [
     },
   ],
   [
-    'may tell that there was a lease, and tells of none where there was none',
+    'may report that there was a lease, and reports none if there was none',
     async ({ store, grant, lease }) => {
       await store.commit(grant, 'a', record(1))
       await lease('b', { revision: 1 })
@@ -76,11 +76,11 @@ function keepsTheFirstReason(first: GrantEnd, second: GrantEnd): Case {
   ]
 }
 
-async function wakesEverybody({ store, grant, lease, stillWaiting }: Scene): Promise<void> {
+async function wakesEveryWaiter({ store, grant, lease, stillWaiting }: CaseContext): Promise<void> {
   await store.commit(grant, 'a', record(1))
   await lease('a', { revision: 1 })
   const waiting = ['b', 'c', 'd'].map((owner) => lease(owner, { revision: 1 }))
   await Promise.all(waiting.map(stillWaiting))
   await store.end(grant, 'logged_out')
-  for (const answer of await Promise.all(waiting)) same(answer, { granted: false, ended: 'logged_out' })
+  for (const response of await Promise.all(waiting)) same(response, { granted: false, ended: 'logged_out' })
 }

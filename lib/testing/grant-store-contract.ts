@@ -1,50 +1,60 @@
-import { within } from '../deadline.js'
+import { withTimeout } from '../concurrency/with-timeout.js'
 import type { GrantStore } from '../grants/grant-store.js'
-import { ownOptions } from '../own-options.js'
+import { duration } from '../options/option-kinds.js'
+import { checkOptions, type OptionTable } from '../options/option-table.js'
+import { type Case, contextOn } from './case.js'
 import { commitCases } from './commit.js'
 import { endCases } from './end.js'
+import { labelCases, recentEndCases } from './labels.js'
 import { leaseCases } from './lease.js'
+import { newsCases } from './news.js'
 import { otherGrantCases } from './other-grants.js'
 import { readCases } from './read.js'
 import { releaseCases } from './release.js'
 import { renewCases } from './renew.js'
-import { type Case, sceneOn } from './scene.js'
 
 /** A grant store as one case of the contract gets it. */
 export interface OpenGrantStore {
   readonly store: GrantStore
-  /** Called when the case is over, also after a failure. A promise is waited for. */
+  /** Called at the end of the case, also after a failure. A promise is awaited. */
   close?(): unknown
 }
 
-/** One thing that every grant store must do, in the form that test frameworks take. */
+/** One requirement on every grant store, in the form that test frameworks take. */
 export interface GrantStoreCase {
-  /** What is done, beginning with the method: `'lease of another owner is waited for until it is released'`. */
+  /** The requirement, beginning with the method: `'lease of another owner is waited for until it is released'`. */
   readonly title: string
-  /** Opens a store, does it, and closes the store. Rejects with an `AssertionError` if the store does otherwise. */
+  /** Opens a store, checks the requirement, and closes the store. Rejects with an `AssertionError` if the store does not meet it. */
   readonly run: () => Promise<void>
 }
 
 export interface GrantStoreContractOptions {
   /**
-   * How long the leases hold that the cases wait to expire, in milliseconds: at least ten times a round trip to the
-   * storage. A case that was too slow for such a lease is played again with one ten times as long; one that takes forty
-   * times as long fails. Default: 100, which suits a storage on the same machine.
+   * The duration of the leases that the cases let expire, in milliseconds: at least ten times a round trip to the storage. A
+   * case that was too slow for such a lease runs again with one ten times as long; a case that takes forty times as long
+   * fails. Default: 100, for a storage on the same machine.
    */
   shortMs?: number
+}
+
+const OPTIONS = { shortMs: duration(100) } satisfies OptionTable<GrantStoreContractOptions>
+
+const USAGE = {
+  of: 'grantStoreContract()',
+  takes: 'The options of grantStoreContract() must be an object: grantStoreContract(open, { shortMs: 1000 })',
 }
 
 /** How much longer than a short lease a case may take. */
 const CASE_LIMIT = 40
 
-/** How much longer the leases are when a case is played again. */
+/** How much longer the leases are when a case runs again. */
 const AGAIN = 10
 
 /**
- * What every {@link GrantStore} must do, for those who write their own: one list of cases, for any test framework.
+ * Lists the requirements on every {@link GrantStore}, as cases for any test framework. Use it for a custom grant store.
  *
- * Every case opens a store of its own and works on new grants with random ids, so they may run at the same time, and on
- * a storage that is in use.
+ * Every case opens a store and works on new grants with random ids. So the cases may run at the same time, and on a storage
+ * that is in use.
  *
  * @param open opens a store; called once for each case
  *
@@ -63,7 +73,7 @@ export function grantStoreContract(
   open: () => OpenGrantStore | Promise<OpenGrantStore>,
   options: GrantStoreContractOptions = {},
 ): GrantStoreCase[] {
-  const { shortMs = 100 } = ownOptions(options, ['shortMs'], 'grantStoreContract()')
+  const { shortMs } = checkOptions(options, OPTIONS, USAGE)
   const cases: Record<string, readonly Case[]> = {
     lease: leaseCases(shortMs),
     renew: renewCases,
@@ -71,36 +81,39 @@ export function grantStoreContract(
     release: releaseCases,
     end: endCases,
     read: readCases,
+    grantsWith: labelCases,
+    recentEnds: recentEndCases,
+    subscribe: newsCases,
     'another grant': otherGrantCases,
   }
   return Object.entries(cases).flatMap(([subject, list]) =>
     list.map((each) => ({
       title: `${subject} ${each[0]}`,
-      run: () => playCase(open, each, shortMs),
+      run: () => runCase(open, each, shortMs),
     })),
   )
 }
 
-async function playCase(
+async function runCase(
   open: () => OpenGrantStore | Promise<OpenGrantStore>,
-  [, play, races]: Case,
+  [, check, races]: Case,
   shortMs: number,
 ): Promise<void> {
   const limitMs = CASE_LIMIT * shortMs
   const opened = await open()
   const start = performance.now()
-  const playWith = (leaseMs: number) => play(sceneOn(opened.store, leaseMs))
-  const playOnce = () => playWith(shortMs)
-  // On a machine that stalls a lease may expire between two steps, which is nothing that the store does.
-  const playAgainIfSlow = () =>
-    playOnce().catch((error: unknown) => {
+  const runWith = (leaseMs: number) => check(contextOn(opened.store, leaseMs))
+  const runOnce = () => runWith(shortMs)
+  // On a stalled machine a lease may expire between two steps, which is not the store's fault.
+  const runAgainIfSlow = () =>
+    runOnce().catch((error: unknown) => {
       const tookMs = performance.now() - start
       if (tookMs < shortMs || tookMs > limitMs) throw error
-      return playWith(AGAIN * shortMs)
+      return runWith(AGAIN * shortMs)
     })
   try {
     const late = () => new Error(`The grant store kept the case waiting for more than ${limitMs} ms.`)
-    await within(limitMs, races ? playAgainIfSlow() : playOnce(), late)
+    await withTimeout(limitMs, races ? runAgainIfSlow() : runOnce(), late)
   } finally {
     await opened.close?.()
   }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type Case, is, record, type Scene, same } from './scene.js'
+import { type Case, type CaseContext, is, record, same } from './case.js'
 
 export const leaseCases = (shortMs: number): Case[] => [
   ...granted,
@@ -14,7 +14,7 @@ export const leaseCases = (shortMs: number): Case[] => [
 
 const granted: Case[] = [
   [
-    'is granted at once if nobody holds it',
+    'is granted at once if it is free',
     async ({ lease }) => same(await lease('a', { waitMs: 0 }), { granted: true }),
   ],
   [
@@ -57,7 +57,7 @@ const waitedFor: Case[] = [
     },
   ],
   [
-    'of another owner is waited for until anyone commits a newer record',
+    'of another owner is waited for until a third owner commits a newer record',
     async ({ store, grant, lease, stillWaiting, isFree }) => {
       await lease('a')
       const second = lease('b')
@@ -91,7 +91,7 @@ function notGrantedToTheOutdated(state: 'free' | 'held'): Case {
   ]
 }
 
-async function newerByADigit({ store, grant, lease }: Scene): Promise<void> {
+async function newerByADigit({ store, grant, lease }: CaseContext): Promise<void> {
   await store.commit(grant, 'a', record(10))
   same(await lease('b', { revision: 9 }), { granted: false, record: record(10) })
   same(await lease('b', { revision: 11 }), { granted: true, record: record(10) })
@@ -139,7 +139,7 @@ const expiring: Case[] = [
 
 const twenty = Array.from({ length: 20 }, (_, i) => `waiter ${i}`)
 
-async function oneAtATime({ store, grant, lease }: Scene): Promise<void> {
+async function oneAtATime({ store, grant, lease }: CaseContext): Promise<void> {
   let holders = 0
   await lease('first')
   const turns = twenty.map(async (owner) => {
@@ -155,13 +155,13 @@ async function oneAtATime({ store, grant, lease }: Scene): Promise<void> {
   assert.deepEqual(await Promise.all(turns), Array(twenty.length).fill(true))
 }
 
-async function oneOfTwenty({ store, grant, lease }: Scene): Promise<void> {
+async function oneOfTwenty({ store, grant, lease }: CaseContext): Promise<void> {
   const refreshers = twenty.map(async (owner) => {
-    const answer = await lease(owner)
-    if (answer.granted) await store.commit(grant, owner, record(1))
-    else same(answer, { granted: false, record: record(1) })
-    return answer.granted
+    const response = await lease(owner)
+    if (response.granted) await store.commit(grant, owner, record(1))
+    else same(response, { granted: false, record: record(1) })
+    return response.granted
   })
-  const answers = await Promise.all(refreshers)
-  assert.equal(answers.filter((granted) => granted).length, 1, 'one lease is granted')
+  const responses = await Promise.all(refreshers)
+  assert.equal(responses.filter((granted) => granted).length, 1, 'one lease is granted')
 }

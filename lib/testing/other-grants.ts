@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { type Case, is, record, same } from './scene.js'
+import { type Case, is, record, same } from './case.js'
 
-/** What happens to one grant is nothing to another. */
+/** Operations on one grant do not affect another. */
 export const otherGrantCases: Case[] = [
   [
     'has its own lease',
@@ -35,7 +35,7 @@ export const otherGrantCases: Case[] = [
     },
   ],
   [
-    'wakes nobody',
+    'wakes no waiter',
     async ({ store, grant, lease, stillWaiting }) => {
       const other = randomUUID()
       await lease('a')

@@ -1,7 +1,7 @@
-import { type Case, is, record, same } from './scene.js'
+import { type Case, is, record, same } from './case.js'
 
 export const readCases: Case[] = [
-  ['of a grant nobody knows is empty', async ({ store, grant }) => same(await store.read(grant), {})],
+  ['of an unknown grant is empty', async ({ store, grant }) => same(await store.read(grant), {})],
   [
     'does not wait for the lease, nor take it',
     async ({ store, grant, lease, longMs }) => {

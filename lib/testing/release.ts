@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { type Case, is, record, same } from './scene.js'
+import { type Case, is, record, same } from './case.js'
 
 export const releaseCases: Case[] = [
   [
@@ -11,7 +11,7 @@ export const releaseCases: Case[] = [
     },
   ],
   [
-    'does nothing for anybody else',
+    'does nothing for another owner',
     async ({ store, grant, lease, stillWaiting, longMs }) => {
       await lease('a')
       const third = lease('c')
@@ -23,7 +23,7 @@ export const releaseCases: Case[] = [
     },
   ],
   [
-    'does nothing for somebody whose lease has passed on',
+    'does nothing for an owner whose lease has passed on',
     async ({ store, grant, lease, shortMs, longMs }) => {
       await lease('a', { ttlMs: shortMs })
       await lease('b')
@@ -32,7 +32,7 @@ export const releaseCases: Case[] = [
     },
   ],
   [
-    'may come twice, or for a grant nobody knows',
+    'may come twice, or for an unknown grant',
     async ({ store, grant, lease, isFree }) => {
       await lease('a')
       await store.release(grant, 'a')

@@ -1,6 +1,10 @@
-import { type Case, is, record, type Scene, same } from './scene.js'
+import { type Case, type CaseContext, is, record, same } from './case.js'
 
-type Given = readonly [what: string, given: (scene: Scene) => Promise<unknown>, leaseAfter: 'free' | 'held']
+type Given = readonly [
+  what: string,
+  given: (context: CaseContext) => Promise<unknown>,
+  leaseAfter: 'free' | 'held',
+]
 
 const others: Given[] = [
   ['another owner has', ({ lease }) => lease('b'), 'held'],
@@ -30,9 +34,9 @@ const others: Given[] = [
   ],
 ]
 
-/** What a store may take for a lease that it has lost, or that its holder is only late to renew. */
-const uncertain: (readonly [what: string, given: (scene: Scene) => Promise<unknown>])[] = [
-  ['of a grant nobody knows', async () => {}],
+/** States in which a store may treat a lease as lost, or as late for its renewal. */
+const uncertain: (readonly [what: string, given: (context: CaseContext) => Promise<unknown>])[] = [
+  ['of an unknown grant', async () => {}],
   [
     'that has expired',
     async ({ lease, shortMs, shortLeasesAreOver }) => {
@@ -55,7 +59,7 @@ export const renewCases: Case[] = [
     'a short lease',
   ],
   [
-    'keeps those waiting who came before',
+    'keeps earlier callers waiting',
     async ({ store, grant, lease, stillWaiting, shortMs, longMs }) => {
       await lease('a', { ttlMs: shortMs })
       const second = lease('b')
@@ -83,22 +87,22 @@ export const renewCases: Case[] = [
 function notTheOwners([what, given, leaseAfter]: Given): Case {
   return [
     `does not take a lease that ${what}`,
-    async (scene) => {
-      await given(scene)
-      is(await scene.store.renew(scene.grant, 'a', scene.longMs), false, 'renew()')
-      is(await scene.isFree(), leaseAfter === 'free', 'whether the lease is free')
+    async (context) => {
+      await given(context)
+      is(await context.store.renew(context.grant, 'a', context.longMs), false, 'renew()')
+      is(await context.isFree(), leaseAfter === 'free', 'whether the lease is free')
     },
   ]
 }
 
 function takenAgainOrNot([what, given]: (typeof uncertain)[number]): Case {
   return [
-    `takes a lease ${what} again, or says that there is none`,
-    async (scene) => {
-      await given(scene)
-      const renewed = await scene.store.renew(scene.grant, 'a', scene.longMs)
-      is(await scene.isFree(), !renewed, 'whether the lease is free')
-      is(await scene.store.renew(scene.grant, 'a', scene.longMs), renewed, 'renew()')
+    `takes a lease ${what} again, or reports that there is none`,
+    async (context) => {
+      await given(context)
+      const renewed = await context.store.renew(context.grant, 'a', context.longMs)
+      is(await context.isFree(), !renewed, 'whether the lease is free')
+      is(await context.store.renew(context.grant, 'a', context.longMs), renewed, 'renew()')
     },
   ]
 }

@@ -32,6 +32,10 @@ app.get('/', async (req, res) => {
   res.json({ token, inSession: req.session.tokens !== undefined })
 })
 
+// This needs @opentelemetry/api alone, and the SDK of the app.
+const { instrument } = await import('session-token-manager/opentelemetry')
+instrument()()
+
 // The proxy needs nothing that this project has not installed.
 assert.equal(typeof (await import('session-token-manager/proxy')).bearerProxy, 'function')
 

@@ -1,12 +1,12 @@
 const $ = (selector) => document.querySelector(selector)
 const returnTo = location.pathname === '/' ? '' : `?returnTo=${encodeURIComponent(location.pathname)}`
 
-/** What tabs tell one another: that somebody has logged in, or out. */
+/** Messages between tabs: a login or a logout. */
 const tabs = new BroadcastChannel('session')
 
-/** Who is logged in: `null` if nobody is, `undefined` until the gateway has said. */
+/** The user who is logged in: `null` without a login, `undefined` until the gateway has responded. */
 let user
-/** Ends what runs while somebody is logged in. */
+/** Aborts the requests of the logged-in user. */
 let session = new AbortController()
 
 // The gateway
@@ -15,14 +15,14 @@ async function call(path, options) {
   const answer = await fetch(`/api${path}`, { ...options, redirect: 'error' })
   if (answer.ok) return answer
   const problem = await answer.json().catch(() => ({ title: `Status ${answer.status}` }))
-  // An API may want the user to log in again for what it is asked (RFC 9470); that ends nothing.
+  // An API may require a new login for one request (RFC 9470); the session does not end.
   const isStepUp = problem.error === 'insufficient_user_authentication'
   if (answer.status === 401 && !isStepUp && user)
     logOutHere('Your session has ended, here or in another tab.')
   throw Object.assign(new Error(problem.detail ?? problem.title), isStepUp && { maxAge: problem.max_age })
 }
 
-/** Server-sent events by fetch(): an EventSource cannot tell a 401 from a bad line. */
+/** Server-sent events by fetch(): an EventSource cannot distinguish a 401 from a broken connection. */
 async function* eventsOf(path, signal) {
   const { body } = await call(path, { signal })
   let rest = ''
@@ -33,7 +33,7 @@ async function* eventsOf(path, signal) {
   }
 }
 
-/** Streams are async iterables by now, but not in every browser. */
+/** Not every browser has async iteration of streams. */
 async function* chunksOf(stream) {
   const reader = stream.getReader()
   for (let it = await reader.read(); !it.done; it = await reader.read()) yield it.value
@@ -105,7 +105,7 @@ async function listen(signal) {
         $('#news').children[4]?.remove()
       }
     } catch {
-      // It broke off, or the gateway could not be reached; whether the session has ended the next line finds out.
+      // The stream broke off, or the gateway could not be reached. The next line checks whether the session has ended.
     }
     await new Promise((resolve) => setTimeout(resolve, 1_000))
   }
@@ -146,7 +146,7 @@ async function look() {
   render()
 }
 
-// The browser may bring a page back as it was, from before a logout.
+// The browser may restore a page in its state from before a logout.
 addEventListener('pageshow', ({ persisted }) => {
   if (persisted) location.reload()
 })
@@ -176,19 +176,19 @@ on('#log-out', async () => {
     render()
     throw error
   })
-  const { logOutThereToo } = await answer.json()
+  const { logoutUrl } = await answer.json()
   tabs.postMessage('logged out')
-  // The button that has the focus goes away.
+  // The button with the focus disappears.
   $('#main').focus()
   logOutHere(
     'You are logged out.',
     ', or ',
-    link(logOutThereToo, 'log out of the authorization server as well'),
+    link(logoutUrl, 'log out of the authorization server as well'),
     '.',
   )
 })
 
-/** Does what a button says, and shows what goes wrong. */
+/** Runs the action of a button, and shows its error. */
 function on(button, action) {
   $(button).addEventListener('click', async () => {
     try {

@@ -3,7 +3,7 @@ const CALLS = 50
 const $ = (id) => document.getElementById(id)
 const buttons = ['call', 'expire', 'burst', 'log-out'].map($)
 
-/** When the access token expires, by `performance.now()`; nothing while nobody is logged in. */
+/** When the access token expires, by `performance.now()`; `undefined` without a login. */
 let expiresAt
 let lifetimeMs = 0
 let frame = 0
@@ -49,7 +49,7 @@ function say(text, bad = false) {
   $('said').className = bad ? 'said bad' : 'said'
 }
 
-/** Does what a button says, while no other button does anything. */
+/** Runs the action of a button, with the other buttons disabled. */
 function on(id, action) {
   $(id).addEventListener('click', async () => {
     for (const button of buttons) button.disabled = true
@@ -86,7 +86,7 @@ on('call', async () => {
   await look()
 })
 
-// Afterwards the session is left alone: to ask for it would be to refresh.
+// The page does not ask for the session afterwards, since that would refresh the token.
 on('expire', async () => {
   say('Waiting until the access token has expired …')
   await new Promise((resolve) => setTimeout(resolve, expiresAt - performance.now()))
@@ -196,7 +196,7 @@ function showTotals() {
 
 const feed = new EventSource('/timeline')
 feed.onopen = () => {
-  // All rows come again after a break, perhaps those of another run.
+  // After a reconnect the server sends all rows again, perhaps of another run.
   rows.clear()
   $('rows').replaceChildren()
   showTotals()

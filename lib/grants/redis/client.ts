@@ -1,6 +1,6 @@
-import { within } from '../../deadline.js'
-import { ConfigurationError } from '../../errors.js'
-import { hasField } from '../../own-properties.js'
+import { withTimeout } from '../../concurrency/with-timeout.js'
+import { ConfigurationError } from '../../errors/token-error.js'
+import { hasField } from '../../options/own-properties.js'
 import type { RedisScript } from './scripts.js'
 
 type AnyFunction = (...args: never[]) => unknown
@@ -13,8 +13,8 @@ export interface IoredisClient {
 }
 
 /**
- * A client of node-redis 4 or later: `createClient()`, `createCluster()` or `createSentinel()`; or `createClientPool()`,
- * which takes no subscription, so that processes that wait for one another ask twenty times a second.
+ * A client of node-redis 4 or later: `createClient()`, `createCluster()`, `createSentinel()` or `createClientPool()`. A pool
+ * takes no subscription, so a process that waits for another process asks Redis twenty times a second.
  */
 export interface NodeRedisClient {
   readonly evalSha: AnyFunction
@@ -24,26 +24,31 @@ export interface NodeRedisClient {
 /** Any other client. */
 export interface RedisCommands {
   /**
-   * Sends one command and resolves with its reply. `key` is the key that the command works on, by which a cluster
-   * finds the node. A reply of Redis that is an error rejects, with Redis' text in its `message`.
+   * Sends one command and resolves with its reply. `key` is the key that the command works on; a cluster finds the node by it. If
+   * the reply is an error, the promise rejects with an error whose `message` is the text of Redis.
    */
   send(command: readonly string[], key: string): Promise<unknown>
   /**
-   * Listens to a channel on a connection of its own, over reconnections. Resolves when it does, with a function that
-   * ends it, and rejects when it can't. Without it processes that wait for one another ask Redis twenty times a second.
+   * Subscribes to a channel on a separate connection, and subscribes again after a reconnection. Resolves, once subscribed, with a
+   * function that ends the subscription; rejects if it fails. Calls `onSubscribedAgain`, if it can, after a reconnection. Without
+   * this method, a process that waits for another process asks Redis twenty times a second.
    */
-  subscribe?(channel: string, listener: (message: string) => void): Promise<() => unknown>
+  subscribe?(
+    channel: string,
+    listener: (message: string) => void,
+    onSubscribedAgain?: () => void,
+  ): Promise<() => unknown>
 }
 
 export type RedisClient = IoredisClient | NodeRedisClient | RedisCommands
 
-/** What the grant store needs of a client. */
+/** The part of a client that the grant store uses. */
 export interface RedisConnection {
   run(script: RedisScript, key: string, args: readonly string[]): Promise<unknown>
   readonly subscribe: RedisCommands['subscribe'] | undefined
 }
 
-/** Adapts whatever client the app has. */
+/** Adapts the client of the app. */
 export function redisConnection(client: RedisClient): RedisConnection {
   const { evalsha, evalSha, send } = (client ?? {}) as Partial<
     IoredisClient & NodeRedisClient & RedisCommands
@@ -80,28 +85,32 @@ function ioredisConnection(client: IoredisMethods): RedisConnection {
         () => client.evalsha(script.sha1, 1, key, ...args),
         () => client.eval(script.source, 1, key, ...args),
       ),
-    async subscribe(channel, listener) {
+    async subscribe(channel, listener, onSubscribedAgain = ignore) {
       const subscriber = client.isCluster ? duplicateOfCluster(client) : client.duplicate(IOREDIS_OVERRIDES)
       subscriber.on('error', ignore)
       subscriber.on('message', (_channel, message) => listener(message!))
-      return subscribed(
+      const end = await subscribed(
         () => subscriber.subscribe(channel),
         () => subscriber.disconnect(),
       )
+      // The reply to a second subscription says that Redis has received the one that ioredis has sent again.
+      const again = () => void subscriber.subscribe(channel).then(onSubscribedAgain, ignore)
+      subscriber.on('ready', again)
+      return end
     },
   }
 }
 
 const IOREDIS_OVERRIDES = {
-  // It would be put before the channel as well, but not before the one that a script publishes to.
+  // ioredis would prefix the channel of the subscription, but not the channel that a script publishes to.
   keyPrefix: '',
-  // It subscribes before it is connected, reconnects by itself, and then subscribes again.
+  // The subscriber subscribes before it is connected. After a reconnection it subscribes again.
   enableOfflineQueue: true,
   autoResubscribe: true,
 }
 
 function duplicateOfCluster(client: IoredisMethods): IoredisMethods {
-  // ioredis takes a cluster's key prefix from either place.
+  // ioredis takes the key prefix of a cluster from both objects.
   const redisOptions = { ...client.options?.redisOptions, keyPrefix: '' }
   return client.duplicate([], { ...IOREDIS_OVERRIDES, redisOptions })
 }
@@ -138,15 +147,15 @@ function nodeRedisConnection(client: NodeRedisMethods): RedisConnection {
   }
 }
 
-/** A client may try for ever to connect. One that has not subscribed by then is given up, and replaced later. */
+/** A client may try to connect for ever. After this time a client that has not subscribed is closed, and another is tried later. */
 const SUBSCRIBE_TIMEOUT_MS = 5_000
 
-/** Resolves with how to end the subscription when the attempt has succeeded; ends it when that failed. */
+/** Resolves with a function that ends the subscription once the attempt has succeeded. If it fails, ends the subscription. */
 async function subscribed(attempt: () => Promise<unknown>, end: () => unknown): Promise<() => unknown> {
-  // What the app or the client itself has ended already needs no further end.
+  // The app or the client itself may have ended the subscription already, so an error is ignored.
   const ended = async () => void (await Promise.resolve().then(end).catch(ignore))
   try {
-    await within(SUBSCRIBE_TIMEOUT_MS, attempt(), noSubscription)
+    await withTimeout(SUBSCRIBE_TIMEOUT_MS, attempt(), noSubscription)
     return ended
   } catch (error) {
     await ended()
@@ -154,7 +163,7 @@ async function subscribed(attempt: () => Promise<unknown>, end: () => unknown): 
   }
 }
 
-/** Clusters and sentinels keep connections for subscriptions beside the others; a pool has none. */
+/** Whether a client has connections for subscriptions: a cluster and a sentinel do, a pool does not. */
 function subscribesByItself(client: object): boolean {
   return hasField(client, 'slots') || hasField(client, 'acquire')
 }
@@ -169,14 +178,16 @@ function viaClient(client: NodeRedisMethods): RedisCommands['subscribe'] {
 
 function viaDuplicate(client: NodeRedisMethods): RedisCommands['subscribe'] {
   if (typeof client.subscribe !== 'function') return undefined
-  return async (channel, listener) => {
+  return async (channel, listener, onSubscribedAgain = ignore) => {
     const subscriber = client.duplicate()
-    // It reconnects by itself, and then subscribes again.
+    // After a reconnection the subscriber subscribes again by itself, before it is ready.
     subscriber.on('error', ignore)
-    return subscribed(
+    const end = await subscribed(
       () => subscriber.connect().then(() => subscriber.subscribe!(channel, listener)),
       () => (subscriber.destroy ? subscriber.destroy() : subscriber.disconnect?.()),
     )
+    subscriber.on('ready', onSubscribedAgain)
+    return end
   }
 }
 
@@ -187,21 +198,21 @@ function commandsConnection(client: RedisCommands): RedisConnection {
         () => client.send(['EVALSHA', script.sha1, '1', key, ...args], key),
         () => client.send(['EVAL', script.source, '1', key, ...args], key),
       ),
-    subscribe: client.subscribe && ((channel, listener) => inTime(client.subscribe!(channel, listener))),
+    subscribe: client.subscribe && ((...args) => inTime(client.subscribe!(...args))),
   }
 }
 
-/** A subscription in time; one that comes later is ended. */
+/** Resolves with a subscription that succeeds in time. A later one is ended. */
 async function inTime(subscription: Promise<() => unknown>): Promise<() => unknown> {
   try {
-    return await within(SUBSCRIBE_TIMEOUT_MS, subscription, noSubscription)
+    return await withTimeout(SUBSCRIBE_TIMEOUT_MS, subscription, noSubscription)
   } catch (error) {
     void subscription.then((end) => end()).catch(ignore)
     throw error
   }
 }
 
-/** Sends the script's hash; and the script itself to a server that does not know it yet, or not any more. */
+/** Sends the hash of a script. If the server does not know the script, sends the script itself. */
 async function withFallback(
   byHash: () => Promise<unknown>,
   bySource: () => Promise<unknown>,
@@ -214,12 +225,13 @@ async function withFallback(
   }
 }
 
-/** node-redis itself says that it is closed, to those who have never opened it too. */
+/** Replaces the error of node-redis, which says that the client is closed even if it was never opened. */
 const notOpen = () =>
   new ConfigurationError(
     'The client of node-redis is not connected. Connect it when the app starts: await client.connect().',
   )
 
-const noSubscription = () => new Error(`Redis took no subscription within ${SUBSCRIBE_TIMEOUT_MS} ms.`)
+const noSubscription = () =>
+  new Error(`Redis did not accept a subscription within ${SUBSCRIBE_TIMEOUT_MS} ms.`)
 
 function ignore(): void {}

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** A Lua script that Redis runs as one step. It works on one key, the grant's, so it fits Redis Cluster. */
+/** A Lua script that Redis runs as one step. It works on one key, so it runs on Redis Cluster. */
 export interface RedisScript {
   readonly source: string
   readonly sha1: string
@@ -9,39 +9,43 @@ export interface RedisScript {
 /*
  * A grant is one hash:
  *   revision, tokens   the newest record
- *   owner, until, ttl  who has the lease, until when by Redis' clock, and for how long it was given, in milliseconds
- *   free               from when somebody else may have a lease that ran out or that Redis knows nothing of
- *   run                which run of which server the grant was changed in last
- *   waiting            set when somebody was told to wait, so that a change is published only if it is news to anyone
- *   ended              why the grant has ended; then there is nothing else
- * Redis' own clock decides about leases: the clocks of processes differ.
+ *   owner, until, ttl  the lease: its owner, its end by Redis' clock, and its duration, in milliseconds
+ *   free               when another owner may take a lease that ran out, or a lease of a grant that Redis does not know
+ *   run                the run of the server in which the grant was last leased, or in which it began; '-' if that is not known
+ *   waiting            set when a process has to wait, so that a change is published only if a process waits for it
+ *   labels, labelled   the labels of the record, and until when they lead to the grant, in milliseconds
+ *   ended              why the grant has ended; then there are no other fields
+ * A label is a sorted set of the ids of its grants, by the time until which they are remembered. The recent ends are one sorted set,
+ * by the time of the end.
+ * The clock of Redis decides about leases, since the clocks of processes differ.
  */
 
-const NOW = `
+export const NOW = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `
 
-/** The key goes away by itself some time after whatever was asked last. */
-const KEEP_FOR = `
+/** Keeps the key for at least `ms` from now. Redis deletes it afterwards. */
+export const KEEP_FOR = `
 local function keep_for(ms)
   if redis.call('PTTL', KEYS[1]) < tonumber(ms) then redis.call('PEXPIRE', KEYS[1], ms) end
 end
 `
 
-const TELL = `
-local function tell(channel, grant)
-  -- Not every user may publish. Whoever waits asks again in a moment anyway.
+const NOTIFY = `
+local function notify(channel, grant)
+  -- A Redis user may lack the right to publish. A waiting process asks again soon anyway.
   if redis.call('HDEL', KEYS[1], 'waiting') == 1 then redis.pcall('PUBLISH', channel, grant) end
 end
 `
 
-/** A server that is younger may have forgotten leases, also of grants that it has read from its disk. */
+/** A server with a shorter uptime may have lost leases, even of grants that it has loaded from its disk. */
 const YOUNG_MS = 5_000
 /**
- * Which run of the server this is, and for how long it grants no lease since it has just started, so that their holders
- * renew them first. A server that took longer than that to read its data is not young any more when it begins to answer, and
- * a replica that takes its master's place never was: there the grant was changed last in another run.
+ * Reads the run of the server, and how long it still grants no lease after its start, so that lease holders can renew first.
+ *
+ * The uptime does not cover two cases: a server that loaded its data for longer than that, and a replica that was promoted. There
+ * the grant was last changed in another run.
  */
 const SERVER = `
 local function server()
@@ -55,19 +59,21 @@ local run, hold_off = server()
 local function from_before(known) return run and known and run ~= known end
 `
 
-function script(...parts: string[]): RedisScript {
+export function script(...parts: string[]): RedisScript {
   const source = parts.join('').trim()
   return { source, sha1: createHash('sha1').update(source).digest('hex') }
 }
 
 /**
- * ARGV: owner, ttlMs, revision, graceMs, graceMs of a grant that Redis knows nothing of; for how long the caller waits since
- * another server has taken the place of one, for a grant from before and for one that Redis knows nothing of. Answers what
- * became of it, for how long to wait, revision, tokens, why ended, and which run of the server this is.
+ * Takes the lease of a grant.
  *
- * A lease that ran out, and one of a grant that Redis knows nothing of or only from an earlier run, may still have a holder:
- * the server may have stood still, or have lost the lease. So whoever asks first has to wait a moment, in which the holder
- * renews it. After a failover it is some seconds, in which every process finds the new server and commits what it has lost.
+ * ARGV: owner, ttlMs, revision, graceMs, graceMs for an unknown grant, hold-off for a grant from an earlier run, hold-off for an
+ * unknown grant. A hold-off is how long the caller waits after another server has taken over, or may have.
+ * Returns the outcome, how long to wait, revision, tokens, why the grant has ended, and the run of the server.
+ *
+ * A lease that ran out may still have a holder, since the server may have stood still. A lease of an unknown grant, or of a grant
+ * from an earlier run, may still have a holder, since the server may have lost the lease. So the first caller waits a moment, in
+ * which the holder can renew. After a failover it waits some seconds, in which all processes find the new server and commit again.
  */
 export const LEASE = script(
   NOW,
@@ -78,17 +84,17 @@ local owner, ttl, revision = ARGV[1], ARGV[2], ARGV[3]
 local known = redis.call(
   'HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'until', 'ended', 'free', 'ttl', 'run'
 )
-local function answer(what, wait)
-  return { what, wait, known[1] or '', known[2] or '', known[5] or '', run or '' }
+local function reply(outcome, wait)
+  return { outcome, wait, known[1] or '', known[2] or '', known[5] or '', run or '' }
 end
 local function text(number) return string.format('%.0f', number) end
 
-if known[5] then return answer('ended', 0) end
-if tonumber(known[1] or 0) > tonumber(revision) then return answer('newer', 0) end
+if known[5] then return reply('ended', 0) end
+if tonumber(known[1] or 0) > tonumber(revision) then return reply('newer', 0) end
 local wait = 0
 if known[3] ~= owner then
   wait = tonumber(known[4] or 0) - now
-  -- The clock was set back, or is that of another server.
+  -- The clock was set back, or another server has another clock.
   if known[7] and wait > tonumber(known[7]) then
     wait = tonumber(known[7])
     redis.call('HSET', KEYS[1], 'until', text(now + wait))
@@ -106,18 +112,20 @@ end
 if wait > 0 then
   redis.call('HSET', KEYS[1], 'waiting', 1)
   keep_for(2 * ttl)
-  return answer('held', wait)
+  return reply('held', wait)
 end
 redis.call('HSET', KEYS[1], 'owner', owner, 'until', text(now + ttl), 'ttl', ttl, 'run', run or '')
 redis.call('HDEL', KEYS[1], 'free')
 keep_for(2 * ttl)
-return answer('granted', 0)
+return reply('granted', 0)
 `,
 )
 
 /**
- * ARGV: owner, ttlMs. Answers 1, or 0 if the lease is not the owner's. A lease that ran out and was given to nobody is
- * renewed, and one that Redis has forgotten is taken again.
+ * Renews a lease.
+ *
+ * ARGV: owner, ttlMs. Returns 1, or 0 if the owner does not hold the lease. A lease that ran out is renewed if no other owner has
+ * taken it. A lease that Redis has lost is taken again.
  */
 export const RENEW = script(
   NOW,
@@ -137,62 +145,84 @@ return 1
 )
 
 /**
- * ARGV: owner, revision, tokens, grantTtlMs, channel, grantId. Answers why ended, a newer record if there is one, and which
- * run of the server this is.
+ * Keeps a record if it is newer, and releases the lease of the owner.
+ *
+ * ARGV: owner, revision, tokens, grantTtlMs, channel, grantId, whether another server has just taken over (1 or 0), labels
+ * separated by spaces. Returns why the grant has ended, a newer record if there is one, the run of the server, and 1 if the labels
+ * must be told where to find the grant: they hold for twice as long as the grant, so this happens once in that time.
+ *
+ * Only the lease holder surely has the newest tokens. After a failover any process stores what it knows, and another process may
+ * know of a later refresh. So such a grant still counts as one from an earlier run.
  */
 export const COMMIT = script(
+  NOW,
   KEEP_FOR,
-  TELL,
+  NOTIFY,
   SERVER,
   `
 local owner, revision, tokens, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'ended')
-if known[4] then return { known[4], '', '', run or '' } end
+local has_moved, labels = ARGV[7] == '1', ARGV[8]
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'ended', 'run', 'labels', 'labelled')
+if known[4] then return { known[4], '', '', run or '', 0 } end
 local newer = tonumber(revision) > tonumber(known[1] or 0)
 if newer then
-  redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens, 'run', run or '')
+  local begun_in = has_moved and '-' or run
+  local last_run = known[3] == owner and run or known[5] or begun_in
+  redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens, 'run', last_run or '')
   keep_for(ttl)
 end
 if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl') end
-if newer or known[3] == owner then tell(channel, grant) end
-if newer then return { '', '', '', run or '' } end
-return { '', known[1], known[2], run or '' }
+if newer or known[3] == owner then notify(channel, grant) end
+if not newer then return { '', known[1], known[2], run or '', 0 } end
+local are_labelled = known[6] == labels and tonumber(known[7] or 0) >= now + ttl and not has_moved
+return { '', '', '', run or '', (labels == '' or are_labelled) and 0 or 1 }
 `,
 )
 
-/** ARGV: owner, channel, grantId. */
+/** Releases a lease. ARGV: owner, channel, grantId. */
 export const RELEASE = script(
-  TELL,
+  NOTIFY,
   `
 local owner, channel, grant = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('HGET', KEYS[1], 'owner') ~= owner then return 0 end
 redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl')
--- What was released is not what was forgotten.
+-- The key stays, so that RENEW does not read the released lease as a lost one.
 redis.call('HSETNX', KEYS[1], 'revision', 0)
-tell(channel, grant)
+notify(channel, grant)
 return 1
 `,
 )
 
-/** Answers which run of the server this is. */
+/** Publishes a text. ARGV: channel, text. */
+export const PUBLISH = script("return redis.call('PUBLISH', ARGV[1], ARGV[2])")
+
+/** Returns the run of the server. */
 export const RUN = script(SERVER, "return { run or '' }")
 
-/** Answers why ended, revision, tokens. */
-export const READ = script(`
+/** Reads the state of a grant. Returns why it has ended, revision, tokens, and the run of the server. */
+export const READ = script(
+  SERVER,
+  `
 local known = redis.call('HMGET', KEYS[1], 'ended', 'revision', 'tokens')
-return { known[1] or '', known[2] or '', known[3] or '' }
-`)
+return { known[1] or '', known[2] or '', known[3] or '', run or '' }
+`,
+)
 
-/** ARGV: why, grantTtlMs, channel, grantId. Answers revision and tokens of the record that it forgot, and the owner of a lease. */
+/**
+ * Ends a grant.
+ *
+ * ARGV: why, grantTtlMs, channel, grantId. Returns the revision and the tokens of the deleted record, the owner of a lease, and the
+ * labels.
+ */
 export const END = script(
   `
 local why, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'ended', 'waiting', 'owner')
+local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'ended', 'waiting', 'owner', 'labels')
 local left = known[3] and redis.call('PTTL', KEYS[1]) or 0
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'ended', known[3] or why)
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.max(left, tonumber(ttl))))
 if known[4] then redis.pcall('PUBLISH', channel, grant) end
-return { known[1] or '', known[2] or '', known[5] or '' }
+return { known[1] or '', known[2] or '', known[5] or '', known[6] or '' }
 `,
 )

@@ -7,28 +7,30 @@ import {
   type CreateAxiosDefaults,
   type InternalAxiosRequestConfig,
 } from 'axios'
-import { ownProperties } from '../../own-properties.js'
-import type { TokenNeed } from '../../token-set.js'
-import type { OutboundTokens } from '../../token-source.js'
-import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
-import { type Verdict, verdictOn } from '../challenge.js'
+import { ownProperties } from '../../options/own-properties.js'
+import type { TokenNeed } from '../../tokens/token-need.js'
+import type { OutboundTokens } from '../../tokens/token-source.js'
+import { type Attempt, type Authorization, mayReplay, sendAuthorized } from '../authorized-call.js'
 import type { Secrets } from '../cleaning.js'
 import { originOf, requireNamedOrigin } from '../origins.js'
-import { checkedOptions, type OutboundOptions, type Replay } from '../outbound-options.js'
+import { checkKnownOutboundOptions, type OutboundOptions, type Replay } from '../outbound-options.js'
 import { tokenAlong } from '../redirect-rules.js'
-import { cleanAnswer, cleanAxiosError, discard, isStream, type Shown, validated } from './answers.js'
-import { requireWanted, whileWanted } from './cancellation.js'
-import { type Connections, takeConnections } from './connections.js'
-import { followRedirects } from './redirects.js'
+import { isStream } from '../streams.js'
+import { throwIfCancelled, untilCancelled } from './cancellation.js'
+import { type Connections, detachConnections } from './connections.js'
+import { sendHopProven } from './proven-hop.js'
+import { type Hop, sendFollowing } from './redirects.js'
+import { cleanAxiosError, cleanAxiosResponse, discard, type Shown, validated } from './responses.js'
+import { forgetfulTransport } from './transport.js'
 
-/** What axios takes, and which token goes where. */
+/** The options of axios, and which token goes where. */
 export interface SessionAxiosConfig extends Omit<CreateAxiosDefaults, 'baseURL'>, OutboundOptions {}
 
 /** The last step of a request: everything that axios and the app's interceptors do has been done. */
 interface Call {
-  /** What is sent. */
+  /** The config that is sent. */
   readonly config: InternalAxiosRequestConfig
-  /** What of it the app gets to see again: all but the connections. */
+  /** The same for the app to see: all but the connections. */
   readonly shown: InternalAxiosRequestConfig
   readonly send: AxiosAdapter
   readonly origins: ReadonlySet<string>
@@ -49,24 +51,25 @@ export function axiosOver(
   config: SessionAxiosConfig,
   client = 'axios',
 ): AxiosInstance {
-  const { origins, need, replay } = checkedOptions(config, client)
+  const { origins, need, replay } = checkKnownOutboundOptions(config, client)
   const { allowedOrigins: _, need: __, replay: ___, ...defaults } = ownProperties(config)
-  const ofInstance = takeConnections(defaults)
+  const ofInstance = detachConnections(defaults)
   const instance = axios.create(defaults)
 
   const prepare = (config: InternalAxiosRequestConfig): InternalAxiosRequestConfig => {
     const own = ownOf(config)
     const send = axios.getAdapter(own.adapter, ownProperties({ ...config, ...ofInstance, ...own }))
     let atCall = callers.get(config)
-    config.adapter = (shown) => {
+    const adapter: AxiosAdapter = (shown) => {
       const caller = atCall ?? tokens()
-      // What is sent again is another call.
+      // A config that is sent again is another call.
       atCall = undefined
-      const connections = { ...ofInstance, ...own, ...takeConnections(shown) }
+      const connections = { ...ofInstance, ...own, ...detachConnections(shown) }
       const call = { config: ownProperties({ ...shown, ...connections }), shown, send, origins }
       return authorizedCall(call, caller, need, replay)
     }
-    owns.set(config.adapter, own)
+    config.adapter = adapter
+    owns.set(adapter, own)
     return config
   }
   /** The tokens of the calls under way. Until the interceptors are through, a request that is served may be over. */
@@ -89,17 +92,17 @@ export function axiosOver(
   return instance
 }
 
-/** What the app has chosen for a request, besides the instance's: its adapter, and what it is sent over. */
+/** The adapter and the connections that the app has chosen for a request, besides those of the instance. */
 type Own = Connections & Pick<InternalAxiosRequestConfig, 'adapter'>
 
 /** The app's adapters below ours, which stay in a config that is sent again, and perhaps for another user then. */
 const owns = new WeakMap<object, Own>()
 
-/** Takes out of a config what the app has chosen to send it with, perhaps when it was sent before. */
+/** Takes the app's adapter and connections out of a config, those of an earlier call with it among them. */
 function ownOf(config: InternalAxiosRequestConfig): Own {
   const { adapter } = config
   const before = typeof adapter === 'function' ? owns.get(adapter) : undefined
-  return ownProperties({ adapter, ...before, ...takeConnections(config) }) as Own
+  return ownProperties({ adapter, ...before, ...detachConnections(config) }) as Own
 }
 
 async function authorizedCall(
@@ -113,95 +116,108 @@ async function authorizedCall(
   requireNamedOrigin(url, origins)
   const isUsedUp = isStream(config.data)
   return sendAuthorized({
+    method: config.method ?? 'get',
+    url,
     tokens,
     need,
     mayReplay: !isUsedUp && mayReplay(replay, config.method ?? 'get'),
-    send: (token, secrets) => attempt(call, url, token, secrets),
-    wait: (work) => whileWanted(work, call.shown),
+    send: (authorization, secrets) => attempt(call, url, authorization, secrets),
+    wait: (work) => untilCancelled(work, call.shown),
   })
 }
 
-/** Sends the request. What comes back knows nothing of the token. */
+/** Sends the request. The outcome does not lead to the token. */
 async function attempt(
   call: Call,
   start: string,
-  token: string | undefined,
+  authorization: Authorization | undefined,
   secrets: Secrets,
 ): Promise<Attempt<AxiosResponse>> {
   const { config, send, origins } = call
   const request = ownProperties(config)
-  const tokenFor = tokenAlong(origins, token)
+  const authorizationFor = tokenAlong(origins, authorization)
   // Its pipes lead to the request that holds the token, and it cannot be sent again.
   if (isStream(config.data)) delete call.shown.data
-  let answer: AxiosResponse | undefined
+  let response: AxiosResponse | undefined
   let shown: Shown = { config: call.shown, url: start, secrets }
+  let result: () => AxiosResponse
   try {
     if (send === axios.getAdapter('http') && !config.transport) {
-      const arrival = await followRedirects(request, start, (hop, url) =>
-        sendOne(call, hop, { ...shown, url }, tokenFor(url)),
+      const arrival = await sendFollowing({ config: request, url: start }, ({ config, url }) =>
+        sendOne(call, { config, url }, { ...shown, url }, authorizationFor(url)),
       )
-      answer = arrival.answer
+      response = arrival.response
       shown = { ...shown, url: arrival.url }
-      validated(answer)
+      validated(response)
     } else {
-      const authorized = authorize(request, token)
-      answer = await send(ownProperties({ ...authorized, beforeRedirect: withholding(config, origins) }))
-      cleanAnswer(answer, shown)
+      response = await sendThrough(call, { config: request, url: start }, authorization)
+      cleanAxiosResponse(response, shown)
     }
-    const received = answer
-    return attemptOf(() => received, answer, verdictOf(answer, tokenFor(shown.url), secrets))
+    const received = response
+    result = () => received
   } catch (error) {
-    const refused = answer ?? (axios.isAxiosError(error) ? error.response : undefined)
-    const verdict = refused ? verdictOf(refused, tokenFor(shown.url), secrets) : 'taken'
+    response ??= axios.isAxiosError(error) ? error.response : undefined
     const cleaned = cleanAxiosError(error, shown)
-    const fail = () => {
+    result = () => {
       throw cleaned
     }
-    return attemptOf(fail, refused, verdict)
   }
-}
-
-function attemptOf(
-  settle: () => AxiosResponse,
-  answer: AxiosResponse | undefined,
-  verdict: Verdict,
-): Attempt<AxiosResponse> {
   return {
-    verdict,
-    settle,
+    status: response?.status ?? 0,
+    challenge: String(response?.headers?.['www-authenticate'] ?? ''),
+    sawToken: authorizationFor(shown.url) !== undefined,
+    result,
     discard() {
-      if (answer) discard(answer)
+      if (response) discard(response)
     },
   }
 }
 
-/** What an answer says of the token, if its origin has seen one. */
-function verdictOf({ status, headers }: AxiosResponse, token: string | undefined, secrets: Secrets): Verdict {
-  if (token === undefined) return 'taken'
-  return verdictOn(status, String(headers?.['www-authenticate'] ?? ''), secrets)
-}
+const NO_ORIGINS: ReadonlySet<string> = new Set()
+/** The headers that authorize a request. */
+const CREDENTIALS: readonly string[] = ['authorization', 'dpop']
 
 /** Sends one request of those that redirects make of a call. */
 async function sendOne(
   { config, send }: Call,
-  hop: InternalAxiosRequestConfig,
+  hop: Hop,
   shown: Shown,
-  token: string | undefined,
+  authorization: Authorization | undefined,
 ): Promise<AxiosResponse> {
-  requireWanted(config)
-  const authorized = authorize(hop, token)
-  const hopConfig = ownProperties({ ...authorized, maxRedirects: 0, validateStatus: null })
-  return cleanAnswer(await send(hopConfig), shown)
+  throwIfCancelled(config)
+  const sendOnce = (proof?: string) => {
+    const transport = forgetfulTransport(Number(hop.config.timeout))
+    const authorized = authorize(hop.config, authorization, proof)
+    return send(ownProperties({ ...authorized, maxRedirects: 0, validateStatus: null, transport }))
+  }
+  const sent = authorization?.dpop ? sendHopProven(authorization.dpop, hop, sendOnce) : sendOnce()
+  return cleanAxiosResponse(await sent, shown)
+}
+
+/** Sends a call through an adapter or a transport of the app, which follows redirects by itself. */
+function sendThrough(
+  { config, origins, send }: Call,
+  hop: Hop,
+  authorization: Authorization | undefined,
+): Promise<AxiosResponse> {
+  const dpop = authorization?.dpop
+  // A proof is for one URL, so no redirect can take it along.
+  const beforeRedirect = withholding(config, dpop ? NO_ORIGINS : origins)
+  const sendOnce = (proof?: string) =>
+    send(ownProperties({ ...authorize(hop.config, authorization, proof), beforeRedirect }))
+  return dpop ? sendHopProven(dpop, hop, sendOnce) : sendOnce()
 }
 
 /** Only the token authorizes a request: `auth` and an Authorization header of the app would displace it. */
 function authorize(
   { auth: _, ...config }: InternalAxiosRequestConfig,
-  token: string | undefined,
+  authorization: Authorization | undefined,
+  proof: string | undefined,
 ): InternalAxiosRequestConfig {
   const headers = AxiosHeaders.concat(config.headers)
   headers.delete('Authorization')
-  if (token !== undefined) headers.set('Authorization', `Bearer ${token}`)
+  if (authorization) headers.set('Authorization', authorization.header)
+  if (proof !== undefined) headers.set('DPoP', proof)
   return ownProperties({ ...config, headers })
 }
 
@@ -212,7 +228,7 @@ function withholding(config: InternalAxiosRequestConfig, origins: ReadonlySet<st
     const [options] = redirect
     if (origins.has(originOf(String(options.href)) ?? '')) return
     for (const name of Object.keys(options.headers)) {
-      if (name.toLowerCase() === 'authorization') delete options.headers[name]
+      if (CREDENTIALS.includes(name.toLowerCase())) delete options.headers[name]
     }
   }
 }

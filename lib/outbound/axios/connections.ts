@@ -1,9 +1,9 @@
 import type { InternalAxiosRequestConfig } from 'axios'
 
-/** What of a config leads to connections, and so to the requests of other users under way on them. */
+/** The options of a config that lead to connections, and so to the requests of other users in flight on them. */
 export type Connections = Partial<InternalAxiosRequestConfig>
 
-/** What axios itself sends a request over. */
+/** The options that axios itself sends a request over. */
 const OF_AXIOS: readonly string[] = ['httpAgent', 'httpsAgent', 'transport']
 
 /** Options of axios that hold no connections, and those that axios itself needs until it has the response. */
@@ -28,10 +28,10 @@ const WITHOUT_CONNECTIONS: ReadonlySet<string> = new Set([
 const MAX_OBJECTS = 1000
 
 /**
- * Takes out of a config what leads to connections: the agents and the transport of axios, a dispatcher of `fetch()`, and
- * what else holds one of these.
+ * Takes the options out of a config that lead to connections: the agents and the transport of axios, a dispatcher of
+ * `fetch()`, and every other object that holds one of these.
  */
-export function takeConnections(config: object): Connections {
+export function detachConnections(config: object): Connections {
   const taken: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(config)) {
     if (value === undefined || WITHOUT_CONNECTIONS.has(name)) continue

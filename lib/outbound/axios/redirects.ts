@@ -1,64 +1,62 @@
 import { AxiosError, AxiosHeaders, type AxiosResponse, type InternalAxiosRequestConfig } from 'axios'
-import { ownProperties } from '../../own-properties.js'
+import { ownProperties } from '../../options/own-properties.js'
 import {
   contentHeaders,
   DEFAULT_MAX_REDIRECTS,
+  followRedirects,
   headersToLeave,
   isRedirect,
   leavesBody,
   methodWithoutBody,
   targetOf,
 } from '../redirect-rules.js'
-import { discard, isStream } from './answers.js'
+import { isStream } from '../streams.js'
+import { discard } from './responses.js'
 
-/** Sends one request to the URL, follows nothing, and resolves whatever the status of the answer is. */
-type Send = (config: InternalAxiosRequestConfig, url: string) => Promise<AxiosResponse>
-
-/** The last answer, and the URL that gave it. */
-export interface Arrival {
-  readonly answer: AxiosResponse
+/** One request of a call: its config, and its URL with the parameters of the config. */
+export interface Hop {
+  readonly config: InternalAxiosRequestConfig
   readonly url: string
 }
 
 /**
- * Follows redirects one request at a time, so that each is sent what its origin may see.
+ * Sends a call of axios, and follows its redirects. axios leaves this to `follow-redirects`, which prints all headers, the token
+ * among them, when `DEBUG` is set.
  *
- * axios leaves this to `follow-redirects`, which prints all headers, the token among them, when `DEBUG` is set.
+ * @param send sends one request, follows no redirect, and resolves whatever the status of the response is
  */
-export async function followRedirects(
-  config: InternalAxiosRequestConfig,
-  start: string,
-  send: Send,
-): Promise<Arrival> {
+export async function sendFollowing(
+  first: Hop,
+  send: (hop: Hop) => Promise<AxiosResponse>,
+): Promise<{ readonly response: AxiosResponse; readonly url: string }> {
+  const { config } = first
   const { maxRedirects = DEFAULT_MAX_REDIRECTS } = config
   const startedAt = performance.now()
-  let hop = config
-  let url = start
-  for (let followed = 0; ; followed++) {
-    const answer = await send(hop, url)
-    const location = answer.headers.location
-    if (maxRedirects === 0 || !isRedirect(answer.status, location)) return { answer, url }
-    const next = withoutBodyIfAsked(hop, answer.status)
-    if (isStream(next.data)) return { answer, url }
+  const { request, response } = await followRedirects<Hop, AxiosResponse>(first, maxRedirects, {
+    send,
+    canFollow: (hop, { headers, status }) =>
+      isRedirect(status, headers.location) && !isStream(withoutBodyIfAsked(hop.config, status).data),
+    next(hop, response) {
+      try {
+        const next = nextHop(hop, response)
+        if (config.timeout) Object.assign(next.config, timeLeft(config, startedAt))
+        return next
+      } catch (error) {
+        throw failedRedirect(error, config, response)
+      }
+    },
+    discard,
+    tooManyError: ({ request }) =>
+      new AxiosError('Maximum number of redirects exceeded', 'ERR_FR_TOO_MANY_REDIRECTS', config, request),
+  })
+  return { response, url: request.url }
+}
 
-    discard(answer)
-    if (followed >= maxRedirects) {
-      throw new AxiosError(
-        'Maximum number of redirects exceeded',
-        'ERR_FR_TOO_MANY_REDIRECTS',
-        config,
-        answer.request,
-      )
-    }
-    try {
-      const target = targetOf(String(location), url)
-      hop = redirected(next, target, answer, { url, method: hop.method, headers: hop.headers })
-      url = target.href
-    } catch (error) {
-      throw failedRedirect(error, config, answer)
-    }
-    if (config.timeout) Object.assign(hop, timeLeft(config, startedAt))
-  }
+function nextHop({ config, url }: Hop, response: AxiosResponse): Hop {
+  const target = targetOf(String(response.headers.location), url)
+  const next = withoutBodyIfAsked(config, response.status)
+  const from = { url, method: config.method, headers: config.headers }
+  return { config: redirected(next, target, response, from), url: target.href }
 }
 
 function withoutBodyIfAsked(config: InternalAxiosRequestConfig, status: number): InternalAxiosRequestConfig {
@@ -74,7 +72,7 @@ function withoutBodyIfAsked(config: InternalAxiosRequestConfig, status: number):
 function redirected(
   config: InternalAxiosRequestConfig,
   target: URL,
-  answer: AxiosResponse,
+  response: AxiosResponse,
   from: { url: string; method: string | undefined; headers: AxiosHeaders },
 ): InternalAxiosRequestConfig {
   config.headers.delete([...headersToLeave(from.url, target)])
@@ -94,7 +92,7 @@ function redirected(
   }
   config.beforeRedirect?.(
     options,
-    { headers: { ...answer.headers } as Record<string, string>, statusCode: answer.status },
+    { headers: { ...response.headers } as Record<string, string>, statusCode: response.status },
     {
       url: from.url,
       method: (from.method ?? 'get').toUpperCase(),
@@ -114,11 +112,11 @@ function redirected(
 function failedRedirect(
   cause: unknown,
   config: InternalAxiosRequestConfig,
-  answer: AxiosResponse,
+  response: AxiosResponse,
 ): AxiosError {
   const reason = cause instanceof Error ? cause.message : String(cause)
   const message = `Redirected request failed: ${reason}`
-  const error = new AxiosError(message, 'ERR_FR_REDIRECTION_FAILURE', config, answer.request)
+  const error = new AxiosError(message, 'ERR_FR_REDIRECTION_FAILURE', config, response.request)
   return Object.assign(error, { cause })
 }
 

@@ -1,21 +1,21 @@
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
-import { ownProperties } from '../../own-properties.js'
-import { refuseUnknown } from '../../spelling.js'
-import type { OutboundTokens } from '../../token-source.js'
-import { type Attempt, mayReplay, sendAuthorized } from '../authorized-call.js'
+import { raceAbort } from '../../concurrency/abortable.js'
+import { ownProperties } from '../../options/own-properties.js'
+import type { OutboundTokens } from '../../tokens/token-source.js'
+import { type Attempt, type Authorization, mayReplay, sendAuthorized } from '../authorized-call.js'
 import { cleanResponse } from '../bodies.js'
-import { verdictOn } from '../challenge.js'
 import { cleanError, type Secrets } from '../cleaning.js'
 import { requireNamedOrigin } from '../origins.js'
-import { checkedOptions, OUTBOUND_OPTIONS, type OutboundOptions } from '../outbound-options.js'
+import { checkOutboundOptions, type OutboundOptions } from '../outbound-options.js'
+import { sendProven } from '../proven-request.js'
 import { DEFAULT_MAX_REDIRECTS, tokenAlong } from '../redirect-rules.js'
-import { discard, followRedirects } from './redirects.js'
+import { discard, sendFollowing } from './redirects.js'
 import { type FetchRequest, isUsedUp, requestOf } from './request.js'
 
 /**
  * A function like the platform's `fetch()` that sends the session's access token to the origins named and to no other.
  *
- * The token is put in at the last moment, and nothing that comes back holds it.
+ * The token is put in at the last moment, and neither the response nor an error holds it.
  *
  * @param tokens whose tokens a call carries, asked when it is made
  * @param client names the function in messages
@@ -25,8 +25,7 @@ export function fetchOver(
   config: OutboundOptions,
   client = 'fetch',
 ): typeof fetch {
-  const checked = checkedOptions(config, client)
-  refuseUnknown(config, OUTBOUND_OPTIONS, `${client}()`)
+  const checked = checkOutboundOptions(config, client)
   const { origins, need, replay, baseURL, maxRedirects = DEFAULT_MAX_REDIRECTS } = checked
 
   return async function authorizedFetch(input, init) {
@@ -34,11 +33,14 @@ export function fetchOver(
     requireNamedOrigin(request.url, origins)
     request.signal?.throwIfAborted()
     return sendAuthorized({
+      method: request.method,
+      url: request.url,
       tokens: tokens(),
       need,
       mayReplay: !isUsedUp(request.body) && mayReplay(replay, request.method),
-      send: (token, secrets) => attempt(request, maxRedirects, tokenAlong(origins, token), secrets),
-      wait: (work) => whileWanted(work, request.signal),
+      send: (authorization, secrets) =>
+        attempt(request, maxRedirects, tokenAlong(origins, authorization), secrets),
+      wait: (work) => untilAborted(work, request.signal),
     })
   }
 }
@@ -46,35 +48,59 @@ export function fetchOver(
 async function attempt(
   request: FetchRequest,
   maxRedirects: number,
-  tokenFor: (url: string) => string | undefined,
+  authorizationFor: (url: string) => Authorization | undefined,
   secrets: Secrets,
 ): Promise<Attempt<Response>> {
   const clean = (error: unknown) => {
     const { signal } = request
     return signal?.aborted && error === signal.reason ? error : cleanError(error, secrets())
   }
-  const { answer, url } = await followRedirects(request, maxRedirects, (hop) =>
-    sendOne(hop, tokenFor(hop.url), clean),
+  const { response, url } = await sendFollowing(request, maxRedirects, (hop) =>
+    sendOne(hop, authorizationFor(hop.url), clean),
   )
-  const challenge = answer.headers.get('www-authenticate') ?? ''
   return {
-    verdict: tokenFor(url) === undefined ? 'taken' : verdictOn(answer.status, challenge, secrets),
-    settle: () => cleanResponse(answer, clean),
-    discard: () => discard(answer),
+    status: response.status,
+    challenge: response.headers.get('www-authenticate'),
+    sawToken: authorizationFor(url) !== undefined,
+    result: () => cleanResponse(response, clean),
+    discard: () => discard(response),
   }
 }
 
 /** Sends one request of those that redirects make of a call, and follows nothing. */
 async function sendOne(
   request: FetchRequest,
-  token: string | undefined,
+  authorization: Authorization | undefined,
   clean: (error: unknown) => unknown,
+): Promise<Response> {
+  if (!authorization?.dpop) return sendOnce(request, authorization, clean)
+  return sendProven<Response>(authorization.dpop, {
+    method: methodOnTheWire(request.method),
+    url: request.url,
+    mayRepeat: () => !isUsedUp(request.body),
+    send: (proof) => sendOnce(request, authorization, clean, proof),
+    read: ({ headers, status }) => ({ status, header: (name) => headers.get(name) }),
+    discard,
+  })
+}
+
+/** The platform's `fetch()` writes these methods in upper case, and others as they are given. */
+function methodOnTheWire(method: string): string {
+  return /^(?:delete|get|head|options|post|put)$/i.test(method) ? method.toUpperCase() : method
+}
+
+async function sendOnce(
+  request: FetchRequest,
+  authorization: Authorization | undefined,
+  clean: (error: unknown) => unknown,
+  proof?: string,
 ): Promise<Response> {
   const { url, method, body, redirect, settings, signal } = request
   const headers = new Headers(request.headers)
   // Only the token authorizes a request.
   headers.delete('Authorization')
-  if (token !== undefined) headers.set('Authorization', `Bearer ${token}`)
+  if (authorization) headers.set('Authorization', authorization.header)
+  if (proof !== undefined) headers.set('DPoP', proof)
   try {
     const init = {
       ...settings,
@@ -91,14 +117,9 @@ async function sendOne(
 }
 
 /** Waits for the work, but no longer than the caller does. The work itself goes on. */
-function whileWanted<T>(work: Promise<T>, signal: AbortSignal | null | undefined): Promise<T> {
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal | null | undefined): Promise<T> {
   if (!signal) return work
   // One signal may stand for many calls, which Node warns of. The platform's fetch() does the same.
   if (getMaxListeners(signal) === defaultMaxListeners) setMaxListeners(1500, signal)
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason)
-    signal.addEventListener('abort', leave)
-    if (signal.aborted) leave()
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
-  })
+  return raceAbort(work, signal, () => signal.reason)
 }

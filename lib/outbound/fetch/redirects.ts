@@ -1,48 +1,33 @@
-import { isRedirect } from '../redirect-rules.js'
+import { followRedirects, isRedirect } from '../redirect-rules.js'
 import { type FetchRequest, isUsedUp, redirected, takesBodyAlong } from './request.js'
 
-/** The last answer, and the URL that gave it. */
-export interface Arrival {
-  readonly answer: Response
-  readonly url: string
-}
-
 /**
- * Follows redirects one request at a time, so that each is sent what its origin may see. One that would need a stream a
- * second time is the answer.
+ * Sends a request of `fetch()`, and follows its redirects. A redirect that would need a stream a second time is returned.
  *
- * @param send sends one request and follows nothing
+ * @param send sends one request and follows no redirect
  */
-export async function followRedirects(
-  start: FetchRequest,
+export async function sendFollowing(
+  first: FetchRequest,
   maxRedirects: number,
   send: (request: FetchRequest) => Promise<Response>,
-): Promise<Arrival> {
-  const follows = maxRedirects > 0 && start.redirect !== 'manual'
-  let hop = start
-  for (let followed = 0; ; followed++) {
-    const answer = await send(hop)
-    const next = follows ? nextOf(hop, answer) : undefined
-    if (!next) return { answer: followed > 0 ? asRedirected(answer) : answer, url: hop.url }
-
-    discard(answer)
-    if (followed >= maxRedirects) throw failedFetch(new Error('Maximum number of redirects exceeded'))
-    hop = next
-  }
-}
-
-/** The request that an answer leads to. */
-function nextOf(request: FetchRequest, answer: Response): FetchRequest | undefined {
-  const { headers, status } = answer
-  const location = headers.get('location')
-  if (!isRedirect(status, location)) return undefined
-  if (isUsedUp(request.body) && takesBodyAlong(request, status)) return undefined
-  try {
-    return redirected(request, status, location!)
-  } catch (error) {
-    discard(answer)
-    throw failedFetch(error)
-  }
+): Promise<{ readonly response: Response; readonly url: string }> {
+  const most = first.redirect === 'manual' ? 0 : maxRedirects
+  const { followed, request, response } = await followRedirects<FetchRequest, Response>(first, most, {
+    send,
+    canFollow: (request, { headers, status }) =>
+      isRedirect(status, headers.get('location')) &&
+      !(isUsedUp(request.body) && takesBodyAlong(request, status)),
+    next(request, { headers, status }) {
+      try {
+        return redirected(request, status, headers.get('location')!)
+      } catch (error) {
+        throw failedFetch(error)
+      }
+    },
+    discard,
+    tooManyError: () => failedFetch(new Error('Maximum number of redirects exceeded')),
+  })
+  return { response: followed > 0 ? asRedirected(response) : response, url: request.url }
 }
 
 /** A response that says of itself that it was redirected to, as the platform's own would. */
@@ -54,12 +39,12 @@ function asRedirected(response: Response): Response {
   })
 }
 
-/** How the platform's `fetch()` fails when there is no answer. */
+/** The error with which the platform's `fetch()` fails when there is no response. */
 function failedFetch(cause: unknown): TypeError {
   return new TypeError('fetch failed', { cause })
 }
 
-/** Frees the connection of an answer that nobody will read. */
-export function discard(answer: Response): void {
-  answer.body?.cancel().catch(() => {})
+/** Frees the connection of a response that will not be read. */
+export function discard(response: Response): void {
+  response.body?.cancel().catch(() => {})
 }

@@ -1,7 +1,7 @@
 import { types } from 'node:util'
-import { fieldValue } from '../../own-properties.js'
-import { isStream } from '../axios/answers.js'
+import { fieldValue } from '../../options/own-properties.js'
 import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from '../redirect-rules.js'
+import { isStream } from '../streams.js'
 
 type Input = Parameters<typeof fetch>[0]
 
@@ -13,11 +13,11 @@ export interface FetchRequest {
   readonly body: RequestInit['body']
   readonly redirect: RequestInit['redirect']
   readonly signal: AbortSignal | null | undefined
-  /** What else the app has asked of `fetch()`. */
+  /** The other options of the app for `fetch()`. */
   readonly settings: Readonly<Record<string, unknown>>
 }
 
-/** What `fetch()` takes that is passed on as it is. `dispatcher` is Node's own. */
+/** The options of `fetch()` that are passed on as they are. `dispatcher` is Node's own. */
 const SETTINGS = [
   'cache',
   'credentials',
@@ -30,7 +30,7 @@ const SETTINGS = [
   'referrerPolicy',
 ] as const
 
-/** What the arguments of `fetch()` ask for: the options go before what a `Request` says. */
+/** Reads the arguments of `fetch()`. The options go before the properties of a `Request`. */
 export function requestOf(input: Input, init: RequestInit, baseURL: string): FetchRequest {
   const request = input instanceof Request ? input : undefined
   const asked = <Name extends string>(name: Name) => {

@@ -1,0 +1,117 @@
+import type { AuthorizationServer } from '../helpers/authorization-server.js'
+import type { Environment } from './environment.js'
+import {
+  type Excuse,
+  type Loss,
+  lateIssuesOf,
+  lateWritesTo,
+  lossOf,
+  mayBeServed,
+  type Repetition,
+  repetitionsOf,
+} from './judge.js'
+import { type Grant, type Incarnation, now, type OlderToken, type RedisRestart } from './records.js'
+import type { RunLog } from './run-log.js'
+
+export interface Evaluation {
+  /** Refresh tokens that were presented again, by their excuse. */
+  readonly repetitions: ReadonlyMap<Excuse, number>
+  readonly lost: readonly Loss[]
+  /** How often an older, valid token was served while no other process knew the newer one. */
+  readonly older: number
+  /** Tokens that arrived after a logout, by their end. */
+  readonly late: ReadonlyMap<string, number>
+}
+
+/** Checks the authorization server's records for violations that were not visible during the run. */
+export async function evaluate({
+  endpoint,
+  server,
+  faultInjector,
+  processes,
+  log,
+}: Environment): Promise<Evaluation> {
+  const { redisRestarts } = faultInjector
+  const repetitions = new Tally<Excuse>()
+  const lost: Loss[] = []
+  const incarnations = [...processes.incarnations.values()]
+  let older = 0
+  const late = new Tally<string>()
+  for (const grant of endpoint.grants) {
+    older += checkOlderTokens(grant, incarnations, log)
+    checkRepetitions(repetitionsOf(grant, redisRestarts, incarnations), log, repetitions)
+    if (grant.lost) lost.push(checkLoss(lossOf(grant, redisRestarts, incarnations), log))
+    if (grant.logout) await checkLogout(grant, server, redisRestarts, log, late)
+  }
+  excuseLateWrites(endpoint.grants, incarnations, log)
+  return { repetitions, lost, older, late }
+}
+
+/** Excuses violations that follow from the write of an old session that a paused process had already sent. */
+function excuseLateWrites(grants: readonly Grant[], incarnations: readonly Incarnation[], log: RunLog): void {
+  const writes = new Map<number, number[]>()
+  for (const { session } of log.violations) {
+    const own = grants.filter((grant) => grant.session === session)
+    if (!writes.has(session)) writes.set(session, lateWritesTo(own, incarnations))
+  }
+  log.excuse('an old session was being written when its process was paused', ({ session, at }) =>
+    writes.get(session)!.some((to) => to <= at),
+  )
+}
+
+class Tally<K> extends Map<K, number> {
+  add(key: K): void {
+    this.set(key, (this.get(key) ?? 0) + 1)
+  }
+}
+
+function checkRepetitions(found: readonly Repetition[], log: RunLog, repetitions: Tally<Excuse>): void {
+  for (const { grant, earlier, later, excuse } of found) {
+    if (excuse) {
+      repetitions.add(excuse)
+      continue
+    }
+    const token = `${grant.login}/${later.serial}`
+    const first = `${earlier.by.name} at ${log.time(earlier.at).trim()}`
+    const what = `${token} was presented by ${later.by.name}, and had been by ${first}`
+    log.violation('I1', grant.session, what, later.at)
+  }
+}
+
+/** Returns how many of the older tokens were allowed. */
+function checkOlderTokens(grant: Grant, incarnations: readonly Incarnation[], log: RunLog): number {
+  const { login, session, olderTokens } = grant
+  const [fine, wrong] = [[], []] as [OlderToken[], OlderToken[]]
+  for (const older of olderTokens) (mayBeServed(grant, older, incarnations) ? fine : wrong).push(older)
+  for (const { at, serial, newest } of wrong) {
+    log.violation('I2', session, `${login}/${serial} came after ${login}/${newest} had come`, at)
+  }
+  for (const { at, serial } of fine) {
+    log.noteAt(at, `${login}/${serial} was valid, and no other process knew the newer one`, session)
+  }
+  return fine.length
+}
+
+function checkLoss(loss: Loss, log: RunLog): Loss {
+  const { grant, reason, explanation } = loss
+  const { at, what } = grant.lost!
+  log.noteAt(at, `login ${grant.login}: ${reason ?? 'UNEXPLAINED'} (${explanation})`, grant.session)
+  if (!reason) log.violation('I6', grant.session, `login lost (${what}): ${explanation}`, at)
+  return loss
+}
+
+async function checkLogout(
+  grant: Grant,
+  server: AuthorizationServer,
+  redisRestarts: readonly RedisRestart[],
+  log: RunLog,
+  late: Tally<string>,
+): Promise<void> {
+  for (const { issue, excuse } of lateIssuesOf(grant, redisRestarts)) {
+    const alive = await server.isActive(issue.refreshToken)
+    late.add(alive ? (excuse ?? 'still valid') : 'not valid any more')
+    if (!alive || excuse) continue
+    const what = `${grant.login}/${issue.serial} came after the logout and was not revoked`
+    log.violation('I4', grant.session, what, now())
+  }
+}

@@ -1,0 +1,311 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { ask, type Outcome, type Request } from './browser.js'
+import type { PlannedLogout, PlannedTokenRequest, PlannedWrite, SessionPlan, Step } from './plan.js'
+import { type Grant, now } from './records.js'
+import type { RunLog } from './run-log.js'
+import type { RunningProcess, SiteProcesses } from './site-processes.js'
+import type { StoredSession, StoredSessions } from './stored-sessions.js'
+import type { TokenEndpoint } from './token-endpoint.js'
+
+export interface SimulatedUserContext {
+  readonly processes: SiteProcesses
+  readonly endpoint: TokenEndpoint
+  readonly stored: StoredSessions
+  readonly log: RunLog
+  /** Whether the sessions are out of reach when Redis is. */
+  readonly sessionsMayFail: boolean
+}
+
+/** The state of a browser when it sent a request: the response may not be older. */
+interface Knowledge {
+  readonly grant: Grant
+  readonly at: number
+  readonly serial: number
+  readonly written: number
+}
+
+/** A session after a logout, to be checked again at the end. */
+export interface ClosedSession {
+  readonly cookie: string
+  readonly grant: Grant
+}
+
+/** Errors of a logout that succeeded here but not at the authorization server. */
+const LOGGED_OUT_HERE = ['ERR_TOKEN_ENDPOINT_UNAVAILABLE', 'ERR_TOKEN_ENDPOINT', 'ERR_INVALID_TOKEN_RESPONSE']
+/** How long the repair of a write race between a save and a logout may take. */
+const REPAIRED_WITHIN_MS = 1_500
+/** Errors that are allowed while a store or the server is out of reach. */
+const TEMPORARY_ERRORS = [...LOGGED_OUT_HERE, 'ERR_GRANT_STORE', 'ERR_SESSION_STORE']
+
+/** One browser with one session: it sends the planned requests and checks every response. */
+export class SimulatedUser {
+  readonly index: number
+  readonly closed: ClosedSession[] = []
+  cookie: string | undefined
+  grant: Grant | undefined
+  /** The newest value that the app has certainly written to the session. */
+  written = 0
+  readonly #context: SimulatedUserContext
+  readonly #plan: SessionPlan
+  /** The newest tokens of each login that a response has had. */
+  readonly #serials = new Map<Grant, number>()
+  #lastToken: string | undefined
+  #logins = 0
+  #writes = 0
+  #requests = 0
+
+  constructor(index: number, plan: SessionPlan, context: SimulatedUserContext) {
+    this.index = index
+    this.#plan = plan
+    this.#context = context
+  }
+
+  /** Whether the user is logged in, as far as the browser knows. */
+  get loggedIn(): boolean {
+    return this.grant !== undefined && !this.grant.lost && !this.grant.logout
+  }
+
+  async run(): Promise<void> {
+    for (const step of this.#plan.steps) {
+      if (!this.loggedIn) await this.#login()
+      await delay(step.thinkMs)
+      await this.#do(step)
+    }
+  }
+
+  async #do({ tokens, write, logout }: Step): Promise<void> {
+    const writtenBefore = this.written
+    if (logout) this.grant!.ending = true
+    await Promise.all([
+      ...tokens.map((planned) => this.#token(planned)),
+      write && this.#write(write, logout !== undefined),
+      logout && this.#logout(logout),
+    ])
+    if (logout) await this.#afterLogout(logout, writtenBefore)
+  }
+
+  async #login(): Promise<void> {
+    const { endpoint, processes } = this.#context
+    const previous = this.grant
+    for (;;) {
+      const { grant, response } = await endpoint.login(this.index, ++this.#logins)
+      const process = await processes.serving(this.#plan.loginProcess(this.#logins))
+      const outcome = await this.#send(process, `login ${grant.login}`, {
+        method: 'POST',
+        path: '/login',
+        body: response,
+      })
+      if (outcome.sessionCookie) this.cookie = outcome.sessionCookie
+      if (outcome.status === 200) {
+        grant.libraryId = outcome.json.grantId
+        grant.loggedInAt = now()
+        if (previous) previous.replacedAt = grant.loggedInAt
+        this.grant = grant
+        return
+      }
+      this.#expectTemporaryError(outcome)
+      await delay(100)
+    }
+  }
+
+  async #token({ process, delayMs, handlerMs, rejects, abortAfterMs }: PlannedTokenRequest): Promise<void> {
+    await delay(delayMs)
+    const query = new URLSearchParams()
+    if (handlerMs > 0) query.set('handlerMs', String(handlerMs))
+    if (rejects && this.#lastToken !== undefined) query.set('rejected', this.#lastToken)
+    await this.askForToken(await this.#context.processes.serving(process), query, abortAfterMs)
+  }
+
+  /** Asks for a token and checks the response. Resolves with the serial number of the tokens. */
+  async askForToken(
+    process: RunningProcess,
+    query = new URLSearchParams(),
+    abortAfterMs?: number,
+  ): Promise<{ status: number | undefined; serial?: number; token?: string }> {
+    const known = this.#knowledge()
+    const rejected = this.#context.endpoint.ownerOf(query.get('rejected') ?? '')
+    const what = rejected ? `token, not ${nameOf(rejected)}` : 'token'
+    const path = `/token?${query}`
+    const outcome = await this.#send(process, what, { method: 'GET', path, abortAfterMs })
+    this.#checkWritten(known, outcome)
+    if (outcome.status === 200) {
+      const serial = this.#checkToken(known, process, outcome.json.token)
+      return { status: 200, token: outcome.json.token, ...(serial !== undefined && { serial }) }
+    }
+    if (outcome.status === 401) this.#loggedOut(known, process, outcome)
+    else this.#expectTemporaryError(outcome)
+    return { status: outcome.status }
+  }
+
+  async #write({ process, handlerMs, asksForToken }: PlannedWrite, besideLogout: boolean): Promise<void> {
+    const value = ++this.#writes
+    const query = new URLSearchParams({ value: String(value), handlerMs: String(handlerMs) })
+    if (asksForToken) query.set('asksForToken', '1')
+    const known = this.#knowledge()
+    const running = await this.#context.processes.serving(process)
+    const outcome = await this.#send(running, `write ${value}`, { method: 'POST', path: `/write?${query}` })
+    this.#checkWritten(known, outcome)
+    if (outcome.status !== 200) return this.#expectTemporaryError(outcome)
+    // A logout saves the session as well, as it was when the request came: then either may win.
+    if (!besideLogout) this.written = value
+    if (outcome.json.token !== undefined) this.#checkToken(known, running, outcome.json.token)
+  }
+
+  async #logout({ process, delayMs, kind }: PlannedLogout): Promise<void> {
+    await delay(delayMs)
+    const grant = this.grant!
+    grant.logout = { kind, began: now(), failures: [] }
+    for (let attempt = 0; ; attempt++) {
+      const running = await this.#context.processes.serving(process + attempt)
+      const path = `/logout?kind=${kind}`
+      const outcome = await this.#send(running, `logout (${kind})`, { method: 'POST', path })
+      const code = String(outcome.json?.code)
+      if (outcome.status === 200 || LOGGED_OUT_HERE.includes(code)) break
+      this.#expectTemporaryError(outcome)
+      grant.logout.failures.push(outcome.failure ?? code)
+      await delay(100)
+    }
+    grant.logout.ended = now()
+    await this.checkLoggedOut('right after the logout', { cookie: this.cookie!, grant })
+  }
+
+  async #afterLogout({ kind }: PlannedLogout, writtenBefore: number): Promise<void> {
+    const session = { cookie: this.cookie!, grant: this.grant! }
+    this.closed.push(session)
+    await this.checkLoggedOut('when all requests beside the logout had ended', session)
+    const stored = await this.readStored(session.cookie)
+    this.written = stored?.written ?? 0
+    if (kind === 'destroy') {
+      this.cookie = undefined
+      this.written = 0
+    } else if (this.written < writtenBefore) this.#lostData(this.written, writtenBefore, 'a logout')
+  }
+
+  /** After a logout no process gives tokens, and the stored session has none. */
+  async checkLoggedOut(when: string, { cookie, grant }: ClosedSession): Promise<void> {
+    const { processes, log } = this.#context
+    const failures = grant.logout?.failures.length ? ` (it had failed first: ${grant.logout.failures})` : ''
+    if (await this.#keepsTokens(cookie, grant)) {
+      log.violation('I4', this.index, `${when} the stored session holds the tokens${failures}`)
+    }
+    if (cookie !== this.cookie || this.grant !== grant) return
+    const request: Request = { method: 'GET', path: '/token', cookie }
+    await Promise.all(
+      processes.awake.map(async (process) => {
+        const outcome = await this.#send(process, `token, ${when}`, request)
+        if (outcome.status !== 200) return this.#expectTemporaryError(outcome, 401)
+        log.violation('I4', this.index, `${when} ${process.incarnation.name} gave a token${failures}`)
+      }),
+    )
+  }
+
+  /** Whether a stored session holds the tokens for longer than the repair of a write race may take. */
+  async #keepsTokens(cookie: string, { libraryId }: Grant): Promise<boolean> {
+    const deadline = Date.now() + REPAIRED_WITHIN_MS
+    for (let held = false; ; held = true) {
+      const stored = await this.readStored(cookie)
+      if (stored?.grantId === undefined || stored.grantId !== libraryId) {
+        if (held) this.#context.log.count('repaired: tokens in a session after a logout')
+        return false
+      }
+      if (Date.now() > deadline) return true
+      await delay(50)
+    }
+  }
+
+  neverRecovered({ incarnation }: RunningProcess, status: number | undefined): void {
+    const what = `in the end ${incarnation.name} goes on responding with ${status}`
+    this.#context.log.violation('I6', this.index, what)
+  }
+
+  readStored(cookie: string): Promise<StoredSession | undefined> {
+    return this.#context.stored.read(cookie)
+  }
+
+  #knowledge(): Knowledge {
+    const grant = this.grant!
+    return { grant, at: now(), serial: this.#serials.get(grant) ?? 0, written: this.written }
+  }
+
+  async #send(process: RunningProcess, what: string, request: Request): Promise<Outcome> {
+    const { log } = this.#context
+    const number = ++this.#requests
+    const { name } = process.incarnation
+    log.count('requests')
+    log.note(`> ${number} ${name}: ${what}`, this.index)
+    const began = now()
+    const outcome = await ask(process, { cookie: this.cookie, ...request })
+    log.slowest(now() - began, `request ${number} of session ${this.index}: ${what}`)
+    log.note(`< ${number} ${name}: ${this.#described(outcome)}`, this.index)
+    log.count(`response: ${outcome.json?.code ?? outcome.failure ?? outcome.status}`)
+    return outcome
+  }
+
+  #described({ status, json, failure }: Outcome): string {
+    if (failure !== undefined) return `no response: ${failure}`
+    const { token, written, code, message } = json ?? {}
+    const owner = this.#context.endpoint.ownerOf(token)
+    const parts = [
+      status,
+      owner && `token ${nameOf(owner)}`,
+      written !== undefined && `(written: ${written})`,
+      code,
+    ]
+    return [...parts, status === 200 ? '' : message].filter(Boolean).join(' ')
+  }
+
+  #checkToken(known: Knowledge, { incarnation }: RunningProcess, token: string): number | undefined {
+    const { endpoint, log } = this.#context
+    const owner = endpoint.ownerOf(token)
+    const say = (invariant: 'I2' | 'I4', what: string) => log.violation(invariant, this.index, what)
+    if (owner?.grant !== known.grant) {
+      say('I2', `a request of login ${known.grant.login} got ${owner ? nameOf(owner) : 'an unknown token'}`)
+      return undefined
+    }
+    const { serial } = owner.issue
+    const { logout } = known.grant
+    if (logout?.ended !== undefined && logout.ended < known.at) say('I4', 'a token came after the logout')
+    if (serial < known.serial) {
+      const [began, newest] = [known.at, known.serial]
+      known.grant.olderTokens.push({ by: incarnation, began, at: now(), serial, newest })
+    }
+    if (serial > (this.#serials.get(known.grant) ?? 0)) {
+      this.#serials.set(known.grant, serial)
+      this.#lastToken = token
+    }
+    return serial
+  }
+
+  #checkWritten(known: Knowledge, { json }: Outcome): void {
+    const loaded = json?.written
+    if (typeof loaded !== 'number' || known.grant.logout?.kind === 'destroy') return
+    if (loaded < known.written) this.#lostData(loaded, known.written, 'a request')
+  }
+
+  #lostData(found: number, written: number, where: string): void {
+    const what = `${where} found ${found} in the session after ${written} had been written`
+    this.#context.log.violation('I3', this.index, what)
+    // Reported once.
+    this.written = Math.min(this.written, found)
+  }
+
+  #loggedOut({ grant }: Knowledge, process: RunningProcess, { json }: Outcome): void {
+    if (grant.logout || grant.lost) return
+    const { log } = this.#context
+    grant.lost = { at: now(), what: `${json.code} from ${process.incarnation.name}` }
+    log.note(`the login ${grant.login} is lost`, this.index)
+    log.count('lost')
+  }
+
+  #expectTemporaryError({ status, json, failure }: Outcome, ...alsoExpected: number[]): void {
+    if (failure !== undefined || alsoExpected.includes(status!) || TEMPORARY_ERRORS.includes(json?.code))
+      return
+    if (this.#context.sessionsMayFail && !String(json?.code).startsWith('ERR_')) return
+    const what = `${status} ${JSON.stringify(json)}`
+    this.#context.log.violation('unexpected response', this.index, what)
+  }
+}
+
+function nameOf({ grant, issue }: { grant: Grant; issue: { serial: number } }): string {
+  return `${grant.login}/${issue.serial}`
+}

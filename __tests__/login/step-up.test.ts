@@ -1,0 +1,139 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
+import { StepUpError } from '../../lib/index.js'
+import type { AuthorizationServerOptions } from '../helpers/authorization-server.js'
+import { type HttpServer, send, serve } from '../helpers/http-server.js'
+import { type LoginSite, NAVIGATION, SCOPE, startLoginSite } from '../helpers/login-site.js'
+
+// The helper has imported it without its warning.
+const { interactionPolicy } = await import('oidc-provider')
+
+/** A provider that asks the user again for a context class that the session does not have. */
+const provider: AuthorizationServerOptions = {
+  accessTokenFormat: 'jwt',
+  configure(configuration) {
+    const policy = interactionPolicy.base()
+    const stronger = new interactionPolicy.Check('acr', 'a stronger login is required', ({ oidc }) => {
+      const wanted = String(oidc.params?.acr_values ?? '')
+      return wanted !== '' && !wanted.split(' ').includes(oidc.session?.acr ?? '')
+    })
+    policy.get('login')!.checks.add(stronger)
+    return {
+      ...configuration,
+      acrValues: ['pwd', 'mfa'],
+      interactions: { ...configuration.interactions, policy },
+      extraTokenClaims: ({ oidc }) => ({
+        acr: (oidc.entities.AuthorizationCode ?? oidc.entities.RefreshToken)?.acr,
+      }),
+    }
+  },
+}
+
+let site: LoginSite
+let api: HttpServer
+/** How the API answers a token whose `acr` is not `mfa`. */
+let challenge: string
+
+beforeEach(async () => {
+  challenge = 'Bearer error="insufficient_user_authentication", acr_values="mfa"'
+  api = await serve(() => (request, response) => {
+    const [, payload = ''] = String(request.headers.authorization).split('.')
+    const { acr } = JSON.parse(Buffer.from(payload, 'base64url').toString() || '{}')
+    if (acr === 'mfa') send(response, { status: 200, body: { secret: 42 } })
+    else send(response, { status: 401, headers: { 'www-authenticate': challenge } })
+  })
+  site = await startLoginSite({
+    provider,
+    session: { rolling: true },
+    routes(app) {
+      app.all('/secret', (request, response, next) => {
+        request.session.visits = (request.session.visits ?? 0) + 1
+        request.tokens
+          .axios({ baseURL: api.url })
+          .get('/secret')
+          .then(({ data }) => response.json({ ...data, visits: request.session.visits }), next)
+      })
+      app.get('/impossible', () => {
+        throw new StepUpError({ acrValues: 'mfa' })
+      })
+    },
+  })
+})
+afterEach(async () => {
+  await site.close()
+  await api.down()
+})
+
+describe('stepUp()', () => {
+  it("S112 an API's challenge leads through the login and back to the page, with the session's data and another id", async () => {
+    const visitor = await site.loggedIn()
+    const before = visitor.cookie('connect.sid')
+    const page = await site.open(visitor, '/secret?a=1')
+    expect([page.url, page.json]).toEqual([`${site.url}/secret?a=1`, { secret: 42, visits: 2 }])
+    expect(visitor.cookie('connect.sid')).not.toBe(before)
+  })
+
+  it('S112 a script gets 401 and the path of a login that asks for it', async () => {
+    const visitor = await site.loggedIn()
+    const refused = await visitor.get('/secret')
+    expect([refused.status, refused.headers.get('content-type')]).toEqual([401, 'application/problem+json'])
+    expect(refused.json).toMatchObject({
+      error: 'insufficient_user_authentication',
+      login: expect.stringMatching(/^\/login\?stepUp=up-[\w-]{16}$/),
+    })
+    const page = await site.open(visitor, `${refused.json.login}&returnTo=/secret`)
+    expect(page.json).toMatchObject({ secret: 42 })
+  })
+
+  it('S112 of a form leads back to the page with the form', async () => {
+    const visitor = await site.loggedIn()
+    const headers = { ...NAVIGATION.headers, referer: `${site.url}/orders?page=3` }
+    const sent = await visitor.post('/secret', undefined, { headers })
+    const callback = await site.begin(visitor, sent.headers.get('location')!)
+    expect((await site.step(visitor, callback)).headers.get('location')).toBe('/orders?page=3')
+  })
+
+  it('S112 a login that is weaker than what was asked for is refused, and the user stays logged in', async () => {
+    const weak = await startLoginSite({
+      routes(app) {
+        app.get('/secret', () => {
+          throw new StepUpError({ acrValues: 'mfa' })
+        })
+      },
+    })
+    try {
+      const visitor = await weak.loggedIn()
+      const page = await weak.open(visitor, '/secret')
+      expect([page.status, page.text]).toEqual([403, expect.stringContaining('A stronger login is needed')])
+      expect(weak.failures).toMatchObject([{ reason: 'unmet', returnTo: '/secret' }])
+      expect((await visitor.get('/orders')).json).toMatchObject({ user: 'alice' })
+    } finally {
+      await weak.close()
+    }
+  })
+
+  it('S112 an API that repeats its requirement right after the login gets no second login', async () => {
+    const visitor = await site.loggedIn()
+    const page = await site.open(visitor, '/impossible')
+    expect([page.url, page.status]).toEqual([`${site.url}/impossible`, 401])
+    expect(site.errors).toMatchObject([{ code: 'ERR_STEP_UP_REQUIRED' }])
+  })
+
+  it('S112 a name that was not noted for this browser changes nothing of the request', async () => {
+    const first = await site.loggedIn()
+    const { json } = await first.get('/secret')
+    const plain = await startLoginSite({ login: { pushedRequests: false } })
+    try {
+      const page = await plain.step(plain.browser(), json.login)
+      const sent = new URL(page.headers.get('location')!).searchParams
+      expect([sent.get('acr_values'), sent.get('scope')]).toEqual([null, SCOPE])
+    } finally {
+      await plain.close()
+    }
+  })
+})
+
+declare module 'express-session' {
+  interface SessionData {
+    visits?: number
+  }
+}

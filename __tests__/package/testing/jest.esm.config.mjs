@@ -1,0 +1,5 @@
+export default {
+  testMatch: ['**/orders.jest.mjs'],
+  moduleFileExtensions: ['js', 'mjs', 'json'],
+  transform: {},
+}

@@ -1,0 +1,28 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { loggedIn, tokenEndpoint } from 'session-token-manager/testing'
+import request from 'supertest'
+import { createApp } from './app.mjs'
+
+test('a guarded route past expiry: 50 requests, one refresh', async () => {
+  const idp = await tokenEndpoint()
+  const app = createApp({ issuer: idp.issuer, login: loggedIn(() => idp.tokens()) })
+  const server = app.listen(0)
+  const agent = request.agent(server)
+  await agent.get('/orders').expect(200)
+  idp.expire()
+  const responses = await Promise.all(Array.from({ length: 50 }, () => agent.get('/orders').expect(200)))
+  assert(responses.every(({ body }) => idp.isValid(body.token)))
+  assert.deepEqual([idp.refreshes, idp.reuses], [1, 0])
+  server.close()
+  await idp.close()
+})
+
+test('without a login: 401', async () => {
+  const idp = await tokenEndpoint()
+  const { body } = await request(createApp({ issuer: idp.issuer }))
+    .get('/orders')
+    .expect(401)
+  assert.equal(body.code, 'ERR_NO_TOKENS')
+  await idp.close()
+})

@@ -1,0 +1,5 @@
+/** What the handler of each contender responds with. */
+export const RESPONSE = { orders: [{ id: 1, state: 'open' }] }
+/** The parameters of a login that needs no browser. */
+export const LOGIN = { username: 'user', password: 'password' }
+export const SEALING_KEY = 'Rqdrr0tzwNPxPZVrjVlIJKLlCmBCvESj2ycC65fgDJU='

@@ -1,0 +1,133 @@
+/**
+ * Subscribes to a channel. Resolves, once subscribed, with a function that ends the subscription; rejects if it fails. After a
+ * reconnection it subscribes again and calls `onSubscribedAgain`, if it can, or it has ended and calls `onLost`.
+ */
+export type Subscribe = (
+  channel: string,
+  listener: (message: string) => void,
+  onSubscribedAgain?: () => void,
+  onLost?: () => void,
+) => Promise<() => unknown>
+
+/** How long after a failed subscription the next one is tried, in milliseconds. */
+const RETRY_MS = 5_000
+
+/** The wait for changes of one grant. */
+export interface Watch {
+  /** Resolves at the next change. */
+  next(): Promise<void>
+  end(): void
+}
+
+/** Begins a text for all processes. Other messages on the channel are the ids of grants. */
+export const NEWS = 'news '
+
+/** The changes of grants in other processes, and what they publish, over one subscription that is opened when it is first needed. */
+export class GrantChanges {
+  readonly #channel: string
+  readonly #subscribe: Subscribe | undefined
+  readonly #listeners = new Map<string, Set<() => void>>()
+  readonly #newsListeners = new Map<(text: string) => void, (() => void) | undefined>()
+  #opening: Promise<boolean> | undefined
+  #unsubscribe: (() => unknown) | undefined
+  #closed = false
+  readonly #retryMs: number
+
+  constructor(channel: string, subscribe: Subscribe | undefined, retryMs = RETRY_MS) {
+    this.#channel = channel
+    this.#subscribe = subscribe
+    this.#retryMs = retryMs
+  }
+
+  get channel(): string {
+    return this.#channel
+  }
+
+  /** Whether the subscription is open. */
+  get isListening(): boolean {
+    return this.#unsubscribe !== undefined
+  }
+
+  /** Opens the subscription. Resolves with whether it is open. */
+  listen(): Promise<boolean> {
+    if (this.#closed) return Promise.resolve(false)
+    this.#opening ??= this.#open()
+    return this.#opening
+  }
+
+  async #open(): Promise<boolean> {
+    try {
+      this.#unsubscribe = await this.#subscribe?.(
+        this.#channel,
+        (message) => this.#notify(message),
+        () => this.#notifyOpen(),
+        () => this.#lost(),
+      )
+      if (this.isListening) this.#notifyOpen()
+    } catch {
+      // Until the next attempt, waiting processes ask Redis at short intervals instead.
+    }
+    if (!this.isListening && this.#subscribe) {
+      setTimeout(() => this.#openAgain(), this.#retryMs).unref()
+    }
+    return this.isListening
+  }
+
+  /** Opens the subscription again. Each waiting process asks the database, as a message may have been lost. */
+  #lost(): void {
+    if (this.#closed) return
+    this.#unsubscribe = undefined
+    this.#openAgain()
+    for (const listeners of this.#listeners.values()) for (const wake of listeners) wake()
+  }
+
+  #openAgain(): void {
+    this.#opening = undefined
+    if (this.#newsListeners.size > 0) void this.listen()
+  }
+
+  /**
+   * Calls the listener with each text for all processes, once the subscription is open. Calls `onOpen` then, and when the
+   * subscription is open again. Returns a function that stops the calls.
+   */
+  onNews(listener: (text: string) => void, onOpen?: () => void): () => void {
+    this.#newsListeners.set(listener, onOpen)
+    if (this.isListening) onOpen?.()
+    else void this.listen()
+    return () => void this.#newsListeners.delete(listener)
+  }
+
+  #notifyOpen(): void {
+    for (const onOpen of this.#newsListeners.values()) onOpen?.()
+  }
+
+  watch(grantId: string): Watch {
+    const listeners = this.#listeners.get(grantId) ?? new Set()
+    this.#listeners.set(grantId, listeners)
+    let wake = () => {}
+    const listener = () => wake()
+    listeners.add(listener)
+    return {
+      next: () => new Promise((resolve) => (wake = resolve)),
+      end: () => {
+        listeners.delete(listener)
+        if (listeners.size === 0 && this.#listeners.get(grantId) === listeners)
+          this.#listeners.delete(grantId)
+      },
+    }
+  }
+
+  #notify(message: string): void {
+    for (const listener of this.#listeners.get(message) ?? []) listener()
+    if (!message.startsWith(NEWS)) return
+    for (const listener of this.#newsListeners.keys()) listener(message.slice(NEWS.length))
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#opening
+    const unsubscribe = this.#unsubscribe
+    this.#unsubscribe = undefined
+    await unsubscribe?.()
+  }
+}

@@ -1,0 +1,173 @@
+import type { Clock } from '../concurrency/clock.js'
+import { type TokenError, withoutLiveStack } from '../errors/token-error.js'
+import type { AccessToken } from '../tokens/access-token.js'
+import { digestOf, isShareOf, sharesToken } from '../tokens/grant-proof.js'
+import { isDead, type TokenSet, withShare } from '../tokens/token-set.js'
+import type { GrantEnd } from './grant-store.js'
+import { RefreshBackoff } from './refresh-backoff.js'
+
+/** The result of a refresh. */
+export interface RefreshOutcome {
+  readonly accessToken: AccessToken
+  /** Whether this refresh got the token from the authorization server. If not, another process was faster. */
+  readonly fresh: boolean
+}
+
+/** The result of the revocation of a grant that was logged out during its refresh. */
+export type Revocation = 'revoked' | TokenError
+
+/** A refresh that is in flight. */
+export interface RefreshInFlight {
+  /** Names the access token that it gets, see `needKey()`. */
+  readonly key: string
+  /** `undefined` if it was ahead of expiry, and another process holds the lease. */
+  readonly outcome: Promise<RefreshOutcome | undefined>
+  /** On the monotonic clock, in milliseconds. */
+  readonly startedAt: number
+  /** How many callers have waited for it. */
+  waiting: number
+  /** After the end of the refresh: the result of the revocation, if the grant was logged out during the refresh. */
+  readonly revocation: () => Revocation | undefined
+}
+
+/** Why the shares of sessions have ended, by share. */
+export type EndedShares = ReadonlyMap<string, GrantEnd>
+
+/** A refresh token that the authorization server rejected. */
+interface Rejection {
+  readonly digest: string
+  readonly error: TokenError
+}
+
+/** All that this process knows of one grant. No method does I/O. */
+export class Grant {
+  readonly id: string
+  readonly backoff = new RefreshBackoff()
+  /** The refresh of this grant in this process. There is one at a time. */
+  inFlight: RefreshInFlight | undefined
+  readonly #clock: Clock
+  #ended: GrantEnd | undefined
+  #endedShares: EndedShares | undefined
+  #tokens: TokenSet | undefined
+  #isFromAnotherProcess = false
+  /** Between 0 and 1: how long a refresh ahead of expiry is delayed, see `isDueAhead()`. Another one for each token set. */
+  jitter = Math.random()
+  /** When this process learned of the tokens, on both clocks. */
+  #learnedAt = { now: 0, monotonic: 0 }
+  #rejection: Rejection | undefined
+  /** The digest of a refresh token that was sent and may have been spent. */
+  #presented: string | undefined
+  /** The share that was last found to be one of this grant. */
+  #knownShare: string | undefined
+
+  constructor(id: string, clock: Clock, ended?: GrantEnd, endedShares?: EndedShares) {
+    this.id = id
+    this.#clock = clock
+    this.#ended = ended
+    this.#endedShares = endedShares
+  }
+
+  /** Why the grant has ended. */
+  get ended(): GrantEnd | undefined {
+    return this.#ended
+  }
+
+  /** Why a session's share of the grant has ended, or the grant as a whole. */
+  endOf(share: string | undefined): GrantEnd | undefined {
+    if (this.#ended || share === undefined) return this.#ended
+    return this.#endedShares?.get(share) ?? (this.#isForeign(share) ? 'logged_out' : undefined)
+  }
+
+  /** Whether this grant never gave out a share, as far as this process knows: the session with the share was edited. */
+  #isForeign(share: string): boolean {
+    const shareKey = this.#tokens?.shareKey
+    if (shareKey === undefined || share === this.#knownShare) return false
+    if (!isShareOf(shareKey, share)) return true
+    this.#knownShare = share
+    return false
+  }
+
+  /** Ends the shares of some sessions. */
+  endShares(ended: EndedShares): void {
+    this.#endedShares = ended
+  }
+
+  /** The newest token set that this process knows. */
+  get tokens(): TokenSet | undefined {
+    return this.#tokens
+  }
+
+  /** Keeps a token set if it is newer than the known one. Returns whether it is. */
+  learn(tokens: TokenSet, isFromAnotherProcess: boolean): boolean {
+    if (this.#tokens && this.#tokens.revision >= tokens.revision) return false
+    this.#tokens = withShare(tokens, undefined)
+    this.#isFromAnotherProcess = isFromAnotherProcess
+    this.jitter = Math.random()
+    this.#learnedAt = { now: this.#clock.now(), monotonic: this.#clock.monotonic() }
+    return true
+  }
+
+  /** Ends the grant, and forgets its tokens. Returns whether the grant can be forgotten, since it holds no presented token. */
+  end(reason: GrantEnd): boolean {
+    this.#ended ??= reason
+    this.#tokens = undefined
+    this.#rejection = undefined
+    return this.#presented === undefined
+  }
+
+  /** Whether another process got the newest token set, and this process learned of it within the last `ms` milliseconds. */
+  learnedWithin(ms: number): boolean {
+    if (!this.#tokens || !this.#isFromAnotherProcess) return false
+    return this.#clock.monotonic() - this.#learnedAt.monotonic < ms
+  }
+
+  /**
+   * The time that decides whether a token has expired, in milliseconds since the epoch. It goes on from the moment when the
+   * tokens were learned, even if the machine's clock is set back.
+   */
+  now(): number {
+    const now = this.#clock.now()
+    if (!this.#tokens) return now
+    return Math.max(now, this.#learnedAt.now + this.#clock.monotonic() - this.#learnedAt.monotonic)
+  }
+
+  /** Whether the newest token set is that of a grant that the authorization server has ended. */
+  get isDead(): boolean {
+    return this.#tokens !== undefined && isDead(this.#tokens)
+  }
+
+  /**
+   * Whether a token set without a proof of its own is of this grant, as far as this process knows: it holds a token that the
+   * grant has or had, or the key of its record.
+   */
+  proves(tokens: TokenSet): boolean {
+    const known = this.#tokens
+    if (!known || known === tokens) return true
+    return tokens.isReference ? tokens.proof === known.proof : sharesToken(tokens, known)
+  }
+
+  /** Notes that a refresh token is about to be sent. It may be spent from now on. */
+  present(refreshToken: string): void {
+    this.#presented = digestOf(refreshToken)
+  }
+
+  /** Notes that the authorization server did not spend the refresh token that was sent last. */
+  keepUnspent(): void {
+    this.#presented = undefined
+  }
+
+  /** Whether a refresh token was sent and may have been spent, so that it must not be sent again. */
+  mayBeSpent(refreshToken: string): boolean {
+    return this.#presented !== undefined && this.#presented === digestOf(refreshToken)
+  }
+
+  /** Notes that the authorization server rejected a refresh token for good. */
+  reject(refreshToken: string, error: TokenError): void {
+    this.#rejection = { digest: digestOf(refreshToken), error: withoutLiveStack(error) }
+  }
+
+  /** The error by which the authorization server rejected a refresh token. */
+  rejectionOf(refreshToken: string): TokenError | undefined {
+    return this.#rejection?.digest === digestOf(refreshToken) ? this.#rejection.error : undefined
+  }
+}

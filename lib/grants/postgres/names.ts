@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto'
+import { ConfigurationError } from '../../errors/token-error.js'
+import type { Option } from '../../options/option-table.js'
+
+/** PostgreSQL cuts longer names off. */
+const LONGEST_NAME = 63
+/** The functions and the indexes are named after the table: `<table>_release_v1`. */
+const LONGEST_SUFFIX = '_expires_at_idx'.length
+
+/** The version of the functions. A process calls those of its own version, so that several versions may run at once. */
+const VERSION = 1
+
+/** What the migration creates, as quoted names. */
+export interface Names {
+  readonly table: string
+  /** Whether the migration has been applied is known from this function: it is the last that the migration creates. */
+  readonly last: string
+  /** Names the channel of the notifications. A channel is a plain text, and belongs to one database. */
+  readonly channel: string
+  /** The name of the index on a column. */
+  indexOn(column: string): string
+  /** The name of a function, with its schema. */
+  of(method: Method): string
+}
+
+export type Method = 'lease' | 'renew' | 'commit' | 'release' | 'end' | 'read'
+
+export function namesOf({ schema, table }: { readonly schema: string; readonly table: string }): Names {
+  const of = (method: Method) => `${quoted(schema)}.${quoted(`${table}_${method}_v${VERSION}`)}`
+  return {
+    table: `${quoted(schema)}.${quoted(table)}`,
+    indexOn: (column) => quoted(`${table}_${column}_idx`),
+    last: of('read'),
+    channel: channelOf(`${schema}.${table}`),
+    of,
+  }
+}
+
+/** Quotes an identifier, so that each character is part of the name. */
+export function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+function channelOf(name: string): string {
+  if (bytesOf(name) <= LONGEST_NAME) return name
+  return createHash('sha256').update(name).digest('hex').slice(0, LONGEST_NAME)
+}
+
+/** A name in PostgreSQL: taken as it is, quoted, and neither split at dots nor folded to lower case. */
+export function identifier(fallback: string, cure: string, longest = LONGEST_NAME): Option<string> {
+  return (value = fallback, name) => {
+    const isName =
+      typeof value === 'string' && value !== '' && !/[\0.$]/.test(value) && bytesOf(value) <= longest
+    if (isName) return value as string
+    throw new ConfigurationError(
+      `\`${name}\` must be one name of at most ${longest} bytes, without a dot or a dollar sign, e.g. ${cure}.`,
+    )
+  }
+}
+
+/** The name of a table, with room for the names of its functions. */
+export function tableName(fallback: string, cure: string): Option<string> {
+  return identifier(fallback, cure, LONGEST_NAME - LONGEST_SUFFIX)
+}
+
+function bytesOf(text: string): number {
+  return Buffer.byteLength(text)
+}

@@ -1,0 +1,73 @@
+import type { Names } from './names.js'
+
+/*
+ * A grant is one row:
+ *   revision, tokens            the newest record; revision 0 without tokens if the grant was leased and never committed
+ *   owner, leased_until, ttl_ms the lease: its owner, its end by the server's clock, and its duration
+ *   left_by                     the owner that released or committed last, so that a late renewal does not take the lease again
+ *   free_at                     when another owner may take a lease that ran out, or a lease of a grant that the table does not know
+ *   run                         the run of the server in which the grant was last leased, or in which it began; '-' if not known
+ *   waiting                     set when a process has to wait, so that a change is notified only if a process waits for it
+ *   labels                      the labels of the record
+ *   ended, ended_at             why and when the grant has ended; then there are no other values
+ *   expires_at                  the row is deleted some time afterwards
+ * The clock of the server decides about leases, since the clocks of processes differ. It is read once the row is locked.
+ */
+
+/** A server that started a moment ago may have lost leases. So it leases a grant only to its previous holder. */
+const YOUNG_MS = 5_000
+
+/** How much longer than asked for a row is kept, so that most commits leave its index alone. */
+const SLACK = 1.1
+
+export function literal(text: string): string {
+  const escaped = text.replaceAll("'", "''").replaceAll('\\', '\\\\')
+  return `E'${escaped}'`
+}
+
+/** The run of the server, and of the table in it: the server has another start time after a restart, a new table another id. */
+export const runOf = ({ table }: Names) =>
+  `extract(epoch from pg_postmaster_start_time())::text || '/' || ${literal(table)}::regclass::oid::text`
+
+/** How long the server still leases no grant after its start, in milliseconds. */
+export const HOLD_OFF = `greatest(0, ${YOUNG_MS} - extract(epoch from clock_timestamp() - pg_postmaster_start_time()) * 1000)`
+
+export const ms = (milliseconds: string) => `${milliseconds} * interval '1 millisecond'`
+
+/** Keeps the row for at least so many milliseconds from now. */
+export const keptFor = (milliseconds: string) =>
+  `case when expires_at < moment + ${ms(milliseconds)} then moment + ${ms(`${SLACK} * ${milliseconds}`)} else expires_at end`
+
+/** An app may have turned off for speed that a commit waits for the disk. A lost lease or record logs a user out. */
+export const DURABLE = `
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'local', true);
+  end if;`
+
+/** Locks the row of the grant, and creates it first if there is none. Two processes may do so at once. */
+export const lockRow = ({ table }: Names) => `
+  loop
+    select * into known from ${table} g where g.grant_id = _grant for update;
+    exit when found;
+    insert into ${table} (grant_id, expires_at) values (_grant, clock_timestamp() + interval '1 minute')
+      on conflict do nothing;
+  end loop;
+  moment := clock_timestamp();`
+
+export function plpgsql(name: string, parameters: string, returns: string, body: string): string {
+  return `
+create or replace function ${name}(${parameters})
+returns ${returns} language plpgsql volatile set search_path = pg_catalog, pg_temp as $function$
+#variable_conflict use_column
+${body.trim()}
+$function$;
+`
+}
+
+export const declare = ({ table }: Names, more = '') => `
+declare
+  known ${table}%rowtype;
+  moment timestamptz;${more}
+begin`
+
+export const NOTIFY = 'if known.waiting then perform pg_notify(_channel, _grant); end if;'

@@ -1,0 +1,304 @@
+import { randomUUID } from 'node:crypto'
+import { CircuitBreaker } from '../concurrency/circuit-breaker.js'
+import type { Clock } from '../concurrency/clock.js'
+import { GRANT_STORE_TIMEOUT_MS, QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
+import { withTimeout } from '../concurrency/with-timeout.js'
+import { redact } from '../errors/redact.js'
+import { TokenError, type TokenErrorDetails } from '../errors/token-error.js'
+import type { EmitEvent } from '../tokens/event-emitter.js'
+import { type GrantIdentity, identityOf, wholeGrant } from '../tokens/grant-proof.js'
+import { isDead, type TokenSet } from '../tokens/token-set.js'
+import type { GrantRegistry } from './grant-registry.js'
+import type { EndedGrant, GrantEnd, GrantRecord, GrantState, GrantStore, Retention } from './grant-store.js'
+import { HEARD_END_TTL_MS, News } from './news.js'
+
+/** Names the grant whose record is read, and holds the proof that opens the record. */
+export type GrantKey = Pick<TokenSet, 'grantId' | 'proof' | 'share'>
+
+/** Turns token sets into the texts that a grant store keeps, and back. */
+export interface RecordCodec {
+  record(tokens: TokenSet): string
+  /** Returns `undefined` for a text that this process cannot read, or that is not of the grant. */
+  readRecord(of: GrantKey, record: string | undefined): TokenSet | undefined
+}
+
+export interface SharedGrantsContext {
+  readonly store: GrantStore
+  /** Whether other processes use the store, too. */
+  readonly isShared: boolean
+  readonly registry: GrantRegistry
+  readonly codec: RecordCodec
+  readonly clock: Clock
+  readonly emit: EmitEvent
+  /** Names the client and its authorization server. */
+  readonly audience: string
+  /** Returns the labels by which the grant store finds the grant of a token set. */
+  readonly labelsOf: (tokens: TokenSet) => readonly string[]
+}
+
+/** The state of a grant in the grant store, with the token set of its record if this process can read it. */
+export interface SharedState extends GrantState {
+  readonly tokens?: TokenSet
+}
+
+/** The facts of the end of a grant in another process. */
+const LEARNED = { scope: 'grant', isLocal: false } as const
+
+/** The one client of the grant store: it speaks token sets, bounds each wait, maps errors, and learns from each response. */
+export class SharedGrants {
+  /** Whether other processes use the grant store, too. */
+  readonly isShared: boolean
+  readonly store: GrantStore
+  readonly news: News
+  /** Called with each state of a grant in a response of the grant store. */
+  onState: (grantId: string, state: GrantState) => void = () => {}
+  readonly #context: SharedGrantsContext
+  /** Open while the grant store fails: then no caller waits for it. */
+  readonly #breaker = new CircuitBreaker(1)
+  #openedAt = 0
+
+  constructor(context: SharedGrantsContext) {
+    this.#context = context
+    this.isShared = context.isShared
+    this.store = context.store
+    this.news = new News(context)
+    this.news.onEnd = (of, reason) => this.#hearEnd(of, reason)
+    this.news.onChange = (grantId) => this.#hearChange(grantId)
+  }
+
+  /** Reads the newest state of a grant, and learns from it. */
+  async read(of: GrantKey, timeoutMs = GRANT_STORE_TIMEOUT_MS): Promise<SharedState> {
+    const { registry, store } = this.#context
+    const state = await withTimeout(timeoutMs, store.read(of.grantId), noResponse)
+    const tokens = this.learn(of, state)
+    if (isOfSeveral(of, tokens ?? registry.tokensOf(of.grantId))) await this.learnOfShare(of, timeoutMs)
+    registry.noteAsked(of.grantId)
+    return { ...state, ...(tokens && { tokens }) }
+  }
+
+  /**
+   * Reads the newest state of a grant, and learns from it, if the grant store responds soon. Resolves with whether it did. Never
+   * rejects.
+   *
+   * @param isUrgent whether the store is asked even while it fails
+   */
+  async readQuickly(of: GrantKey, isUrgent = false): Promise<boolean> {
+    const read = () => withTimeout(QUICK_TIMEOUT_MS, this.read(of), noResponse)
+    try {
+      await (isUrgent ? read() : this.guarded(of.grantId, read))
+      return true
+    } catch {
+      // A caller that needs a refresh gets the error.
+      return false
+    }
+  }
+
+  /** Throws `ERR_GRANT_STORE`, with `retryAfterMs`, while the grant store fails: it is asked again about once a second. */
+  throwWhileFailing(grantId: string): void {
+    if (!this.#breaker.isOpen) return
+    const retryAfterMs = Math.ceil(this.#breaker.waitMs(grantId, this.#context.clock.monotonic()))
+    if (retryAfterMs === 0) return
+    throw new TokenError(
+      'ERR_GRANT_STORE',
+      'The grant store has failed several times in a row, so it was not asked. It is asked again about once a second. The ' +
+        'events grant_store_failed and refresh_failed before breaker_opened say why.',
+      { retryAfterMs },
+    )
+  }
+
+  /** Runs an operation of the grant store, unless the store fails. */
+  async guarded<T>(grantId: string, operation: () => Promise<T>): Promise<T> {
+    const { clock, emit } = this.#context
+    this.throwWhileFailing(grantId)
+    const breaker = this.#breaker
+    this.news.listen()
+    const startedAt = clock.monotonic()
+    if (breaker.isOpen) breaker.started(grantId, startedAt)
+    try {
+      const result = await operation()
+      const wasOpen = breaker.isOpen
+      if (!breaker.isWell) breaker.succeeded(startedAt)
+      if (wasOpen && !breaker.isOpen) {
+        const durationMs = clock.monotonic() - this.#openedAt
+        emit({ type: 'breaker_closed', grantId, of: 'grant_store', durationMs })
+      }
+      return result
+    } catch (error) {
+      const wasOpen = breaker.isOpen
+      const now = clock.monotonic()
+      breaker.failed(grantId, now)
+      if (!wasOpen && breaker.isOpen) {
+        this.#openedAt = now
+        emit({ type: 'breaker_opened', grantId, of: 'grant_store', error: asTokenError(error) })
+      }
+      throw error
+    }
+  }
+
+  /** Reads the newest state of a grant, or the end of a share, without learning from it. */
+  peek(of: GrantIdentity, timeoutMs: number): Promise<GrantState> {
+    return withTimeout(timeoutMs, this.#context.store.read(identityOf(of)), noResponse)
+  }
+
+  /** Returns a token set as the grant store keeps it. */
+  recordOf(tokens: TokenSet): GrantRecord {
+    const { codec, labelsOf } = this.#context
+    const labels = labelsOf(tokens)
+    const { revision } = tokens
+    return { revision, tokens: codec.record(tokens), ...(labels.length > 0 && { labels }) }
+  }
+
+  /** Commits a token set, and learns from the response. `isOurs` is true if the store holds this very set afterwards. */
+  async commit(
+    tokens: TokenSet,
+    retention: Retention | undefined,
+    timeoutMs = QUICK_TIMEOUT_MS,
+  ): Promise<SharedState & { readonly isOurs: boolean }> {
+    const { codec, registry, store } = this.#context
+    const { grantId } = tokens
+    const record = this.recordOf(tokens)
+    const state = await withTimeout(
+      timeoutMs,
+      store.commit(grantId, randomUUID(), record, retention),
+      noResponse,
+    )
+    if (state.ended) this.learnEnd(wholeGrant(grantId), state.ended)
+    const isOurs = !state.ended && (!state.record || state.record.tokens === record.tokens)
+    if (isOurs) registry.learn(tokens)
+    const held = isOurs ? tokens : codec.readRecord(tokens, state.record?.tokens)
+    return { ...state, isOurs, ...(held && { tokens: held }) }
+  }
+
+  /** Ends a grant, or the share of one session, and tells the other processes. Resolves with the record that the store had. */
+  end(
+    of: GrantIdentity,
+    reason: GrantEnd,
+    retention: Retention | undefined,
+    timeoutMs = GRANT_STORE_TIMEOUT_MS,
+  ): Promise<EndedGrant | undefined> {
+    const ending = this.#context.store.end(identityOf(of), reason, retention)
+    if (this.isShared) this.news.tellEnd(of, reason)
+    return withTimeout(timeoutMs, ending, noResponse)
+  }
+
+  /** Learns from a state that the grant store has shown. Returns the token set in its record, if this process can read it. */
+  learn(of: GrantKey, state: GrantState): TokenSet | undefined {
+    const { grantId } = of
+    if (state.ended) this.learnEnd(wholeGrant(grantId), state.ended)
+    const tokens = this.#context.codec.readRecord(of, state.record?.tokens)
+    if (tokens) this.learnTokens(tokens)
+    this.onState(grantId, state)
+    return tokens
+  }
+
+  /** Learns whether a session's share of a grant has ended, see {@link isOfSeveral}. */
+  async learnOfShare(of: GrantKey, timeoutMs = GRANT_STORE_TIMEOUT_MS): Promise<void> {
+    const { ended } = await this.peek(of, timeoutMs)
+    if (ended) this.learnEnd(of, ended)
+  }
+
+  /** Learns tokens that another process has stored. Those of a grant that the authorization server has ended are an event. */
+  learnTokens(tokens: TokenSet): void {
+    const { emit, registry } = this.#context
+    const { grantId } = tokens
+    const isNew = registry.learn(tokens, true)
+    if (isNew && isDead(tokens)) emit({ type: 'ended', grantId, reason: 'invalid_grant', ...LEARNED })
+  }
+
+  /** Learns that another process has ended a grant, or the share of one session. */
+  learnEnd(of: GrantIdentity, reason: GrantEnd): void {
+    const { emit, registry } = this.#context
+    const { grantId, share } = of
+    const isKnown = registry.endOf(of) !== undefined
+    registry.end(of, reason)
+    if (isKnown) return
+    emit({ type: 'ended', grantId, reason, ...LEARNED, ...(share !== undefined && { scope: 'session' }) })
+  }
+
+  /** Learns of an end from the news. It is an event only if this process has used the grant. */
+  #hearEnd(of: GrantIdentity, reason: GrantEnd): void {
+    const { registry } = this.#context
+    if (registry.peek(of.grantId)) this.learnEnd(of, reason)
+    else registry.end(of, reason, HEARD_END_TTL_MS)
+  }
+
+  #hearChange(grantId: string): void {
+    const tokens = this.#context.registry.peek(grantId)?.tokens
+    if (tokens) void this.readQuickly(tokens)
+  }
+
+  /** Emits that the grant store failed. Returns the error. */
+  failed(grantId: string, what: string, cause: unknown, details: TokenErrorDetails = {}): TokenError {
+    const error = grantStoreError(what, { cause, ...details })
+    this.#context.emit({ type: 'grant_store_failed', grantId, error })
+    return error
+  }
+
+  /** Waits for an operation of the grant store. A failure, and no response in time, is a `TokenError`. */
+  async ask<T>(operation: Promise<T>, timeoutMs: number, secrets: () => readonly string[]): Promise<T> {
+    try {
+      return await withTimeout(timeoutMs, operation, noResponse)
+    } catch (cause) {
+      throw grantStoreError(failureOf(cause), { cause, secrets: secrets() })
+    }
+  }
+}
+
+/** Whether a session shares its grant with other sessions, or did. Then its share may have ended while the grant goes on. */
+export function isOfSeveral({ share }: GrantKey, tokens: TokenSet | undefined): boolean {
+  const shares = tokens?.shares
+  if (share === undefined || shares === undefined) return false
+  return shares.length !== 1 || shares[0] !== share
+}
+
+const noResponse = () => new Error('The grant store did not respond in time.')
+
+/** What to check when Redis refuses a command with one of these codes. */
+const CURES: Readonly<Record<string, string>> = {
+  CLUSTERDOWN: 'Check the cluster: a part of it has no master.',
+  LOADING: 'It is loading its data after a start.',
+  MASTERDOWN: 'The client is connected to a replica without a master.',
+  MISCONF: 'It cannot write to its disk. Check its log.',
+  NOAUTH: 'Check its password.',
+  NOPERM: 'Check the rights of its user (ACL).',
+  OOM: 'Its memory is full. Check maxmemory.',
+  READONLY: 'The client is connected to a replica.',
+  WRONGPASS: 'Check its user and password.',
+}
+
+function asTokenError(error: unknown): TokenError {
+  return error instanceof TokenError ? error : grantStoreError('The grant store failed', { cause: error })
+}
+
+/** Makes the error of a grant store that failed. Its message shows the code of the cause; other words may hold tokens. */
+export function grantStoreError(message: string, details: TokenErrorDetails): TokenError {
+  const { cause, secrets = [] } = details
+  if (cause instanceof TokenError) {
+    return new TokenError('ERR_GRANT_STORE', `${message}. ${cause.message}`, details)
+  }
+  const { code: given, name, message: text } = (cause ?? {}) as Partial<NodeJS.ErrnoException>
+  const reply = replyCodeOf(cause)
+  const code = reply ?? (isCode(given) ? given : undefined)
+  const shown = code === undefined ? '' : ` (${redact(code, secrets)})`
+  const cure = reply ? (CURES[reply] ?? 'Check its log.') : 'Check its connection.'
+  const withCode = reply ? { ...details, cause: { name, message: text, code: reply } } : details
+  return new TokenError('ERR_GRANT_STORE', `${message}${shown}. ${cure}`, withCode)
+}
+
+/** Says what kind of failure it is. A `TokenError` of a grant store says it itself. */
+function failureOf(cause: unknown): string {
+  if (cause instanceof TokenError) return 'The grant store failed'
+  return replyCodeOf(cause) ? 'The grant store refused a command' : 'The grant store cannot be reached'
+}
+
+/** Returns the code with which Redis begins the message of an error response, such as OOM or READONLY. */
+function replyCodeOf(cause: unknown): string | undefined {
+  const { message } = (cause ?? {}) as { message?: unknown }
+  const [, code] = (typeof message === 'string' && /^([A-Z]{2,20}) /.exec(message)) || []
+  return code
+}
+
+/** Whether a value is an error code, such as ECONNREFUSED. */
+function isCode(code: unknown): code is string {
+  return typeof code === 'string' && /^[A-Z][A-Z\d_]{2,31}$/.test(code)
+}

@@ -1,0 +1,128 @@
+import { ConfigurationError, type StepUp } from '../errors/token-error.js'
+import { ownProperties, parseJsonObject } from '../options/own-properties.js'
+import type { TransactionStart } from './transaction.js'
+
+/** Parameters of an authorization request (OpenID Connect Core §3.1.2.1, RFC 8707), by their names on the wire. Those that are `undefined` are left out. */
+export interface AuthorizationParameters {
+  /** Separated by spaces; with `openid`. Default: `'openid offline_access'`. */
+  scope?: string | undefined
+  resource?: string | readonly string[] | undefined
+  prompt?: string | undefined
+  login_hint?: string | undefined
+  /** The accepted authentication context classes, separated by spaces. The ID token must have one of them as `acr`. */
+  acr_values?: string | undefined
+  /** How long ago the user may have logged in, in seconds. The ID token is checked for it. */
+  max_age?: number | undefined
+  /** Requested claims, as JSON. */
+  claims?: string | undefined
+  [name: string]: string | number | readonly string[] | undefined
+}
+
+/** The parameters, or a function of the request that returns them. */
+export type AuthorizationOption<Request> =
+  | AuthorizationParameters
+  | ((request: Request) => AuthorizationParameters | Promise<AuthorizationParameters>)
+
+const DEFAULT_SCOPE = 'openid offline_access'
+
+/** The parameters that login() sets by itself, and what to do instead. */
+const OWN: Readonly<Record<string, string>> = {
+  client_id: 'It is the option `clientId`.',
+  redirect_uri: 'It is `baseUrl` with the path `routes.callback`.',
+  response_type: 'It is always `code`.',
+  response_mode: 'Use the option `responseMode`.',
+  state: 'Use the query `returnTo` of /login to come back to a page.',
+  nonce: 'It is random.',
+  code_challenge: 'It is random.',
+  code_challenge_method: 'It is always S256.',
+  request: 'Use the option `requestObjectKey`.',
+  request_uri: 'Use the option `pushedRequests`.',
+}
+
+/** The parameters of one authorization request, and what the ID token is checked for. */
+export interface AuthorizationRequest {
+  readonly parameters: URLSearchParams
+  readonly checks: Pick<TransactionStart, 'maxAge' | 'acrValues'>
+}
+
+/**
+ * Puts the parameters of an authorization request together.
+ *
+ * @param given the app's
+ * @param stepUp what an API requires besides
+ * @throws `ConfigurationError` for a parameter that login() sets by itself, and for a wrong value
+ */
+export function authorizationRequest(
+  given: AuthorizationParameters,
+  stepUp: StepUp | undefined,
+): AuthorizationRequest {
+  if (typeof given !== 'object' || given === null) {
+    throw new ConfigurationError(
+      "`authorization` must give an object, e.g. authorization: () => ({ scope: 'openid offline_access' }).",
+    )
+  }
+  const named = withStepUp({ scope: DEFAULT_SCOPE, ...ownProperties(given) }, stepUp)
+  const parameters = new URLSearchParams()
+  for (const [name, value] of Object.entries(named)) {
+    if (value === undefined) continue
+    if (Object.hasOwn(OWN, name)) {
+      throw new ConfigurationError(`\`authorization\` must not give \`${name}\`. ${OWN[name]}`)
+    }
+    for (const each of [value].flat()) parameters.append(name, textOf(each, name))
+  }
+  checkScope(named.scope)
+  const { acr_values: acrValues, max_age: maxAge } = named
+  return {
+    parameters,
+    checks: {
+      ...(maxAge !== undefined && { maxAge: checkedMaxAge(maxAge) }),
+      ...(acrValues !== undefined && { acrValues }),
+    },
+  }
+}
+
+function textOf(value: unknown, name: string): string {
+  if (typeof value === 'string' || (typeof value === 'number' && Number.isFinite(value))) return String(value)
+  throw new ConfigurationError(
+    `\`authorization\`: \`${name}\` must be a string, a number or an array of strings.`,
+  )
+}
+
+function checkScope(scope: unknown): void {
+  if (typeof scope === 'string' && scope.split(' ').includes('openid')) return
+  throw new ConfigurationError(
+    "`authorization`: `scope` must have `openid`, since login() checks an ID token: scope: 'openid offline_access'.",
+  )
+}
+
+function checkedMaxAge(maxAge: unknown): number {
+  if (typeof maxAge === 'number' && Number.isSafeInteger(maxAge) && maxAge >= 0) return maxAge
+  throw new ConfigurationError(
+    '`authorization`: `max_age` must be a whole number of seconds, e.g. max_age: 300.',
+  )
+}
+
+/** Adds what an API requires. The stricter `max_age` counts. The provider must be able to show a page. */
+function withStepUp(given: AuthorizationParameters, stepUp: StepUp | undefined): AuthorizationParameters {
+  if (!stepUp) return given
+  const { acrValues, claims, maxAge, scope } = stepUp
+  const { prompt, ...others } = given
+  return {
+    ...others,
+    ...(prompt !== undefined && prompt !== 'none' && { prompt }),
+    ...(acrValues !== undefined && { acr_values: acrValues }),
+    ...(maxAge !== undefined && { max_age: Math.min(maxAge, given.max_age ?? maxAge) }),
+    ...(claims !== undefined && { claims: withClaims(given.claims, claims) }),
+    ...(scope !== undefined && { scope: [...new Set(`${given.scope} ${scope}`.split(' '))].join(' ') }),
+  }
+}
+
+/** Adds requested claims to others, for each place where they are to be: `id_token`, `userinfo`, `access_token`. */
+function withClaims(given: string | undefined, required: string): string {
+  const [ours, theirs] = [parseJsonObject(given ?? '{}') ?? {}, parseJsonObject(required) ?? {}]
+  const merged = Object.entries(theirs).map(([place, claims]) => [
+    place,
+    { ...(ours[place] as object), ...(claims as object) },
+  ])
+  return JSON.stringify({ ...ours, ...Object.fromEntries(merged) })
+}

@@ -1,0 +1,66 @@
+import type { StepUp } from '../errors/token-error.js'
+import { returnPath } from '../middleware/return-path.js'
+import { type AuthorizationParameters, authorizationRequest } from './authorization.js'
+import { type LoginRequest, queryOf, type Reply, redirect, tokensOf } from './login-request.js'
+import { failed } from './page.js'
+import type { LoginParts } from './parts.js'
+import { requirementNamed } from './step-up-notes.js'
+import { newTransaction } from './transaction.js'
+
+/** The requirement of an API, and the name under which it is noted. */
+export interface NamedRequirement {
+  readonly name: string
+  readonly requirement: StepUp
+}
+
+/** Handles `GET /login`. Of its query only the path to return to counts, and which noted requirement of an API is meant. */
+export async function login(parts: LoginParts, request: LoginRequest): Promise<Reply> {
+  const query = queryOf(request.path)
+  const stepUp = requirementNamed(parts, request, query.get('stepUp'))
+  return beginLogin(parts, request, query.get('returnTo') ?? undefined, stepUp)
+}
+
+/** Begins a transaction, and sends the user to the provider. */
+export async function beginLogin(
+  parts: LoginParts,
+  request: LoginRequest,
+  returnTo: string | undefined,
+  stepUp?: NamedRequirement,
+): Promise<Reply> {
+  const { notes, options, provider } = parts
+  // These throw now, rather than when the user comes back.
+  tokensOf(request, options.property)
+  parts.sessionOf(request)
+  const { authorization } = options
+  const given =
+    typeof authorization === 'function' ? await authorization(request.carrier as never) : authorization
+  const { checks, parameters } = authorizationRequest(given as AuthorizationParameters, stepUp?.requirement)
+  const transaction = newTransaction({
+    returnTo: pathToReturnTo(parts, returnTo),
+    ...checks,
+    ...(stepUp && { stepUp: stepUp.name }),
+  })
+  try {
+    const url = await provider.authorizationUrl(parameters, transaction)
+    await notes.write(request, nameOf(transaction.state), transaction)
+    return redirect(url.href)
+  } catch (error) {
+    return failed(parts, request, error)
+  }
+}
+
+/** The name under which a transaction is noted. */
+export function nameOf(state: string): string {
+  return state.slice(0, 16)
+}
+
+/** A longer path would not fit into the cookie of a transaction. */
+const MAX_RETURN_PATH = 1_000
+
+/** The path of this app to return to. The login's own paths would lead into a circle. */
+function pathToReturnTo({ options, paths }: LoginParts, given: string | undefined): string {
+  const path = returnPath(given, options.afterLogin)
+  const [pathname = '/'] = path.split(/[?#]/, 1)
+  const isOwn = Object.values(paths).includes(pathname)
+  return isOwn || path.length > MAX_RETURN_PATH ? options.afterLogin : path
+}

@@ -1,0 +1,104 @@
+import { nameOf } from './begin.js'
+import { formOf } from './form.js'
+import { keptIn, picked } from './kept-in-session.js'
+import { LoginError } from './login-error.js'
+import { type LoginRequest, queryOf, type Reply, redirect, tokensOf } from './login-request.js'
+import { failed } from './page.js'
+import type { LoginParts } from './parts.js'
+import type { CompletedLogin } from './provider.js'
+import { noteMet } from './step-up-notes.js'
+import { TRANSACTION_MS, type Transaction, usedTransaction } from './transaction.js'
+import { hashOf } from './userinfo.js'
+
+/** Handles the provider's response. It comes in the query of a GET, or as a form in a POST. */
+export async function callback(parts: LoginParts, request: LoginRequest): Promise<Reply> {
+  try {
+    const isForm = request.message.method === 'POST'
+    const parameters = isForm ? await formOf(request) : queryOf(request.path)
+    const transaction = transactionOf(parts, request, parameters.getAll('state'))
+    // A logged-in user who comes by the back button, by a bookmark, or twice, has arrived.
+    if (transaction === undefined || transaction.isUsed || parts.used.has(transaction.state)) {
+      return arrivedBefore(parts, request, transaction)
+    }
+    return await finish(parts, request, transaction, parameters)
+  } catch (error) {
+    return failed(parts, request, error)
+  }
+}
+
+function transactionOf(
+  { notes }: LoginParts,
+  request: LoginRequest,
+  states: readonly string[],
+): Transaction | undefined {
+  const [state = '', another] = states
+  if (!/^[\w-]{43}$/.test(state) || another !== undefined) return undefined
+  const transaction = notes.read<Transaction>(request, nameOf(state))
+  return transaction?.state === state ? transaction : undefined
+}
+
+function arrivedBefore(
+  { options }: LoginParts,
+  request: LoginRequest,
+  transaction: Transaction | undefined,
+): Reply {
+  const { afterLogin, property } = options
+  if (tokensOf(request, property).hasTokens()) return redirect(transaction?.returnTo ?? afterLogin)
+  throw new LoginError(transaction ? 'used' : 'unknown', { returnTo: transaction?.returnTo })
+}
+
+async function finish(
+  parts: LoginParts,
+  request: LoginRequest,
+  transaction: Transaction,
+  parameters: URLSearchParams,
+): Promise<Reply> {
+  const { notes, provider, used } = parts
+  const { beganAt, returnTo, state } = transaction
+  // Consumed before anything else, whatever comes of it.
+  used.set(state, true)
+  await notes.write(request, nameOf(state), usedTransaction(transaction))
+  if (Date.now() - beganAt > TRANSACTION_MS) throw new LoginError('expired', { returnTo })
+  const completed = await provider.complete(parameters, transaction)
+  await enter(parts, request, completed, returnTo)
+  if (transaction.stepUp !== undefined) await noteMet(parts, request, transaction.stepUp)
+  return redirect(returnTo)
+}
+
+/** Logs the user in: a new session id, what the app does, and the tokens. */
+async function enter(
+  parts: LoginParts,
+  request: LoginRequest,
+  { claims, tokens }: CompletedLogin,
+  returnTo: string,
+): Promise<void> {
+  const { options, provider } = parts
+  const { onLogin, property, sessionClaims, sessionKey } = options
+  const held = tokensOf(request, property)
+  const session = parts.sessionOf(request)
+  const kept = keptIn(session, sessionKey)
+  const isSameUser = held.hasTokens() && kept.sub === claims.sub
+  try {
+    // The data of another user, or of a visitor, is not this user's. After a step-up it is.
+    await session.renew({
+      ...(isSameUser && session.data()),
+      [sessionKey]: {
+        sub: claims.sub,
+        user: picked(claims, sessionClaims),
+        ...(options.userinfo && { userinfoOf: hashOf(tokens.id_token) }),
+        ...(kept.notes && { notes: kept.notes }),
+      },
+    })
+    if ((await onLogin?.(tokens, claims, request.carrier as never)) === false) {
+      throw new LoginError('refused', { returnTo })
+    }
+    await held.set(tokens)
+  } catch (error) {
+    provider.discard(tokens)
+    if (error instanceof LoginError) {
+      await held.clear()
+      await session.end()
+    }
+    throw error
+  }
+}

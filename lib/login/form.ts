@@ -1,0 +1,31 @@
+import type { IncomingMessage } from 'node:http'
+import { LoginError } from './login-error.js'
+import type { LoginRequest } from './login-request.js'
+
+/** A callback has a code, a state and an issuer. */
+const MAX_BYTES = 32_768
+
+/** The fields of a form in a request, as they came or as a body parser in front has read them. */
+export async function formOf({ message, parsedBody }: LoginRequest): Promise<URLSearchParams> {
+  if (!/^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(message.headers['content-type'] ?? '')) {
+    throw new LoginError('invalid')
+  }
+  if (!message.readableDidRead && !message.readableEnded) return new URLSearchParams(await textOf(message))
+  if (typeof parsedBody === 'string') return new URLSearchParams(parsedBody)
+  const fields = Object.entries((parsedBody ?? {}) as Record<string, unknown>)
+  // A parser makes an array of a field that came twice.
+  return new URLSearchParams(
+    fields.flatMap(([name, value]) => [value].flat().map((each): [string, string] => [name, String(each)])),
+  )
+}
+
+async function textOf(message: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of message as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > MAX_BYTES) throw new LoginError('invalid')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString()
+}

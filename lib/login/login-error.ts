@@ -1,0 +1,108 @@
+import { safeExcerpt } from '../errors/redact.js'
+import { sanitizedError } from '../errors/token-error.js'
+
+/** Why a login did not succeed. The words are stable, so branch on them. */
+export type LoginErrorReason =
+  | 'unknown'
+  | 'used'
+  | 'expired'
+  | 'denied'
+  | 'login_required'
+  | 'unmet'
+  | 'refused'
+  | 'invalid'
+  | 'rejected'
+  | 'unavailable'
+
+interface Kind {
+  readonly status: number
+  /** What the user is told. */
+  readonly title: string
+  readonly text: string
+}
+
+const KINDS: Record<LoginErrorReason, Kind> = {
+  unknown: {
+    status: 400,
+    title: 'This login was not begun here',
+    text: 'It was begun in another browser, or long ago, or this browser does not keep cookies.',
+  },
+  used: { status: 400, title: 'This login is over', text: 'Each login can be finished once.' },
+  expired: { status: 400, title: 'This login took too long', text: 'It was begun more than 15 minutes ago.' },
+  denied: { status: 403, title: 'The login was cancelled', text: 'You are not logged in.' },
+  login_required: { status: 401, title: 'Please log in', text: 'You are not logged in.' },
+  unmet: {
+    status: 403,
+    title: 'A stronger login is needed',
+    text: 'The login was not as strong, or not as recent, as this page requires.',
+  },
+  refused: {
+    status: 403,
+    title: 'No access',
+    text: 'Your login has succeeded, but it gives no access here.',
+  },
+  invalid: {
+    status: 400,
+    title: 'The login failed',
+    text: 'The response of the login service is not valid.',
+  },
+  rejected: { status: 502, title: 'The login failed', text: 'The login service has rejected the request.' },
+  unavailable: {
+    status: 503,
+    title: 'The login is not available',
+    text: 'The login service does not respond. Please try again in a moment.',
+  },
+}
+
+/** The details of a {@link LoginError}. */
+export interface LoginErrorDetails {
+  /** The failure behind it. Its name, its code and its message are kept, without the `secrets`. */
+  readonly cause?: unknown
+  readonly secrets?: readonly string[]
+  /** The `error` of the provider's response (RFC 6749 §4.1.2.1, §5.2). */
+  readonly error?: string | undefined
+  readonly errorDescription?: string | undefined
+  /** The path to which the login was to lead, if it is known. */
+  readonly returnTo?: string | undefined
+}
+
+const MAX_LENGTH = 200
+
+/**
+ * The error of a login that did not succeed. It holds no token, code or verifier, so it can be logged as it is.
+ *
+ * `onFailure` gets it. Its `status` is that of the page that the user gets.
+ */
+export class LoginError extends Error {
+  readonly reason: LoginErrorReason
+  /** The HTTP status of the response. */
+  readonly status: number
+  /** Always `false`: the message is for the operator, not for the browser. */
+  readonly expose = false
+  /** The provider's `error` code, if it sent one. */
+  declare readonly error?: string
+  /** The provider's `error_description`, if it sent one. */
+  declare readonly errorDescription?: string
+  /** The path to which the login was to lead. */
+  declare readonly returnTo?: string
+
+  constructor(reason: LoginErrorReason, details: LoginErrorDetails = {}) {
+    const { cause, secrets = [], error, errorDescription, returnTo } = details
+    const safe = (text: string) => safeExcerpt(text, secrets, MAX_LENGTH)
+    const shown = error === undefined ? '' : ` (${safe(error)})`
+    super(`The login failed: ${reason}${shown}.`, {
+      ...(cause !== undefined && { cause: sanitizedError(cause, secrets, true) }),
+    })
+    this.name = 'LoginError'
+    this.reason = reason
+    this.status = KINDS[reason].status
+    if (error !== undefined) this.error = safe(error)
+    if (errorDescription !== undefined) this.errorDescription = safe(errorDescription)
+    if (returnTo !== undefined) this.returnTo = returnTo
+  }
+}
+
+/** What the user is told of a failure. */
+export function wordsFor(reason: LoginErrorReason): Pick<Kind, 'title' | 'text'> {
+  return KINDS[reason]
+}

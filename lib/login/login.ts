@@ -1,0 +1,134 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { ConfigurationError } from '../errors/token-error.js'
+import { type ArrivedRequest, crossOriginRefusal } from '../outbound/cross-origin.js'
+import { login as begin } from './begin.js'
+import { callback } from './callback.js'
+import {
+  type ExpressCarrier,
+  type KoaCarrier,
+  type LoginRequest,
+  pathOfExpress,
+  type Reply,
+  requestOfExpress,
+  requestOfKoa,
+  sendExpress,
+  sendKoa,
+  tokensOf,
+} from './login-request.js'
+import { logout } from './logout.js'
+import type { LoginOptions } from './options.js'
+import { type LoginParts, loginParts } from './parts.js'
+import { sessionInfo } from './session-info.js'
+
+type Next = (error?: unknown) => void
+
+/** Middleware for Express (4 and 5) and for Koa (2 and 3). */
+export interface LoginMiddleware {
+  (request: IncomingMessage, response: ServerResponse, next: Next): void
+  (ctx: object, next: () => Promise<unknown>): Promise<void>
+}
+
+// biome-ignore lint/suspicious/noTsIgnore: where there are types of Express nothing is to be ignored
+/** @ts-ignore There may be no types of Express. */
+type InstalledRequest = import('express').Request
+/** The type of Express's requests, or the best that there is without the types of Express. */
+type ExpressRequest = [unknown] extends [InstalledRequest] ? IncomingMessage : InstalledRequest
+
+type Handler = (parts: LoginParts, request: LoginRequest) => Promise<Reply>
+type Find = (method: string | undefined, path: string) => Handler | undefined
+
+/** The parts of a `login()`, which `stepUp()` needs. */
+const partsOf = new WeakMap<object, LoginParts>()
+
+/**
+ * Logs users in and out at an OpenID provider, and hands the tokens over to `sessionTokens()`. Mount it behind `sessionTokens()`.
+ * openid-client does every step of the protocol: the authorization code flow with PKCE, state and nonce.
+ *
+ * `GET /login?returnTo=/orders` sends the user to the provider. `GET /callback` (or POST, for `form_post`) gives the session
+ * another id, keeps the tokens in it, and leads to the path. `POST /logout` logs out here, revokes the tokens, and leads to the
+ * provider's logout. `GET /session` tells a page who is logged in. `POST /backchannel-logout` ends logins when the provider says so.
+ * Other requests pass.
+ *
+ * @throws `ConfigurationError` when an option is missing, unknown or contradicts another
+ *
+ * @example
+ * const client = { issuer, clientId, clientAuthentication: clientSecretBasic(secret), encryptionKeys: [process.env.SESSION_KEY] }
+ * app.use(sessionTokens(client))
+ * app.use(login({ ...client, baseUrl: 'https://app.example.com' }))
+ */
+export function login<Request = ExpressRequest>(options: LoginOptions<Request>): LoginMiddleware {
+  const parts = loginParts(options as LoginOptions<never>)
+  const find = finderOf(parts)
+
+  function loginMiddleware(first: object, second: unknown, next?: Next): unknown {
+    if (next === undefined)
+      return serveKoa(parts, find, first as KoaCarrier, second as () => Promise<unknown>)
+    return serveExpress(parts, find, first as ExpressCarrier, second as ServerResponse, next)
+  }
+  partsOf.set(loginMiddleware, parts)
+  return loginMiddleware as LoginMiddleware
+}
+
+/** @throws `ConfigurationError` if the middleware is not of `login()` */
+export function partsOfLogin(middleware: object): LoginParts {
+  const parts = partsOf.get(middleware)
+  if (parts) return parts
+  throw new ConfigurationError(
+    'stepUp() takes the middleware of login(): const auth = login({ … }); app.use(auth); …; app.use(stepUp(auth)).',
+  )
+}
+
+/** Makes the function that finds the handler of a request. Requests of the app cost it one look at a map. */
+function finderOf({ paths }: LoginParts): Find {
+  const routes = new Map<string, Readonly<Record<string, Handler>>>()
+  const add = (path: string | false, handlers: Readonly<Record<string, Handler>>) => {
+    if (path !== false) routes.set(path, { __proto__: null as never, ...handlers })
+  }
+  add(paths.login, { GET: begin })
+  add(paths.callback, { GET: callback, POST: callback })
+  add(paths.logout, { POST: guarded(logout) })
+  add(paths.session, { GET: sessionInfo })
+  add(paths.backchannelLogout, { POST: backchannelLogout })
+  return (method = 'GET', path) => {
+    const end = path.indexOf('?')
+    return routes.get(end === -1 ? path : path.slice(0, end))?.[method]
+  }
+}
+
+/** Ends logins that the provider has ended. The request comes from the provider, so it has no session and any origin. */
+const backchannelLogout: Handler = (parts, request) => {
+  const tokens = tokensOf(request, parts.options.property)
+  return tokens.backchannelLogout(request.message, request.parsedBody)
+}
+
+/** Refuses requests that a page of another origin has sent. The callback comes from the provider's. */
+function guarded(handler: Handler): Handler {
+  return async (parts, request) =>
+    crossOriginRefusal(request.message as ArrivedRequest, request.known, parts.options.allowedOrigins) ??
+    handler(parts, request)
+}
+
+function serveExpress(
+  parts: LoginParts,
+  find: Find,
+  carrier: ExpressCarrier,
+  response: ServerResponse,
+  next: Next,
+): void {
+  const handler = find(carrier.method, pathOfExpress(carrier))
+  if (!handler) next()
+  else {
+    const replied = handler(parts, requestOfExpress(carrier, response))
+    replied.then((reply) => sendExpress(reply, response)).catch(next)
+  }
+}
+
+function serveKoa(
+  parts: LoginParts,
+  find: Find,
+  ctx: KoaCarrier,
+  next: () => Promise<unknown>,
+): Promise<unknown> {
+  const handler = find(ctx.req.method, ctx.originalUrl)
+  return handler ? handler(parts, requestOfKoa(ctx)).then((reply) => sendKoa(reply, ctx)) : next()
+}

@@ -1,0 +1,101 @@
+import type { Configuration, CryptoKey, PrivateKey } from 'openid-client'
+import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
+import type { EncryptionKey } from '../sessions/codec/sealing.js'
+import type { AuthorizationOption } from './authorization.js'
+import type { LoginError } from './login-error.js'
+import type { LoginClaims, LoginTokens } from './provider.js'
+
+/** The paths of the login. `false` leaves one out. */
+export interface LoginRoutes {
+  /** Sends the user to the provider. `returnTo` in its query is the path to come back to. Default: `'/login'`. */
+  login?: string | false
+  /** The redirect URI at the provider is `baseUrl` with this path. Default: `'/callback'`. */
+  callback?: string
+  /** Logs the user out, by POST. Default: `'/logout'`. */
+  logout?: string | false
+  /** Tells a page who is logged in. Default: `'/session'`. */
+  session?: string | false
+  /** Ends logins when the provider says so (OpenID Connect Back-Channel Logout 1.0). Default: `'/backchannel-logout'`. */
+  backchannelLogout?: string | false
+}
+
+/** The options of `login()`. `Request` is the type of the request that functions of the app get; on Koa, of the context. */
+export interface LoginOptions<Request = unknown> {
+  /** The issuer identifier of the OpenID provider, as for `sessionTokens()`. */
+  issuer: string
+  /** The client identifier, as for `sessionTokens()`. */
+  clientId: string
+  /** How the client authenticates, as for `sessionTokens()`. */
+  clientAuthentication: ClientAuthentication
+  /**
+   * Where browsers reach the app: `'https://app.example.com'`, with the path under which the app is, if there is one. The
+   * paths of `routes` are appended to it. It uses https, or http on localhost.
+   */
+  baseUrl: string
+  /**
+   * The parameters of the authorization request, by their names on the wire, or a function of the request that returns them.
+   * Nothing is taken from the query of a request. Default: `{ scope: 'openid offline_access' }`.
+   *
+   * @example
+   * login({ …, authorization: (req) => ({ scope: 'openid offline_access orders.read', login_hint: req.cookies.lastUser }) })
+   */
+  authorization?: AuthorizationOption<Request>
+  /** The paths of the login, each of which can be moved or left out. */
+  routes?: LoginRoutes
+  /**
+   * How the provider sends the callback: in the query of a GET, or as a form in a POST. With `'form_post'` the code is in no
+   * URL. Default: `'query'`.
+   */
+  responseMode?: 'query' | 'form_post'
+  /**
+   * Where a login that is under way is kept. `'cookie'`: each one in a sealed cookie of its own, so that visitors need no
+   * session, and tabs do not get in each other's way. It needs `encryptionKeys`. `'session'`: in the session. Default: `'cookie'`.
+   */
+  transactions?: 'cookie' | 'session'
+  /** The keys of `sessionTokens()`. They seal the logins that are under way. */
+  encryptionKeys?: readonly (EncryptionKey | undefined)[] | false
+  /** The path to which a login leads that names no other. Default: `'/'`. */
+  afterLogin?: string
+  /** The path to which a logout leads. Register its URL at the provider (`post_logout_redirect_uris`). Default: `'/'`. */
+  afterLogout?: string
+  /** Whether the logout sends the ID token to the provider, so that it knows which login to end. Default: `true`. */
+  idTokenHint?: boolean
+  /** The claims of the user that `GET /session` shows. Default: `['sub', 'name', 'preferred_username', 'email', 'picture']`. */
+  sessionClaims?: readonly string[]
+  /** The status of `GET /session` for a visitor: `401`, or `200` with the body `null`. Default: `401`. */
+  visitorStatus?: 200 | 401
+  /** Whether the claims of userinfo are fetched, at the login and when a refresh has brought a new ID token. Default: `false`. */
+  userinfo?: boolean
+  /**
+   * Is called when the user has logged in, with the new session and before it has the tokens. Store there what your app needs.
+   * `false` refuses the user: the tokens are revoked, and the session stays without a login. An error that it throws goes to
+   * the app's error handler.
+   */
+  onLogin?(tokens: LoginTokens, claims: LoginClaims, request: Request): unknown
+  /**
+   * Is called with each login that does not succeed. It may log the error. If it returns a string, or a promise of one, the user is
+   * sent to this path of the app, and does not get the page of login(). Such a path must not lead to the login by itself.
+   */
+  onFailure?(error: LoginError, request: Request): unknown
+  /** Whether the request is pushed to a provider that offers it (RFC 9126). One that requires it gets it anyway. Default: `true`. */
+  pushedRequests?: boolean
+  /** Signs the authorization request (RFC 9101): a private `CryptoKey`, or `{ key, kid }`. */
+  requestObjectKey?: CryptoKey | PrivateKey
+  /**
+   * Whether the signature of the ID token is checked, besides TLS. `false` is for clients whose ID tokens are signed with the
+   * client secret (`HS256`). Default: `true`.
+   */
+  verifySignature?: boolean
+  /** Origins whose pages may log out the user, besides those of this site. Default: none. */
+  allowedOrigins?: readonly string[]
+  /** Gives the session of a request another id. It is for a session layer of your own; the others are known. */
+  regenerate?(request: Request): unknown
+  /** Gets the configuration of openid-client, for what is not an option here: a proxy (`customFetch`), decryption. */
+  configure?(configuration: Configuration): void
+  /** How long a request to the provider may take, in milliseconds. Default: 10,000. */
+  timeoutMs?: number
+  /** The `property` of `sessionTokens()`. Default: `'tokens'`. */
+  property?: string
+  /** The key of the session for what login() keeps there. Default: `'login'`. */
+  sessionKey?: string
+}

@@ -1,0 +1,190 @@
+import * as oidc from 'openid-client'
+import { ConfigurationError } from '../errors/token-error.js'
+import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
+import type { CheckedLoginOptions } from './check-options.js'
+import { LoginError } from './login-error.js'
+import { loginErrorOf } from './provider-errors.js'
+import type { Transaction } from './transaction.js'
+
+/** The claims of an ID token that openid-client has checked. */
+export type LoginClaims = oidc.IDToken
+/** A token response that openid-client has checked. */
+export type LoginTokens = oidc.TokenEndpointResponse
+
+/** A login that has succeeded at the provider. */
+export interface CompletedLogin {
+  readonly tokens: LoginTokens
+  /** The claims of the ID token, and of userinfo if the option asks for it. */
+  readonly claims: LoginClaims
+}
+
+/** The OpenID provider, as openid-client speaks to it. */
+export class Provider {
+  readonly #options: CheckedLoginOptions
+  readonly #redirectUri: string
+  #configuration: Promise<oidc.Configuration> | undefined
+
+  constructor(options: CheckedLoginOptions, redirectUri: string) {
+    this.#options = options
+    this.#redirectUri = redirectUri
+  }
+
+  /** Resolves with the metadata. It is fetched at the first call and kept; a failure is not kept. */
+  configuration(): Promise<oidc.Configuration> {
+    if (this.#configuration) return this.#configuration
+    const discovered = this.#discover()
+    this.#configuration = discovered
+    discovered.catch(() => {
+      if (this.#configuration === discovered) this.#configuration = undefined
+    })
+    return discovered
+  }
+
+  async #discover(): Promise<oidc.Configuration> {
+    const { clientAuthentication, clientId, configure, issuer, timeoutMs, verifySignature } = this.#options
+    const execute = issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []
+    const authenticate = authenticationOf(clientAuthentication, clientId, issuer)
+    const configuration = await oidc.discovery(new URL(issuer), clientId, undefined, authenticate, {
+      timeout: timeoutMs / 1000,
+      execute: [...execute, ...(verifySignature ? [oidc.enableNonRepudiationChecks] : [])],
+    })
+    configure?.(configuration)
+    return configuration
+  }
+
+  /**
+   * Makes the URL to which the user is sent. The request is signed if there is a key (RFC 9101), and pushed if the provider
+   * offers that (RFC 9126).
+   */
+  async authorizationUrl(parameters: URLSearchParams, transaction: Transaction): Promise<URL> {
+    try {
+      const configuration = await this.configuration()
+      const request = await this.#requestOf(parameters, transaction)
+      const { requestObjectKey: key } = this.#options
+      if (!this.#pushes(configuration)) {
+        return key
+          ? await oidc.buildAuthorizationUrlWithJAR(configuration, request, key)
+          : oidc.buildAuthorizationUrl(configuration, request)
+      }
+      const signed = key && (await oidc.buildAuthorizationUrlWithJAR(configuration, request, key))
+      return await oidc.buildAuthorizationUrlWithPAR(configuration, signed?.searchParams ?? request)
+    } catch (error) {
+      throw loginErrorOf(error, transaction.returnTo, [transaction.codeVerifier])
+    }
+  }
+
+  async #requestOf(
+    parameters: URLSearchParams,
+    { state, nonce, codeVerifier }: Transaction,
+  ): Promise<URLSearchParams> {
+    const request = new URLSearchParams(parameters)
+    request.set('redirect_uri', this.#redirectUri)
+    request.set('state', state)
+    request.set('nonce', nonce)
+    request.set('code_challenge', await oidc.calculatePKCECodeChallenge(codeVerifier))
+    request.set('code_challenge_method', 'S256')
+    if (this.#options.responseMode === 'form_post') request.set('response_mode', 'form_post')
+    return request
+  }
+
+  #pushes(configuration: oidc.Configuration): boolean {
+    const metadata = configuration.serverMetadata()
+    const { pushedRequests, requestObjectKey } = this.#options
+    if (metadata.require_signed_request_object === true && !requestObjectKey) {
+      throw new ConfigurationError(
+        'The provider requires signed requests. Give login() the key to sign them with: requestObjectKey.',
+      )
+    }
+    const isOffered = metadata.pushed_authorization_request_endpoint !== undefined
+    return isOffered && (pushedRequests || metadata.require_pushed_authorization_requests === true)
+  }
+
+  /**
+   * Checks the parameters of a callback, exchanges the code, and checks the ID token: state, `iss` (RFC 9207), nonce, PKCE,
+   * `max_age` and `acr_values`.
+   */
+  async complete(parameters: URLSearchParams, transaction: Transaction): Promise<CompletedLogin> {
+    const { acrValues, codeVerifier, maxAge, nonce, returnTo, state } = transaction
+    const secrets = [codeVerifier, ...parameters.getAll('code')]
+    try {
+      const configuration = await this.configuration()
+      const url = new URL(this.#redirectUri)
+      url.search = String(parameters)
+      const tokens = await oidc.authorizationCodeGrant(configuration, url, {
+        expectedState: state,
+        expectedNonce: nonce,
+        pkceCodeVerifier: codeVerifier,
+        ...(maxAge !== undefined && { maxAge }),
+      })
+      secrets.push(tokens.access_token, tokens.refresh_token ?? '', tokens.id_token ?? '')
+      const claims = tokens.claims()!
+      try {
+        checkAcr(claims.acr, acrValues, returnTo)
+        if (!this.#options.userinfo) return { tokens, claims }
+        const userinfo = await oidc.fetchUserInfo(configuration, tokens.access_token, claims.sub)
+        return { tokens, claims: { ...userinfo, ...claims } }
+      } catch (error) {
+        this.discard(tokens)
+        throw error
+      }
+    } catch (error) {
+      throw loginErrorOf(error, returnTo, secrets)
+    }
+  }
+
+  /** Fetches the claims of userinfo again. */
+  async userinfo(accessToken: string, sub: string): Promise<oidc.UserInfoResponse> {
+    try {
+      return await oidc.fetchUserInfo(await this.configuration(), accessToken, sub)
+    } catch (error) {
+      throw loginErrorOf(error, undefined, [accessToken])
+    }
+  }
+
+  /** Revokes tokens that no session gets (RFC 7009). Without success they stay valid until they expire. */
+  discard(tokens: LoginTokens): void {
+    const token = tokens.refresh_token ?? tokens.access_token
+    void this.configuration()
+      .then((configuration) => oidc.tokenRevocation(configuration, token))
+      .catch(() => {})
+  }
+
+  /** Makes the URL of the logout at the provider. Resolves with `undefined` if the provider has none. */
+  async endSessionUrl(parameters: Record<string, string>): Promise<URL | undefined> {
+    const configuration = await this.configuration()
+    if (configuration.serverMetadata().end_session_endpoint === undefined) return undefined
+    return oidc.buildEndSessionUrl(configuration, parameters)
+  }
+}
+
+/** Makes the client authentication of openid-client of this library's. */
+function authenticationOf(
+  authenticate: ClientAuthentication,
+  clientId: string,
+  issuer: string,
+): oidc.ClientAuth {
+  const authentication = async (
+    server: oidc.ServerMetadata,
+    _client: unknown,
+    body: URLSearchParams,
+    headers: Headers,
+  ): Promise<void> => {
+    const tokenEndpoint = server.token_endpoint ?? issuer
+    const endpoint = body.has('grant_type')
+      ? tokenEndpoint
+      : body.has('token')
+        ? (server.revocation_endpoint ?? tokenEndpoint)
+        : (server.pushed_authorization_request_endpoint ?? tokenEndpoint)
+    const request = { clientId, issuer, tokenEndpoint, endpoint, now: Date.now() }
+    const credentials = await authenticate(request)
+    for (const [name, value] of Object.entries(credentials.headers ?? {})) headers.set(name, value)
+    for (const [name, value] of Object.entries(credentials.parameters ?? {})) body.set(name, value)
+  }
+  return authentication
+}
+
+/** Checks that the user logged in by one of the accepted ways (OpenID Connect Core §3.1.2.1, RFC 9470 §5). */
+function checkAcr(acr: unknown, acrValues: string | undefined, returnTo: string): void {
+  if (acrValues === undefined || acrValues.split(' ').includes(String(acr))) return
+  throw new LoginError('unmet', { returnTo })
+}

@@ -1,0 +1,61 @@
+import { createHash } from 'node:crypto'
+import type { StepUp } from '../errors/token-error.js'
+import type { NamedRequirement } from './begin.js'
+import type { Note } from './browser-notes.js'
+import type { LoginRequest } from './login-request.js'
+import type { LoginParts } from './parts.js'
+import { TRANSACTION_MS } from './transaction.js'
+
+/** What an API has required of a browser's user. The next login to meet it is begun with its name. */
+interface StepUpNote extends Note {
+  readonly requirement: StepUp
+  /** When a login has met it, in milliseconds since the epoch. */
+  readonly metAt?: number
+}
+
+/** If an API repeats its requirement within this time after a login has met it, another login would not help. */
+const CIRCLE_MS = 10_000
+
+/** Names a requirement. Equal ones have one name, so that the parallel calls of a page make one note. */
+export function named({ acrValues, claims, maxAge, scope }: StepUp): NamedRequirement {
+  const requirement = {
+    ...(acrValues !== undefined && { acrValues }),
+    ...(maxAge !== undefined && { maxAge }),
+    ...(scope !== undefined && { scope }),
+    ...(claims !== undefined && { claims }),
+  }
+  const hash = createHash('sha256').update(JSON.stringify(requirement)).digest('base64url')
+  return { name: `up-${hash.slice(0, 16)}`, requirement }
+}
+
+/** Notes a requirement, so that `GET /login` finds it by its name. */
+export function noteRequirement(
+  { notes }: LoginParts,
+  request: LoginRequest,
+  { name, requirement }: NamedRequirement,
+): Promise<void> {
+  return notes.write<StepUpNote>(request, name, { beganAt: Date.now(), requirement })
+}
+
+/** The requirement that was noted for this browser under a name. Nothing else of a query becomes a parameter. */
+export function requirementNamed(
+  { notes }: LoginParts,
+  request: LoginRequest,
+  name: string | null,
+): NamedRequirement | undefined {
+  const note = name?.startsWith('up-') ? notes.read<StepUpNote>(request, name) : undefined
+  if (!note || Date.now() - note.beganAt > TRANSACTION_MS) return undefined
+  return { name: name!, requirement: note.requirement }
+}
+
+/** Notes that a login has met a requirement. */
+export async function noteMet({ notes }: LoginParts, request: LoginRequest, name: string): Promise<void> {
+  const now = Date.now()
+  await notes.write<StepUpNote>(request, name, { beganAt: now, requirement: {}, metAt: now })
+}
+
+/** Whether a login has just met a requirement. */
+export function wasJustMet({ notes }: LoginParts, request: LoginRequest, name: string): boolean {
+  const metAt = notes.read<StepUpNote>(request, name)?.metAt
+  return metAt !== undefined && Date.now() - metAt < CIRCLE_MS
+}

@@ -1,0 +1,43 @@
+import { createHash } from 'node:crypto'
+import { keptIn, picked } from './kept-in-session.js'
+import { type LoginRequest, tokensOf } from './login-request.js'
+import type { LoginParts } from './parts.js'
+
+/** Names an ID token without showing it. */
+export function hashOf(idToken: string | undefined): string {
+  return createHash('sha256')
+    .update(idToken ?? '')
+    .digest('base64url')
+    .slice(0, 16)
+}
+
+/**
+ * The claims of the user that the page may see: those of the ID token, and with the option `userinfo` those of userinfo. When a
+ * refresh has brought a new ID token, userinfo is fetched again.
+ */
+export async function claimsOfUser(
+  parts: LoginParts,
+  request: LoginRequest,
+): Promise<Record<string, unknown>> {
+  const { property, sessionClaims, sessionKey, userinfo } = parts.options
+  const tokens = tokensOf(request, property)
+  const session = parts.sessionOf(request)
+  const kept = keptIn(session, sessionKey)
+  const { idToken, idTokenClaims } = tokens
+  const known = { ...picked(idTokenClaims, sessionClaims), ...(userinfo && kept.user) }
+  if (!userinfo) return { ...kept.user, ...known }
+  if (idToken === undefined || idTokenClaims === undefined || kept.userinfoOf === hashOf(idToken))
+    return known
+  try {
+    // A token that has expired is not refreshed for this.
+    await tokens.enterRoute({}, 'required', false)
+    const { token } = await tokens.getAccessToken()
+    const fetched = await parts.provider.userinfo(token, idTokenClaims.sub!)
+    const user = picked({ ...fetched, ...idTokenClaims }, sessionClaims)
+    await session.put(sessionKey, { ...kept, user, userinfoOf: hashOf(idToken) })
+    return user
+  } catch {
+    // The claims of the last time are shown, and the next request fetches again.
+    return known
+  }
+}

@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto'
+import { QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
+import { ConfigurationError, type TokenError } from '../errors/token-error.js'
+import { type LogoutToken, readLogoutToken } from '../oauth/logout-token.js'
+import { digestOf } from '../tokens/grant-proof.js'
+import type { EndsOfUsers } from './ends-of-users.js'
+import type { ManagerContext } from './manager-context.js'
+
+export interface BackchannelLogoutContext
+  extends Pick<ManagerContext, 'audience' | 'clientId' | 'clock' | 'issuer' | 'server' | 'shared'> {
+  readonly endsOfUsers: EndsOfUsers
+}
+
+/** How long a logout token is remembered after its expiry, for clocks that differ, in milliseconds. */
+const AFTER_EXPIRY_MS = 120_000
+
+/** Logs users out when the authorization server says so (OpenID Connect Back-Channel Logout 1.0). */
+export class BackchannelLogout {
+  readonly #context: BackchannelLogoutContext
+
+  constructor(context: BackchannelLogoutContext) {
+    this.#context = context
+  }
+
+  /** @throws `ConfigurationError` if logout tokens cannot be checked, since no issuer is configured */
+  requireIssuer(): string {
+    const { issuer } = this.#context
+    if (issuer !== undefined) return issuer
+    throw new ConfigurationError(
+      'backchannelLogout() needs the option `issuer`: a logout token must name it, and its keys check the signature.',
+    )
+  }
+
+  /**
+   * Ends the grants that a logout token is about, if they are older than it. Resolves with what is wrong with the token, as a text
+   * that follows "The logout token …"; with `undefined` if all is well.
+   *
+   * @throws `TokenError` if the token could not be checked or used now. It may be sent again.
+   */
+  async use(text: string): Promise<string | undefined> {
+    const { clientId, clock, endsOfUsers, server } = this.#context
+    const token = readLogoutToken(text, { clientId, issuer: this.requireIssuer(), now: clock.now() })
+    if (typeof token === 'string') return token
+    const signature = await server.signatureOfLogoutToken(text)
+    if (signature.verdict === 'bad') return signature.why
+    if (signature.verdict === 'unknown') return uncheckable(signature.error)
+    const end = await endsOfUsers.prepareLogout(token)
+    // From here on nothing fails: an end that the grant store does not take is stored later.
+    if (!(await this.#isFirstUse(token))) return 'has been used before (jti)'
+    await end()
+    return undefined
+  }
+
+  /** Resolves with whether no process has used a logout token before. Of several processes only one succeeds in storing its mark. */
+  async #isFirstUse({ exp, jti }: LogoutToken): Promise<boolean> {
+    const { audience, clock, shared } = this.#context
+    const id = digestOf(`session-token-manager logout token\n${audience}\n${jti}`)
+    const mark = randomUUID()
+    const ttlMs = Math.max(0, exp * 1000 - clock.now()) + AFTER_EXPIRY_MS
+    const committing = shared.store.commit(id, mark, { revision: 1, tokens: mark }, { ttlMs })
+    const { record } = await shared.ask(committing, QUICK_TIMEOUT_MS, () => [])
+    return record?.tokens === mark
+  }
+}
+
+/** Returns what is wrong with the signature. Throws if the keys cannot be had now. */
+function uncheckable(error: TokenError): string {
+  if (error.code !== 'ERR_INVALID_TOKEN_RESPONSE') throw error
+  return "has no signature that the issuer's keys can check"
+}

@@ -1,0 +1,144 @@
+import type { BackgroundTasks } from '../concurrency/background-tasks.js'
+import { QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
+import { ConfigurationError, TokenError } from '../errors/token-error.js'
+import type { GrantEnd } from '../grants/grant-store.js'
+import { wholeGrant } from '../tokens/grant-proof.js'
+import { newest, type TokenSet } from '../tokens/token-set.js'
+import type { GrantEnds } from './end-grant.js'
+import type { LoginClaims } from './grant-labels.js'
+import type { LeasedGrantContext } from './leased-grant.js'
+import { revokeAfterEnd } from './revocation.js'
+
+export interface EndsOfUsersContext extends LeasedGrantContext {
+  readonly ends: GrantEnds
+}
+
+/** Whose grants are ended: those of a user, those of one login at the authorization server, or one grant. */
+export type EndedWhom = { readonly sub: string } | { readonly sid: string } | { readonly grantId: string }
+
+/** The user, the login and the time of a logout token. */
+export interface LogoutClaims extends LoginClaims {
+  /** When the logout token was issued, in seconds since the epoch. */
+  readonly iat: number
+}
+
+/** How many grants are ended at a time. */
+const AT_ONCE = 8
+
+/** Ends grants without a session at hand: all grants of a user, or of a login at the authorization server. */
+export class EndsOfUsers {
+  readonly #context: EndsOfUsersContext
+
+  readonly #background: BackgroundTasks
+
+  constructor(context: EndsOfUsersContext, background: BackgroundTasks) {
+    this.#context = context
+    this.#background = background
+  }
+
+  /**
+   * Ends grants here, in all processes and at the authorization server (RFC 7009). Resolves with the number of grants that had not
+   * ended before. Every grant is tried before the first failure is thrown.
+   */
+  async end(whom: EndedWhom, reason: GrantEnd): Promise<number> {
+    const grantIds = 'grantId' in whom ? [whom.grantId] : await this.#grantsWith(this.#labelOf(whom))
+    const failures: TokenError[] = []
+    const count = await this.#endAll(grantIds, (grantId) => this.#end(grantId, reason, failures))
+    if (failures[0]) throw failures[0]
+    return count
+  }
+
+  /** Returns what ends the grants that a logout token is about. Nothing has ended before it is called. */
+  async prepareLogout({ sub, sid, iat }: LogoutClaims): Promise<() => Promise<number>> {
+    const { labels } = this.#context
+    const bySid = sid === undefined ? [] : await this.#grantsWith(labels.ofLogin(sid))
+    const bySub = sub === undefined ? [] : await this.#grantsWith(labels.ofUser(sub))
+    const isMeant = (grantId: string, tokens: TokenSet | undefined): boolean => {
+      // A grant whose ID token names no login is found by its user.
+      const isOfLogin =
+        sid === undefined || bySid.includes(grantId) || !tokens || !labels.claimsOf(tokens).sid
+      return isOfLogin && (tokens?.loginIssuedAt ?? 0) <= iat * 1000
+    }
+    const ids = [...new Set([...bySid, ...bySub])]
+    return () => this.#endAll(ids, (grantId) => this.#end(grantId, 'backchannel_logout', [], isMeant))
+  }
+
+  #labelOf(whom: { readonly sub: string } | { readonly sid: string }): string {
+    const { labels } = this.#context
+    return 'sub' in whom ? labels.ofUser(whom.sub) : labels.ofLogin(whom.sid)
+  }
+
+  async #grantsWith(label: string): Promise<readonly string[]> {
+    const { shared } = this.#context
+    const { store } = shared
+    if (!store.grantsWith) throw noLabelsError()
+    return shared.ask(store.grantsWith(label), QUICK_TIMEOUT_MS, () => [])
+  }
+
+  async #endAll(grantIds: readonly string[], end: (grantId: string) => Promise<boolean>): Promise<number> {
+    let count = 0
+    for (let at = 0; at < grantIds.length; at += AT_ONCE) {
+      const ended = await Promise.all(grantIds.slice(at, at + AT_ONCE).map(end))
+      count += ended.filter(Boolean).length
+    }
+    return count
+  }
+
+  /** Ends one grant, unless it is not meant. Resolves with whether it ended now. Never rejects. */
+  async #end(
+    grantId: string,
+    reason: GrantEnd,
+    failures: TokenError[],
+    isMeant: (grantId: string, tokens: TokenSet | undefined) => boolean = () => true,
+  ): Promise<boolean> {
+    const { codec, emit, ends, registry, shared } = this.#context
+    const grant = wholeGrant(grantId)
+    const known = registry.tokensOf(grantId)
+    const state = await shared.peek(grant, QUICK_TIMEOUT_MS).catch(() => undefined)
+    if (state?.ended) shared.learnEnd(grant, state.ended)
+    if (registry.ended(grantId)) return false
+    const found = codec.readRecord(known ?? grant, state?.record?.tokens)
+    const seen = known ? newest(known, found) : found
+    if (!isMeant(grantId, seen)) return false
+    const refreshing = registry.peek(grantId)?.inFlight
+    const { record, failure } = await ends.end(grant, reason, seen, { home: undefined, maxAgeMs: undefined })
+    const last = codec.readRecord(seen ?? grant, record?.tokens)
+    const tokens = seen ? newest(seen, last) : last
+    if (failure) failures.push(failure)
+    if (!tokens && (record ?? state?.record))
+      emit({ type: 'revocation_failed', grantId, error: unreadableError() })
+    const revoking = this.#revoke(grantId, () =>
+      revokeAfterEnd(this.#context, refreshing, record?.isLeased, tokens && (() => tokens)),
+    )
+    // The authorization server waits for the response to its logout token.
+    if (reason === 'backchannel_logout') this.#background.run(`revocation ${grantId}`, revoking)
+    else failures.push(...[await revoking].filter((error) => error !== undefined))
+    return true
+  }
+
+  /** Resolves with the error of a revocation that failed, which is an event. */
+  async #revoke(grantId: string, revoke: () => Promise<void>): Promise<TokenError | undefined> {
+    try {
+      await revoke()
+      return undefined
+    } catch (error) {
+      this.#context.emit({ type: 'revocation_failed', grantId, error: error as TokenError })
+      return error as TokenError
+    }
+  }
+}
+
+function noLabelsError(): ConfigurationError {
+  return new ConfigurationError(
+    'The grant store cannot find the grants of a user: it has no method grantsWith(). Use redisGrantStore(client), or add the ' +
+      'method to your grant store.',
+  )
+}
+
+function unreadableError(): TokenError {
+  return new TokenError(
+    'ERR_GRANT_STORE',
+    "The grant has ended, but its tokens were not revoked at the authorization server: with keep: 'store' they can be opened only " +
+      'with the key in the session. They stay valid there until they expire, or until the user logs out there.',
+  )
+}

@@ -1,0 +1,230 @@
+import { COMMIT_PATIENCE_MS, GRANT_STORE_TIMEOUT_MS } from '../concurrency/time-constants.js'
+import { withTimeout } from '../concurrency/with-timeout.js'
+import type { TokenError } from '../errors/token-error.js'
+import type { Grant } from '../grants/grant.js'
+import type { GrantRecord, GrantState } from '../grants/grant-store.js'
+import { Lease } from '../grants/lease.js'
+import { ownProperties } from '../options/own-properties.js'
+import type { SessionAdapter } from '../sessions/session-adapter.js'
+import { type AccessToken, usableToken } from '../tokens/access-token.js'
+import type { RefreshReason } from '../tokens/events.js'
+import { wholeGrant, withEarlierTokens } from '../tokens/grant-proof.js'
+import type { TokenNeed } from '../tokens/token-need.js'
+import { type TokenSet, withSharesOf } from '../tokens/token-set.js'
+import type { ClientTokens } from './client-tokens.js'
+import { leasedForTooLongError, leaseLapsedError } from './manager-errors.js'
+import { NewestTokens, type NewestTokensContext, type SessionOfGrant } from './newest-tokens.js'
+import type { Missing } from './restoration/restoration-entries.js'
+import type { SessionWriter } from './session-writer.js'
+
+/** The session whose grant is refreshed, and the access token that it needs. */
+export interface RefreshParts extends SessionOfGrant {
+  readonly need: TokenNeed
+  readonly reason: RefreshReason
+}
+
+export interface LeasedGrantContext extends NewestTokensContext {
+  /** The client's own tokens. */
+  readonly client: ClientTokens
+  readonly sessionWriter: SessionWriter
+}
+
+/** A grant that one refresh leases. The new tokens are kept in this process, in the grant store and in the session. */
+export class LeasedGrant {
+  readonly #context: LeasedGrantContext
+  readonly #grant: Grant
+  readonly #session: SessionAdapter
+  readonly #need: TokenNeed
+  /** No caller waits for this refresh. */
+  readonly #isAhead: boolean
+  readonly #lease: Lease
+  readonly #found: NewestTokens
+  /** How long this refresh has waited for the lease, in milliseconds. */
+  waitedMs = 0
+  /** Another process holds the lease of a refresh for which no caller waits. */
+  isLeasedElsewhere = false
+  /** The grant store failed, and `onGrantStoreError` says that the refresh goes on without it. */
+  #isWithoutStore = false
+
+  constructor(context: LeasedGrantContext, parts: RefreshParts) {
+    this.#context = context
+    this.#grant = parts.grant
+    this.#session = parts.session
+    this.#need = parts.need
+    this.#isAhead = parts.reason === 'ahead'
+    this.#lease = new Lease(context.shared.store, parts.grant.id)
+    this.#found = new NewestTokens(context, parts)
+  }
+
+  /** The newest tokens that this refresh has found or kept. */
+  get newest(): TokenSet {
+    return this.#found.tokens
+  }
+
+  /** A token that serves the need, if there is one by now. */
+  get usable(): AccessToken | undefined {
+    const { ahead, leeway } = this.#context
+    return usableToken(this.newest, this.#need, this.#grant.now(), this.#isAhead ? ahead : leeway)
+  }
+
+  /** Whether this refresh holds the lease, or goes on without the grant store, and has not committed since. */
+  get isHolder(): boolean {
+    return this.#isWithoutStore || this.#lease.isHeld
+  }
+
+  /**
+   * Resolves when this refresh surely holds the lease, with the newest tokens of the grant store and the session at hand. Resolves
+   * with a token instead if another process committed one that serves the need.
+   */
+  async acquire(): Promise<AccessToken | undefined> {
+    while (!this.#isSurelyHeld) {
+      const committed = await this.#takeLease()
+      if (committed) return committed
+      await this.#found.reread()
+      const { usable } = this
+      if (usable) return usable
+    }
+    return undefined
+  }
+
+  /** Whether no other process can have had the lease since it was taken. */
+  get #isSurelyHeld(): boolean {
+    return this.#isWithoutStore || this.#lease.isSure
+  }
+
+  /**
+   * Throws `ERR_GRANT_STORE` if another process can have the lease by now. Called right before a refresh token is sent: this
+   * process may have stood still since it took the lease.
+   */
+  ensureHeld(): void {
+    if (!this.#isSurelyHeld) throw leaseLapsedError()
+  }
+
+  async #takeLease(): Promise<AccessToken | undefined> {
+    const { clock, refreshTimeoutMs } = this.#context
+    const deadline = clock.monotonic() + (this.#isAhead ? 0 : 2 * refreshTimeoutMs)
+    for (;;) {
+      const askedAt = clock.monotonic()
+      const state = await this.#orWithoutStore(this.#askForLease(Math.max(0, deadline - askedAt)))
+      this.waitedMs += clock.monotonic() - askedAt
+      this.#isWithoutStore = !state
+      if (!state) return undefined
+      const found = await this.#found.learnState(state)
+      if (!found) this.#found.requireReadable(state)
+      const { usable } = this
+      if (usable || state.granted) return usable
+      if (clock.monotonic() < deadline) continue
+      this.isLeasedElsewhere = this.#isAhead
+      throw leasedForTooLongError()
+    }
+  }
+
+  #askForLease(waitMs: number): Promise<GrantState & { readonly granted: boolean }> {
+    const { shared } = this.#context
+    const asking = () => this.#lease.take(this.newest.revision, waitMs, this.#found.idleMs)
+    return shared.guarded(this.#grant.id, () => this.#ask(asking(), waitMs + GRANT_STORE_TIMEOUT_MS))
+  }
+
+  /** After `invalid_grant`: resolves with whether there is a newer refresh token than the rejected one. */
+  async findNewer(rejected: string): Promise<boolean> {
+    const { shared } = this.#context
+    const reading = this.#ask(shared.store.read(this.#grant.id), GRANT_STORE_TIMEOUT_MS)
+    const state = await this.#orWithoutStore(reading)
+    if (state) await this.#found.learnState(state)
+    this.#found.learnFromProcess()
+    await this.#found.reread()
+    const { refreshToken } = this.newest
+    return refreshToken !== undefined && refreshToken !== rejected
+  }
+
+  /**
+   * Keeps a new token set: in this process at once, then in the grant store, then in the session; unless the grant has ended,
+   * which this process knows afterwards. Never rejects.
+   */
+  async keep(tokens: TokenSet): Promise<void> {
+    const { sessionWriter, shared } = this.#context
+    const found = this.#found
+    const hasEnded = () => this.#grant.ended !== undefined
+    found.keep(this.#aheadOfKnown(withEarlierTokens(tokens, found.tokens)))
+    if (hasEnded()) return
+    const committed = this.#commit()
+    // Without a response the lease ends before long. By then the session must have the tokens that other processes look for.
+    const aliveAt = await withTimeout(COMMIT_PATIENCE_MS, committed, noResponse).catch(() => undefined)
+    const isStored =
+      !hasEnded() &&
+      !this.#session.isReadOnly &&
+      (await sessionWriter.store(this.#session, found.ofSession, aliveAt, () => found.secrets()))
+    const isCommitted = (await committed) !== undefined
+    if (!hasEnded()) this.#noteMissing({ record: !isCommitted, copy: !isStored })
+    // Without a response to the commit, this process does not know whether the grant has ended in the meantime.
+    if (!isCommitted && !hasEnded()) await shared.readQuickly(found.ofSession, true)
+  }
+
+  #noteMissing(missing: Missing): void {
+    // Some custom session layers can be written to after the request. A layer that cannot rejects.
+    const later = missing.copy && missing.record && !this.#session.isReadOnly ? this.#session : undefined
+    this.#context.restoration.noteTokens(this.#found.ofSession, this.#session, missing, later)
+  }
+
+  /** Releases the lease. No caller waits for this: if the grant store cannot be reached, the lease runs out. */
+  release(): void {
+    this.#lease.release().catch(() => {})
+  }
+
+  /** Resolves with the time of the request, if the grant store responded that the grant has not ended. Never rejects. */
+  async #commit(): Promise<number | undefined> {
+    const { clock, emit, retentions, shared } = this.#context
+    const tokens = this.newest
+    const { grantId } = tokens
+    const askedAt = clock.monotonic()
+    try {
+      const record = shared.recordOf(tokens)
+      const committing = this.#lease.commit(record, retentions.ofGrant(this.#session))
+      const state = await this.#ask(committing, GRANT_STORE_TIMEOUT_MS)
+      if (!state.ended) return this.#isBehind(state.record, record) ? await this.#commit() : askedAt
+      shared.learnEnd(wholeGrant(grantId), state.ended)
+    } catch (error) {
+      emit({ type: 'grant_store_failed', grantId, error: error as TokenError })
+    }
+    return undefined
+  }
+
+  /**
+   * Returns whether another process has committed as well, since the lease was lost. The tokens that came last are the newest, so
+   * they get a higher revision.
+   */
+  #isBehind(held: GrantRecord | undefined, ours: GrantRecord): boolean {
+    if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
+    const { newest } = this
+    if (newest.refreshToken === undefined) return false
+    const tokens = withSharesOf(newest, this.#context.codec.readRecord(newest, held.tokens))
+    this.#found.keep(ownProperties({ ...tokens, revision: held.revision + 1 }))
+    return true
+  }
+
+  /** Gives new tokens a higher revision than this process knows by now, for example since another session has joined the grant. */
+  #aheadOfKnown(tokens: TokenSet): TokenSet {
+    const known = this.#grant.tokens
+    if (!known || known.revision < tokens.revision || known.refreshToken === tokens.refreshToken)
+      return tokens
+    return ownProperties({ ...withSharesOf(tokens, known), revision: known.revision + 1 })
+  }
+
+  /** Resolves with `undefined` if the grant store fails and the refresh goes on without it. */
+  async #orWithoutStore<T>(response: Promise<T>): Promise<T | undefined> {
+    const { emit, onGrantStoreError } = this.#context
+    try {
+      return await response
+    } catch (error) {
+      if (onGrantStoreError !== 'local') throw error
+      emit({ type: 'grant_store_failed', grantId: this.#grant.id, error: error as TokenError })
+      return undefined
+    }
+  }
+
+  #ask<T>(operation: Promise<T>, timeoutMs: number): Promise<T> {
+    return this.#context.shared.ask(operation, timeoutMs, () => this.#found.secrets())
+  }
+}
+
+const noResponse = () => new Error('The grant store did not respond in time.')

@@ -1,0 +1,141 @@
+import { GRANT_STORE_TIMEOUT_MS } from '../concurrency/time-constants.js'
+import type { Grant } from '../grants/grant.js'
+import type { GrantState } from '../grants/grant-store.js'
+import { isOfSeveral } from '../grants/shared-grants.js'
+import type { SessionAdapter } from '../sessions/session-adapter.js'
+import { raceWindowOver } from '../sessions/store/write-race.js'
+import { sharesToken, wholeGrant } from '../tokens/grant-proof.js'
+import { newest, secretsOf, type TokenSet, withShare, withSharesOf } from '../tokens/token-set.js'
+import type { ManagerContext } from './manager-context.js'
+import { noTokensError, unreadableTokensError } from './manager-errors.js'
+import type { Restoration } from './restoration/restoration.js'
+import { sessionStoreError } from './session-writer.js'
+
+export interface NewestTokensContext extends ManagerContext {
+  readonly restoration: Restoration
+}
+
+/** The grant that is refreshed, the session that asks, and the tokens that it has. */
+export interface SessionOfGrant {
+  readonly grant: Grant
+  readonly session: SessionAdapter
+  readonly tokens: TokenSet
+  /** The session's share of the grant. */
+  readonly share: string | undefined
+}
+
+/** Finds the newest tokens of a grant for one refresh: in this process, in the grant store and in the session. */
+export class NewestTokens {
+  readonly #context: NewestTokensContext
+  readonly #grant: Grant
+  readonly #session: SessionAdapter
+  /** The share of the session that started the refresh. */
+  readonly #share: string | undefined
+  /** All token sets of this refresh. No error may show a token of them. */
+  readonly #seen: TokenSet[]
+  /** The newest tokens that this refresh has found or got. */
+  tokens: TokenSet
+
+  constructor(context: NewestTokensContext, { grant, session, tokens, share }: SessionOfGrant) {
+    this.#context = context
+    this.#grant = grant
+    this.#session = session
+    this.#share = share
+    this.#seen = [tokens]
+    this.tokens = tokens
+  }
+
+  /** The newest tokens, with the share of the session that started the refresh. */
+  get ofSession(): TokenSet {
+    return withShare(this.tokens, this.#share)
+  }
+
+  /** How long ago the grant was last refreshed, by its tokens, in milliseconds. */
+  get idleMs(): number | undefined {
+    const { accessTokens } = this.tokens
+    if (accessTokens.length === 0) return undefined
+    return Math.max(0, this.#grant.now() - Math.max(...accessTokens.map(({ obtainedAt }) => obtainedAt)))
+  }
+
+  /** Returns every string that no error of this refresh may show. */
+  secrets(): string[] {
+    return this.#seen.flatMap(secretsOf)
+  }
+
+  /** Keeps tokens that this refresh got from the authorization server, in this process. */
+  keep(tokens: TokenSet): void {
+    this.tokens = tokens
+    this.#seen.push(tokens)
+    this.#context.registry.learn(tokens)
+  }
+
+  /** Reads the stored session again, now that no other process can refresh, and learns from it. */
+  async reread(): Promise<void> {
+    const { codec } = this.#context
+    const copy = await this.#session.reread().catch((error) => {
+      throw sessionStoreError(error, this.secrets())
+    })
+    if (this.#grant.ended) throw noTokensError()
+    const found = codec.read(copy)
+    if (!found && typeof copy === 'string') throw unreadableTokensError('ERR_SESSION_STORE')
+    this.#learn(found)
+  }
+
+  /** Learns what this process knows by now. */
+  learnFromProcess(): void {
+    this.tokens = newest(this.tokens, this.#grant.tokens)
+  }
+
+  /** Learns the state of the grant store. Resolves with the tokens of its record, if this process can read them. */
+  async learnState(state: GrantState): Promise<TokenSet | undefined> {
+    const { codec, restoration, shared } = this.#context
+    const { id } = this.#grant
+    if (state.ended) shared.learnEnd(wholeGrant(id), state.ended)
+    if (this.#grant.ended) throw noTokensError()
+    const found = codec.readRecord(this.tokens, state.record?.tokens)
+    if (found && !(await this.#isOfGrant(found))) throw noTokensError()
+    this.#learn(found)
+    restoration.noteState(id, state, this.#session)
+    const { ofSession } = this
+    if (isOfSeveral(ofSession, found ?? this.tokens)) {
+      await shared.ask(shared.learnOfShare(ofSession), GRANT_STORE_TIMEOUT_MS, () => this.secrets())
+    }
+    if (this.#grant.endOf(ofSession.share)) throw noTokensError()
+    return found
+  }
+
+  /** Throws if this process cannot read newer tokens, since the refresh token at hand has been spent. */
+  requireReadable({ record }: GrantState): void {
+    if (!record) return
+    const isNewer = record.revision > this.tokens.revision
+    if (isNewer || this.#context.codec.isOfLaterVersion(record.tokens)) {
+      throw unreadableTokensError('ERR_GRANT_STORE')
+    }
+  }
+
+  /**
+   * Resolves with whether the session's tokens are of the grant whose record was found. Tokens without a proof show it by a token
+   * in common; if another process has just refreshed, by a token that the session is about to have.
+   */
+  async #isOfGrant(found: TokenSet): Promise<boolean> {
+    const { codec } = this.#context
+    const isProven = () => codec.isProof(this.tokens) || sharesToken(this.tokens, found)
+    if (isProven()) return true
+    this.learnFromProcess()
+    for (const wait of [undefined, raceWindowOver]) {
+      await wait?.()
+      if (isProven()) return true
+      const reread = codec.read(await this.#session.reread().catch(() => undefined))
+      this.tokens = newest(this.tokens, reread)
+    }
+    return isProven()
+  }
+
+  #learn(found: TokenSet | undefined): void {
+    const tokens = withSharesOf(newest(this.tokens, found), found)
+    if (tokens === this.tokens) return
+    this.#context.shared.learnTokens(tokens)
+    this.#seen.push(tokens)
+    this.tokens = tokens
+  }
+}

@@ -1,0 +1,138 @@
+import { LRUCache } from 'lru-cache'
+import { ConfigurationError, isLoggedOutError, type TokenError } from '../errors/token-error.js'
+import { ownProperties } from '../options/own-properties.js'
+import type { OfflineReference } from '../sessions/codec/offline-reference.js'
+import { OfflineSession } from '../sessions/offline-session.js'
+import type { SessionAdapter, SessionHome } from '../sessions/session-adapter.js'
+import { identityOf } from '../tokens/grant-proof.js'
+import { isDead, type TokenSet, withShare } from '../tokens/token-set.js'
+import type { AccessTokens } from './access-tokens.js'
+import type { LeasedGrantContext } from './leased-grant.js'
+import {
+  endedReferenceError,
+  forgottenReferenceError,
+  lostReferenceError,
+  noTokensError,
+  unreadableTokensError,
+} from './manager-errors.js'
+
+/** How many sessions are remembered whose stored copies get what a reference refreshes in this process. */
+const MAX_HOMES = 10_000
+
+/**
+ * References to grants, for code that has no session. A reference leads to the grant of the session that it was made in, so that
+ * all refreshes of the grant go through one algorithm, and the end of the session's share ends the reference.
+ */
+export class OfflineReferences {
+  readonly #context: LeasedGrantContext
+  readonly #accessTokens: AccessTokens
+  readonly #homes = new LRUCache<string, SessionHome>({ max: MAX_HOMES })
+
+  constructor(context: LeasedGrantContext, accessTokens: AccessTokens) {
+    this.#context = context
+    this.#accessTokens = accessTokens
+  }
+
+  /**
+   * Makes a reference to the grant of a session, and has the grant store keep the grant for at least `ttlMs`, and for as long as the
+   * session could come back. A reference may refresh when the session has only old tokens, so the record must outlive the session.
+   */
+  async make(session: SessionAdapter, ttlMs: number): Promise<string> {
+    const { clock, references, retentions } = this.#context
+    const held = this.#accessTokens.requireTokens(session)
+    this.#requirePlace(session)
+    const { grantId, proof, share } = held
+    const keepMs = Math.max(ttlMs, retentions.ofEnd(session.maxAgeMs).ttlMs)
+    const reference: OfflineReference = ownProperties({
+      grantId,
+      ...(proof !== undefined && { proof }),
+      ...(share !== undefined && { share }),
+      keepMs,
+      keptUntil: clock.now() + keepMs,
+    })
+    const text = references.write(reference)
+    if (text === undefined) throw sealingRequiredError()
+    const { home } = session
+    if (home) this.#homes.set(identityOf(reference), home)
+    await this.#keep(new OfflineSession(reference, home), session, held)
+    return text
+  }
+
+  /** Returns what takes the place of the session of a reference; `undefined` if the text cannot be used here. No I/O. */
+  open(text: string): OfflineSession | undefined {
+    const reference = this.#context.references.read(text)
+    return reference && new OfflineSession(reference, this.#homes.get(identityOf(reference)))
+  }
+
+  /** New tokens in a cookie without a shared grant store could be kept nowhere. */
+  #requirePlace({ home }: SessionAdapter): void {
+    const { codec, shared } = this.#context
+    if (!shared.isShared && !codec.writesReferences && home === undefined) throw sharedStoreRequiredError()
+  }
+
+  /** Commits the tokens once more, so that the grant store keeps them for as long as the reference says. */
+  async #keep(offline: OfflineSession, session: SessionAdapter, held: TokenSet): Promise<void> {
+    const { clock, restoration, retentions, sessionWriter, shared } = this.#context
+    const retention = retentions.ofReference(offline.maxAgeMs)
+    let tokens = held.isReference ? await this.#recordOf(held) : held
+    for (;;) {
+      const askedAt = clock.monotonic()
+      const again = ownProperties({ ...withShare(tokens, undefined), revision: tokens.revision + 1 })
+      const state = await shared.commit(again, retention).catch((cause) => this.#failed(held, cause))
+      if (state.ended) throw noTokensError()
+      if (state.isOurs) {
+        const ofSession = withShare(again, held.share)
+        restoration.noteTokens(ofSession, offline, { record: false, copy: offline.isReadOnly })
+        await sessionWriter.store(session, ofSession, askedAt)
+        return
+      }
+      if (!state.tokens) throw unreadableTokensError('ERR_GRANT_STORE')
+      tokens = state.tokens
+    }
+  }
+
+  async #recordOf(held: TokenSet): Promise<TokenSet> {
+    const { shared } = this.#context
+    const { ended, tokens } = await shared.read(held).catch((cause) => this.#failed(held, cause))
+    if (ended) throw noTokensError()
+    if (!tokens) throw forgottenReferenceError(shared.isShared)
+    return tokens
+  }
+
+  #failed({ grantId }: TokenSet, cause: unknown): never {
+    // A store may put anything into its message, even the tokens of other sessions.
+    const details = { causeMessage: false }
+    throw this.#context.shared.failed(
+      grantId,
+      'The grant store failed to keep the tokens of a reference',
+      cause,
+      details,
+    )
+  }
+
+  /** Returns the error of a reference in place of the error of a session without tokens: it says why the grant has ended. */
+  explained({ keptUntil, reference }: OfflineSession, error: unknown): unknown {
+    if (!isLoggedOutError(error)) return error
+    const { clock, registry, shared } = this.#context
+    const ended = registry.endOf(reference)
+    if (ended) return endedReferenceError(ended)
+    const tokens = registry.tokensOf(reference.grantId)
+    if (tokens) return isDead(tokens) ? endedReferenceError('invalid_grant', error as TokenError) : error
+    const isLost = shared.isShared && clock.now() < keptUntil
+    return isLost ? lostReferenceError() : forgottenReferenceError(shared.isShared)
+  }
+}
+
+function sharedStoreRequiredError(): ConfigurationError {
+  return new ConfigurationError(
+    'offlineReference() needs a grant store that processes share: the session has no store in which tokens that a job refreshes ' +
+      'could be kept. Give `grants`, such as redisGrantStore(client).',
+  )
+}
+
+function sealingRequiredError(): ConfigurationError {
+  return new ConfigurationError(
+    'offlineReference() needs `encryptionKeys` for tokens that came by `adopt`, or from an earlier version: their reference ' +
+      'would show a token otherwise.',
+  )
+}

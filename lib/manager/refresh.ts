@@ -1,0 +1,303 @@
+import { StepUpError, type TokenError } from '../errors/token-error.js'
+import type { Grant, RefreshOutcome, Revocation } from '../grants/grant.js'
+import type { FailedRefresh, RefreshResponse } from '../oauth/authorization-server.js'
+import { isUnsent } from '../oauth/http.js'
+import { ownProperties } from '../options/own-properties.js'
+import type { SessionAdapter } from '../sessions/session-adapter.js'
+import { type AccessToken, needAtRefresh, serves, usableToken } from '../tokens/access-token.js'
+import { canRefresh, isLoginOver } from '../tokens/login-lifetime.js'
+import type { TokenNeed } from '../tokens/token-need.js'
+import { tokenSelectorOf } from '../tokens/token-need.js'
+import {
+  deadTokenSet,
+  firstTokenSet,
+  mergeTokens,
+  secretsOf,
+  type TokenResponse,
+  type TokenSet,
+  withoutRefreshToken,
+  withRefreshToken,
+} from '../tokens/token-set.js'
+import { LeasedGrant, type LeasedGrantContext, type RefreshParts } from './leased-grant.js'
+import {
+  cannotRefreshError,
+  loginOverError,
+  loginRequiredError,
+  needRefusedError,
+  noTokensError,
+} from './manager-errors.js'
+import { checkIdToken } from './refreshed-id-token.js'
+import { revokeTokens } from './revocation.js'
+import type { BreakerChange } from './server-health.js'
+import { TokenExchange } from './token-exchange.js'
+
+/**
+ * One refresh of one grant: it leases the grant, reads again, and decides under the lease.
+ *
+ * It belongs to no request. Every caller may be gone when it ends.
+ */
+export class Refresh {
+  readonly #context: LeasedGrantContext
+  readonly #grant: Grant
+  readonly #session: SessionAdapter
+  readonly #need: TokenNeed
+  readonly #leased: LeasedGrant
+  readonly #exchange: TokenExchange | undefined
+  #isPresented = false
+  #keptRevision: number | undefined
+  #revocation: Revocation | undefined
+
+  constructor(context: LeasedGrantContext, parts: RefreshParts) {
+    this.#context = context
+    this.#grant = parts.grant
+    this.#session = parts.session
+    this.#need = parts.need
+    this.#leased = new LeasedGrant(context, parts)
+    const { exchange } = parts.need
+    if (exchange !== undefined) {
+      this.#exchange = new TokenExchange(exchange, context, parts.grant)
+    }
+  }
+
+  /** The result of the revocation, if the grant was logged out during this refresh. */
+  get revocation(): Revocation | undefined {
+    return this.#revocation
+  }
+
+  /** The revision of the tokens that this refresh got from the authorization server. */
+  get keptRevision(): number | undefined {
+    return this.#keptRevision
+  }
+
+  /** How long this refresh waited for the lease, in milliseconds. */
+  get leaseWaitMs(): number {
+    return this.#leased.waitedMs
+  }
+
+  /** Whether another process holds the lease of a refresh ahead of expiry, so that this one ended without a result. */
+  get isLeasedElsewhere(): boolean {
+    return this.#leased.isLeasedElsewhere
+  }
+
+  async run(): Promise<RefreshOutcome> {
+    try {
+      for (;;) {
+        // Brings the newest tokens of the grant store and the session.
+        const committed = await this.#leased.acquire()
+        if (committed) return { accessToken: committed, fresh: false }
+        const exchanged =
+          this.#exchange &&
+          (await this.#exchange.run(this.#leased.newest, (own) => this.#send(own, this.#need)))
+        if (exchanged) return { accessToken: await this.#keep(exchanged, this.#need), fresh: true }
+        const refreshToken = await this.#refreshToken()
+        const need = this.#exchange ? {} : needAtRefresh(this.#leased.newest, this.#need)
+        const response = await this.#present(refreshToken, need).catch((error) =>
+          this.#rejected(refreshToken, need, error),
+        )
+        // Without a response there is a newer refresh token, to be presented next, or a token that serves.
+        const accessToken = response ? await this.#keep(response, need) : this.#leased.usable
+        // A server may narrow the scope of the login. Then the next refresh requests the need by its name.
+        if (accessToken && serves(accessToken, this.#need)) return { accessToken, fresh: true }
+      }
+    } catch (error) {
+      await this.#revokeIfLoggedOut()
+      throw error
+    } finally {
+      this.#leased.release()
+    }
+  }
+
+  /** The newest refresh token. */
+  async #refreshToken(): Promise<string> {
+    const { codec, maxLoginAgeMs, shared } = this.#context
+    const { newest } = this.#leased
+    const { refreshToken } = newest
+    const now = this.#grant.now()
+    if (isLoginOver(newest, now, maxLoginAgeMs)) throw loginOverError()
+    if (refreshToken === undefined) throw cannotRefreshError(newest, this.#need, now)
+    if (!canRefresh(newest, now)) return this.#dropExpired(newest, now)
+    // When it was rejected, the stores could not be asked for a newer one. They have been asked now, under the lease.
+    const rejection = this.#grant.rejectionOf(refreshToken)
+    if (rejection) return this.#die(rejection)
+    // New tokens that could not be sent back in the session cookie would be lost for other processes.
+    if (!shared.isShared && !codec.writesReferences) this.#session.checkStorable()
+    return refreshToken
+  }
+
+  /** Stores that the newest refresh token has expired, so that no process tries it. The access tokens are served until they expire. */
+  async #dropExpired(newest: TokenSet, now: number): Promise<never> {
+    await this.#store(withoutRefreshToken(newest))
+    throw cannotRefreshError(newest, this.#need, now)
+  }
+
+  /** Presents the refresh token. */
+  async #present(refreshToken: string, need: TokenNeed): Promise<RefreshResponse> {
+    this.#grant.present(refreshToken)
+    this.#isPresented = true
+    const response = await this.#send(refreshToken, need).catch((error: TokenError) => {
+      if (isUnspentAfter(error)) this.#grant.keepUnspent()
+      throw error
+    })
+    if ('error' in response) {
+      if (response.refreshToken !== refreshToken) await this.#keepRefreshToken(response)
+      throw response.error
+    }
+    this.#grant.keepUnspent()
+    return response
+  }
+
+  /** Keeps the new refresh token of a response that is of no use otherwise: the old one is spent. */
+  async #keepRefreshToken({ error: _, ...response }: FailedRefresh): Promise<void> {
+    await checkIdToken(this.#context, this.#leased.newest, response).catch((error) =>
+      this.#discard(response, error),
+    )
+    await this.#store(withRefreshToken(this.#leased.newest, response))
+  }
+
+  /** Sends a token request: a refresh, or the exchange that the need names. */
+  async #send(
+    token: string,
+    { scope, resource, audience, exchange: name }: TokenNeed,
+  ): Promise<RefreshResponse | FailedRefresh> {
+    const { client, dpop, health, refreshTimeoutMs, server, timeoutMs } = this.#context
+    const { newest } = this.#leased
+    // The tokens of a grant that has no key yet, for example since it is older than the option, are bound to a new one.
+    const newKey = dpop && !newest.dpopKey ? await dpop.newKey() : undefined
+    const dpopKey = newKey ?? newest.dpopKey
+    const watched = health.watch(this.#grant.id, {
+      silentAfterMs: timeoutMs,
+      abortAfterMs: refreshTimeoutMs,
+      onOpened: (change) => this.#emitBreaker(change),
+    })
+    try {
+      const request = {
+        secrets: () => secretsOf(newest),
+        signal: watched.signal,
+        ...(dpopKey && { dpopKey }),
+      }
+      const response =
+        name === undefined
+          ? await server.refresh(token, {
+              ...request,
+              beforeSending: () => this.#leased.ensureHeld(),
+              ...(scope !== undefined && { scope }),
+              ...(resource !== undefined && { resource }),
+              ...(audience !== undefined && { audience }),
+            })
+          : await server.exchange(token, { ...request, name, clientToken: () => client.get({}) })
+      this.#emitBreaker(watched.end('error' in response ? response.error : undefined))
+      return newKey ? ownProperties({ ...response, dpopKey: newKey }) : response
+    } catch (error) {
+      this.#emitBreaker(watched.end(error as TokenError))
+      throw error
+    }
+  }
+
+  #emitBreaker(change: BreakerChange | undefined): void {
+    if (change) this.#context.emit({ ...change, grantId: this.#grant.id, of: 'authorization_server' })
+  }
+
+  /**
+   * Handles a failed refresh. Returns if another refresh token is the newest by now; otherwise throws the error for the callers.
+   */
+  async #rejected(refreshToken: string, need: TokenNeed, error: TokenError): Promise<undefined> {
+    // The lease ran out before the refresh token was sent. It is taken again.
+    if (error.code === 'ERR_GRANT_STORE') return undefined
+    const isOfNeed = tokenSelectorOf(need) !== undefined
+    if (error instanceof StepUpError && !isOfNeed) throw loginRequiredError(error)
+    if (error.code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
+    if (!isOfNeed) this.#grant.reject(refreshToken, error)
+    if (await this.#leased.findNewer(refreshToken)) return undefined
+    if (!isOfNeed) return this.#die(error)
+    // The rejection may be about the need or about the grant. A refresh without a need under the same lease decides.
+    const response = await this.#present(refreshToken, {}).catch((plainError) =>
+      this.#rejectedWithoutNeed(refreshToken, plainError),
+    )
+    await this.#keep(response, {})
+    throw needRefusedError(need, error)
+  }
+
+  async #rejectedWithoutNeed(refreshToken: string, error: TokenError): Promise<never> {
+    if (error.code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
+    this.#grant.reject(refreshToken, error)
+    return this.#die(error)
+  }
+
+  /** The authorization server does not accept the newest refresh token any more: the grant is dead. */
+  async #die(rejection: TokenError): Promise<never> {
+    const { grantId } = this.#leased.newest
+    await this.#store(deadTokenSet(this.#leased.newest))
+    this.#context.emit({ type: 'ended', grantId, reason: 'invalid_grant', scope: 'grant', isLocal: true })
+    if (this.#context.shared.isShared) this.#context.shared.news.tellChange(grantId)
+    throw rejection
+  }
+
+  /** Keeps the tokens of a response. Resolves with its access token. */
+  async #keep(response: RefreshResponse, need: TokenNeed): Promise<AccessToken> {
+    const { clock, defaultLifetimeMs } = this.#context
+    const checked = await checkIdToken(this.#context, this.#leased.newest, response).catch((error) =>
+      this.#discard(response, error),
+    )
+    const { accessToken } = response
+    const received = { ...checked, accessToken }
+    await this.#store(mergeTokens(this.#leased.newest, received, need, clock.now(), defaultLifetimeMs))
+    const { accessTokens, revision } = this.#leased.newest
+    this.#keptRevision = revision
+    return this.#newerToken(revision) ?? accessTokens[0]!
+  }
+
+  /** Another process may have refreshed again while this one stored its tokens, for example since this one stood still. */
+  #newerToken(revision: number): AccessToken | undefined {
+    const { tokens } = this.#grant
+    if (!tokens || tokens.revision <= revision) return undefined
+    return usableToken(tokens, this.#need, this.#grant.now(), this.#context.leeway)
+  }
+
+  /** Revokes the tokens of a response, which may be another user's. The presented refresh token is spent all the same. */
+  async #discard(response: TokenResponse, error: TokenError): Promise<never> {
+    const { newest } = this.#leased
+    await this.#revoke(firstTokenSet(newest.grantId, response, 0, 0))
+    await this.#store(withoutRefreshToken(newest))
+    throw error
+  }
+
+  /** Stores tokens in all stores. Throws if the grant has ended in the meantime: an ended grant stays ended. */
+  async #store(tokens: TokenSet): Promise<void> {
+    await this.#leased.keep(tokens)
+    const { ended } = this.#grant
+    if (ended && ended !== 'replaced') await this.#revoke(this.#leased.newest)
+    if (ended) throw noTokensError()
+  }
+
+  /** Revokes the newest tokens after a logout: the logout leaves this to the lease holder, which may be the last to have them. */
+  async #revokeIfLoggedOut(): Promise<void> {
+    const { shared } = this.#context
+    const { newest, isHolder } = this.#leased
+    if (!isHolder || this.#revocation) return
+    if (this.#isPresented && shared.isShared) await shared.readQuickly(newest)
+    const { ended } = this.#grant
+    if (ended && ended !== 'replaced') await this.#revoke(newest)
+  }
+
+  async #revoke(tokens: TokenSet): Promise<void> {
+    const { emit } = this.#context
+    const { grantId, refreshToken, accessTokens } = tokens
+    this.#revocation = 'revoked'
+    if (refreshToken === undefined && accessTokens.length === 0) return
+    try {
+      await revokeTokens(this.#context, tokens)
+      emit({ type: 'late_tokens_revoked', grantId })
+    } catch (error) {
+      this.#revocation = error as TokenError
+      emit({ type: 'revocation_failed', grantId, error: error as TokenError })
+    }
+  }
+}
+
+/** Whether a failed refresh cannot have spent the refresh token: the server refused the request, or did not receive it. */
+function isUnspentAfter(failure: TokenError): boolean {
+  const { code, error, responseStatus } = failure
+  if (code === 'ERR_INVALID_TOKEN_RESPONSE') return false
+  if (code !== 'ERR_TOKEN_ENDPOINT_UNAVAILABLE') return true
+  return error !== undefined || responseStatus === 429 || isUnsent(failure)
+}

@@ -1,0 +1,137 @@
+import type { BackgroundTasks } from '../concurrency/background-tasks.js'
+import { AHEAD_RETRY_MS } from '../concurrency/time-constants.js'
+import type { TokenError } from '../errors/token-error.js'
+import type { Grant, RefreshInFlight, RefreshOutcome } from '../grants/grant.js'
+import { isNeedRefusal } from '../grants/refresh-backoff.js'
+import type { SessionAdapter } from '../sessions/session-adapter.js'
+import { traceRefresh } from '../tokens/diagnostics.js'
+import type { RefreshReason } from '../tokens/events.js'
+import type { TokenNeed } from '../tokens/token-need.js'
+import type { TokenSet } from '../tokens/token-set.js'
+import type { LeasedGrantContext } from './leased-grant.js'
+import { Refresh } from './refresh.js'
+import { tellRetryAfter } from './retry-after.js'
+
+/** What a refresh is to bring: the access token that a need names by its key, see `needKey()`. */
+export interface RefreshOrder {
+  readonly grant: Grant
+  readonly session: SessionAdapter
+  readonly tokens: TokenSet
+  /** The session's share of the grant. */
+  readonly share: string | undefined
+  readonly need: TokenNeed
+  readonly key: string
+  readonly reason: RefreshReason
+}
+
+/** Starts refreshes as background tasks, one at a time for each grant of this process, and pauses after failures. */
+export class RefreshesInFlight {
+  readonly #context: LeasedGrantContext
+  readonly #background: BackgroundTasks
+
+  constructor(context: LeasedGrantContext, background: BackgroundTasks) {
+    this.#context = context
+    this.#background = background
+  }
+
+  /**
+   * Starts the refresh of a grant that has none in flight. A failure is an event.
+   *
+   * @throws the `TokenError` of the last refresh during a pause of the grant or the need, or that of a server or a grant store
+   * that fails; with `retryAfterMs`
+   */
+  start(order: RefreshOrder): RefreshInFlight {
+    this.#throwDuringPause(order)
+    return this.#start(order)
+  }
+
+  /** Starts a refresh ahead of expiry, for which no caller waits. Does nothing during a pause, or if there is no room for it. */
+  startAhead(order: RefreshOrder): void {
+    const { clock, health } = this.#context
+    if (order.grant.inFlight || !health.hasRoom) return
+    if (order.grant.backoff.isPausedAhead(clock.monotonic())) return
+    try {
+      this.#throwDuringPause(order)
+    } catch {
+      return
+    }
+    this.#start(order).outcome.catch(() => {})
+  }
+
+  #throwDuringPause({ grant, key, tokens }: RefreshOrder): void {
+    const { clock, health, onGrantStoreError, shared } = this.#context
+    grant.backoff.noteLogins(tokens.logins)
+    grant.backoff.throwDuringPause(key, clock.monotonic(), health.lastSuccessAt)
+    health.throwWhileFailing(grant.id)
+    if (onGrantStoreError !== 'local') shared.throwWhileFailing(grant.id)
+  }
+
+  #start(order: RefreshOrder): RefreshInFlight {
+    const { grant, key } = order
+    const { clock, registry } = this.#context
+    const refresh = new Refresh(this.#context, order)
+    registry.pin(grant)
+    const outcome = this.#run(order, refresh)
+    const inFlight: RefreshInFlight = {
+      key,
+      outcome,
+      startedAt: clock.monotonic(),
+      waiting: 0,
+      revocation: () => refresh.revocation,
+    }
+    grant.inFlight = inFlight
+    this.#background.run(`refresh ${grant.id}`, outcome)
+    return inFlight
+  }
+
+  async #run(order: RefreshOrder, refresh: Refresh): Promise<RefreshOutcome | undefined> {
+    const { health, registry, tenant } = this.#context
+    const { grant, reason } = order
+    await health.enter()
+    try {
+      // The server may have failed while this refresh was in the queue.
+      health.start(grant.id)
+      const trace = { grantId: grant.id, reason, ...(tenant !== undefined && { tenant }) }
+      return await traceRefresh(trace, () => this.#runNow(order, refresh))
+    } finally {
+      grant.inFlight = undefined
+      health.ended(grant.id)
+      health.leave()
+      registry.unpin(grant)
+    }
+  }
+
+  async #runNow({ grant, key, reason }: RefreshOrder, refresh: Refresh): Promise<RefreshOutcome | undefined> {
+    const { clock, emit, health } = this.#context
+    const startedAt = clock.monotonic()
+    const facts = () => ({
+      grantId: grant.id,
+      reason,
+      waiting: grant.inFlight?.waiting ?? 0,
+      leaseWaitMs: refresh.leaseWaitMs,
+      durationMs: clock.monotonic() - startedAt,
+    })
+    const emitRefreshed = () => {
+      const { keptRevision: revision } = refresh
+      if (revision !== undefined) emit({ type: 'refreshed', ...facts(), revision })
+    }
+    try {
+      const outcome = await refresh.run()
+      emitRefreshed()
+      grant.backoff.succeeded(key)
+      return outcome
+    } catch (error) {
+      // Another process refreshes ahead. Its tokens are in the stores soon.
+      if (refresh.isLeasedElsewhere) {
+        grant.backoff.pauseAhead(clock.monotonic() + AHEAD_RETRY_MS)
+        return undefined
+      }
+      emitRefreshed()
+      const failure = error as TokenError
+      tellRetryAfter(this.#context, grant.id, failure)
+      grant.backoff.failed(key, failure, clock.monotonic(), health.lastSuccessAt)
+      emit({ type: isNeedRefusal(failure) ? 'need_refused' : 'refresh_failed', ...facts(), error: failure })
+      throw failure
+    }
+  }
+}

@@ -1,0 +1,205 @@
+import { BoundedQueue } from '../concurrency/bounded-queue.js'
+import { type BreakerFailure, CircuitBreaker } from '../concurrency/circuit-breaker.js'
+import type { Clock } from '../concurrency/clock.js'
+import { patientTimer } from '../concurrency/patient-timer.js'
+import { TokenError } from '../errors/token-error.js'
+import type { GrantRegistry } from '../grants/grant-registry.js'
+
+/** Of how many grants the failures must be that count as an outage of the server. */
+const LEAST_GRANTS = 3
+
+/** A token request that is on its way to the server. */
+export interface WatchedRequest {
+  /** Aborted when the response takes too long. */
+  readonly signal: AbortSignal
+  /** Called when the request has ended, with its error if it failed. Returns whether the breaker has opened or closed. */
+  readonly end: (error?: TokenError) => BreakerChange | undefined
+}
+
+export interface WatchOptions {
+  /** After this time without a response the request counts as failed, though it goes on, in milliseconds. */
+  readonly silentAfterMs: number
+  /** After this time it is aborted, in milliseconds. */
+  readonly abortAfterMs: number
+  /** Called when the breaker has opened, since the request was silent for too long. */
+  readonly onOpened: (change: BreakerChange) => void
+}
+
+/** The breaker has opened, for an error, or has closed after some time. */
+export type BreakerChange =
+  | { readonly type: 'breaker_opened'; readonly error: TokenError }
+  | { readonly type: 'breaker_closed'; readonly durationMs: number }
+
+interface Sent {
+  readonly grantId: string
+  readonly startedAt: number
+  readonly abort: () => void
+  isSilent: boolean
+}
+
+/**
+ * What this process knows of the health of one authorization server. It bounds the number of refreshes at a time, and stops them
+ * while the server fails: see {@link CircuitBreaker}.
+ */
+export class ServerHealth {
+  /** When the server last refreshed a token for this process, on the monotonic clock. */
+  lastSuccessAt = Number.NEGATIVE_INFINITY
+  readonly #queue: BoundedQueue
+  readonly #clock: Clock
+  readonly #breaker = new CircuitBreaker(LEAST_GRANTS)
+  readonly #sent = new Set<Sent>()
+  #openedAt = 0
+
+  constructor(clock: Clock, maxConcurrent: number) {
+    this.#clock = clock
+    this.#queue = new BoundedQueue(maxConcurrent)
+  }
+
+  /** Whether the server fails, so that callers get no refresh. */
+  get isFailing(): boolean {
+    return this.#breaker.isOpen
+  }
+
+  /** Whether a refresh would start at once. */
+  get hasRoom(): boolean {
+    return this.isFailing || this.#queue.hasRoom
+  }
+
+  /**
+   * Resolves when a refresh may start. {@link leave} must be called when it has ended. While the server fails, no refresh waits,
+   * since requests without a response may take all the room: one of the refreshes is the probe, the others end at once.
+   */
+  enter(): Promise<void> {
+    return this.#queue.enter(this.isFailing)
+  }
+
+  leave(): void {
+    this.#queue.leave()
+  }
+
+  /** Whether the token request of a grant has had no response for too long. */
+  isSilent(grantId: string): boolean {
+    for (const sent of this.#sent) if (sent.isSilent && sent.grantId === grantId) return true
+    return false
+  }
+
+  /** Throws the error of a failing server, with `retryAfterMs`, unless the refresh of a grant may start. */
+  throwWhileFailing(grantId: string): void {
+    if (!this.isFailing) return
+    const retryAfterMs = this.#breaker.waitMs(grantId, this.#clock.monotonic())
+    if (retryAfterMs > 0) throw failingError(retryAfterMs)
+  }
+
+  /** A refresh starts. Throws while the server fails; one refresh at a time may go on as a probe. */
+  start(grantId: string): void {
+    if (!this.isFailing) return
+    this.throwWhileFailing(grantId)
+    this.#breaker.started(grantId, this.#clock.monotonic())
+  }
+
+  /** A refresh has ended, with or without a token request. */
+  ended(grantId: string): void {
+    if (this.isFailing) this.#breaker.ended(grantId)
+  }
+
+  /** Leaves the server alone for as long as it has asked another process to. */
+  pause(error: TokenError): BreakerChange | undefined {
+    return this.#failed('', error, { retryAfterMs: error.retryAfterMs, isOfService: true })
+  }
+
+  /** Watches a token request from right before it is sent. */
+  watch(grantId: string, { silentAfterMs, abortAfterMs, onOpened }: WatchOptions): WatchedRequest {
+    const controller = new AbortController()
+    const abort = () => controller.abort(new DOMException('The response took too long.', 'TimeoutError'))
+    const sent: Sent = { grantId, startedAt: this.#clock.monotonic(), abort, isSilent: false }
+    this.#sent.add(sent)
+    const stopLife = patientTimer(abortAfterMs, abort)
+    const stopSilence = patientTimer(silentAfterMs, () => {
+      sent.isSilent = true
+      // The server has responded to a later request, so this response will not come.
+      if (this.lastSuccessAt > sent.startedAt) abort()
+      const change = this.#failed(grantId, silentError(silentAfterMs))
+      if (change) onOpened(change)
+    })
+    const end = (error?: TokenError): BreakerChange | undefined => {
+      stopLife()
+      stopSilence()
+      this.#sent.delete(sent)
+      if (!error) return this.#succeeded(sent)
+      if (!isOutage(error)) return isResponse(error) ? this.#responded(sent) : undefined
+      const { responseStatus, retryAfterMs } = error
+      // Its silence has been counted.
+      if (sent.isSilent && responseStatus === undefined) return undefined
+      return this.#failed(grantId, error, { retryAfterMs, isOfService: responseStatus !== 429 })
+    }
+    return { signal: controller.signal, end }
+  }
+
+  #succeeded(sent: Sent): BreakerChange | undefined {
+    this.lastSuccessAt = this.#clock.monotonic()
+    for (const other of this.#sent) if (other.isSilent) other.abort()
+    return this.#responded(sent)
+  }
+
+  #responded({ startedAt }: Sent): BreakerChange | undefined {
+    if (this.#breaker.isWell) return undefined
+    const wasOpen = this.isFailing
+    this.#breaker.succeeded(startedAt)
+    if (!wasOpen || this.isFailing) return undefined
+    return { type: 'breaker_closed', durationMs: this.#clock.monotonic() - this.#openedAt }
+  }
+
+  #failed(grantId: string, error: TokenError, failure?: BreakerFailure): BreakerChange | undefined {
+    const wasOpen = this.isFailing
+    const now = this.#clock.monotonic()
+    this.#breaker.failed(grantId, now, failure)
+    if (wasOpen || !this.isFailing) return undefined
+    this.#openedAt = now
+    // The refreshes in the queue find that the server fails.
+    this.#queue.release()
+    return { type: 'breaker_opened', error }
+  }
+}
+
+/** Whether an error says that the server does not work: no response in time, no connection, 5xx or 429. */
+function isOutage({ code, error, responseStatus = 503 }: TokenError): boolean {
+  if (code !== 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' || error !== undefined) return false
+  return responseStatus >= 500 || responseStatus === 429
+}
+
+/** Whether an error is a definite response of the server, which works. */
+function isResponse({ code, error }: TokenError): boolean {
+  return error !== undefined || code === 'ERR_REAUTHENTICATION_REQUIRED' || code === 'ERR_CLIENT_REJECTED'
+}
+
+function silentError(ms: number): TokenError {
+  return new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    `The authorization server did not respond within ${ms} ms. The request goes on.`,
+  )
+}
+
+function failingError(retryAfterMs: number): TokenError {
+  return new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    'The authorization server has failed several times in a row, so it was not asked. It is asked again about once a second. ' +
+      'The events refresh_failed before breaker_opened say why.',
+    { retryAfterMs: Math.ceil(retryAfterMs) },
+  )
+}
+
+const healths = new WeakMap<GrantRegistry, Map<string, ServerHealth>>()
+
+/** Returns the health of a server. All middlewares of a process share it. */
+export function serverHealth(
+  registry: GrantRegistry,
+  server: string,
+  clock: Clock,
+  maxConcurrent: number,
+): ServerHealth {
+  const ofProcess = healths.get(registry) ?? new Map<string, ServerHealth>()
+  healths.set(registry, ofProcess)
+  const health = ofProcess.get(server) ?? new ServerHealth(clock, maxConcurrent)
+  ofProcess.set(server, health)
+  return health
+}

@@ -1,0 +1,75 @@
+import { ConfigurationError, StepUpError, TokenError } from '../errors/token-error.js'
+import type { Grant } from '../grants/grant.js'
+import type { FailedRefresh, RefreshResponse } from '../oauth/authorization-server.js'
+import { suggest } from '../options/unknown-options.js'
+import { usableToken } from '../tokens/access-token.js'
+import type { TokenSet } from '../tokens/token-set.js'
+import type { ManagerContext } from './manager-context.js'
+
+/** @throws `ConfigurationError` with the right name, if there is no exchange of this name */
+export function requireExchange(name: string, known: readonly string[]): void {
+  if (known.includes(name)) return
+  const closest = suggest(name, known)
+  const cure = closest
+    ? `Did you mean \`${closest}\`?`
+    : `Known are ${known.join(', ') || 'none'}. Add it: exchanges: { billing: { audience: 'billing' } }.`
+  throw new ConfigurationError(
+    `The option \`exchanges\` of sessionTokens() has no exchange of the name that is needed. ${cure}`,
+  )
+}
+
+/** The step of a refresh that exchanges the session's own access token for the one of a need (RFC 8693). */
+export class TokenExchange {
+  readonly #name: string
+  readonly #context: ManagerContext
+  readonly #grant: Grant
+  /** The session's own access token that the authorization server did not accept. */
+  #refused: string | undefined
+
+  constructor(name: string, context: ManagerContext, grant: Grant) {
+    this.#name = name
+    this.#context = context
+    this.#grant = grant
+  }
+
+  /**
+   * Exchanges the session's own access token. Resolves with `undefined` if that has to be refreshed first: it is about to expire,
+   * or the server did not accept it. A second one that is not accepted fails the need, and nothing else.
+   *
+   * @param send requests the exchange
+   */
+  async run(
+    tokens: TokenSet,
+    send: (subjectToken: string) => Promise<RefreshResponse | FailedRefresh>,
+  ): Promise<RefreshResponse | undefined> {
+    const own = this.#refused === undefined ? {} : { rejected: this.#refused }
+    const subject = usableToken(tokens, own, this.#grant.now(), this.#context.leeway)
+    if (!subject) return undefined
+    try {
+      const response = await send(subject.token)
+      if ('error' in response) throw response.error
+      return response
+    } catch (error) {
+      const failure = error as TokenError
+      const isOfSubject = failure.code === 'ERR_REAUTHENTICATION_REQUIRED'
+      if (isOfSubject && this.#refused === undefined && tokens.refreshToken !== undefined) {
+        this.#refused = subject.token
+        return undefined
+      }
+      throw exchangeError(this.#name, failure)
+    }
+  }
+}
+
+/** Returns the error of an exchange that failed. A refusal is about this need alone, whatever its code. */
+function exchangeError(name: string, failure: TokenError): TokenError {
+  const { code, error, errorDescription } = failure
+  if (error === undefined || failure instanceof StepUpError || failure.retryable) return failure
+  const isOfUser = code === 'ERR_REAUTHENTICATION_REQUIRED' || code === 'ERR_INSUFFICIENT_SCOPE'
+  return new TokenError(
+    isOfUser ? 'ERR_INSUFFICIENT_SCOPE' : 'ERR_TOKEN_ENDPOINT',
+    `The authorization server refused the exchange \`${name}\`. Check the option \`exchanges\`, and that the server lets this ` +
+      'client exchange tokens. The cause has the response. The other tokens of the session stay valid.',
+    { cause: failure, error, errorDescription },
+  )
+}

@@ -1,0 +1,79 @@
+import type { AxiosInstance } from 'axios'
+import { ConfigurationError } from '../errors/token-error.js'
+import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
+import { fetchOver } from '../outbound/fetch/fetch.js'
+import type { OutboundOptions } from '../outbound/outbound-options.js'
+import { completedNeed, type TokenNeed } from '../tokens/token-need.js'
+import type { OutboundTokens, TokenSource, ValidAccessToken } from '../tokens/token-source.js'
+import type { MiddlewareContext } from './composition.js'
+import { Tenants } from './tenants.js'
+import { validAccessToken } from './valid-access-token.js'
+
+/**
+ * The client's own access tokens (client credentials, RFC 6749 §4.4), for what an app does in its own name. They are kept in the
+ * memory of this process: one for each scope, resource and audience.
+ */
+export interface ClientTokenSource extends TokenSource {
+  /**
+   * Resolves with a valid access token of the client, and requests it first if there is none. All callers share one request. A token
+   * that is valid costs no I/O. A token in use is renewed ahead of its expiry.
+   *
+   * @throws `TokenError` with `ERR_CLIENT_REJECTED`, `ERR_TOKEN_ENDPOINT` (the server refuses the scope, the resource or the grant
+   * type), `ERR_TOKEN_ENDPOINT_UNAVAILABLE` (try again later), `ERR_INVALID_TOKEN_RESPONSE`
+   *
+   * @example
+   * const { token } = await tokens.client.getAccessToken({ scope: 'reports.write' })
+   */
+  getAccessToken(need?: TokenNeed): Promise<ValidAccessToken>
+  /** Makes an axios instance whose calls carry the client's own token, by the rules of `req.tokens.axios()`. */
+  axios(config: SessionAxiosConfig): AxiosInstance
+  /** Makes a function that is called like `fetch()`, and whose calls carry the client's own token. */
+  fetch(config: OutboundOptions): typeof fetch
+}
+
+/** The tokens of a client. */
+export class ClientSource implements ClientTokenSource, OutboundTokens {
+  readonly #contextOf: () => MiddlewareContext
+  /** What the route's guard names. */
+  readonly #routeNeed: TokenNeed | undefined
+
+  constructor(contextOf: () => MiddlewareContext, routeNeed?: TokenNeed) {
+    this.#contextOf = contextOf
+    this.#routeNeed = routeNeed
+  }
+
+  async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {
+    const context = this.#contextOf()
+    return validAccessToken(context, await context.manager.client.get(completedNeed(need, this.#routeNeed)))
+  }
+
+  axios(config: SessionAxiosConfig): AxiosInstance {
+    return axiosOver(() => this, config)
+  }
+
+  fetch(config: OutboundOptions): typeof fetch {
+    return fetchOver(() => this, config)
+  }
+
+  tokenToSend(need: TokenNeed): Promise<ValidAccessToken> {
+    return this.getAccessToken(need)
+  }
+
+  secrets(): readonly string[] {
+    return this.#contextOf().manager.client.secrets()
+  }
+}
+
+/** Returns the `client` of a middleware. */
+export function clientOf(parts: MiddlewareContext | Tenants<never>): ClientTokenSource {
+  return new ClientSource(() => {
+    if (parts instanceof Tenants) throw tenantsHaveNoClientError()
+    return parts
+  })
+}
+
+function tenantsHaveNoClientError(): ConfigurationError {
+  return new ConfigurationError(
+    'With tenants each tenant has a client of its own. Use req.tokens.client, which is that of the tenant of the request.',
+  )
+}

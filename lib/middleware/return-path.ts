@@ -1,0 +1,24 @@
+/** A placeholder: it only serves to check whether a URL stays at its own origin. */
+const HERE = 'http://localhost'
+
+/**
+ * The path of this site that a browser may be sent to after its login, out of what came with the request: `returnTo` as
+ * `requireTokens()` appends it to `loginPath`. A value that leads to another site gives `fallback`, so that a link to your login
+ * cannot end at an attacker's site (an open redirect, RFC 9700 §4.11).
+ *
+ * @param value what the request brought; anything that is not a path of this site is not taken
+ * @param fallback where to go instead. Default: `'/'`
+ * @returns a path with its query and fragment, as browsers read it
+ *
+ * @example
+ * app.get('/login', (req, res) => {
+ *   req.session.returnTo = returnPath(req.query.returnTo)
+ *   // … after the login: res.redirect(req.session.returnTo)
+ * })
+ */
+export function returnPath(value: unknown, fallback = '/'): string {
+  if (typeof value !== 'string' || !value.startsWith('/') || !URL.canParse(value, HERE)) return fallback
+  const { origin, pathname, search, hash } = new URL(value, HERE)
+  // A path of two slashes is another host to the browser that gets it.
+  return origin === HERE && !pathname.startsWith('//') ? pathname + search + hash : fallback
+}

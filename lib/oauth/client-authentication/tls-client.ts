@@ -1,0 +1,90 @@
+import { createSecureContext } from 'node:tls'
+import { ConfigurationError } from '../../errors/token-error.js'
+import { warnOnce } from '../../errors/warn-once.js'
+import { ownProperties } from '../../options/own-properties.js'
+import type { ClientAuthentication, ClientCertificate } from './client-authentication.js'
+
+/** A client certificate, or a function that returns the current one and is called for each request. */
+export type ClientCertificateSource =
+  | ClientCertificate
+  | (() => ClientCertificate | Promise<ClientCertificate>)
+
+/** The client authentications that need a connection with a client certificate. */
+const overTls = new WeakSet<object>()
+
+/** Whether a client authenticates by the certificate of its connection, so that it uses the endpoints for that (RFC 8705 §5). */
+export function usesCertificate(clientAuthentication: ClientAuthentication): boolean {
+  return overTls.has(clientAuthentication)
+}
+
+/**
+ * Authenticates with a certificate that a certificate authority has issued (RFC 8705 §2.1): connects to the authorization server
+ * with it, and sends `client_id`. If the metadata has `mtls_endpoint_aliases`, these endpoints are used.
+ *
+ * @param certificate `{ cert, key, passphrase }` in PEM, or a function that returns them, so that a certificate can be renewed while
+ *   the process runs. When the function fails, the last certificate is used, and the process warns.
+ * @throws `ConfigurationError` when the certificate cannot be read, or the key is that of another one.
+ *
+ * @example
+ * clientAuthentication: tlsClientAuth({ cert: readFileSync('client.crt'), key: readFileSync('client.key') })
+ */
+export function tlsClientAuth(certificate: ClientCertificateSource): ClientAuthentication {
+  return authenticationWith('tlsClientAuth', certificate)
+}
+
+/**
+ * Authenticates with a certificate that the client has signed itself and registered (RFC 8705 §2.2). It works as
+ * {@link tlsClientAuth} does.
+ *
+ * @throws `ConfigurationError` when the certificate cannot be read, or the key is that of another one.
+ *
+ * @example
+ * clientAuthentication: selfSignedTlsClientAuth(async () => ({ cert: await readFile('client.crt'), key: await readFile('client.key') }))
+ */
+export function selfSignedTlsClientAuth(certificate: ClientCertificateSource): ClientAuthentication {
+  return authenticationWith('selfSignedTlsClientAuth', certificate)
+}
+
+function authenticationWith(name: string, source: ClientCertificateSource): ClientAuthentication {
+  let last = typeof source === 'function' ? undefined : checkedCertificate(name, source)
+  async function current(): Promise<ClientCertificate> {
+    if (typeof source !== 'function') return last!
+    try {
+      const given = await source()
+      const isSame = last && last.cert === given.cert && last.key === given.key
+      if (!isSame) last = checkedCertificate(name, given)
+    } catch (error) {
+      if (!last) throw error
+      warnOnce(
+        'SESSION_TOKENS_CERTIFICATE',
+        `${name}: the function that returns the client certificate failed, so the last certificate is still used. Check the function.`,
+      )
+    }
+    return last!
+  }
+  const authentication: ClientAuthentication = async ({ clientId }) => ({
+    parameters: { client_id: clientId },
+    certificate: await current(),
+  })
+  overTls.add(authentication)
+  return authentication
+}
+
+/** @throws `ConfigurationError` that does not show the key */
+function checkedCertificate(name: string, given: unknown): ClientCertificate {
+  const cure = `Give both in PEM: ${name}({ cert, key }), and the passphrase if the key has one.`
+  if (typeof given !== 'object' || given === null)
+    throw new ConfigurationError(`${name}: there is no certificate. ${cure}`)
+  const { cert, key, passphrase } = ownProperties(given as ClientCertificate)
+  if (!cert || !key) throw new ConfigurationError(`${name}: \`${cert ? 'key' : 'cert'}\` is missing. ${cure}`)
+  const certificate = { cert, key, ...(passphrase !== undefined && { passphrase }) }
+  try {
+    createSecureContext(certificate)
+  } catch {
+    // The error of node:tls may quote the key.
+    throw new ConfigurationError(
+      `${name}: the certificate or the key cannot be read, or the key is not that of the certificate. ${cure}`,
+    )
+  }
+  return certificate
+}

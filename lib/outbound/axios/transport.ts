@@ -1,0 +1,26 @@
+import http, { type ClientRequest, type IncomingMessage, type RequestOptions } from 'node:http'
+import https from 'node:https'
+
+/**
+ * Makes a transport of axios that takes the token out of the options once Node has sent off the request: an agent keeps them
+ * for as long as it keeps the connection, longer than the grant may live.
+ *
+ * @param timeout bounds connecting as well, in milliseconds; axios does so over Node's own transports alone
+ */
+export function forgetfulTransport(timeout = 0): object {
+  return {
+    request(options: RequestOptions, respond: (response: IncomingMessage) => void): ClientRequest {
+      const { request } = options.protocol === 'https:' ? https : http
+      // The options for redirects lead to the configuration of the call.
+      const sent = request({ ...options, beforeRedirects: undefined } as RequestOptions, respond)
+      const headers = options.headers as Record<string, unknown>
+      delete headers.Authorization
+      delete headers.DPoP
+      if (timeout > 0) {
+        const timer = setTimeout(() => sent.emit('timeout'), timeout)
+        sent.once('close', () => clearTimeout(timer)).once('response', () => clearTimeout(timer))
+      }
+      return sent
+    },
+  }
+}

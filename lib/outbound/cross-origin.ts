@@ -1,0 +1,119 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { type ProblemDetails, problemDetails } from '../errors/problem-details.js'
+import { ConfigurationError } from '../errors/token-error.js'
+import { ownValue } from '../options/own-properties.js'
+
+/** The properties of a request that say where it comes from and where it went: Node's, and those that Express adds. */
+export interface ArrivedRequest {
+  readonly method?: string | undefined
+  readonly headers: IncomingHttpHeaders
+  readonly rawHeaders: readonly string[]
+  readonly socket: { readonly encrypted?: boolean; readonly remoteAddress?: string | undefined }
+  readonly app?: { get?(name: string): unknown }
+}
+
+/** The properties of a request as the framework sees them, proxies in front included (`trust proxy`, `app.proxy`). */
+export interface KnownOfRequest {
+  readonly protocol?: string | undefined
+  readonly host?: string | undefined
+}
+
+const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
+
+/**
+ * The response to a request that may change something and that a page of another origin has sent, else nothing. It asks
+ * `Sec-Fetch-Site` first, which every browser since 2023 sends over https and to localhost, else compares `Origin` with the
+ * host that the request is for. A request with neither is from no browser, or from this site.
+ *
+ * GET, HEAD and OPTIONS change nothing and pass (RFC 9110 §9.2.1); a request for a WebSocket does not count as one of them.
+ */
+export function crossOriginRefusal(
+  request: ArrivedRequest,
+  known: KnownOfRequest,
+  allowedOrigins: ReadonlySet<string>,
+): ProblemDetails | undefined {
+  const { headers, method = 'GET' } = request
+  if (SAFE_METHODS.has(method) && !asksForWebSocket(headers)) return undefined
+  const origin = headerOf(headers, 'origin') ?? ''
+  const site = headerOf(headers, 'sec-fetch-site') ?? ''
+  if (site === 'same-origin' || site === 'none' || allowedOrigins.has(origin)) return undefined
+  if (site === '' && (origin === '' || isOfThisSite(origin, request, known))) return undefined
+  return problemDetails(
+    403,
+    'Forbidden',
+    'A page of another origin has sent this request. If it may, name its origin in `allowedOrigins`.',
+    { error: 'cross_origin_request' },
+  )
+}
+
+/** Whether a request is for a WebSocket, which browsers let every page open, with this site's cookies. */
+export function asksForWebSocket(headers: IncomingHttpHeaders): boolean {
+  return headerOf(headers, 'upgrade')?.toLowerCase() === 'websocket'
+}
+
+/** Returns a header of the request itself. Node's headers inherit from `Object.prototype`. */
+function headerOf(headers: IncomingHttpHeaders, name: string): string | undefined {
+  return ownValue(headers, name) as string | undefined
+}
+
+/** @throws `ConfigurationError` unless it is an array of http or https origins, as browsers write them; left out, none is */
+export function checkedAllowedOrigins(value: unknown = []): ReadonlySet<string> {
+  const origins: unknown[] = Array.isArray(value) ? [...value] : [value]
+  if (Array.isArray(value) && origins.every(isOrigin)) return new Set(origins)
+  throw new ConfigurationError(
+    "`allowedOrigins` must be an array of origins, with no slash at the end, e.g. allowedOrigins: ['https://app.example.com'].",
+  )
+}
+
+function isOrigin(value: unknown): value is string {
+  if (typeof value !== 'string' || !URL.canParse(value)) return false
+  const { origin, protocol } = new URL(value)
+  return origin === value && (protocol === 'https:' || protocol === 'http:') && !value.includes('*')
+}
+
+/**
+ * Whether an origin is of the host that is asked. A request that is known to have come over https is from a page of https.
+ * One over http may have been, too: a proxy in front may have ended the TLS without the framework's knowledge.
+ */
+function isOfThisSite(origin: string, request: ArrivedRequest, known: KnownOfRequest): boolean {
+  if (!isOrigin(origin) || hasSeveralHosts(request)) return false
+  const { protocol, host } = new URL(origin)
+  if (protocol === 'http:' && isHttps(request, known)) return false
+  const asked = hostOf(protocol, namedHost(request.headers))
+  // A text that is no host is not read as one: frameworks read it differently.
+  if (asked === undefined) return false
+  return [asked, hostOf(protocol, known.host), hostOf(protocol, forwardedHost(request))].includes(host)
+}
+
+function isHttps({ socket }: ArrivedRequest, { protocol }: KnownOfRequest): boolean {
+  return protocol === undefined ? socket.encrypted === true : protocol === 'https'
+}
+
+/** Proxies and servers differ in which of them they take (RFC 9112 §3.2). */
+function hasSeveralHosts({ rawHeaders }: ArrivedRequest): boolean {
+  const names = rawHeaders.filter((_, at) => at % 2 === 0)
+  return names.filter((name) => name.toLowerCase() === 'host').length > 1
+}
+
+/** HTTP/2 has it in a pseudo-header. */
+function namedHost(headers: IncomingHttpHeaders): string | undefined {
+  return headerOf(headers, ':authority') ?? headerOf(headers, 'host')
+}
+
+/** The host that a request of Express is for: the one that a trusted proxy was asked for, else that of the request itself. */
+export function hostAskedFor(request: ArrivedRequest): string | undefined {
+  return forwardedHost(request) || namedHost(request.headers)
+}
+
+/** The host that a proxy was asked for, if Express trusts it: Express 4 itself tells it without the port. */
+function forwardedHost({ app, headers, socket }: ArrivedRequest): string | undefined {
+  const trusts = app?.get?.('trust proxy fn')
+  if (typeof trusts !== 'function' || !trusts(socket.remoteAddress, 0)) return undefined
+  return headerOf(headers, 'x-forwarded-host')?.split(',', 1)[0]?.trim()
+}
+
+/** A host in the form of a URL's, without the scheme's own port. */
+function hostOf(protocol: string, host = ''): string | undefined {
+  const url = `${protocol}//${host.trim()}`
+  return /^[\w.:[\]-]+$/.test(host.trim()) && URL.canParse(url) ? new URL(url).host : undefined
+}

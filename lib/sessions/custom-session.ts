@@ -1,0 +1,116 @@
+import { ConfigurationError, TokenError } from '../errors/token-error.js'
+import type { TokenSetCodec } from './codec/token-set-codec.js'
+import { CookieSessionAdapter } from './cookie/cookie-session.js'
+import type { SessionAdapter } from './session-adapter.js'
+import type { SessionLayer } from './session-layer.js'
+import { withStoreTimeout } from './store/original-store.js'
+import { UnusableSession } from './unusable-session.js'
+
+/**
+ * Where the tokens of one request's session are, in a session layer of the app. It keeps a text that the app need not
+ * understand.
+ */
+export interface OwnSession {
+  /** Returns the text that the request has, or `undefined`; not a promise of it. Called often, so it must be fast. */
+  read(): string | undefined
+  /** Keeps the text, so that `read()` and the next request find it. It must change nothing else in the session. */
+  write(text: string): void | Promise<void>
+  /** Forgets the text. */
+  clear(): void | Promise<void>
+}
+
+/** A visitor may have no session. */
+type Found = OwnSession | null | undefined
+
+const METHODS = ['read', 'write', 'clear'] as const
+
+/** The session layer whose sessions a function of the app finds. */
+export function customSessions(
+  find: (request: never) => Found | PromiseLike<Found>,
+  codec: TokenSetCodec,
+): SessionLayer<object> {
+  const adapterOf = (session: Found): SessionAdapter => {
+    if (session === undefined || session === null) return noSessionAdapter(codec)
+    const missing = METHODS.find((method) => typeof session[method] !== 'function')
+    return missing ? new UnusableSession(() => noSession(missing)) : ownSession(session, codec)
+  }
+  return {
+    of(request) {
+      const found = find(request as never)
+      return isPromise(found) ? Promise.resolve(found).then(adapterOf) : adapterOf(found)
+    },
+    close() {},
+  }
+}
+
+/** The library does not know how the app's own session gets another id. */
+class OwnSessionAdapter extends CookieSessionAdapter {
+  async regenerate(): Promise<void> {
+    throw new ConfigurationError(
+      'regenerate: true is not for the option `session`. Give the session another id yourself before set(), and leave it out.',
+    )
+  }
+}
+
+/** Each request that asks for a token updates the session, as with a cookie: requests may not share it. */
+function ownSession(session: OwnSession, codec: TokenSetCodec): SessionAdapter {
+  const put = async (text: unknown) =>
+    withStoreTimeout(Promise.resolve(text === undefined ? session.clear() : session.write(text as string)))
+  return new OwnSessionAdapter(
+    { get: () => textOf(session), put, headersSent: () => false, canStoreLater: true, size: () => 0 },
+    codec,
+  )
+}
+
+/** A visitor without a session has no tokens, and cannot get any. */
+function noSessionAdapter(codec: TokenSetCodec): SessionAdapter {
+  const headersSent = () => {
+    throw nowhere()
+  }
+  return new CookieSessionAdapter(
+    { get: () => undefined, isDestroyed: () => true, put() {}, headersSent, size: () => 0 },
+    codec,
+  )
+}
+
+/** An app may return `null`, as a database does, or an empty text where there are no tokens. */
+function textOf(session: OwnSession): string | undefined {
+  let text: unknown
+  try {
+    text = session.read()
+  } catch (cause) {
+    // The message of the app's session layer may hold anything, such as tokens.
+    throw new TokenError('ERR_SESSION_STORE', READ_FAILED, { cause, causeMessage: false })
+  }
+  if (typeof text === 'string') return text === '' ? undefined : text
+  if (text === undefined || text === null) return undefined
+  if (isPromise(text)) Promise.resolve(text).catch(() => {})
+  throw notText()
+}
+
+const READ_FAILED =
+  'The read() of the session that the option `session` has found failed. Check your session layer, then try again.'
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === 'function'
+}
+
+function noSession(missing: string): ConfigurationError {
+  return new ConfigurationError(
+    `What \`session\` has returned for a request has no method ${missing}(). It must return { read, write, clear }, or ` +
+      'undefined for a visitor without a session: session: (request) => ({ read: () => …, write: (text) => …, clear: () => … }).',
+  )
+}
+
+function nowhere(): ConfigurationError {
+  return new ConfigurationError(
+    'There is no session to put the tokens in: `session` has returned none for this request. Begin one before the login.',
+  )
+}
+
+function notText(): ConfigurationError {
+  return new ConfigurationError(
+    'The read() of the session that the option `session` has found must return the text that write() was given, or ' +
+      'undefined, and no promise of it. Load the session before: session: async (request) => { … }, which is waited for.',
+  )
+}

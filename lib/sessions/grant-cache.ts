@@ -1,0 +1,36 @@
+import { LRUCache } from 'lru-cache'
+
+/** A value that belongs to a grant. */
+interface OfGrant {
+  readonly grantId: string
+}
+
+/** A bounded cache of values that belong to grants. The values of one grant can be forgotten together. */
+export class GrantCache<V extends OfGrant> extends LRUCache<string, V> {
+  readonly #keys = new Map<string, Set<string>>()
+
+  constructor(max: number) {
+    super({ max, dispose: ({ grantId }, key) => this.#removeKey(grantId, key) })
+  }
+
+  /** Adds a value, or replaces the value of the key. */
+  add(key: string, value: V): void {
+    this.set(key, value)
+    const keys = this.#keys.get(value.grantId) ?? new Set()
+    this.#keys.set(value.grantId, keys.add(key))
+  }
+
+  /** Forgets the values of a grant, or those of them that `isForgotten` names. */
+  forget(grantId: string, isForgotten: (value: V) => boolean = () => true): void {
+    for (const key of this.#keys.get(grantId) ?? []) {
+      const value = this.peek(key)
+      if (value && isForgotten(value)) this.delete(key)
+    }
+  }
+
+  #removeKey(grantId: string, key: string): void {
+    const keys = this.#keys.get(grantId)
+    keys?.delete(key)
+    if (keys?.size === 0) this.#keys.delete(grantId)
+  }
+}

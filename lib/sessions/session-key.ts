@@ -1,0 +1,16 @@
+import { ConfigurationError } from '../errors/token-error.js'
+
+/** Puts a copy under a key of a session, or takes it out if it is `undefined`. */
+export function putCopy(session: Record<string, unknown>, key: string, copy: unknown): void {
+  if (copy === undefined) delete session[key]
+  else session[key] = copy
+}
+
+/** The error of a key that holds the tokens of another client, or tokens in another format. */
+export function keyTakenError(key: string): ConfigurationError {
+  return new ConfigurationError(
+    `Two sessionTokens() for different clients or authorization servers keep their tokens under the same session key, \`${key}\`, ` +
+      'or one with `encryptionKeys` or `keep` and one without. ' +
+      "Give one of them another `sessionKey`, e.g. sessionKey: 'otherTokens'.",
+  )
+}

@@ -1,0 +1,207 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { STORE_TIMEOUT_MS } from '../../concurrency/time-constants.js'
+import { withTimeout } from '../../concurrency/with-timeout.js'
+import type { NotedRequest } from './session-baseline.js'
+import { isFast } from './write-race.js'
+
+/** The callback of a store's method. */
+export type Callback = (error?: unknown, result?: unknown) => void
+
+/** A session's data: plain data out of a store, or express-session's `Session` object. */
+export type SessionData = Record<string, unknown>
+
+/**
+ * A store of express-session, with the methods of the contract that every store fulfils. `request` is passed where the store
+ * is told for which request it is called, as stores of koa-session are.
+ */
+export interface SessionStore {
+  get(sid: string, callback: Callback, request?: NotedRequest): unknown
+  set(sid: string, session: SessionData, callback?: Callback): unknown
+  destroy(sid: string, callback?: Callback, request?: NotedRequest): unknown
+  clear?(callback?: Callback): unknown
+  all?(callback: Callback): unknown
+  touch?(sid: string, session: SessionData, callback?: Callback): unknown
+  regenerate?(request: { sessionID?: string }, callback: Callback): unknown
+  createSession?(request: object, data: SessionData): SessionData
+  generate?(request: object): void
+}
+
+export function isStore(store: unknown): store is SessionStore {
+  const { get, set, destroy } = (store ?? {}) as Partial<SessionStore>
+  return typeof get === 'function' && typeof set === 'function' && typeof destroy === 'function'
+}
+
+/** Resolves when a store operation has called back, or when the promise that it returned has settled. */
+export function promisify(operation: (callback: Callback) => unknown): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const returned = operation((error, result) => (error ? reject(error) : resolve(result)))
+    if (returned instanceof Promise) returned.then(resolve, reject)
+  })
+}
+
+/** Calls a store's method and waits for its callback, with a time-out. */
+function callStore<T>(operation: (callback: Callback) => unknown): Promise<T> {
+  const result = new Promise<T>((resolve, reject) => {
+    const returned = operation((error, result) => (error ? reject(error) : resolve(result as T)))
+    // A store may report a failure through its promise alone.
+    if (returned instanceof Promise) returned.catch(reject)
+  })
+  return withStoreTimeout(result)
+}
+
+/** Waits for a store, with a time-out. */
+export function withStoreTimeout<T>(result: Promise<T>): Promise<T> {
+  return withTimeout(STORE_TIMEOUT_MS, result, () => new Error('The session store did not respond in time.'))
+}
+
+/** How often a session is read at most until a read is fast enough to be written back. */
+const MAX_READS = 3
+
+/** The work of a store on one session, or on all: from the call of its method until it calls back. */
+interface Work {
+  readonly store: OriginalStore
+  readonly sid: string | undefined
+  readonly isTouch: boolean
+  /** The work that called for it, and still runs. */
+  readonly outer: Work | undefined
+  isDone: boolean
+}
+
+const work = new AsyncLocalStorage<Work>()
+
+/** How many works run. While none runs the storage is switched off, since it makes every promise of a process slower. */
+let running = 0
+
+function end(current: Work): void {
+  if (current.isDone) return
+  current.isDone = true
+  running--
+  if (running === 0) work.disable()
+}
+
+function runningWork(): Work | undefined {
+  let current = work.getStore()
+  while (current?.isDone) current = current.outer
+  return current
+}
+
+/** A session store with its own methods, which the library has replaced by patched ones. */
+export class OriginalStore {
+  readonly #store: SessionStore
+  readonly #get: SessionStore['get']
+  readonly #set: SessionStore['set']
+  readonly #destroy: SessionStore['destroy']
+  readonly #clear: SessionStore['clear']
+  readonly #touch: SessionStore['touch']
+
+  constructor(store: SessionStore) {
+    this.#store = store
+    this.#get = store.get.bind(store)
+    this.#set = store.set.bind(store)
+    this.#destroy = store.destroy.bind(store)
+    this.#clear = store.clear
+    this.#touch = store.touch?.bind(store)
+  }
+
+  /**
+   * The work on this session in the middle of which the store itself calls. For example, some stores destroy a session that they
+   * find expired. Such a call must not wait for the end of that work, as the work waits for the call.
+   */
+  workOn(sid: string): Work | undefined {
+    const current = runningWork()
+    return current?.store === this && (current.sid ?? sid) === sid ? current : undefined
+  }
+
+  /** Reads the stored session; `undefined` if there is none. */
+  async read(sid: string, request?: NotedRequest): Promise<SessionData | undefined> {
+    try {
+      return await callStore<SessionData | undefined>((callback) =>
+        this.#working(sid, callback, (respond) =>
+          request ? this.#get(sid, respond, request) : this.#get(sid, respond),
+        ),
+      )
+    } catch (error) {
+      // File stores fail like this if there is no such session, and express-session understands it so too.
+      if ((error as { code?: unknown }).code === 'ENOENT') return undefined
+      throw error
+    }
+  }
+
+  /** Reads a session to write it back at once. After a slow read another process may have saved it, so it is read again. */
+  async readFresh(sid: string, request?: NotedRequest): Promise<SessionData | undefined> {
+    for (let reads = 1; ; reads++) {
+      const startedAt = performance.now()
+      const data = await this.read(sid, request)
+      if (isFast(performance.now() - startedAt) || reads === MAX_READS) return data
+    }
+  }
+
+  async write(sid: string, session: SessionData): Promise<void> {
+    await callStore((callback) => this.set(sid, session, callback))
+  }
+
+  set(sid: string, session: SessionData, callback?: Callback): unknown {
+    return this.#working(sid, callback, (respond) => this.#set(sid, session, respond))
+  }
+
+  touch(sid: string, session: SessionData, callback?: Callback): unknown {
+    return this.#working(sid, callback, (respond) => this.#touch?.(sid, session, respond), true)
+  }
+
+  destroy(sid: string, callback?: Callback, request?: NotedRequest): unknown {
+    return this.#working(sid, callback, (respond) =>
+      request ? this.#destroy(sid, respond, request) : this.#destroy(sid, respond),
+    )
+  }
+
+  /** Empties the store. */
+  clear(callback: Callback): unknown {
+    return this.#working(undefined, callback, (respond) => {
+      const returned = this.#clear?.call(this.#store, respond)
+      // A store that takes no callback and returns no promise has finished.
+      if (this.#clear?.length === 0 && !(returned instanceof Promise)) respond()
+      return returned
+    })
+  }
+
+  /** Reads all stored sessions; none from a store that cannot list them. */
+  async all(): Promise<SessionData[]> {
+    const { all } = this.#store
+    if (typeof all !== 'function') return []
+    const found = await callStore<object | undefined>((callback) => all.call(this.#store, callback))
+    return Object.values(found ?? {}).filter((data) => typeof data === 'object' && data !== null)
+  }
+
+  /** Makes a session of plain data: stores compute the time to live from the methods of express-session's cookie object. */
+  inflate(sid: string, data: SessionData): SessionData {
+    if (typeof this.#store.createSession !== 'function' || !data.cookie) return data
+    return this.#store.createSession({ sessionID: sid, sessionStore: this.#store }, data)
+  }
+
+  #working(
+    sid: string | undefined,
+    callback: Callback | undefined,
+    method: (respond: Callback) => unknown,
+    isTouch = false,
+  ): unknown {
+    const current: Work = { store: this, sid, isTouch, outer: runningWork(), isDone: false }
+    const respond: Callback = (...results) => {
+      // The caller's next operations are not part of the store's work.
+      end(current)
+      callback?.(...results)
+    }
+    running++
+    try {
+      const returned = work.run(current, method, respond)
+      if (returned instanceof Promise)
+        returned.then(
+          () => end(current),
+          () => end(current),
+        )
+      return returned
+    } catch (error) {
+      end(current)
+      throw error
+    }
+  }
+}

@@ -1,0 +1,228 @@
+import {
+  type Callback,
+  OriginalStore,
+  type SessionData,
+  type SessionStore,
+  withStoreTimeout,
+} from './original-store.js'
+import { replaceMethod, reportTo } from './replace-method.js'
+import type { SaveInterceptor } from './save-interceptor.js'
+import { type Saved, SavePipeline } from './save-pipeline.js'
+import {
+  isOfSameRequest,
+  type LoadingRequest,
+  type NotedRequest,
+  recordBaseline,
+  recordNewSession,
+  requestOf,
+} from './session-baseline.js'
+import { patchDestruction } from './session-destruction.js'
+import { SessionLocks } from './session-locks.js'
+
+const patchedStores = new WeakMap<object, PatchedStore>()
+
+/** Stores a session under a lock, which it may release before it is done. */
+type Write = (sid: string, session: SessionData, done: Callback, release: () => void) => unknown
+
+/** Patches a store at the first call; later calls return the same object. */
+export function patchedStore(store: SessionStore): PatchedStore {
+  const existing = patchedStores.get(store)
+  if (existing) return existing
+  const patched = new PatchedStore(store)
+  patchedStores.set(store, patched)
+  return patched
+}
+
+/**
+ * Replaces the methods of a session store, so that a saved session holds the newest tokens, and so that one value in a stored
+ * session can be changed without undoing what others write.
+ *
+ * The store's own methods are replaced, since express-session and apps refer to the store itself. A call that need not be
+ * changed goes to the store at once, with its own arguments.
+ */
+export class PatchedStore {
+  readonly interceptors = new Set<SaveInterceptor>()
+  readonly #locks = new SessionLocks()
+  /** The touches of current sessions that are in flight. */
+  readonly #touches = new Set<{ readonly sid: string; readonly release: () => void }>()
+  /** Sessions that are being saved by `replace()`, and what was stored before. */
+  readonly #replacing = new Map<SessionData, SessionData | undefined>()
+  readonly #store: SessionStore
+  readonly original: OriginalStore
+  readonly #pipeline: SavePipeline
+
+  constructor(store: SessionStore) {
+    this.#store = store
+    this.original = new OriginalStore(store)
+    this.#pipeline = new SavePipeline(this.original, this.#locks, this.interceptors)
+    this.#patchLoading()
+    this.#patchSave()
+    this.#patchTouch()
+    patchDestruction({
+      store,
+      original: this.original,
+      locks: this.#locks,
+      interceptors: this.interceptors,
+      releaseTouches: (sid) => this.#releaseTouches(sid),
+    })
+  }
+
+  /**
+   * Has a session saved under its exclusive lock: it waits for operations that run, and later ones wait for it. Resolves with
+   * the session that was stored before.
+   */
+  replace(sid: string, session: SessionData, save: () => Promise<void>): Promise<SessionData | undefined> {
+    return this.#locks.exclusively(sid, async () => {
+      const stored = await this.original.read(sid, requestOf(session))
+      this.#replacing.set(session, stored)
+      try {
+        await withStoreTimeout(save())
+      } finally {
+        this.#replacing.delete(session)
+      }
+      return stored
+    })
+  }
+
+  /**
+   * Reads the stored session, changes it and stores it again, under its exclusive lock. `change` returns `false` to leave the
+   * session alone. Resolves with whether it was stored.
+   */
+  update(sid: string, change: (session: SessionData) => boolean, request?: NotedRequest): Promise<boolean> {
+    return this.#locks.exclusively(sid, async () => {
+      const data = await this.original.readFresh(sid, request)
+      if (!data) return false
+      const session = this.original.inflate(sid, data)
+      if (!change(session)) return false
+      await this.original.write(sid, session)
+      return true
+    })
+  }
+
+  /** Records on each request what its session was when the request got it. */
+  #patchLoading(): void {
+    const store = this.#store
+    const createSession = store.createSession?.bind(store)
+    if (createSession) {
+      replaceMethod(store, 'createSession', (request: LoadingRequest, data: SessionData) => {
+        recordBaseline(request, request.sessionID, data, this.interceptors)
+        return createSession(request, data)
+      })
+    }
+    const generate = store.generate?.bind(store)
+    if (generate) {
+      replaceMethod(store, 'generate', (request: LoadingRequest) => {
+        generate(request)
+        recordNewSession(request)
+      })
+    }
+  }
+
+  #patchSave(): void {
+    const original = this.original
+    const set = original.set.bind(original)
+    replaceMethod(this.#store, 'set', (sid: string, session: SessionData, callback?: Callback) => {
+      const outer = original.workOn(sid)
+      if (outer && !outer.isTouch) return set(sid, session, callback)
+      const replacing = this.#replacingOf(session)
+      if (replacing) {
+        return set(sid, this.#pipeline.applyInterceptors(sid, session, replacing.stored), callback)
+      }
+      const prepare = () => {
+        // Under the lock of the save, so that no update comes between a touch and its save.
+        this.#releaseTouches(sid)
+        return this.#pipeline.prepareSave(sid, session)
+      }
+      const writeMerged = () => this.#pipeline.saveMerged(sid, session, set)
+      return this.#write(set, sid, prepare, writeMerged, callback, !outer)
+    })
+  }
+
+  /** Of a session that `replace()` is saving. The store may be given a proxy of that session. */
+  #replacingOf(session: SessionData): { readonly stored: SessionData | undefined } | undefined {
+    for (const [replacing, stored] of this.#replacing) {
+      if (replacing === session || isOfSameRequest(replacing, session)) return { stored }
+    }
+    return undefined
+  }
+
+  #patchTouch(): void {
+    if (typeof this.#store.touch !== 'function') return
+    const touchCurrent = this.#touchCurrent(this.#store.touch.bind(this.#store))
+    const touch = this.original.touch.bind(this.original)
+    const touchPrepared: Write = (sid, session, done, release) =>
+      this.#isCurrent(sid, session) ? touchCurrent(sid, session, done, release) : touch(sid, session, done)
+    replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) => {
+      // Under the lock: a login may have stored other tokens until then.
+      const prepare = () =>
+        this.#isCurrent(sid, session) ? session : this.#pipeline.prepareTouch(sid, session)
+      const writeMerged = () => this.#pipeline.touchMerged(sid, session, touch)
+      return this.#write(touchPrepared, sid, prepare, writeMerged, callback)
+    })
+  }
+
+  /**
+   * Touches a current session, and remembers the touch until it is done. Every request makes such a touch, so it runs in no async
+   * context, and a save by the touch itself looks like one of the app. Both release the lock of the touch: a save by the touch
+   * would wait for itself.
+   */
+  #touchCurrent(touch: SessionStore['set']): Write {
+    return (sid, session, done, release) => {
+      const inFlight = { sid, release }
+      const end = () => void this.#touches.delete(inFlight)
+      this.#touches.add(inFlight)
+      try {
+        const returned = touch(sid, session, (...results) => {
+          end()
+          done(...results)
+        })
+        if (returned instanceof Promise) returned.then(end, end)
+        return returned
+      } catch (error) {
+        end()
+        throw error
+      }
+    }
+  }
+
+  #releaseTouches(sid: string): void {
+    for (const touch of this.#touches) if (touch.sid === sid) touch.release()
+  }
+
+  /** Whether a session may be stored as it is, since this process knows that no value in it has become outdated. */
+  #isCurrent(sid: string, session: SessionData): boolean {
+    for (const { current, key } of this.interceptors) {
+      const value = current.get(sid)?.value
+      if (value === undefined || !Object.hasOwn(session, key) || session[key] !== value) return false
+    }
+    return true
+  }
+
+  /**
+   * Stores a session as `prepare` returns it, or merged with the stored session if `prepare` cannot tell. A merged session is
+   * verified after a write race with another process. The caller waits for that, except for a touch that saves: the lock that
+   * verifying needs is free when the touch has ended.
+   */
+  #write(
+    write: Write,
+    sid: string,
+    prepare: () => SessionData | undefined,
+    writeMerged: () => Promise<Saved>,
+    callback: Callback | undefined,
+    waits = true,
+  ): unknown {
+    let saved: Saved | undefined
+    const verified: Callback = (...results) => {
+      if (!saved || !waits || results[0]) return callback?.(...results)
+      void this.#pipeline.verifySave(sid, saved).then(() => callback?.(...results))
+    }
+    const merge = async () => {
+      saved = await writeMerged()
+      if (!callback || !waits) void this.#pipeline.verifySave(sid, saved)
+    }
+    return this.#locks.run('shared', sid, callback && verified, (done, release) => {
+      const prepared = prepare()
+      return prepared ? write(sid, prepared, done, release) : reportTo(done, merge)
+    })
+  }
+}

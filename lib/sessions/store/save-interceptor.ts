@@ -1,0 +1,49 @@
+import type { SessionData } from './original-store.js'
+import type { NotedRequest, SessionBaseline } from './session-baseline.js'
+
+/** Decides what a session stores under one of its keys when the app saves or destroys the session. */
+export interface SaveInterceptor {
+  /** The key of a session under which it keeps its value. */
+  readonly key: string
+  /** Names the client and the format of that value. */
+  readonly audience: string
+  /** For the id of a session: the value that may be stored as it is, since this process knows that nothing is newer. */
+  readonly current: { get(sid: string): { readonly value: unknown } | undefined }
+  /** Whether it must see the stored session to decide what to store. */
+  wantsStored(sid: string, session: SessionData, loaded: SessionBaseline | undefined): boolean
+  /** The stored value as far as this process knows, for a request that found `loaded` in its session. */
+  recall(sid: string, loaded: unknown): unknown
+  /** Whether a session that is about to be touched holds another login than the one that is known to be stored. */
+  isSuperseded(sid: string, session: SessionData): boolean
+  /**
+   * Returns the session to be stored in place of the one that the app saves; the same object if nothing is to be changed.
+   *
+   * @param stored the stored session, where `wantsStored()` asked for it; `undefined` also if nothing is stored
+   */
+  onSave(
+    sid: string,
+    session: SessionData,
+    loaded: SessionBaseline | undefined,
+    stored: SessionData | undefined,
+  ): SessionData
+  /** Whether another process has changed the value of a session that was just stored. Never rejects. */
+  isOutdated(session: SessionData): Promise<boolean>
+  /**
+   * Called before all sessions are destroyed. Resolves with a function to be called when they are gone, for those that another
+   * process may have written again. Never rejects.
+   *
+   * @param listed the sessions that the store lists
+   */
+  onClear(listed: readonly SessionData[]): Promise<() => Promise<void>>
+  /**
+   * Called before a session is destroyed. Resolves with whether another process may be about to write it.
+   *
+   * @param regenerated whether the session goes on under another id
+   */
+  onDestroy(
+    sid: string,
+    session: SessionData | undefined,
+    regenerated: boolean,
+    request: NotedRequest | undefined,
+  ): Promise<boolean>
+}

@@ -1,0 +1,115 @@
+import { ownProperties, ownValue } from '../../options/own-properties.js'
+import type { SessionData } from './original-store.js'
+
+/** A session as it was when the request got it: loaded from the store, or new. */
+export interface SessionBaseline {
+  readonly sid: string | undefined
+  /** Its values under the keys of the interceptors. */
+  readonly values: SessionData
+  readonly isNew: boolean
+}
+
+/** The property of a request with its {@link SessionBaseline}. */
+export const BASELINE = Symbol('session as loaded')
+
+/** The object that a framework has for a request. */
+export interface NotedRequest {
+  [BASELINE]?: SessionBaseline
+}
+
+export interface LoadingRequest extends NotedRequest {
+  session?: SessionData
+  sessionID?: string
+}
+
+/** The request, and the id, of a session that is stored. */
+export interface SessionOrigin {
+  readonly req?: NotedRequest
+  readonly id?: string
+}
+
+/** The property of plain data with its {@link SessionOrigin}. There, `req` and `id` are values of the app. */
+export const ORIGIN = Symbol('origin of a session')
+
+/** The property of a session that the library has read, with the request for which it was read. */
+export const READ_FOR = Symbol('request that a session was read for')
+
+/** The request of a session that is plain data: the request that saves it, or for which the library has read it. */
+export function requestOf(session: SessionData): NotedRequest | undefined {
+  const noted: { [READ_FOR]?: NotedRequest; [ORIGIN]?: SessionOrigin } = session
+  return noted[READ_FOR] ?? noted[ORIGIN]?.req
+}
+
+/**
+ * Records the session that a request loads: the values under the keys of the interceptors. The data itself is not kept, as a
+ * store may return the same object to several requests.
+ */
+export function recordBaseline(
+  request: NotedRequest,
+  sid: string | undefined,
+  data: SessionData,
+  interceptors: Iterable<{ readonly key: string }>,
+): void {
+  const values: SessionData = { __proto__: null } as never
+  for (const { key } of interceptors) values[key] = Object.hasOwn(data, key) ? data[key] : undefined
+  request[BASELINE] = { sid, values, isNew: false }
+}
+
+export function recordNewSession(request: LoadingRequest): void {
+  request[BASELINE] = { sid: request.sessionID, values: ownProperties({}), isNew: true }
+}
+
+/** A request of Express, or a context of Koa. */
+export interface SessionCarrier extends NotedRequest {
+  readonly session?: SessionData | null | undefined
+}
+
+/** How a framework identifies the session of a request. */
+export interface SessionSource<Request extends SessionCarrier> {
+  /** The id under which the store has the session. */
+  sid(request: Request): string | undefined
+  /** Whether a session is new, where the library has not seen that it was loaded or made. */
+  isNew(session: SessionData): boolean
+}
+
+/** Records what a request holds under a key that no interceptor had when the session was loaded. */
+export function recordLateBaseline<Request extends SessionCarrier>(
+  source: SessionSource<Request>,
+  request: Request,
+  key: string,
+): void {
+  const { session } = request
+  if (!session) return
+  const loaded = request[BASELINE]
+  const values = ownProperties({ ...loaded?.values, [key]: ownValue(session, key) })
+  request[BASELINE] = { sid: source.sid(request), values, isNew: !loaded && source.isNew(session) }
+}
+
+/** Records that a request's session counts from now on as one that was loaded with this copy. */
+export function recordCopy(request: NotedRequest, sid: string | undefined, key: string, copy: unknown): void {
+  const values: SessionData = { __proto__: null as never, ...request[BASELINE]?.values, [key]: copy }
+  request[BASELINE] = { sid, values, isNew: false }
+}
+
+/** What a session was when its request got it; `undefined` for a session that is written outside of a request. */
+export function baselineOf(session: SessionData): SessionBaseline | undefined {
+  const { req, id } = (session as { [ORIGIN]?: SessionOrigin })[ORIGIN] ?? (session as SessionOrigin)
+  if (!req) return undefined
+  const loaded = req[BASELINE]
+  // Another session() over the same store may have made a new session that was not recorded.
+  return loaded && (id === undefined || loaded.sid === id)
+    ? loaded
+    : { sid: id, values: ownProperties({}), isNew: true }
+}
+
+/** Whether both are the session of one request. */
+export function isOfSameRequest(a: SessionData, b: SessionData): boolean {
+  const request = requestIn(a)
+  return request !== undefined && request === requestIn(b) && a.id === b.id
+}
+
+/** The request that express-session hides in a session. In other sessions an app may keep a value under the same name. */
+function requestIn(session: SessionData): unknown {
+  const hidden = Object.getOwnPropertyDescriptor(session, 'req')
+  return hidden?.enumerable === false ? hidden.value : undefined
+}

@@ -1,0 +1,162 @@
+import { LOCK_TIMEOUT_MS } from '../../concurrency/time-constants.js'
+import type { Callback } from './original-store.js'
+
+interface Waiter {
+  readonly exclusive: boolean
+  readonly start: () => void
+}
+
+/** The locks of one session: how many are held, and what waits for one. */
+interface SessionLock {
+  shared: number
+  exclusive: number
+  readonly waiting: Set<Waiter>
+}
+
+/**
+ * Orders what happens to one session in its store within this process.
+ *
+ * What the app does (save, touch) holds a shared lock. Shared locks never wait for each other, since a store may call its own
+ * `set` within `touch`. What must not be interrupted (read, change, write back) holds an exclusive lock: it waits for the
+ * running operations to end, and others wait for it. What happens to all sessions at once (clear) waits for the running
+ * operations of every session. No other operation begins while it waits or runs.
+ */
+export class SessionLocks {
+  readonly #sessions = new Map<string, SessionLock>()
+  /** The operations on all sessions: those that wait, and how many run. */
+  readonly #all = { waiting: new Set<() => void>(), running: 0 }
+
+  /**
+   * Runs a store operation under a lock. Passes its outcome on: to the callback, and as the value that it returns. The operation
+   * may release the lock before it is done.
+   */
+  run(
+    kind: 'shared' | 'exclusive',
+    sid: string,
+    callback: Callback | undefined,
+    operation: (done: Callback, release: () => void) => unknown,
+  ): unknown {
+    let began = false
+    let returned: unknown
+    let returnLater: ((returned: unknown) => void) | undefined
+    this.acquire(kind, sid, (release) => {
+      began = true
+      const run = () => callOnce(operation, callback, release)
+      if (returnLater) returnLater(Promise.resolve().then(run))
+      else returned = run()
+    })
+    if (began) return returned
+    const later = new Promise((resolve) => (returnLater = resolve))
+    // A caller with a callback does not look at the promise.
+    later.catch(() => {})
+    return later
+  }
+
+  /** Calls `start` under a lock: at once if it is free. `start` must see to it that `release` is called. */
+  acquire(kind: 'shared' | 'exclusive', sid: string, start: (release: () => void) => void): void {
+    const exclusive = kind === 'exclusive'
+    const lock = this.#sessions.get(sid) ?? { shared: 0, exclusive: 0, waiting: new Set() }
+    this.#sessions.set(sid, lock)
+
+    const begin = () => {
+      if (exclusive) lock.exclusive++
+      else lock.shared++
+      let isReleased = false
+      start(() => {
+        if (isReleased) return
+        isReleased = true
+        if (exclusive) lock.exclusive--
+        else lock.shared--
+        this.#admit(sid, lock)
+      })
+    }
+    if (this.#mayBegin(lock, exclusive)) begin()
+    else this.#wait(lock, exclusive, begin)
+  }
+
+  /** Runs some work under the exclusive lock of a session. Settles as the work does. */
+  exclusively<T>(sid: string, work: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.acquire('exclusive', sid, (release) => void work().then(resolve, reject).finally(release))
+    })
+  }
+
+  /** Runs some work while no other operation runs on any session. Settles as the work does. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const start = () => {
+        clearTimeout(timer)
+        if (!this.#all.waiting.delete(start)) return
+        this.#all.running++
+        void work().then(resolve, reject).finally(release)
+      }
+      const release = () => {
+        this.#all.running--
+        for (const [sid, lock] of this.#sessions) this.#admit(sid, lock)
+      }
+      const timer = setTimeout(start, LOCK_TIMEOUT_MS)
+      this.#all.waiting.add(start)
+      this.#startAlone()
+    })
+  }
+
+  #startAlone(): void {
+    if (this.#all.running > 0) return
+    for (const lock of this.#sessions.values()) if (lock.shared + lock.exclusive > 0) return
+    const [start] = this.#all.waiting
+    start?.()
+  }
+
+  /** An operation within another one of its session begins all the same, as the other one waits for it. */
+  #mayBegin(lock: SessionLock, exclusive: boolean): boolean {
+    if (lock.exclusive > 0 || (exclusive && lock.shared > 0)) return false
+    const isHeld = this.#all.running + this.#all.waiting.size > 0
+    return !isHeld || (lock.shared > 0 && this.#all.running === 0)
+  }
+
+  #wait(lock: SessionLock, exclusive: boolean, begin: () => void): void {
+    const start = () => {
+      clearTimeout(timer)
+      lock.waiting.delete(waiter)
+      begin()
+    }
+    const waiter: Waiter = { exclusive, start }
+    const timer = setTimeout(start, LOCK_TIMEOUT_MS)
+    lock.waiting.add(waiter)
+  }
+
+  #admit(sid: string, lock: SessionLock): void {
+    for (const waiter of lock.waiting) if (this.#mayBegin(lock, waiter.exclusive)) waiter.start()
+    if (lock.shared + lock.exclusive + lock.waiting.size === 0 && this.#sessions.get(sid) === lock) {
+      this.#sessions.delete(sid)
+    }
+    this.#startAlone()
+  }
+}
+
+/** Starts an operation. However it ends, `release` is called, and the callback once. */
+function callOnce(
+  operation: (done: Callback, release: () => void) => unknown,
+  callback: Callback | undefined,
+  release: () => void,
+): unknown {
+  let isDone = false
+  const done: Callback = (...results) => {
+    if (isDone) return
+    isDone = true
+    release()
+    callback?.(...results)
+  }
+  try {
+    const returned = operation(done, release)
+    if (returned instanceof Promise) returned.then(release, done)
+    return returned
+  } catch (error) {
+    if (!callback) {
+      release()
+      throw error
+    }
+    done(error)
+    return undefined
+  }
+}

@@ -1,0 +1,26 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { FAST_WRITE_MS, RACE_WINDOW_MS } from '../../concurrency/time-constants.js'
+
+/*
+ * Write races. A session store cannot change a session in one step: a process reads the session, changes it and writes it
+ * back. If two processes do so at the same moment, the later write undoes the earlier one. Within one process locks prevent
+ * this (session-locks.ts). Between processes two rules settle it:
+ *
+ * 1. Write fast, or ask again. A process writes tokens within FAST_WRITE_MS after it has learned that the grant has not ended.
+ *    If the write took longer, the process asks the grant store again, and removes the tokens if the grant has ended.
+ * 2. Wait, then look again. A process that may have raced with another one waits for RACE_WINDOW_MS, in which every fast write
+ *    ends. Then it reads the stored session and repairs it: what the app saved, the newest tokens, or none after a logout.
+ *
+ * A process may have raced when it learns from the grant store that another process has refreshed or ended the grant, when it
+ * has learned so less than RECENT_REFRESH_MS ago, when the grant store does not respond, or when its own write was slow.
+ */
+
+/** Whether so little time has passed, in milliseconds, that no other process has read and written the session meanwhile. */
+export function isFast(elapsedMs: number): boolean {
+  return elapsedMs <= FAST_WRITE_MS
+}
+
+/** Resolves when every other process that was about to write the session has done so. */
+export async function raceWindowOver(): Promise<void> {
+  await delay(RACE_WINDOW_MS)
+}

@@ -1,0 +1,292 @@
+import { ownProperties } from '../options/own-properties.js'
+import { type AccessToken, isOfLogin, keyOf, needKey } from './access-token.js'
+import { type DpopKey, secretPartsOf } from './dpop-key.js'
+import { loginTimeOf } from './login-lifetime.js'
+import type { TokenNeed } from './token-need.js'
+
+/** All tokens that are held for a grant. Of two sets of one grant, the one with the higher revision is newer. */
+export interface TokenSet {
+  /** Names the grant in events and in the grant store. It is not a secret and proves nothing. */
+  readonly grantId: string
+  /** The secret that the id is made from, see grant-proof.ts. Only sessions of the grant and its record hold it. */
+  readonly proof?: string
+  /** The share of the session that has this copy, see grant-shares.ts. Absent if the set is not the copy of a session. */
+  readonly share?: string
+  /** The shares of all sessions of the grant. Its record has them, and the sets that were learned from the record. */
+  readonly shares?: readonly string[]
+  /** The secret that the shares of the grant are made with, see grant-proof.ts. Only the record of the grant has it. */
+  readonly shareKey?: string
+  /** The digests of earlier refresh tokens, of a grant from a version without proofs. */
+  readonly earlier?: readonly string[]
+  /** How many later logins have handed over the refresh token of the grant again, beside another access token. Absent for none. */
+  readonly logins?: number
+  /** When the ID token of the login was issued, by the clock of the authorization server, in milliseconds since the epoch. */
+  readonly loginIssuedAt?: number
+  /** Grows at each change. */
+  readonly revision: number
+  readonly refreshToken?: string
+  readonly idToken?: string
+  /** When the refresh token expires, in milliseconds since the epoch. Absent if that is not known, or if it does not expire. */
+  readonly refreshExpiresAt?: number
+  /** When the login is over by the word of the authorization server, in milliseconds since the epoch. */
+  readonly sessionExpiresAt?: number
+  /** When the user logged in, in milliseconds since the epoch. Absent in tokens of earlier versions. */
+  readonly loggedInAt?: number
+  /** The subject of the last readable ID token, kept while `idToken` is encrypted: the next ID token must have the same subject. */
+  readonly subject?: string
+  /** The key that the tokens of the grant are bound to (RFC 9449). It lives and ends with the grant. */
+  readonly dpopKey?: DpopKey
+  readonly accessTokens: readonly AccessToken[]
+  /** Set if the session holds only a reference. The grant store has the tokens. */
+  readonly isReference?: true
+}
+
+/** A checked response of the token endpoint (RFC 6749 §5.1). */
+export interface TokenResponse {
+  readonly accessToken?: string
+  readonly tokenType?: string
+  /** How long the access token lives from now, in milliseconds; absent if it is not known. */
+  readonly lifetimeMs?: number
+  readonly refreshToken?: string
+  /** How long the refresh token lives from now, in milliseconds: `Infinity` if it does not expire; absent if it is not known. */
+  readonly refreshLifetimeMs?: number
+  readonly idToken?: string
+  /** When the session at the authorization server expires, in milliseconds since the epoch, by the ID token. */
+  readonly sessionExpiresAt?: number
+  /** The subject of the previous ID token, if the new ID token cannot be read. */
+  readonly subject?: string
+  readonly scope?: string
+  /** The key that the tokens were requested with, if the grant does not have it yet. */
+  readonly dpopKey?: DpopKey
+}
+
+/** The need of a login. */
+const LOGIN: TokenNeed = ownProperties({})
+/** The largest number of access tokens in a set. Each scope and resource that was requested takes one place. */
+const MAX_ACCESS_TOKENS = 16
+
+/** Ten years. An access token of unknown expiry is served until an API rejects it, if there is no refresh token to replace it. */
+const UNLIMITED_MS = 10 * 365 * 24 * 60 * 60 * 1000
+
+/** Returns the first token set of a new grant. */
+export function firstTokenSet(
+  grantId: string,
+  given: TokenResponse,
+  now: number,
+  defaultLifetimeMs: number,
+): TokenSet {
+  const response = ownProperties(given)
+  const unknownMs = response.refreshToken === undefined ? UNLIMITED_MS : defaultLifetimeMs
+  return ownProperties({
+    grantId,
+    revision: 1,
+    accessTokens:
+      response.accessToken === undefined
+        ? []
+        : [accessTokenOf(response.accessToken, response, LOGIN, now, response.lifetimeMs ?? unknownMs)],
+    ...(response.refreshToken !== undefined && { refreshToken: response.refreshToken }),
+    ...expiryOfRefreshToken(response, now),
+    ...(response.idToken !== undefined && { idToken: response.idToken }),
+    ...(response.dpopKey !== undefined && { dpopKey: response.dpopKey }),
+    ...(response.sessionExpiresAt !== undefined && { sessionExpiresAt: response.sessionExpiresAt }),
+    loggedInAt: now,
+  })
+}
+
+/** The expiry of a refresh token, if the response says when it expires. */
+function expiryOfRefreshToken(
+  { refreshLifetimeMs = Infinity }: TokenResponse,
+  now: number,
+): Pick<TokenSet, 'refreshExpiresAt'> {
+  return refreshLifetimeMs === Infinity ? {} : { refreshExpiresAt: now + refreshLifetimeMs }
+}
+
+/**
+ * Returns the token set after a refresh. A refresh token, ID token or scope that the response omits is kept. The access tokens of
+ * other needs are kept until they expire (RFC 6749 §6). A new refresh token without an expiry has none.
+ */
+export function mergeTokens(
+  tokens: TokenSet,
+  given: TokenResponse & { readonly accessToken: string },
+  need: TokenNeed,
+  now: number,
+  defaultLifetimeMs: number,
+): TokenSet {
+  const response = ownProperties(given)
+  const key = needKey(need)
+  const replaced = tokens.accessTokens.find((token) => keyOf(token) === key)
+  const lifetimeMs =
+    response.lifetimeMs !== undefined && response.lifetimeMs > 0 ? response.lifetimeMs : defaultLifetimeMs
+  const scope = response.scope ?? replaced?.scope ?? need.scope
+  const fresh = accessTokenOf(
+    response.accessToken,
+    ownProperties({ ...response, ...(scope !== undefined && { scope }) }),
+    need,
+    now,
+    lifetimeMs,
+  )
+  // The login's own token is kept past its expiry: it has the scope, which later responses may omit.
+  const others = tokens.accessTokens.filter((token) => keyOf(token) !== key)
+  const logins = others.filter((token) => isOfLogin(token))
+  const further = others.filter((token) => !isOfLogin(token) && now < token.expiresAt)
+  const { subject, refreshExpiresAt, ...kept } = tokens
+  const isOfRefreshToken = response.refreshToken !== undefined || response.refreshLifetimeMs !== undefined
+  const known = response.idToken === undefined ? subject : response.subject
+  return ownProperties({
+    ...kept,
+    revision: tokens.revision + 1,
+    accessTokens: [fresh, ...logins, ...further].slice(0, MAX_ACCESS_TOKENS),
+    loggedInAt: loginTimeOf(tokens, now),
+    ...(response.refreshToken !== undefined && { refreshToken: response.refreshToken }),
+    ...(isOfRefreshToken
+      ? expiryOfRefreshToken(response, now)
+      : refreshExpiresAt !== undefined && { refreshExpiresAt }),
+    ...(response.idToken !== undefined && { idToken: response.idToken }),
+    ...(response.sessionExpiresAt !== undefined && { sessionExpiresAt: response.sessionExpiresAt }),
+    ...(known !== undefined && { subject: known }),
+    ...(response.dpopKey !== undefined && { dpopKey: response.dpopKey }),
+  })
+}
+
+/** Returns the token set with a new refresh token, and the key that it may be bound to. The other tokens stay the same. */
+export function withRefreshToken(
+  tokens: TokenSet,
+  { dpopKey, refreshToken }: { readonly refreshToken: string; readonly dpopKey?: DpopKey },
+): TokenSet {
+  const { refreshExpiresAt: _, ...rest } = tokens
+  return ownProperties({
+    ...rest,
+    refreshToken,
+    revision: tokens.revision + 1,
+    ...(dpopKey !== undefined && { dpopKey }),
+  })
+}
+
+/** Returns the token set without its refresh token. Its access tokens are served until they expire. */
+export function withoutRefreshToken(tokens: TokenSet): TokenSet {
+  const { refreshToken: _, refreshExpiresAt: __, ...rest } = tokens
+  return ownProperties({ ...rest, revision: tokens.revision + 1 })
+}
+
+/** Returns the token set of a grant that the authorization server has ended: without tokens, and with a higher revision. */
+export function deadTokenSet(tokens: TokenSet): TokenSet {
+  const { grantId, proof, revision } = tokens
+  return ownProperties({
+    grantId,
+    ...(proof !== undefined && { proof }),
+    revision: revision + 1,
+    accessTokens: [],
+  })
+}
+
+/** Whether a token set holds no token and is not a reference. */
+export function isDead({ accessTokens, idToken, isReference, refreshToken }: TokenSet): boolean {
+  const isEmpty = accessTokens.length === 0 && refreshToken === undefined && idToken === undefined
+  return isEmpty && !isReference
+}
+
+/**
+ * Returns the tokens of a grant after another login with the same refresh token, whose session gets a share of the grant. The
+ * access token of the login replaces all access tokens of the grant: the login may have been for what an API or the server wanted.
+ */
+export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
+  const { logins = 0, shares = [] } = tokens
+  const share = login.share!
+  const [fresh] = login.accessTokens
+  const held = tokens.accessTokens.find((it) => isOfLogin(it))
+  // If the refresh token of the login has been used since, the login's access token is older than the grant's.
+  const isUsable =
+    fresh !== undefined && tokens.refreshToken === login.refreshToken && fresh.expiresAt > fresh.obtainedAt
+  const isOther = isUsable && fresh.token !== held?.token
+  const isFresh = isOther || (isUsable && fresh.expiresAt > (held?.expiresAt ?? 0))
+  const others = isOther ? [] : tokens.accessTokens.filter((it) => it !== held)
+  return ownProperties({
+    ...tokens,
+    share,
+    shares: shares.includes(share) ? shares : [...shares, share],
+    revision: tokens.revision + 1,
+    ...(isOther && { logins: logins + 1, ...lifetimesOf(login) }),
+    ...(isFresh && { accessTokens: [fresh, ...others] }),
+    ...(isFresh && login.idToken !== undefined && { idToken: login.idToken }),
+    ...(isFresh && login.loginIssuedAt !== undefined && { loginIssuedAt: login.loginIssuedAt }),
+    ...(isFresh && login.dpopKey !== undefined && { dpopKey: login.dpopKey }),
+  })
+}
+
+/** What a login says of its lifetimes. A time that it does not name does not apply any more. */
+function lifetimesOf({
+  loggedInAt,
+  refreshExpiresAt,
+  sessionExpiresAt,
+}: TokenSet): Pick<TokenSet, 'loggedInAt' | 'refreshExpiresAt' | 'sessionExpiresAt'> {
+  const times = { loggedInAt, refreshExpiresAt, sessionExpiresAt }
+  return times as Pick<TokenSet, keyof typeof times>
+}
+
+/** Returns the token set with the share of a session, or without a share. */
+export function withShare(tokens: TokenSet, share: string | undefined): TokenSet {
+  if (tokens.share === share) return tokens
+  const { share: _, ...rest } = tokens
+  return ownProperties(share === undefined ? rest : { ...rest, share })
+}
+
+/**
+ * Returns the token set with what another one of its grant says of its sessions: the shares and the share key, which a session copy
+ * does not hold, and the number of logins.
+ */
+export function withSharesOf(tokens: TokenSet, other: TokenSet | undefined): TokenSet {
+  const shares = other?.shares ?? tokens.shares
+  const shareKey = other?.shareKey ?? tokens.shareKey
+  const logins = Math.max(other?.logins ?? 0, tokens.logins ?? 0)
+  const isSame = tokens.shares === shares && tokens.shareKey === shareKey && (tokens.logins ?? 0) === logins
+  if (isSame) return tokens
+  return ownProperties({
+    ...tokens,
+    ...(shares && { shares }),
+    ...(shareKey !== undefined && { shareKey }),
+    ...(logins > 0 && { logins }),
+  })
+}
+
+/** Returns the newer of two token sets of one grant, and `tokens` if `other` is of another grant. */
+export function newest(tokens: TokenSet, other: TokenSet | undefined): TokenSet {
+  if (other?.grantId !== tokens.grantId) return tokens
+  // Of two sets with one revision, the set without a refresh token is about the previous refresh token; the other has a newer one.
+  const isAlive = tokens.refreshToken === undefined && other.refreshToken !== undefined
+  return other.revision > tokens.revision || (other.revision === tokens.revision && isAlive) ? other : tokens
+}
+
+/** Returns every string in a token set that must not be shown. */
+export function secretsOf(tokens: TokenSet): string[] {
+  const { accessTokens, dpopKey, idToken, proof, refreshToken, shareKey } = tokens
+  const ofKey = dpopKey ? secretPartsOf(dpopKey) : []
+  const secrets = [
+    refreshToken,
+    idToken,
+    ...accessTokens.map(({ token }) => token),
+    proof,
+    shareKey,
+    ...ofKey,
+  ]
+  return secrets.filter((secret) => secret !== undefined)
+}
+
+function accessTokenOf(
+  token: string,
+  response: Pick<TokenResponse, 'tokenType' | 'scope'>,
+  need: TokenNeed,
+  now: number,
+  lifetimeMs: number,
+): AccessToken {
+  return ownProperties({
+    token,
+    tokenType: response.tokenType || 'Bearer',
+    obtainedAt: now,
+    expiresAt: now + lifetimeMs,
+    ...(response.scope && { scope: response.scope }),
+    ...(need.scope && { requestedScope: need.scope }),
+    ...(need.resource && { resource: need.resource }),
+    ...(need.audience && { audience: need.audience }),
+    ...(need.exchange && { exchange: need.exchange }),
+  })
+}
