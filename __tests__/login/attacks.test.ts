@@ -163,6 +163,20 @@ describe('S111 an attacker', () => {
     expect((await site.step(victim, callback)).headers.get('location')).toBe('/orders')
   })
 
+  it('cannot evade the prefix of a cookie by a no-break space in front of its name', async () => {
+    // To a browser that is another name, without a prefix, so a neighbour of the site may set it.
+    const attacker = site.browser()
+    const callback = await site.begin(attacker)
+    const [name = ''] = loginCookies(await cookiesOf(site, '/login'))[0]!
+    const own = `${name.slice(0, -16)}${new URL(callback).searchParams.get('state')!.slice(0, 16)}`
+    const statusWith = async (tossed: string) => {
+      const headers = { cookie: `a=b; ${tossed}=${attacker.cookie(own)}`, ...NAVIGATION.headers }
+      return (await fetch(callback, { headers, redirect: 'manual' })).status
+    }
+    expect(await statusWith(`\u00a0${own}`)).toBe(400)
+    expect(await statusWith(own)).toBe(303)
+  })
+
   it('cannot have a page of another origin log the user out', async () => {
     const victim = await site.loggedIn()
     for (const headers of [

@@ -6,13 +6,8 @@ export interface Cookie {
 
 /** The cookies of a request whose names begin with a prefix, each name once. */
 export function cookiesOf(header: string | undefined, prefix: string): Cookie[] {
-  const cookies = new Map<string, string>()
-  for (const part of (header ?? '').split(';')) {
-    const at = part.indexOf('=')
-    const name = part.slice(0, at).trim()
-    if (at > 0 && name.startsWith(prefix)) cookies.set(name, part.slice(at + 1).trim())
-  }
-  return [...cookies].map(([name, value]) => ({ name, value }))
+  const cookies = pairsIn(header).filter(({ name }) => name.startsWith(prefix))
+  return [...new Map(cookies.map((cookie) => [cookie.name, cookie])).values()]
 }
 
 /**
@@ -20,9 +15,15 @@ export function cookiesOf(header: string | undefined, prefix: string): Cookie[] 
  * the header does not tell which.
  */
 export function cookieOf(header: string | undefined, name: string): string | undefined {
-  const values = (header ?? '').split(';').flatMap((part) => {
-    const at = part.indexOf('=')
-    return at > 0 && part.slice(0, at).trim() === name ? [part.slice(at + 1).trim()] : []
+  const [found, another] = pairsIn(header).filter((cookie) => cookie.name === name)
+  return another ? undefined : found?.value
+}
+
+/** Only what separates cookies is left out. A no-break space is part of a name: a browser sees no prefix such as `__Host-` behind it. */
+function pairsIn(header = ''): Cookie[] {
+  return header.split(';').flatMap((part) => {
+    const pair = part.replace(/^[ \t]+/, '')
+    const at = pair.indexOf('=')
+    return at < 1 ? [] : [{ name: pair.slice(0, at), value: pair.slice(at + 1) }]
   })
-  return values.length === 1 ? values[0] : undefined
 }
