@@ -326,4 +326,35 @@ describe('a grant store that is down', () => {
     expect(new Set(await statusesOf(tabs))).toEqual(new Set([200]))
     expect(site.events).toContainEqual(expect.objectContaining({ type: 'breaker_closed', of: 'grant_store' }))
   })
+
+  it('refuses nobody as soon as it responds, also if the first to ask must wait for another process', async () => {
+    const server = await scriptedServer()
+    const grants = recordingGrants()
+    const asked: string[] = []
+    let isDown = true
+    const store = {
+      ...grants,
+      lease: (...request: Parameters<typeof grants.lease>) => {
+        asked.push(request[0])
+        return isDown ? Promise.reject(new Error('down')) : grants.lease(...request)
+      },
+    }
+    const site = await siteAt(server.endpoint, { tokens: { grants: store } as never })
+    const tabs = await users(site, 3)
+    site.clock.advance(HOUR_MS)
+    for (const tab of tabs) expect((await tab.get('/token')).status).toBe(503)
+    isDown = false
+    site.clock.advance(1_000)
+    const [waitingFor] = asked
+    const another = { owner: 'another process', ttlMs: 60_000, revision: 9, waitMs: 0 }
+    expect(await grants.lease(waitingFor!, another)).toMatchObject({ granted: true })
+    const waiting = tabs[0]!.get('/token')
+    await eventually(async () => expect(asked.slice(3)).toContain(waitingFor))
+    await eventually(async () =>
+      expect(site.events).toContainEqual(expect.objectContaining({ type: 'breaker_closed' })),
+    )
+    expect(await statusesOf(tabs.slice(1))).toEqual([200, 200])
+    await grants.release(waitingFor!, another.owner)
+    expect((await waiting).status).toBe(200)
+  })
 })

@@ -93,9 +93,14 @@ export class SharedGrants {
     }
   }
 
+  /** Whether the grant store has failed several times in a row, and has not responded since. */
+  get isFailing(): boolean {
+    return this.#breaker.isOpen
+  }
+
   /** Throws `ERR_GRANT_STORE`, with `retryAfterMs`, while the grant store fails: it is asked again about once a second. */
   throwWhileFailing(grantId: string): void {
-    if (!this.#breaker.isOpen) return
+    if (!this.isFailing) return
     const retryAfterMs = Math.ceil(this.#breaker.waitMs(grantId, this.#context.clock.monotonic()))
     if (retryAfterMs === 0) return
     throw new TokenError(

@@ -119,8 +119,10 @@ export class LeasedGrant {
     }
   }
 
-  #askForLease(waitMs: number): Promise<GrantState & { readonly granted: boolean }> {
+  #askForLease(patienceMs: number): Promise<GrantState & { readonly granted: boolean }> {
     const { shared } = this.#context
+    // A probe of a failing store must end soon: until then, all other callers are refused.
+    const waitMs = shared.isFailing ? 0 : patienceMs
     const asking = () => this.#lease.take(this.newest.revision, waitMs, this.#found.idleMs)
     return shared.guarded(this.#grant.id, () => this.#ask(asking(), waitMs + GRANT_STORE_TIMEOUT_MS))
   }
