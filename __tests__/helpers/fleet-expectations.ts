@@ -3,6 +3,7 @@ import { beforeAll, expect, it } from '@jest/globals'
 import type { AuthorizationServer } from './authorization-server.js'
 import type { BrowserAnswer } from './browser.js'
 import type { Fleet, FleetProcess, Visitor } from './fleet.js'
+import type { Gate } from './gate.js'
 
 /** A session whose access token has expired, and the refresh token that is to be used. */
 export interface Expired {
@@ -21,6 +22,42 @@ export async function tokenOf(request: BrowserAnswer | Promise<BrowserAnswer>): 
   const { status, json } = await request
   expect([status, json.code]).toEqual([200, undefined])
   return json.token
+}
+
+/** A refresh whose response the authorization server holds back. */
+export interface UnderWay extends Expired {
+  readonly request: Promise<BrowserAnswer>
+  /** Where the response of the authorization server waits. */
+  readonly answer: Gate
+}
+
+/** Has a process, the first one unless another is named, begin the refresh of a session. */
+export async function refreshUnderWay(
+  fleet: Fleet,
+  server: AuthorizationServer,
+  session?: Expired,
+): Promise<UnderWay> {
+  const { visitor, used } = session ?? (await expiredSession(fleet))
+  const answer = server.holdAnswer(({ refreshToken }) => refreshToken === used)
+  const request = visitor.at(fleet.processes[0]!).get('/token')
+  // A failure is told to the test that waits for the request.
+  request.catch(() => {})
+  const tooEarly = request.then(({ status, text }) => {
+    throw new Error(`A response came before the authorization server was asked: ${status} ${text}`)
+  })
+  await Promise.race([answer.reached, tooEarly])
+  tooEarly.catch(() => {})
+  return { visitor, used, request, answer }
+}
+
+/** Asks a process for the token, again and again while it cannot reach the grant store. */
+export async function tokenOnceBack(process: FleetProcess, visitor: Visitor): Promise<string> {
+  for (;;) {
+    const response = await visitor.at(process).get('/token')
+    if (response.status !== 503) return tokenOf(response)
+    expect(response).toMatchObject({ json: { code: 'ERR_GRANT_STORE', retryable: true } })
+    await delay(20)
+  }
 }
 
 /** The stored session has the refresh token that the authorization server accepts. */

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import { decodeJwt } from 'jose'
 import { Pool } from 'pg'
@@ -7,8 +8,10 @@ import {
   eventually,
   expectNewest,
   expiredSession,
+  refreshUnderWay,
   timesPresented,
   tokenOf,
+  tokenOnceBack,
 } from '../helpers/fleet-expectations.js'
 import { startPostgresGrants } from '../helpers/grant-servers.js'
 import { describeWithPostgresServer } from '../helpers/postgres.js'
@@ -37,15 +40,6 @@ function spread(visitor: Visitor, count: number, path = '/token') {
   return Promise.all(requests.map(tokenOf))
 }
 
-/** Asks again as long as the process cannot reach the database. */
-async function tokenOnceBack(process: FleetProcess, visitor: Visitor): Promise<string> {
-  for (;;) {
-    const response = await visitor.at(process).get('/token')
-    if (response.status !== 503) return tokenOf(response)
-    expect(response).toMatchObject(unavailable)
-  }
-}
-
 async function expectRefreshedOnce(visitor: Visitor, used: string): Promise<void> {
   const tokens = await Promise.all(fleet.processes.map((process) => tokenOnceBack(process, visitor)))
   expect(new Set(tokens).size).toBe(1)
@@ -53,21 +47,19 @@ async function expectRefreshedOnce(visitor: Visitor, used: string): Promise<void
   await expectNewest(server, visitor)
 }
 
-/** A refresh of the first process whose response the authorization server holds back. */
-async function refreshUnderWay() {
-  const { visitor, used } = await expiredSession(fleet)
-  const answer = server.holdAnswer(({ refreshToken }) => refreshToken === used)
-  const request = visitor.at(fleet.processes[0]!).get('/token')
-  request.catch(() => {})
-  await answer.reached
-  return { visitor, used, answer, request }
-}
-
 const terminateConnections = () =>
   admin.query(
     `select pg_terminate_backend(pid) from pg_stat_activity
      where pid <> pg_backend_pid() and backend_type = 'client backend'`,
   )
+
+/** Ends all connections, again and again. No other test meets the last time: this resolves after it. */
+async function terminateUntil(signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await delay(150)
+    await terminateConnections()
+  }
+}
 
 describeWithPostgresServer('PostgreSQL as grant store of four processes', () => {
   beforeAll(async () => {
@@ -157,7 +149,7 @@ describeWithPostgresServer('PostgreSQL as grant store of four processes', () => 
     it(
       'S90 S47 every connection is killed while a refresh is in flight: it completes, and is kept',
       async () => {
-        const { visitor, used, answer, request } = await refreshUnderWay()
+        const { visitor, used, answer, request } = await refreshUnderWay(fleet, server)
         const waiting = tokenOnceBack(fleet.processes[1]!, visitor)
         await terminateConnections()
         answer.release()
@@ -173,11 +165,13 @@ describeWithPostgresServer('PostgreSQL as grant store of four processes', () => 
       'S90 S47 connections are killed again and again under load: each refresh token is used once',
       async () => {
         const users = await Promise.all(Array.from({ length: 6 }, () => expiredSession(fleet)))
-        const killing = setInterval(() => void terminateConnections().catch(() => {}), 150)
+        const stop = new AbortController()
+        const killing = terminateUntil(stop.signal)
         try {
           await Promise.all(users.map(({ visitor, used }) => expectRefreshedOnce(visitor, used)))
         } finally {
-          clearInterval(killing)
+          stop.abort()
+          await killing
         }
       },
       TEST_MS,
@@ -189,7 +183,7 @@ describeWithPostgresServer('PostgreSQL as grant store of four processes', () => 
         const valid = await fleet.login('valid')
         const { token } = (await valid.storedTokens())!.accessTokens[0]!
         const { visitor, used } = await expiredSession(fleet)
-        const under = await refreshUnderWay()
+        const under = await refreshUnderWay(fleet, server)
         await grants.kill()
         const stored = await visitor.stored()
         for (const process of fleet.processes) {
@@ -216,7 +210,7 @@ describeWithPostgresServer('PostgreSQL as grant store of four processes', () => 
         const first = await tokenOf(visitor.at(fleet.processes[0]!).get('/token'))
         const loggedOut = await fleet.login('gone')
         await loggedOut.at(fleet.processes[2]!).post('/logout')
-        const under = await refreshUnderWay()
+        const under = await refreshUnderWay(fleet, server)
         await grants.replaceByEmpty()
         const waiting = tokenOnceBack(fleet.processes[1]!, under.visitor)
         under.answer.release()

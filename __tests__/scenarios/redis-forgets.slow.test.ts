@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from '@jest/gl
 import { Redis } from 'ioredis'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import { type Fleet, type FleetProcess, startFleet } from '../helpers/fleet.js'
-import { eventually, expectNewest, expiredSession, timesPresented } from '../helpers/fleet-expectations.js'
+import { eventually, expectNewest, refreshUnderWay, timesPresented } from '../helpers/fleet-expectations.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
 
 const TEST_MS = 60_000
@@ -11,7 +11,6 @@ let server: AuthorizationServer
 let sessions: RedisServer
 let grants: RedisServer
 let fleet: Fleet
-let one: FleetProcess
 let two: FleetProcess
 let client: Redis
 
@@ -31,7 +30,7 @@ describeWithRedisServer(
         sessions,
         tokens: { timeoutMs: TEST_MS },
       })
-      ;[one, two] = fleet.processes as [FleetProcess, FleetProcess]
+      two = fleet.processes[1]!
       await grants.settled()
     }, TEST_MS)
     afterAll(async () => {
@@ -44,13 +43,10 @@ describeWithRedisServer(
     })
     afterEach(() => client.disconnect())
 
-    async function refreshUnderWay() {
-      const session = await expiredSession(fleet)
-      const answer = server.holdAnswer(({ refreshToken }) => refreshToken === session.used)
-      const request = session.visitor.at(one).get('/token')
-      await answer.reached
-      const { grantId } = (await session.visitor.storedTokens())!
-      return { ...session, request, answer, key: `session-tokens:${grantId}` }
+    async function leasedKey() {
+      const underWay = await refreshUnderWay(fleet, server)
+      const { grantId } = (await underWay.visitor.storedTokens())!
+      return { ...underWay, key: `session-tokens:${grantId}` }
     }
     const forgets = [
       ['DEL', (key: string) => client.del(key)],
@@ -60,7 +56,7 @@ describeWithRedisServer(
     it.each(forgets)(
       'S47 %s, and another process requests the lease before it is renewed: no refresh token is spent twice',
       async (_, forget) => {
-        const { visitor, used, request, answer, key } = await refreshUnderWay()
+        const { visitor, used, request, answer, key } = await leasedKey()
         await forget(key)
         const second = visitor.at(two).get('/token')
         await delay(500)
@@ -76,7 +72,7 @@ describeWithRedisServer(
     it(
       'S47 DEL, while another process waits: no refresh token is spent twice',
       async () => {
-        const { visitor, used, request, answer, key } = await refreshUnderWay()
+        const { visitor, used, request, answer, key } = await leasedKey()
         const second = visitor.at(two).get('/token')
         await eventually(async () => expect(await client.hget(key, 'waiting')).toBe('1'))
         await client.del(key)
@@ -93,7 +89,7 @@ describeWithRedisServer(
     it(
       'S47 Redis stands still for longer than the lease lasts: no refresh token is spent twice',
       async () => {
-        const { visitor, used, request, answer } = await refreshUnderWay()
+        const { visitor, used, request, answer } = await leasedKey()
         grants.pause()
         await delay(5_500)
         const second = visitor.at(two).get('/token')
@@ -112,7 +108,7 @@ describeWithRedisServer(
     it(
       'S47 Redis restarts with a snapshot from before the lease: no refresh token is spent twice',
       async () => {
-        const { visitor, used, request, answer, key } = await refreshUnderWay()
+        const { visitor, used, request, answer, key } = await leasedKey()
         // As replication would have left it: the grant is known, from the refresh before, and the lease is not.
         await grants.restart({ fresh: true })
         await client.hset(key, { revision: 0 })

@@ -2,17 +2,18 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
-import type { BrowserAnswer } from '../helpers/browser.js'
 import { type Fleet, type FleetProcess, startFleet, type Visitor } from '../helpers/fleet.js'
 import {
   type Expired,
   expectNewest,
   expiredSession,
+  refreshUnderWay,
   timesPresented,
   together,
   tokenOf,
+  tokenOnceBack,
+  type UnderWay,
 } from '../helpers/fleet-expectations.js'
-import type { Gate } from '../helpers/gate.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
 
 const START_MS = 60_000
@@ -54,7 +55,8 @@ describeWithRedisServer('S47 the Redis of the grants restarts, and answers LOADI
     const sessionsUnderWay = [await expiredSession(fleet), await expiredSession(fleet)] as const
     // What comes from here on Redis will have forgotten: the leases.
     await client.save()
-    ;[leavesEarly, leavesLate] = [await underWay(sessionsUnderWay[0]), await underWay(sessionsUnderWay[1])]
+    leavesEarly = await refreshUnderWay(fleet, server, sessionsUnderWay[0])
+    leavesLate = await refreshUnderWay(fleet, server, sessionsUnderWay[1])
     restarted = grants.restart({ fresh: true })
     while (!(await isLoading())) await delay(10)
   }, START_MS)
@@ -143,21 +145,6 @@ describeWithRedisServer('S47 the Redis of the grants restarts, and answers LOADI
   })
 })
 
-interface UnderWay extends Expired {
-  readonly request: Promise<BrowserAnswer>
-  /** Where the authorization server's answer waits. */
-  readonly answer: Gate
-}
-
-/** A refresh of the first process whose answer the authorization server holds back. */
-async function underWay({ visitor, used }: Expired): Promise<UnderWay> {
-  const answer = server.holdAnswer(({ refreshToken }) => refreshToken === used)
-  const request = visitor.at(one).get('/token')
-  request.catch(() => {})
-  await answer.reached
-  return { visitor, used, request, answer }
-}
-
 async function isLoading(): Promise<boolean> {
   const info = await client.info('persistence').catch(() => '')
   return info.includes('loading:1')
@@ -168,14 +155,5 @@ function whileLoading(test: () => Promise<void>): () => Promise<void> {
   return async () => {
     await test()
     expect(await isLoading()).toBe(true)
-  }
-}
-
-/** Asks again as long as Redis cannot be asked. */
-async function tokenOnceBack(process: FleetProcess, visitor: Visitor): Promise<string> {
-  for (;;) {
-    const answer = await visitor.at(process).get('/token')
-    if (answer.status !== 503) return tokenOf(answer)
-    expect(answer).toMatchObject({ json: { code: 'ERR_GRANT_STORE', retryable: true } })
   }
 }

@@ -1,18 +1,19 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
-import type { BrowserAnswer } from '../helpers/browser.js'
 import { type Fleet, type FleetProcess, startFleet, type Visitor } from '../helpers/fleet.js'
 import {
   type Expired,
   eventually,
   expectNewest,
   expiredSession,
+  refreshUnderWay,
   timesPresented,
   together,
   tokenOf,
+  tokenOnceBack,
+  type UnderWay,
 } from '../helpers/fleet-expectations.js'
-import type { Gate } from '../helpers/gate.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../helpers/redis.js'
 
 const START_MS = 60_000
@@ -57,8 +58,8 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     beforeAll(async () => {
       valid = await fleet.login('valid')
       expired = await expiredSession(fleet)
-      answeredMeanwhile = await refreshUnderWay()
-      answeredLater = await refreshUnderWay()
+      answeredMeanwhile = await refreshUnderWay(fleet, server)
+      answeredLater = await refreshUnderWay(fleet, server)
       await grants.kill()
     })
 
@@ -104,7 +105,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     beforeAll(async () => {
       valid = await fleet.login('valid')
       expired = await expiredSession(fleet)
-      answeredMeanwhile = await refreshUnderWay()
+      answeredMeanwhile = await refreshUnderWay(fleet, server)
       grants.pause()
     })
     afterAll(() => grants.resume())
@@ -153,7 +154,7 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     it(
       'S47 during a refresh: its lease is taken again, and other processes wait for it',
       async () => {
-        const { visitor, used, request, answer } = await refreshUnderWay()
+        const { visitor, used, request, answer } = await refreshUnderWay(fleet, server)
         const { grantId } = (await visitor.storedTokens())!
         await forget(client, grantId)
         await eventually(async () => expect(await client.exists(keyOf(grantId))).toBe(1))
@@ -168,23 +169,6 @@ describeWithRedisServer('S47 the Redis of the grants fails', () => {
     )
   })
 })
-
-interface UnderWay extends Expired {
-  readonly request: Promise<BrowserAnswer>
-  /** Where the authorization server's answer waits. */
-  readonly answer: Gate
-}
-
-/** A refresh of the first process whose answer the authorization server holds back. */
-async function refreshUnderWay(): Promise<UnderWay> {
-  const { visitor, used } = await expiredSession(fleet)
-  const answer = server.holdAnswer(({ refreshToken }) => refreshToken === used)
-  const request = visitor.at(one).get('/token')
-  // Told to the test that waits for it, which may have failed before.
-  request.catch(() => {})
-  await answer.reached
-  return { visitor, used, request, answer }
-}
 
 async function expectServedByAll(visitor: Visitor): Promise<void> {
   const { accessTokens } = (await visitor.storedTokens())!
@@ -229,15 +213,6 @@ async function untilAskedAgain(visitor: Visitor): Promise<void> {
     await eventually(async () => expect(await client.hget(key, 'waiting')).toBe('1'))
   } finally {
     client.disconnect()
-  }
-}
-
-/** Asks again as long as the process is not connected again. */
-async function tokenOnceBack(process: FleetProcess, visitor: Visitor): Promise<string> {
-  for (;;) {
-    const answer = await visitor.at(process).get('/token')
-    if (answer.status !== 503) return tokenOf(answer)
-    expect(answer).toMatchObject(unavailable)
   }
 }
 
