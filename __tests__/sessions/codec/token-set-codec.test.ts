@@ -1,5 +1,7 @@
+import { randomBytes } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import fc from 'fast-check'
+import { seal } from '../../../lib/sessions/codec/sealing.js'
 import { TokenSetCodec } from '../../../lib/sessions/codec/token-set-codec.js'
 import { grantIdOf, randomProof } from '../../../lib/tokens/grant-proof.js'
 import { newest, type TokenSet } from '../../../lib/tokens/token-set.js'
@@ -7,7 +9,9 @@ import { type AuthorizationServer, startAuthorizationServer } from '../../helper
 import { type Site, sharedSessions, startSite } from '../../helpers/site.js'
 import { readSession, sessionIdOf } from '../../helpers/stores.js'
 
-const copies = new TokenSetCodec('web https://idp.example')
+const AUDIENCE = 'web https://idp.example'
+const KEY = randomBytes(32).toString('base64')
+const copies = new TokenSetCodec(AUDIENCE)
 const accessToken = fc.record(
   {
     token: fc.string({ minLength: 1 }),
@@ -312,4 +316,18 @@ describe('a session whose copy this library has not written', () => {
     expect(await other.visitorOf(tab).get('/token')).toMatchObject(loggedOut)
     expect(await tab.get('/token')).toMatchObject({ status: 200 })
   })
+})
+
+it.each([
+  ['sealed', seal([KEY], AUDIENCE)],
+  ['not sealed', undefined],
+])('S65 a record that was moved to another grant in the grant store is not read, %s', (_, key) => {
+  const codec = new TokenSetCodec(AUDIENCE, key)
+  const [mine, theirs] = ['mine', 'theirs'].map(
+    (proof): TokenSet => ({ grantId: grantIdOf(proof), proof, revision: 2, accessTokens: [] }),
+  )
+  expect(codec.readRecord(theirs!, codec.record(theirs!))).toEqual(theirs)
+  expect(codec.readRecord(mine!, codec.record(theirs!))).toBeUndefined()
+  // A process that knows the grant by its id alone, as for end({ grantId }).
+  expect(codec.readRecord({ grantId: mine!.grantId }, codec.record(theirs!))).toBeUndefined()
 })

@@ -231,14 +231,15 @@ export class TokenSetCodec {
 
   /**
    * Reads a token set out of a grant store: sealed with the proof of its grant, where `keep` was `'store'`, or as a session copy.
-   * A record that is not sealed must have the proof itself, if the grant has one.
+   * A record that is not sealed must have the proof itself, if the grant has one. A record of another grant is not read: a writer to
+   * the grant store could hand one user the tokens of another.
    */
   readRecord(of: GrantKey, record: string | undefined): TokenSet | undefined {
     if (record === undefined) return undefined
     const copy = (this.#last?.copy === record ? this.#last : this.#open(record))?.tokens
     if (copy && !copy.isReference) {
       const isProven = this.#isSealed(record) || of.proof === undefined || copy.proof === of.proof
-      return isProven ? copy : undefined
+      return isProven && copy.grantId === of.grantId ? copy : undefined
     }
     const text = of.proof === undefined ? undefined : this.sealOf(of).open(record)
     const tokens = text === undefined ? undefined : tokensOf(text, this.#audience)
