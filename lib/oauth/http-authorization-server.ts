@@ -20,6 +20,7 @@ import { type FormRequest, requestRevocation, requestTokens } from './token-endp
 import {
   type ExchangeOptions,
   FIRST_OF_EXCHANGE,
+  flawOfIssued,
   parametersOfExchange,
 } from './token-endpoint/token-exchange.js'
 
@@ -156,6 +157,7 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
         endpoint: 'token',
         parameters: await parametersOfExchange(name, exchange, subjectToken, clientToken, signal),
         first: FIRST_OF_EXCHANGE,
+        flawOf: (fields) => flawOfIssued(fields, exchange.requestedTokenType),
         secrets: () => [...secrets, ...ofSession()],
         ...provenBy(dpopKey),
       }
@@ -205,7 +207,7 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
 
 /** The part of a form that depends on the kind of request. */
 type FormParts = Pick<FormRequest, 'endpoint' | 'parameters' | 'first'> &
-  Partial<Pick<FormRequest, 'acceptsBearer' | 'added' | 'beforeSending' | 'dpop' | 'secrets'>>
+  Partial<Pick<FormRequest, 'acceptsBearer' | 'added' | 'beforeSending' | 'dpop' | 'flawOf' | 'secrets'>>
 
 /** Returns a response without a refresh token and an ID token. A scope that it omits is the requested one (RFC 6749 §5.1). */
 function accessTokenOnly(response: RefreshResponse, requestedScope: string | undefined): RefreshResponse {

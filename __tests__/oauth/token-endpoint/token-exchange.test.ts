@@ -117,6 +117,39 @@ describe('exchange(subjectToken, { name })', () => {
     expect(inspect(outcome, { depth: 20 })).not.toMatch(/hush/)
   })
 
+  it.each([
+    ['a refresh token', undefined, 'refresh_token'],
+    ['an ID token', undefined, 'id_token'],
+    ['a SAML assertion', undefined, 'saml2'],
+    ['an ID token in place of an access token', 'access_token', 'id_token'],
+    ['a type of its own in place of a JWT', 'jwt', 'own'],
+    ['a type that is no text', undefined, 1],
+  ])('refuses %s, which is for no API (RFC 8693 §2.2.1)', async (_, requested, issued) => {
+    const exchange = requested === undefined ? {} : { requestedTokenType: `${TYPE}${requested}` }
+    const type = typeof issued === 'string' ? `${TYPE}${issued}` : issued
+    const { outcome } = await send(exchange, {
+      ...SUCCESS,
+      access_token: 'hush hush',
+      issued_token_type: type,
+    })
+    expect(outcome).toMatchObject({ code: 'ERR_INVALID_TOKEN_RESPONSE' })
+    expect((outcome as Error).message).toContain('issued_token_type')
+    expect(inspect(outcome, { depth: 20 })).not.toMatch(/hush/)
+  })
+
+  it.each([
+    ['an access token in place of a JWT', 'jwt', 'access_token'],
+    ['a JWT', undefined, 'jwt'],
+    ['what was requested', 'id_token', 'id_token'],
+    ['a type of its own', undefined, 'own'],
+    ['no type', 'access_token', undefined],
+  ])('accepts %s', async (_, requested, issued) => {
+    const exchange = requested === undefined ? {} : { requestedTokenType: `${TYPE}${requested}` }
+    const type = issued === undefined ? {} : { issued_token_type: `${TYPE}${issued}` }
+    const { issued_token_type: __, ...success } = SUCCESS
+    expect((await send(exchange, { ...success, ...type })).outcome).toMatchObject({ accessToken: 'ex' })
+  })
+
   it('S60 no error shows the subject, the actor or the secret', async () => {
     const body = { error: 'invalid_request', error_description: 'the subject, the actor, hush hush' }
     const { outcome } = await send({ audience: 'billing', actor: () => 'the actor' }, body)

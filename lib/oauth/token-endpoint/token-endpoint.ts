@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../../errors/token-error.js'
+import type { JsonObject } from '../../options/own-properties.js'
 import type { DpopProofs } from '../../tokens/token-source.js'
 import type { FailedRefresh, RefreshResponse } from '../authorization-server.js'
 import type {
@@ -17,7 +18,7 @@ import {
   type ResponseContext,
   unreadableError,
 } from './error-response.js'
-import { fieldsOf, tokenFields, tokenResponse } from './token-response.js'
+import { fieldsOf, flawedError, tokenFields, tokenResponse } from './token-response.js'
 import { isRevokedAlready } from './vendor-errors.js'
 
 /** Form parameters by their names on the wire. An `undefined` or empty value is not sent (RFC 6749 §3.2). */
@@ -44,6 +45,8 @@ export interface FormRequest {
   readonly secrets: () => readonly string[]
   /** Throws if the form must not be sent any more. */
   readonly beforeSending: (() => void) | undefined
+  /** Returns what is wrong with the fields of a success, besides its tokens. */
+  readonly flawOf?: (fields: JsonObject) => string | undefined
   readonly signal: AbortSignal
 }
 
@@ -87,6 +90,8 @@ export async function requestTokens(
   const tokens = tokenFields(fields)
   const error = tokens === fields ? undefined : errorOfSuccess(response, fields, context)
   if (error) throw error
+  const flaw = request.flawOf?.(tokens ?? fields)
+  if (flaw !== undefined) throw flawedError(context, flaw)
   const issued = tokenResponse(tokens ?? fields, context)
   if (!request.dpop) return issued
   return boundResponse(issued, request.acceptsBearer ?? false, context.describe)

@@ -2,7 +2,7 @@ import { abortedError, raceAbort } from '../../concurrency/abortable.js'
 import { ConfigurationError, TokenError } from '../../errors/token-error.js'
 import { optional, text } from '../../options/option-kinds.js'
 import { checkOptions, type Option, type OptionTable } from '../../options/option-table.js'
-import { isJsonObject, ownProperties } from '../../options/own-properties.js'
+import { isJsonObject, type JsonObject, ownProperties } from '../../options/own-properties.js'
 import type { ExchangeRequest } from '../authorization-server.js'
 import type { FormParameters } from './token-endpoint.js'
 
@@ -34,6 +34,10 @@ export interface ExchangeOptions {
 export const FIRST_OF_EXCHANGE = ['grant_type', 'subject_token', 'subject_token_type']
 const TYPES = 'urn:ietf:params:oauth:token-type:'
 const ACCESS_TOKEN = `${TYPES}access_token`
+/** The types of tokens that are for no API unless they were requested. */
+const FOR_NO_API: readonly unknown[] = ['refresh_token', 'id_token', 'saml1', 'saml2'].map(
+  (type) => TYPES + type,
+)
 
 const OPTIONS = {
   audience: checkAudience,
@@ -128,6 +132,16 @@ export async function parametersOfExchange(
     requested_token_type: requestedTokenType,
     ...(acting && { actor_token: acting.token, actor_token_type: acting.tokenType ?? ACCESS_TOKEN }),
   }
+}
+
+/**
+ * Returns what is wrong with the type of the token that an exchange has brought (RFC 8693 §2.2.1). A token of another type must not
+ * reach an API: it may be a refresh token. Some servers name no type.
+ */
+export function flawOfIssued({ issued_token_type: issued }: JsonObject, requested: string | undefined) {
+  const isAccessToken = [undefined, null, requested, ACCESS_TOKEN, `${TYPES}jwt`].includes(issued as string)
+  const isOfServer = requested === undefined && typeof issued === 'string' && !FOR_NO_API.includes(issued)
+  return isAccessToken || isOfServer ? undefined : 'has a token of another type (issued_token_type)'
 }
 
 async function actorToken(name: string, actor: () => unknown, signal: AbortSignal): Promise<ActorToken> {

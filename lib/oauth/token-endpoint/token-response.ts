@@ -136,11 +136,7 @@ export function tokenResponse(
   fields: JsonObject,
   { describe, now, secrets, where }: ResponseSource,
 ): RefreshResponse | FailedRefresh {
-  const source = {
-    describe: () => `${describe()}: its response`,
-    where,
-    cure: 'Check that the URL is that of a token endpoint.',
-  }
+  const source = messageParts({ describe, where })
   const named = wireNames(fields)
   try {
     const lifetimeMs = lifetimeIn(expiryIn(fields, now))
@@ -156,6 +152,16 @@ export function tokenResponse(
     const failed = { error: error as TokenError, refreshToken }
     return ownProperties({ ...failed, ...(idToken && { idToken }) })
   }
+}
+
+function messageParts({ describe, where }: Pick<ResponseSource, 'describe' | 'where'>): MessageParts {
+  const cure = 'Check that the URL is that of a token endpoint.'
+  return { describe: () => `${describe()}: its response`, where, cure }
+}
+
+/** Makes the error of a successful response with a flaw, which follows "its response". */
+export function flawedError(source: Pick<ResponseSource, 'describe' | 'where'>, flaw: string): TokenError {
+  return invalidResponse({ ...messageParts(source), cure: 'Check the option `exchanges`.' }, flaw)
 }
 
 /** A lifetime is safer than a time by the server's clock. A time that has passed says nothing about new tokens. */
