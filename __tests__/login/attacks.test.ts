@@ -1,5 +1,5 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
-import { LOGIN_CLIENT, type LoginSite, NAVIGATION, startLoginSite } from '../helpers/login-site.js'
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
+import { LOGIN_CLIENT, type LoginSite, NAVIGATION, SCOPE, startLoginSite } from '../helpers/login-site.js'
 
 let site: LoginSite
 let other: LoginSite
@@ -84,6 +84,32 @@ describe('S111 an attacker', () => {
     const before = site.provider.tokenRequests.length
     expect((await site.step(visitor, callback.href)).status).toBe(400)
     expect(site.provider.tokenRequests).toHaveLength(before)
+  })
+
+  it.each([
+    ['has one that is too old', true, 'unmet', 403],
+    ['has none', false, 'invalid', 400],
+  ])('cannot take max_age out of the request: the ID token %s', async (_, requiresTime, reason, status) => {
+    const client = { require_auth_time: requiresTime }
+    const login = { pushedRequests: false, authorization: { scope: SCOPE, max_age: 300, prompt: 'consent' } }
+    const strict = await startLoginSite({ client, login })
+    try {
+      const user = await strict.loggedIn()
+      const session = user.cookie('connect.sid')
+      const later = Date.now() + 10 * 60_000
+      jest.spyOn(Date, 'now').mockReturnValue(later)
+      const asked = new URL((await strict.step(user, '/login')).headers.get('location')!)
+      expect(asked.searchParams.get('max_age')).toBe('300')
+      asked.searchParams.delete('max_age')
+      const page = await strict.step(user, await strict.begin(user, asked.href))
+      expect([page.status, strict.failures]).toMatchObject([status, [{ reason }]])
+      // The user stays logged in as before.
+      expect((await user.get('/')).json).toEqual({ loggedIn: true })
+      expect(user.cookie('connect.sid')).toBe(session)
+    } finally {
+      jest.restoreAllMocks()
+      await strict.close()
+    }
   })
 
   it.each([
