@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
-import { grantStoreError } from '../../lib/grants/shared-grants.js'
+import { grantStoreError } from '../../lib/grants/grant-store-error.js'
 import { ConfigurationError, TokenError } from '../../lib/index.js'
 
 describe('grantStoreError(message, details)', () => {

@@ -1,13 +1,15 @@
 import { SingleFlight } from '../concurrency/single-flight.js'
 import { GRANT_STORE_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import { ConfigurationError, TokenError } from '../errors/token-error.js'
-import { grantStoreError, type SharedState } from '../grants/shared-grants.js'
+import { grantStoreError } from '../grants/grant-store-error.js'
+import type { SharedState } from '../grants/shared-grants.js'
 import { differentSubjects, issuedAt } from '../oauth/id-token/id-token.js'
 import { adoptedTokens } from '../oauth/token-endpoint/handed-over-tokens.js'
 import { ownProperties } from '../options/own-properties.js'
-import type { SessionAdapter, SessionHome } from '../sessions/session-adapter.js'
+import type { SessionAdapter } from '../sessions/session-adapter.js'
 import { ADOPTED, adoptedGrantId, wholeGrant } from '../tokens/grant-proof.js'
 import { firstTokenSet, newest, secretsOf, type TokenSet } from '../tokens/token-set.js'
+import { type Adopter, AdoptingSession } from './adopting-session.js'
 import type { GrantEnds } from './end-grant.js'
 import type { IgnoredCopies } from './ignored-copies.js'
 import type { ManagerContext } from './manager-context.js'
@@ -30,7 +32,7 @@ export interface AdoptionContext extends ManagerContext {
  *
  * The session is not saved as a whole. The tokens are added to the stored session, as after a refresh.
  */
-export class Adoption {
+export class Adoption implements Adopter {
   readonly #context: AdoptionContext
   /** The adoptions in flight, by grant id. Each resolves with whether the session holds the grant afterwards. */
   readonly #inFlight = new SingleFlight<string, boolean>()
@@ -185,94 +187,4 @@ export class Adoption {
 /** Returns the token that the id of an adopted grant is made from. */
 function identifyingToken({ refreshToken, accessTokens }: TokenSet): string | undefined {
   return refreshToken ?? accessTokens[0]?.token
-}
-
-/**
- * A request's session that shows the app's tokens while it holds no tokens of a login by `set()`. Finding them costs no I/O. They
- * are adopted before an access token is returned.
- */
-export class AdoptingSession implements SessionAdapter {
-  readonly #adoption: Adoption
-  readonly #session: SessionAdapter
-  readonly #request: unknown
-  #handedOver: TokenSet | undefined
-  /** The adoption that this request has tried, and whether the session holds the grant. */
-  #attempt: { readonly grantId: string; readonly isAdopted: boolean } | undefined
-
-  constructor(adoption: Adoption, session: SessionAdapter, request: unknown) {
-    this.#adoption = adoption
-    this.#session = session
-    this.#request = request
-  }
-
-  get isCookieBased(): boolean {
-    return this.#session.isCookieBased
-  }
-
-  get canStoreLater(): boolean {
-    return this.#session.canStoreLater
-  }
-
-  get maxAgeMs(): number | undefined {
-    return this.#session.maxAgeMs
-  }
-
-  get lastKnown(): unknown {
-    return this.#session.lastKnown
-  }
-
-  get home(): SessionHome | undefined {
-    return this.#session.home
-  }
-
-  read(): unknown {
-    const copy = this.#session.read()
-    const found = this.#found(copy)
-    if (!found) return copy
-    const copyOfFound = this.#adoption.copyOf(found)
-    const hasFailed = this.#attempt?.grantId === found.grantId && !this.#attempt.isAdopted
-    return hasFailed || !this.#adoption.live(copyOfFound) ? undefined : copyOfFound
-  }
-
-  /** Adopts the app's tokens if the session holds no tokens of a login by `set()`. Called before an access token is returned. */
-  async adopt(): Promise<void> {
-    const found = this.#found(this.#session.read())
-    if (!found || this.#attempt?.grantId === found.grantId) return
-    const isAdopted = await this.#adoption.adopt(this.#session, found)
-    this.#attempt = { grantId: found.grantId, isAdopted }
-  }
-
-  checkStorable(): void {
-    this.#session.checkStorable()
-  }
-
-  reread(): Promise<unknown> {
-    return this.#session.reread()
-  }
-
-  save(copy: unknown): Promise<readonly string[]> {
-    return this.#session.save(copy)
-  }
-
-  async regenerate(fields: readonly string[]): Promise<void> {
-    await this.#session.regenerate?.(fields)
-  }
-
-  replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
-    return this.#session.replace(copy, replaces)
-  }
-
-  /** Clears the session, and ends the grant of the app's own tokens, so that they are not adopted after the logout. */
-  async clear(clears: (stored: unknown) => boolean): Promise<void> {
-    await Promise.all([this.#session.clear(clears), this.#adoption.endAdopted(this.#session, this.#request)])
-  }
-
-  /** Returns the app's tokens, unless the session holds tokens of a login by `set()` or has adopted these already. */
-  #found(copy: unknown): TokenSet | undefined {
-    const held = this.#adoption.live(copy)
-    if (!held && this.#adoption.isOfLaterVersion(copy)) return undefined
-    if (held && !held.grantId.startsWith(ADOPTED)) return undefined
-    this.#handedOver = this.#adoption.handedOver(this.#request, this.#handedOver)
-    return this.#handedOver?.grantId === held?.grantId ? undefined : this.#handedOver
-  }
 }

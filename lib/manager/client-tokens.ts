@@ -4,6 +4,7 @@ import { SingleFlight } from '../concurrency/single-flight.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
 import { ConfigurationError, TokenError } from '../errors/token-error.js'
 import { Grant } from '../grants/grant.js'
+import type { RefreshResponse } from '../oauth/authorization-server.js'
 import { ownProperties } from '../options/own-properties.js'
 import { type AccessToken, isDueAhead, needKey, unexpiredToken, usableToken } from '../tokens/access-token.js'
 import { type TokenNeed, tokenSelectorOf } from '../tokens/token-need.js'
@@ -136,25 +137,11 @@ export class ClientTokens {
     }
   }
 
-  async #send({ caller, need }: ClientNeed) {
-    const { health, refreshTimeoutMs, server, timeoutMs } = this.#context
-    const watched = health.watch(caller, {
-      silentAfterMs: timeoutMs,
-      abortAfterMs: refreshTimeoutMs,
-      onOpened: (change) => this.#emitBreaker(change),
-    })
-    try {
-      const response = await server.clientCredentials(need, watched.signal)
-      this.#emitBreaker(watched.end())
-      return response
-    } catch (error) {
-      this.#emitBreaker(watched.end(error as TokenError))
-      throw error
-    }
-  }
-
-  #emitBreaker(change: BreakerChange | undefined): void {
-    if (change) this.#context.emit({ ...change, of: 'authorization_server' })
+  #send({ caller, need }: ClientNeed): Promise<RefreshResponse> {
+    const { emit, health, refreshTimeoutMs, server, timeoutMs } = this.#context
+    const onChange = (change: BreakerChange) => emit({ ...change, of: 'authorization_server' })
+    const watching = { silentAfterMs: timeoutMs, abortAfterMs: refreshTimeoutMs, onChange }
+    return health.watch(caller, watching, (signal) => server.clientCredentials(need, signal))
   }
 }
 

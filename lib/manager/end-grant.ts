@@ -1,7 +1,7 @@
 import { QUICK_TIMEOUT_MS, RECENT_REFRESH_MS } from '../concurrency/time-constants.js'
 import type { TokenError } from '../errors/token-error.js'
 import type { EndedGrant, GrantEnd } from '../grants/grant-store.js'
-import { grantStoreError } from '../grants/shared-grants.js'
+import { grantStoreError } from '../grants/grant-store-error.js'
 import type { EndedSession } from '../sessions/session-adapter.js'
 import { type GrantIdentity, sharesToken, wholeGrant } from '../tokens/grant-proof.js'
 import { newest, secretsOf, type TokenSet } from '../tokens/token-set.js'

@@ -6,7 +6,6 @@ import { OfflineSession } from '../sessions/offline-session.js'
 import type { SessionAdapter, SessionHome } from '../sessions/session-adapter.js'
 import { identityOf } from '../tokens/grant-proof.js'
 import { isDead, type TokenSet, withShare } from '../tokens/token-set.js'
-import type { AccessTokens } from './access-tokens.js'
 import type { LeasedGrantContext } from './leased-grant.js'
 import {
   endedReferenceError,
@@ -15,6 +14,7 @@ import {
   noTokensError,
   unreadableTokensError,
 } from './manager-errors.js'
+import type { SessionViews } from './session-views.js'
 
 /** How many sessions are remembered whose stored copies get what a reference refreshes in this process. */
 const MAX_HOMES = 10_000
@@ -25,12 +25,12 @@ const MAX_HOMES = 10_000
  */
 export class OfflineReferences {
   readonly #context: LeasedGrantContext
-  readonly #accessTokens: AccessTokens
+  readonly #views: SessionViews
   readonly #homes = new LRUCache<string, SessionHome>({ max: MAX_HOMES })
 
-  constructor(context: LeasedGrantContext, accessTokens: AccessTokens) {
+  constructor(context: LeasedGrantContext, views: SessionViews) {
     this.#context = context
-    this.#accessTokens = accessTokens
+    this.#views = views
   }
 
   /**
@@ -39,7 +39,7 @@ export class OfflineReferences {
    */
   async make(session: SessionAdapter, ttlMs: number): Promise<string> {
     const { clock, references, retentions } = this.#context
-    const held = this.#accessTokens.requireTokens(session)
+    const held = this.#views.requireTokens(session)
     this.#requirePlace(session)
     const { grantId, proof, share } = held
     const keepMs = Math.max(ttlMs, retentions.ofEnd(session.maxAgeMs).ttlMs)

@@ -27,7 +27,7 @@ import {
   noTokensError,
 } from './manager-errors.js'
 import { checkIdToken } from './refreshed-id-token.js'
-import { revokeTokens } from './revocation.js'
+import { revokeLateTokens } from './revocation.js'
 import type { BreakerChange } from './server-health.js'
 import { TokenExchange } from './token-exchange.js'
 
@@ -157,44 +157,24 @@ export class Refresh {
   /** Sends a token request: a refresh, or the exchange that the need names. */
   async #send(
     token: string,
-    { scope, resource, audience, exchange: name }: TokenNeed,
+    { exchange: name, minValidityMs: _, rejected: __, ...selector }: TokenNeed,
   ): Promise<RefreshResponse | FailedRefresh> {
-    const { client, dpop, health, refreshTimeoutMs, server, timeoutMs } = this.#context
+    const { client, dpop, emit, health, refreshTimeoutMs, server, timeoutMs } = this.#context
     const { newest } = this.#leased
     // The tokens of a grant that has no key yet, for example since it is older than the option, are bound to a new one.
     const newKey = dpop && !newest.dpopKey ? await dpop.newKey() : undefined
     const dpopKey = newKey ?? newest.dpopKey
-    const watched = health.watch(this.#grant.id, {
-      silentAfterMs: timeoutMs,
-      abortAfterMs: refreshTimeoutMs,
-      onOpened: (change) => this.#emitBreaker(change),
+    const onChange = (change: BreakerChange) =>
+      emit({ ...change, grantId: this.#grant.id, of: 'authorization_server' })
+    const watching = { silentAfterMs: timeoutMs, abortAfterMs: refreshTimeoutMs, onChange }
+    const response = await health.watch(this.#grant.id, watching, (signal) => {
+      const request = { secrets: () => secretsOf(newest), signal, ...(dpopKey && { dpopKey }) }
+      if (name !== undefined)
+        return server.exchange(token, { ...request, name, clientToken: () => client.get({}) })
+      const beforeSending = () => this.#leased.ensureHeld()
+      return server.refresh(token, { ...request, beforeSending, ...selector })
     })
-    try {
-      const request = {
-        secrets: () => secretsOf(newest),
-        signal: watched.signal,
-        ...(dpopKey && { dpopKey }),
-      }
-      const response =
-        name === undefined
-          ? await server.refresh(token, {
-              ...request,
-              beforeSending: () => this.#leased.ensureHeld(),
-              ...(scope !== undefined && { scope }),
-              ...(resource !== undefined && { resource }),
-              ...(audience !== undefined && { audience }),
-            })
-          : await server.exchange(token, { ...request, name, clientToken: () => client.get({}) })
-      this.#emitBreaker(watched.end('error' in response ? response.error : undefined))
-      return newKey ? ownProperties({ ...response, dpopKey: newKey }) : response
-    } catch (error) {
-      this.#emitBreaker(watched.end(error as TokenError))
-      throw error
-    }
-  }
-
-  #emitBreaker(change: BreakerChange | undefined): void {
-    if (change) this.#context.emit({ ...change, grantId: this.#grant.id, of: 'authorization_server' })
+    return newKey ? ownProperties({ ...response, dpopKey: newKey }) : response
   }
 
   /**
@@ -280,17 +260,7 @@ export class Refresh {
   }
 
   async #revoke(tokens: TokenSet): Promise<void> {
-    const { emit } = this.#context
-    const { grantId, refreshToken, accessTokens } = tokens
-    this.#revocation = 'revoked'
-    if (refreshToken === undefined && accessTokens.length === 0) return
-    try {
-      await revokeTokens(this.#context, tokens)
-      emit({ type: 'late_tokens_revoked', grantId })
-    } catch (error) {
-      this.#revocation = error as TokenError
-      emit({ type: 'revocation_failed', grantId, error: error as TokenError })
-    }
+    this.#revocation = await revokeLateTokens(this.#context, tokens)
   }
 }
 

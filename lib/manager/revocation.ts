@@ -1,6 +1,6 @@
 import { withTimeout } from '../concurrency/with-timeout.js'
 import { TokenError } from '../errors/token-error.js'
-import type { RefreshInFlight } from '../grants/grant.js'
+import type { RefreshInFlight, Revocation } from '../grants/grant.js'
 import { isOfLogin } from '../tokens/access-token.js'
 import type { TokenSet } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
@@ -26,6 +26,23 @@ export async function revokeTokens(
   const accessToken = (accessTokens.find(isOfLogin) ?? accessTokens[0])?.token
   if (accessToken !== undefined) await server.revoke(accessToken, 'access_token', signal, dpopKey)
   if (refreshToken !== undefined) throw mayBeSpentError()
+}
+
+/** Revokes tokens that arrived after a logout, and emits the result. Resolves with it; never rejects. */
+export async function revokeLateTokens(
+  context: Pick<ManagerContext, 'emit' | 'registry' | 'server' | 'refreshTimeoutMs'>,
+  tokens: TokenSet,
+): Promise<Revocation> {
+  const { grantId, refreshToken, accessTokens } = tokens
+  if (refreshToken === undefined && accessTokens.length === 0) return 'revoked'
+  try {
+    await revokeTokens(context, tokens)
+    context.emit({ type: 'late_tokens_revoked', grantId })
+    return 'revoked'
+  } catch (error) {
+    context.emit({ type: 'revocation_failed', grantId, error: error as TokenError })
+    return error as TokenError
+  }
 }
 
 /**

@@ -8,21 +8,13 @@ import type { GrantRegistry } from '../grants/grant-registry.js'
 /** Of how many grants the failures must be that count as an outage of the server. */
 const LEAST_GRANTS = 3
 
-/** A token request that is on its way to the server. */
-export interface WatchedRequest {
-  /** Aborted when the response takes too long. */
-  readonly signal: AbortSignal
-  /** Called when the request has ended, with its error if it failed. Returns whether the breaker has opened or closed. */
-  readonly end: (error?: TokenError) => BreakerChange | undefined
-}
-
 export interface WatchOptions {
   /** After this time without a response the request counts as failed, though it goes on, in milliseconds. */
   readonly silentAfterMs: number
   /** After this time it is aborted, in milliseconds. */
   readonly abortAfterMs: number
-  /** Called when the breaker has opened, since the request was silent for too long. */
-  readonly onOpened: (change: BreakerChange) => void
+  /** Called when the breaker has opened or closed. */
+  readonly onChange: (change: BreakerChange) => void
 }
 
 /** The breaker has opened, for an error, or has closed after some time. */
@@ -107,32 +99,51 @@ export class ServerHealth {
     return this.#failed('', error, { retryAfterMs: error.retryAfterMs, isOfService: true })
   }
 
-  /** Watches a token request from right before it is sent. */
-  watch(grantId: string, { silentAfterMs, abortAfterMs, onOpened }: WatchOptions): WatchedRequest {
+  /**
+   * Sends a token request, and watches it. A failure counts for the breaker, whether the request rejects with it or the response holds
+   * it.
+   *
+   * @param send gets the signal that is aborted when the response takes too long
+   */
+  async watch<T extends object>(
+    grantId: string,
+    { silentAfterMs, abortAfterMs, onChange }: WatchOptions,
+    send: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const controller = new AbortController()
     const abort = () => controller.abort(new DOMException('The response took too long.', 'TimeoutError'))
     const sent: Sent = { grantId, startedAt: this.#clock.monotonic(), abort, isSilent: false }
     this.#sent.add(sent)
+    const tell = (change: BreakerChange | undefined) => change && onChange(change)
     const stopLife = patientTimer(abortAfterMs, abort)
     const stopSilence = patientTimer(silentAfterMs, () => {
       sent.isSilent = true
       // The server has responded to a later request, so this response will not come.
       if (this.lastSuccessAt > sent.startedAt) abort()
-      const change = this.#failed(grantId, silentError(silentAfterMs))
-      if (change) onOpened(change)
+      tell(this.#failed(grantId, silentError(silentAfterMs)))
     })
-    const end = (error?: TokenError): BreakerChange | undefined => {
+    const ended = (error?: TokenError) => {
       stopLife()
       stopSilence()
       this.#sent.delete(sent)
-      if (!error) return this.#succeeded(sent)
-      if (!isOutage(error)) return isResponse(error) ? this.#responded(sent) : undefined
-      const { responseStatus, retryAfterMs } = error
-      // Its silence has been counted.
-      if (sent.isSilent && responseStatus === undefined) return undefined
-      return this.#failed(grantId, error, { retryAfterMs, isOfService: responseStatus !== 429 })
+      tell(error ? this.#failedWith(sent, error) : this.#succeeded(sent))
     }
-    return { signal: controller.signal, end }
+    try {
+      const response = await send(controller.signal)
+      ended((response as { readonly error?: TokenError }).error)
+      return response
+    } catch (error) {
+      ended(error as TokenError)
+      throw error
+    }
+  }
+
+  #failedWith(sent: Sent, error: TokenError): BreakerChange | undefined {
+    if (!isOutage(error)) return isResponse(error) ? this.#responded(sent) : undefined
+    const { responseStatus, retryAfterMs } = error
+    // Its silence has been counted.
+    if (sent.isSilent && responseStatus === undefined) return undefined
+    return this.#failed(sent.grantId, error, { retryAfterMs, isOfService: responseStatus !== 429 })
   }
 
   #succeeded(sent: Sent): BreakerChange | undefined {

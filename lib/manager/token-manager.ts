@@ -25,6 +25,8 @@ import { OfflineReferences } from './offline-references.js'
 import { ReportedOnce } from './reported-once.js'
 import { Restoration } from './restoration/restoration.js'
 import { hearRetryAfter } from './retry-after.js'
+import { SessionRepair } from './session-repair.js'
+import { SessionViews } from './session-views.js'
 import { SessionWriter } from './session-writer.js'
 import { requireExchange } from './token-exchange.js'
 
@@ -47,6 +49,7 @@ export class TokenManager {
   readonly #login: Login
   readonly #logout: Logout
   readonly #accessTokens: AccessTokens
+  readonly #views: SessionViews
   readonly #expired = new ReportedOnce()
 
   constructor(given: ManagerContext) {
@@ -66,10 +69,12 @@ export class TokenManager {
     this.#logout = new Logout(context)
     this.endsOfUsers = new EndsOfUsers(context, this.#background)
     this.backchannelLogout = new BackchannelLogout({ ...context, endsOfUsers: this.endsOfUsers })
+    const repair = new SessionRepair(context, this.#background)
     const onExpired = this.#reportExpiry.bind(this)
-    const { ignoredCopies } = this
-    this.#accessTokens = new AccessTokens({ ...context, ignoredCopies, onExpired }, this.#background)
-    this.offline = new OfflineReferences(context, this.#accessTokens)
+    const views = new SessionViews({ ...context, ignoredCopies: this.ignoredCopies, repair, onExpired })
+    this.#views = views
+    this.#accessTokens = new AccessTokens({ ...context, views, repair, onExpired }, this.#background)
+    this.offline = new OfflineReferences(context, views)
     given.shared.news.onText = (text) => hearRetryAfter(given, text)
     given.shared.onState = (grantId, state) => restoration.noteState(grantId, state)
     this.#stopListening = given.registry.onChange((grantId, isEnded) => {
@@ -81,7 +86,7 @@ export class TokenManager {
 
   /** Returns the newest tokens of a session that this process knows; `undefined` if the user is not logged in. No I/O. */
   tokensOf(session: SessionAdapter): TokenSet | undefined {
-    return this.#accessTokens.tokensOf(session)
+    return this.#views.tokensOf(session)
   }
 
   hasTokens(session: SessionAdapter): boolean {
@@ -122,7 +127,7 @@ export class TokenManager {
    * a function that stops it; `undefined` if the user is not logged in.
    */
   onEnd(session: SessionAdapter, listener: (reason: EndReason) => void): (() => void) | undefined {
-    const held = this.#accessTokens.identityOf(session)
+    const held = this.#views.identityOf(session)
     return held && this.#context.registry.onEnd(held, listener)
   }
 

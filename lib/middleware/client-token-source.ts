@@ -3,11 +3,11 @@ import { ConfigurationError } from '../errors/token-error.js'
 import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
 import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
+import { ReturnedToken } from '../tokens/returned-token.js'
 import { completedNeed, type TokenNeed } from '../tokens/token-need.js'
 import type { OutboundTokens, TokenSource, ValidAccessToken } from '../tokens/token-source.js'
 import type { MiddlewareContext } from './composition.js'
 import { Tenants } from './tenants.js'
-import { validAccessToken } from './valid-access-token.js'
 
 /**
  * The client's own access tokens (client credentials, RFC 6749 §4.4), for what an app does in its own name. They are kept in the
@@ -44,7 +44,8 @@ export class ClientSource implements ClientTokenSource, OutboundTokens {
 
   async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {
     const context = this.#contextOf()
-    return validAccessToken(context, await context.manager.client.get(completedNeed(need, this.#routeNeed)))
+    const token = await context.manager.client.get(completedNeed(need, this.#routeNeed))
+    return new ReturnedToken(token, context.authorizationScheme)
   }
 
   axios(config: SessionAxiosConfig): AxiosInstance {

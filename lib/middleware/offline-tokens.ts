@@ -7,6 +7,7 @@ import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
 import type { OfflineSession } from '../sessions/offline-session.js'
 import type { SessionLayer } from '../sessions/session-layer.js'
+import { ReturnedToken } from '../tokens/returned-token.js'
 import { normalizeNeed, type TokenNeed } from '../tokens/token-need.js'
 import { secretsOf } from '../tokens/token-set.js'
 import type { OutboundTokens, TokenSource, TokenToSend, ValidAccessToken } from '../tokens/token-source.js'
@@ -15,7 +16,6 @@ import { type EndedLogins, endOf, type LoginEndReason } from './end-grants.js'
 import type { SessionTokensOptions } from './options.js'
 import { appProof, type DpopProofRequest, withProofs } from './request-dpop.js'
 import { Tenants } from './tenants.js'
-import { validAccessToken } from './valid-access-token.js'
 
 /**
  * The tokens of a user without a request, for jobs, queues and agents: what `tokens.offline(reference)` returns. They are those of
@@ -82,7 +82,8 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
     const session = this.#usable()
     const complete = normalizeNeed(need)
     try {
-      return validAccessToken(this.#context, await manager.getAccessToken(session, complete))
+      const token = await manager.getAccessToken(session, complete)
+      return new ReturnedToken(token, this.#context.authorizationScheme)
     } catch (error) {
       throw manager.offline.explained(session, error)
     }

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AxiosInstance } from 'axios'
 import { ConfigurationError, isLoggedOutError } from '../errors/token-error.js'
-import type { AdoptingSession } from '../manager/adoption.js'
+import type { AdoptingSession } from '../manager/adopting-session.js'
 import type { AcquireParameters } from '../oauth/authorization-server.js'
 import { type IdTokenClaims, idTokenClaims } from '../oauth/id-token/id-token.js'
 import { handedOverTokens } from '../oauth/token-endpoint/handed-over-tokens.js'
@@ -10,6 +10,7 @@ import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
 import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
+import { ReturnedToken } from '../tokens/returned-token.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import { completedNeed, normalizeNeed, tokenSelectorOf } from '../tokens/token-need.js'
 import { secretsOf } from '../tokens/token-set.js'
@@ -32,7 +33,6 @@ import {
 import { signalOf } from './request-signal.js'
 import type { GuardResponse } from './require-tokens.js'
 import type { SessionTokens } from './session-tokens.js'
-import { validAccessToken } from './valid-access-token.js'
 
 const NO_NEED: TokenNeed = ownProperties({})
 
@@ -77,7 +77,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     const token = this.#refreshes
       ? await manager.getAccessToken(this.#session, complete)
       : await manager.getWithoutRefresh(this.#session, complete)
-    return validAccessToken(this.#context, token)
+    return new ReturnedToken(token, this.#context.authorizationScheme)
   }
 
   async offlineReference(options: OfflineReferenceOptions = {}): Promise<string> {

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { Redis } from 'ioredis'
 import { HOLD_OFF_MS } from '../../../lib/concurrency/time-constants.js'
 import { Lease } from '../../../lib/grants/lease.js'
-import { grantStoreError } from '../../../lib/grants/shared-grants.js'
+import { grantStoreError } from '../../../lib/grants/grant-store-error.js'
 import { type RedisCommands, type RedisGrantStore, redisGrantStore } from '../../../lib/redis.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../../helpers/redis.js'
 import { type RedisCounts, redisCounts } from '../../helpers/redis-counts.js'

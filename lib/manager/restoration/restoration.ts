@@ -3,7 +3,7 @@ import { LAST_RETRY_MS, SAMPLE_EVERY_MS } from '../../concurrency/time-constants
 import { withTimeout } from '../../concurrency/with-timeout.js'
 import type { TokenError } from '../../errors/token-error.js'
 import type { GrantState, Retention } from '../../grants/grant-store.js'
-import { grantStoreError } from '../../grants/shared-grants.js'
+import { grantStoreError } from '../../grants/grant-store-error.js'
 import type { SessionAdapter, SessionHome } from '../../sessions/session-adapter.js'
 import { type GrantIdentity, identityOf, wholeGrant } from '../../tokens/grant-proof.js'
 import { secretsOf, type TokenSet } from '../../tokens/token-set.js'
