@@ -83,6 +83,7 @@ describe('the page of the gateway', () => {
       const already = issued.length
       // This comes with an event of the stream, that is, after the expiry.
       await page.getByText(/Its token expired \d+ s ago\./).waitFor()
+      await shown('orders').getByText('expired by now').waitFor()
       expect(streams()).toMatchObject([{ status: 200, ended: false }])
       expect(issued).toHaveLength(already)
     },
@@ -101,6 +102,7 @@ describe('the page of the gateway', () => {
       await token('orders').filter({ hasNotText: before[0]! }).waitFor()
       await token('billing').filter({ hasNotText: before[1]! }).waitFor()
       await page.getByText('Ordered: Milk jug.').waitFor()
+      await shown('billing').getByText(`Refreshed: it was ${before[1]} before.`).waitFor()
       await isComplete(other)
       expect(refreshes().slice(already).sort()).toEqual([site.shopApi, site.billingApi].sort())
       expect(streams()).toMatchObject([{ ended: false }, { ended: false }])

@@ -1,11 +1,13 @@
 import { afterEach, describe, expect, it } from '@jest/globals'
+import { inChromium, launchChromium } from '../helpers/chromium.js'
 import { describeWithRedisServer } from '../helpers/redis.js'
-import { killCommands, printedBy, run } from './commands.js'
+import { firstUrl, killCommands, printedBy, run } from './commands.js'
 
 const TIMEOUT_MS = 120_000
 // As `npm start -- --cluster --tour`, but on the sources, so that nothing is built.
 const ON_SOURCES = { TSX_TSCONFIG_PATH: '__tests__/tsconfig.json' }
-const TOUR = ['--import', 'tsx', 'examples/demo/main.ts', '--cluster', '--tour']
+const SERVE = ['--import', 'tsx', 'examples/demo/main.ts', '--cluster']
+const TOUR = [...SERVE, '--tour']
 
 afterEach(killCommands)
 
@@ -45,6 +47,36 @@ describeWithRedisServer('npm start -- --cluster --tour', () => {
         expected.map((line) => expect.stringMatching(new RegExp(`${line}$`))),
       )
       expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 })
+    },
+    TIMEOUT_MS,
+  )
+})
+
+describeWithRedisServer('npm start -- --cluster', () => {
+  inChromium(
+    'names its workers, and the session outlives one that a button kills',
+    async () => {
+      const env = { ...ON_SOURCES, REDIS_URL: '', PORT: '0' }
+      const child = run(process.execPath, [...SERVE, '--workers', '2'], env)
+      const browser = await launchChromium()
+      try {
+        const page = await browser.newPage()
+        await page.goto(await firstUrl(child.stdout))
+        await page.getByRole('link', { name: 'Log in' }).click()
+        await page.getByRole('button', { name: 'Continue as demo user' }).click()
+        await page.getByText('You are logged in.').waitFor()
+        const workers = page.locator('#workers li')
+        await workers.filter({ hasText: 'worker 2' }).waitFor()
+
+        await page.getByRole('button', { name: 'Kill worker 1' }).click()
+        await page.getByText('worker 1 was killed').waitFor()
+        await workers.filter({ hasText: 'worker 3' }).waitFor()
+        expect(await workers.allTextContents()).toEqual(['worker 2Kill', 'worker 3Kill'])
+        await page.getByRole('button', { name: 'Call the API' }).click()
+        await page.getByText(/^1 call answered by worker [23]\.$/).waitFor()
+      } finally {
+        await browser.close()
+      }
     },
     TIMEOUT_MS,
   )

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 
 const cwd = join(import.meta.dirname, '../..')
@@ -27,6 +29,15 @@ export async function printedBy(child: ReturnType<typeof run>) {
     once(child, 'exit'),
   ])
   return { stdout, stderr, exitCode: exitCode as number | null }
+}
+
+/** The first URL that a command prints. */
+export async function firstUrl(printed: Readable): Promise<string> {
+  for await (const line of createInterface(printed)) {
+    const [url] = /http:[^\s,]+/.exec(line) ?? []
+    if (url) return url
+  }
+  throw new Error('the command ended without saying where it listens')
 }
 
 /** Kills what still runs. */

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { type Demo, startDemo } from '../../examples/demo/demo.js'
+import type { Row } from '../../examples/demo/timeline.js'
 import { type Browser, browser } from '../helpers/browser.js'
 
 const FROM_OWN_PAGE = { headers: { 'X-Requested-With': 'fetch' } }
@@ -61,7 +62,47 @@ describe('the BFF of the demo', () => {
     expect(visitor.cookie('demo.sid')).toBeUndefined()
     expect((await copy.get('/api/orders')).status).toBe(401)
   })
+
+  it.each(['/burst', '/without/burst', '/without/logout'])(
+    'refuses a POST of %s that another page sent, and sends no call',
+    async (path) => {
+      const visitor = await loggedIn()
+      const before = demo.timeline.rows.length
+      expect((await visitor.post(path)).status).toBe(403)
+      expect(demo.timeline.rows).toHaveLength(before)
+    },
+  )
+
+  it('sends each session the time line of its own login', async () => {
+    const [one, other] = [await loggedIn(), await loggedIn()]
+    await one.get('/api/orders')
+    await other.get('/api/orders')
+    const logins = await Promise.all(
+      [one, other].map(async (visitor) => {
+        const rows = await ownRows(visitor)
+        expect(rows.map(({ kind }) => kind)).toEqual(['token', 'api'])
+        const [login, ...others] = new Set(rows.map(({ login }) => login))
+        expect(others).toEqual([])
+        return login
+      }),
+    )
+    expect(new Set(logins).size).toBe(2)
+  })
 })
+
+/** The first two rows of the time line that a session gets. */
+async function ownRows(visitor: Browser): Promise<Row[]> {
+  const headers = { Cookie: `demo.sid=${visitor.cookie('demo.sid')}` }
+  const reader = (await fetch(`${demo.url}/timeline`, { headers }))
+    .body!.pipeThrough(new TextDecoderStream())
+    .getReader()
+  let rows: string[] = []
+  for (let text = ''; rows.length < 2; rows = text.match(/^data: .*(?=\n\n)/gm) ?? []) {
+    text += (await reader.read()).value ?? ''
+  }
+  await reader.cancel()
+  return rows.map((row) => JSON.parse(row.slice('data: '.length)))
+}
 
 async function loggedIn(): Promise<Browser> {
   const visitor = browser(demo.url)

@@ -62,6 +62,10 @@ describe('the page of the demo', () => {
       expect(await page.locator('#refreshes').textContent()).toBe('1')
       expect(await page.locator('#answered').textContent()).toBe('51')
       expect(demo.timeline.rows.filter(isRefresh)).toHaveLength(1)
+      expect(await marks()).toEqual([
+        ['calls', 50, 0],
+        ['refreshes', 1, 0],
+      ])
       await lookAround()
 
       await page.getByRole('button', { name: 'Log out' }).click()
@@ -91,6 +95,18 @@ describe('the page of the demo', () => {
     expect(all).not.toMatch(/eyJ[\w-]+\.[\w-]+\.[\w-]+/)
   })
 
+  inChromium('marks the next step, and shows no rows of another session', async () => {
+    const other = await (await browser.newContext()).newPage()
+    await other.goto(demo.url)
+    await other.getByText('Nothing yet.').waitFor()
+    expect(await nextStep(other)).toEqual(['log-in'])
+    await logIn(other)
+    await other.getByText('authorization_code → 200').waitFor()
+    expect(await nextStep(other)).toEqual(['call'])
+    expect(await other.locator('#rows li').count()).toBe(1)
+    await other.context().close()
+  })
+
   inChromium('has a session cookie that no script can read', () => {
     const cookies = seen.flatMap((text) => text.match(/^set-cookie: demo\.sid=[^;].*$/gim) ?? [])
     expect(cookies.length).toBeGreaterThan(0)
@@ -110,6 +126,52 @@ describe('the page of the demo', () => {
     expect(violations).toEqual(['script-src-elem'])
   })
 })
+
+describe('the page of the demo, without the library', () => {
+  inChromium(
+    'calls 50 times at once with 50 refreshes, and the user is logged out',
+    async () => {
+      // So long that all calls have read the session before the first refresh has a response.
+      const demo = await startDemo({ port: 0, accessTokenSeconds: 4, latencyMs: 3_000 })
+      const page = await (await browser.newContext()).newPage()
+      await page.goto(demo.url)
+      await page.getByRole('link', { name: 'Without this library' }).click()
+      await logIn(page)
+      await page.getByRole('button', { name: 'Let the token expire' }).click()
+      await page.getByText('It has expired.').waitFor()
+      await page.getByRole('button', { name: 'Call it 50 times at once' }).click()
+      await page.getByText(/^1 of 50 calls answered/).waitFor()
+      await page.getByText('49 × refresh_token → invalid_grant').waitFor()
+      await page.getByRole('link', { name: 'Log in' }).waitFor()
+      expect(await marks(page)).toEqual([
+        ['calls', 1, 49],
+        ['refreshes', 1, 49],
+      ])
+      await page.context().close()
+      await demo.close()
+    },
+    TIMEOUT_MS,
+  )
+})
+
+async function logIn(page: Page): Promise<void> {
+  await page.getByRole('link', { name: 'Log in' }).click()
+  await page.getByRole('button', { name: 'Continue as demo user' }).click()
+  await page.getByText('You are logged in.').waitFor()
+}
+
+function nextStep(page: Page): Promise<string[]> {
+  return page.locator('.steps .next').evaluateAll((steps) => steps.map(({ id }) => id))
+}
+
+/** How many marks are good, and how many are bad. */
+async function marks(tab = page): Promise<[string, number, number][]> {
+  const count = async (name: string, id: string): Promise<[string, number, number]> => {
+    const counted = (look: string) => tab.locator(`#${id} .${look}`).count()
+    return [name, await counted('good'), await counted('bad')]
+  }
+  return [await count('calls', 'call-marks'), await count('refreshes', 'refresh-marks')]
+}
 
 /** Listens to everything that goes over the wire between the page and any server, and to its complaints. */
 async function overhear(page: Page): Promise<void> {

@@ -1,9 +1,7 @@
 import { once } from 'node:events'
-import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
 import { afterEach, describe, expect, it } from '@jest/globals'
 import { listen } from '../../examples/demo/server.js'
-import { killCommands, printedBy, run } from './commands.js'
+import { firstUrl, killCommands, printedBy, run } from './commands.js'
 
 const TIMEOUT_MS = 50_000
 
@@ -65,11 +63,3 @@ describe('listen(port)', () => {
     await Promise.all([occupant.close(), server.close()])
   })
 })
-
-async function firstUrl(printed: Readable): Promise<string> {
-  for await (const line of createInterface(printed)) {
-    const [url] = /http:\S+/.exec(line) ?? []
-    if (url) return url
-  }
-  throw new Error('npm start ended without saying where it listens')
-}

@@ -54,7 +54,7 @@ export async function start(options: StartOptions): Promise<Started> {
     client: {
       id,
       secret,
-      redirectUri: `${url}/callback`,
+      redirectUris: [`${url}/callback`],
       authentication: 'client_secret_basic',
       postLogoutRedirectUri: `${url}/`,
     },

@@ -5,7 +5,7 @@
  * their sessions (connect-redis) and their grants (redisGrantStore) through Redis. It starts the redis-server that is on
  * PATH, or uses the Redis that REDIS_URL names.
  *
- * Without --tour it serves the page of the demo. Kill a worker, and another takes over; SIGUSR2 restarts them in turn.
+ * Without --tour it serves the page of the demo. Its buttons kill workers, and others take over; SIGUSR2 restarts them in turn.
  * With --tour it runs without a browser and prints each step: 50 calls at once on all workers cost one refresh; the
  * worker that refreshes is killed, and another refreshes; all workers are restarted in turn, and the user stays logged
  * in; a logout in one worker is a logout in all. It exits with 1 if a step failed.
@@ -39,9 +39,9 @@ try {
 }
 
 async function serve(): Promise<void> {
-  const demo = await startCluster({ port: PORT, accessTokenSeconds: 5, workers })
+  const demo = await startCluster({ port: PORT, accessTokenSeconds: 5, latencyMs: 250, workers })
   console.log(`The demo is at ${demo.url}, with ${demo.redis.name} (Ctrl-C stops it).`)
-  console.log(`Its workers are the processes ${demo.team.pids().join(', ')}. Kill one with kill -9, or`)
+  console.log(`Its workers are the processes ${demo.team.pids().join(', ')}. Kill one with its button, or`)
   console.log(`restart them all in turn with kill -USR2 ${process.pid}.`)
   let restarted = Promise.resolve()
   process.on('SIGUSR2', () => {

@@ -1,5 +1,5 @@
 import cluster, { type Worker } from 'node:cluster'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { join } from 'node:path'
 import type { WorkerOptions } from './worker.js'
 
@@ -8,6 +8,8 @@ export interface Team {
   /** The names of the running workers. */
   names(): string[]
   pids(): number[]
+  /** Calls the listener with the names now, and whenever they change, until the function returned is called. */
+  follow(listener: (names: string[]) => void): () => void
   /** Ends a worker at once (SIGKILL), and resolves when it is gone. A new worker takes its place as soon as it is ready. */
   kill(name: string): Promise<void>
   /** Replaces all workers in turn: a new worker serves before an old one stops. */
@@ -21,6 +23,10 @@ export async function startTeam(size: number, options: WorkerOptions): Promise<T
   cluster.setupPrimary({ exec: join(import.meta.dirname, 'worker.ts') })
   const serving = new Map<string, Worker>()
   const replacements = new Set<Promise<void>>()
+  const changes = new EventEmitter<{ change: [names: string[]] }>()
+  const byAge = () => [...serving.values()].sort((a, b) => a.id - b.id)
+  const names = () => byAge().map(nameOf)
+  const tell = () => changes.emit('change', names())
 
   async function start(): Promise<void> {
     const worker = cluster.fork({ WORKER_OPTIONS: JSON.stringify(options) })
@@ -29,9 +35,11 @@ export async function startTeam(size: number, options: WorkerOptions): Promise<T
     )
     await Promise.race([once(worker, 'listening'), ended])
     serving.set(nameOf(worker), worker)
+    tell()
     worker.once('exit', () => {
       // A worker that was asked to stop no longer serves.
       if (serving.delete(nameOf(worker))) replace()
+      tell()
     })
   }
 
@@ -40,8 +48,6 @@ export async function startTeam(size: number, options: WorkerOptions): Promise<T
     replacements.add(replacement)
     void replacement.finally(() => replacements.delete(replacement))
   }
-
-  const byAge = () => [...serving.values()].sort((a, b) => a.id - b.id)
 
   async function stop(worker: Worker): Promise<void> {
     if (!serving.delete(nameOf(worker))) return
@@ -52,8 +58,13 @@ export async function startTeam(size: number, options: WorkerOptions): Promise<T
 
   await Promise.all(Array.from({ length: size }, start))
   return {
-    names: () => byAge().map(nameOf),
+    names,
     pids: () => byAge().map(({ process }) => process.pid!),
+    follow(listener) {
+      listener(names())
+      changes.on('change', listener)
+      return () => void changes.off('change', listener)
+    },
     async kill(name) {
       const worker = serving.get(name)
       worker?.process.kill('SIGKILL')

@@ -1,12 +1,13 @@
 import cluster from 'node:cluster'
 import { get } from 'node:http'
 import { RedisStore } from 'connect-redis'
-import express, { type NextFunction, type Request, type RequestHandler, type Response } from 'express'
+import express, { type NextFunction, type Request, type Response } from 'express'
 import { createClient } from 'redis'
 import { redisGrantStore } from 'session-token-manager/redis'
-import { type BffOptions, bff } from '../demo/bff.js'
+import { type BffOptions, bff, fromOwnPage } from '../demo/bff.js'
 import { listen } from '../demo/server.js'
 import { site } from '../demo/site.js'
+import { without } from '../demo/without.js'
 import type { RedisAddress } from './redis.js'
 
 /** The options that a worker gets from the primary process. */
@@ -15,8 +16,8 @@ export interface WorkerOptions {
   readonly redis: RedisAddress
   /** The beginning of the keys in Redis. */
   readonly prefix: string
-  /** Where the time line comes from. */
-  readonly timeline: string
+  /** The primary process, which has the time line and the workers. */
+  readonly primary: string
 }
 
 const HOUR_SECONDS = 3_600
@@ -44,7 +45,18 @@ async function serve(options: WorkerOptions): Promise<void> {
 
   const app = express()
   app.use(sign)
-  app.use(site({ bff: backend.app, timeline: forwarded(options.timeline) }))
+  app.post('/workers/:name/kill', fromOwnPage, async (req, res) => {
+    await fetch(`${options.primary}${req.path}`, { method: 'POST' })
+    res.sendStatus(204)
+  })
+  app.use(
+    site({
+      url: options.bff.url,
+      bff: backend.app,
+      without: await without(options.bff, { session: { store } }),
+      timeline: (login = '', res) => forward(`${options.primary}/timeline?login=${login}`, res),
+    }),
+  )
   const server = await listen(Number(new URL(options.bff.url).port))
   if (server.url !== options.bff.url) throw new Error(`${options.bff.url} was taken meanwhile. Try again.`)
   server.use(app)
@@ -65,13 +77,11 @@ function sign(_req: Request, res: Response, next: NextFunction): void {
   next()
 }
 
-function forwarded(url: string): RequestHandler {
-  return (_req, res) => {
-    const request = get(url, (answer) => {
-      res.set({ 'Content-Type': answer.headers['content-type'], 'Cache-Control': 'no-store' })
-      answer.pipe(res)
-    })
-    request.on('error', () => res.destroy())
-    res.on('close', () => request.destroy())
-  }
+function forward(url: string, res: Response): void {
+  const request = get(url, (response) => {
+    res.set({ 'Content-Type': response.headers['content-type'], 'Cache-Control': 'no-store' })
+    response.pipe(res)
+  })
+  request.on('error', () => res.destroy())
+  res.on('close', () => request.destroy())
 }

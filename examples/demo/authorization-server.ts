@@ -29,7 +29,8 @@ export interface AuthorizationServerOptions {
   readonly client: {
     readonly id: string
     readonly secret: string
-    readonly redirectUri: string
+    /** All of one origin. */
+    readonly redirectUris: readonly [string, ...string[]]
     readonly authentication: ClientAuthMethod
     /** Where browsers may go after a logout here (OpenID Connect RP-Initiated Logout). */
     readonly postLogoutRedirectUri?: string
@@ -37,6 +38,8 @@ export interface AuthorizationServerOptions {
   /** Tokens requested without a `resource` are for the first. */
   readonly apis: readonly [ProtectedApi, ...ProtectedApi[]]
   readonly accessTokenSeconds: number
+  /** How long a request to the token endpoint is under way, as on the internet, in milliseconds. Default: 0. */
+  readonly latencyMs?: number | undefined
   readonly timeline: Timeline
 }
 
@@ -63,24 +66,25 @@ export function authorizationServer(options: AuthorizationServerOptions): {
   })
 
   const app = express()
-  const { origin } = new URL(options.client.redirectUri)
+  const { origin } = new URL(options.client.redirectUris[0])
   // The browser applies form-action to the redirects that follow as well.
   app.get('/interaction/:uid', page('login.html', { formAction: `'self' ${origin}` }))
   app.post('/interaction/:uid', (req, res) => logIn(provider, options.apis, req, res))
+  app.post('/token', (_req, _res, next) => void setTimeout(next, options.latencyMs ?? 0))
   app.use(provider.callback())
   return { provider, listener: app }
 }
 
 function configuration({ client, apis, accessTokenSeconds }: AuthorizationServerOptions): Configuration {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const logout = readPage('logout.html', { formAction: `'self' ${new URL(client.redirectUri).origin}` })
+  const logout = readPage('logout.html', { formAction: `'self' ${new URL(client.redirectUris[0]).origin}` })
   return {
     adapter: memoryStorage([
       {
         client_id: client.id,
         client_secret: client.secret,
         token_endpoint_auth_method: client.authentication,
-        redirect_uris: [client.redirectUri],
+        redirect_uris: [...client.redirectUris],
         post_logout_redirect_uris: [client.postLogoutRedirectUri ?? []].flat(),
         grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],

@@ -8,10 +8,13 @@ import {
   TokenError,
 } from 'session-token-manager'
 import { login } from 'session-token-manager/login'
+import { fingerprint } from './timeline.js'
 
 declare module 'express-session' {
   interface SessionData {
     user?: string
+    /** Whose rows of the time line the page gets. */
+    login?: string
     /** The orders that were placed in this session. */
     placed?: number[]
   }
@@ -35,7 +38,7 @@ export interface BffStores {
   readonly tokens?: Pick<SessionTokensOptions, 'grants' | 'http'>
 }
 
-const SCOPE = 'openid offline_access orders.read orders.write'
+export const SCOPE = 'openid offline_access orders.read orders.write'
 
 /** A backend for a frontend: the browser has a session cookie, the session has the tokens, and the API gets them. */
 export function bff(
@@ -66,8 +69,9 @@ export function bff(
       // A refresh token needs the user's consent (OpenID Connect Core §11).
       authorization: { scope: SCOPE, prompt: 'consent' },
       routes: { logout: false, session: false },
-      onLogin(_tokens, claims, req) {
+      onLogin(tokens, claims, req) {
         req.session.user = claims.sub
+        req.session.login = fingerprint(tokens.refresh_token ?? '')
       },
     }),
   )
@@ -116,19 +120,19 @@ export function bff(
  * Lets a request pass if a page of this origin sent it. A page of another origin can make the browser send the cookie, also
  * from another port of this site. But it cannot set a custom header unless this site allows it (CORS).
  */
-const fromOwnPage: RequestHandler = (req, res, next) => {
+export const fromOwnPage: RequestHandler = (req, res, next) => {
   if (req.get('X-Requested-With') === 'fetch') next()
   else res.status(403).json({ title: 'Forbidden', status: 403 })
 }
 
-const problem: ErrorRequestHandler = (error, _req, res, next) => {
+export const problem: ErrorRequestHandler = (error, _req, res, next) => {
   if (res.headersSent) return next(error)
   const status = error instanceof TokenError ? error.status : 502
   console.error(`${error.code ?? error.name}: ${error.message}`)
   res.status(status).json({ title: error.code ?? 'Bad gateway', status })
 }
 
-function destroyed(req: Request): Promise<void> {
+export function destroyed(req: Request): Promise<void> {
   return new Promise((resolve, reject) => {
     req.session.destroy((error) => (error ? reject(error) : resolve()))
   })

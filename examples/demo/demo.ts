@@ -3,6 +3,7 @@ import { listen } from './server.js'
 import { site } from './site.js'
 import { type Stage, type StageOptions, setStage } from './stage.js'
 import { timelineFeed } from './timeline-feed.js'
+import { without } from './without.js'
 
 export interface DemoOptions extends Omit<StageOptions, 'siteUrl' | 'door'> {
   /** Where the page is served; another port if this one is taken. */
@@ -14,14 +15,16 @@ export interface Demo extends Pick<Stage, 'timeline' | 'provider' | 'client'> {
   close(): Promise<void>
 }
 
-/** Starts everything: the authorization server, the API, and the BFF with its page. */
+/** Starts everything: the authorization server, the API, and the app with its page. */
 export async function startDemo({ port, ...options }: DemoOptions): Promise<Demo> {
   const server = await listen(port)
   const stage = await setStage({ siteUrl: server.url, ...options })
   const { timeline, provider, client } = stage
   const backend = bff(stage.bff)
   const feed = timelineFeed(timeline)
-  server.use(site({ bff: backend.app, timeline: feed }))
+  server.use(
+    site({ url: server.url, bff: backend.app, without: await without(stage.bff), timeline: feed.send }),
+  )
 
   return {
     url: server.url,

@@ -19,7 +19,7 @@ function asked(): Start {
 }
 
 async function serve(): Promise<void> {
-  const demo = await startDemo({ port: PORT, accessTokenSeconds: 5 })
+  const demo = await startDemo({ port: PORT, accessTokenSeconds: 5, latencyMs: 250 })
   console.log(`The demo is at ${demo.url} (Ctrl-C stops it).`)
   let stopping = false
   const stop = () => {

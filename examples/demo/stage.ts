@@ -11,6 +11,8 @@ export interface StageOptions {
   /** Where browsers reach the app. */
   readonly siteUrl: string
   readonly accessTokenSeconds: number
+  /** How long a request to the token endpoint is under way, as on the internet, in milliseconds. Default: 0. */
+  readonly latencyMs?: number
   /** How the app authenticates at the authorization server. Default: by HTTP Basic. */
   readonly clientAuthentication?: 'client_secret_basic' | 'client_secret_post'
   /** Resolves when the warehouse has confirmed an order. Default: at once. */
@@ -33,6 +35,7 @@ export async function setStage(options: StageOptions): Promise<Stage> {
   const {
     siteUrl,
     accessTokenSeconds,
+    latencyMs,
     clientAuthentication: authentication = 'client_secret_basic',
   } = options
   const [idp, api] = [await listen(0), await listen(0)]
@@ -41,9 +44,14 @@ export async function setStage(options: StageOptions): Promise<Stage> {
 
   const { provider, listener } = authorizationServer({
     issuer: idp.url,
-    client: { ...client, redirectUri: `${siteUrl}/callback`, authentication },
+    client: {
+      ...client,
+      redirectUris: [`${siteUrl}/callback`, `${siteUrl}/without/callback`],
+      authentication,
+    },
     apis: [{ resource: api.url, scope: 'orders.read orders.write' }],
     accessTokenSeconds,
+    latencyMs,
     timeline: events,
   })
   idp.use(options.door?.(listener) ?? listener)

@@ -62,12 +62,36 @@ function element(name, ...children) {
   return made
 }
 
-function shownToken(token) {
+/** The token that the API behind each panel saw last. */
+const lastTokens = new Map()
+
+function shownToken(name, token) {
   if (!token) return ['The API saw no token.']
   const { fingerprint, scope, expiresInMs } = token
-  const left = `good for ${(expiresInMs / 1000).toFixed(1)}\u00a0s`
-  return ['The API saw token ', element('code', fingerprint), ' for ', element('code', scope), `, ${left}.`]
+  const last = lastTokens.get(name)
+  lastTokens.set(name, fingerprint)
+  const left = element('span', '')
+  left.dataset.expiresAt = performance.now() + expiresInMs
+  countDown(left)
+  const refreshed = element('span', 'Refreshed: it was ', element('code', last ?? ''), ' before.')
+  refreshed.className = 'refreshed'
+  return [
+    'The API saw token ',
+    element('code', fingerprint),
+    ' for ',
+    element('code', scope),
+    ', ',
+    left,
+    '. ',
+    last && last !== fingerprint ? refreshed : '',
+  ]
 }
+
+function countDown(left) {
+  const ms = left.dataset.expiresAt - performance.now()
+  left.textContent = ms > 0 ? `good for ${(ms / 1000).toFixed(1)}\u00a0s` : 'expired by now'
+}
+setInterval(() => document.querySelectorAll('[data-expires-at]').forEach(countDown), 100)
 
 function fill(panel, { rows = [], empty = '', shown = [] }) {
   const cells = (row) => row.map((text) => element('td', String(text)))
@@ -84,7 +108,7 @@ async function show(name) {
   if (forUser && !user) return fill(panel, { empty: 'Log in to see them.' })
   try {
     const data = await (await call(path)).json()
-    fill(panel, { rows: rows(data), shown: shownToken(data.token) })
+    fill(panel, { rows: rows(data), shown: shownToken(name, data.token) })
   } catch (error) {
     if (user || !forUser) fill(panel, { empty: error.message })
   }
@@ -125,6 +149,7 @@ function link(href, text) {
 
 function logOutHere(why, ...more) {
   user = null
+  lastTokens.clear()
   notify('', `${why} `, link(`/login${returnTo}`, 'Log in again'), ...more)
   render()
 }
@@ -217,5 +242,5 @@ try {
   await look()
   if (user) tabs.postMessage('logged in')
 } catch {
-  notify('bad', 'The gateway does not answer. Is it still running?')
+  notify('bad', 'The gateway does not respond. Is it still running?')
 }

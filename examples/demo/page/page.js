@@ -1,15 +1,22 @@
-const CALLS = 50
+import { element, followTimeline, plural } from './timeline.js'
+
+/** The path of the app that the page is about: with the library, or without it. */
+const base = location.pathname.startsWith('/without') ? '/without' : ''
+const STEPS = ['log-in', 'call', 'expire', 'burst', 'log-out']
+
+const EXPIRED = 'It has expired. The next call needs a new one.'
 
 const $ = (id) => document.getElementById(id)
-const buttons = ['call', 'expire', 'burst', 'log-out'].map($)
 
-/** When the access token expires, by `performance.now()`; `undefined` without a login. */
-let expiresAt
+/** The user who is logged in. */
+let user
+/** When the access token expires, by `performance.now()`. */
+let expiresAt = 0
 let lifetimeMs = 0
+/** The step that comes next. */
+let next = 'log-in'
+let isBusy = false
 let frame = 0
-
-const INVITATION = 'The login is at the demo’s own authorization server.'
-const WELCOME = 'You are logged in. The tokens are in the session, on the server.'
 
 // The session
 
@@ -17,21 +24,27 @@ async function post(path) {
   return fetch(path, { method: 'POST', headers: { 'X-Requested-With': 'fetch' } })
 }
 
+/** Gets the state of the session. With the library, this refreshes an expired token. */
 async function look() {
-  const { user, expiresInMs } = await (await fetch('/api/session')).json()
-  expiresAt = user && performance.now() + expiresInMs
-  lifetimeMs = Math.max(lifetimeMs, expiresInMs ?? 0)
+  const session = await (await fetch(`${base}/api/session`)).json()
+  expiresAt = performance.now() + (session.expiresInMs ?? 0)
+  lifetimeMs = Math.max(lifetimeMs, session.expiresInMs ?? 0)
+  user = session.user
+}
+
+function render() {
+  const reached = STEPS.indexOf(next)
+  STEPS.forEach((step, index) => {
+    const isNext = index === reached && !isBusy
+    $(step).className = [index < reached && 'done', isNext && 'next'].filter(Boolean).join(' ')
+  })
   $('who').textContent = user ?? 'logged out'
   $('who').className = user ? 'badge good' : 'badge'
-  $('log-in').hidden = user !== undefined
+  $('log-in').firstElementChild.hidden = user !== undefined
   $('life').hidden = user === undefined
-  for (const button of buttons) {
-    button.disabled = !user
-    button.hidden = !user
-  }
+  for (const step of STEPS.slice(1)) $(step).querySelector('button').disabled = isBusy || !user
   cancelAnimationFrame(frame)
   if (user) showLife()
-  if ($('said').textContent === '') say(user ? WELCOME : INVITATION)
 }
 
 function showLife() {
@@ -40,173 +53,151 @@ function showLife() {
   $('bar').style.transform = `scaleX(${left / lifetimeMs})`
   $('bar').className = left < lifetimeMs / 4 ? 'late' : ''
   if (left > 0) frame = requestAnimationFrame(showLife)
+  else if (next === 'expire' && !isBusy) {
+    next = 'burst'
+    say('expire', EXPIRED)
+    render()
+  }
 }
 
-// The buttons
+// The steps
 
-function say(text, bad = false) {
-  $('said').textContent = text
-  $('said').className = bad ? 'said bad' : 'said'
+function say(step, text, look = '') {
+  const said = $(step).querySelector('.said')
+  said.textContent = text
+  said.className = `said ${look}`
 }
 
-/** Runs the action of a button, with the other buttons disabled. */
-function on(id, action) {
-  $(id).addEventListener('click', async () => {
-    for (const button of buttons) button.disabled = true
-    try {
-      await action()
-    } catch (error) {
-      say(error instanceof TypeError ? 'The demo does not answer. Is it still running?' : error.message, true)
-      await look().catch(() => {})
-    }
-    for (const button of buttons) button.disabled = false
-  })
+/** Runs the action of a step, which resolves with the step that comes next. */
+function on(step, action) {
+  $(step)
+    .querySelector('button')
+    .addEventListener('click', async () => {
+      isBusy = true
+      render()
+      try {
+        next = await action()
+      } catch (error) {
+        const isDown = error instanceof TypeError
+        say(step, isDown ? 'The demo does not respond. Is it still running?' : error.message, 'bad')
+      }
+      isBusy = false
+      render()
+    })
 }
 
-async function orders() {
-  const response = await fetch('/api/orders')
-  if (response.status === 401) throw new Error('This session is logged out.')
-  if (!response.ok) throw new Error(`The call was answered with ${response.status}.`)
-  return response.json()
-}
-
-function showOrders(list) {
-  const rows = list.map(({ id, item, price }) => {
-    const row = document.createElement('tr')
-    row.append(...[id, item, price].map((text) => element('td', '', text)))
-    return row
-  })
-  $('order-rows').replaceChildren(...rows)
-  $('orders').hidden = false
+function loggedOut() {
+  user = undefined
+  say('log-in', '')
+  return 'log-in'
 }
 
 on('call', async () => {
-  showOrders(await orders())
-  say('1 call answered.')
+  const response = await fetch(`${base}/api/orders`)
+  if (response.status === 401) {
+    say('call', 'This session is logged out.', 'bad')
+    return loggedOut()
+  }
+  if (!response.ok) throw new Error(`The response has status ${response.status}.`)
+  const orders = await response.json()
+  const cells = ({ id, item, price }) => [id, item, price].map((text) => element('td', '', text))
+  $('orders').replaceChildren(...orders.map((order) => element('tr', '', ...cells(order))))
+  say('call', `1 call answered${byWorkers([response.headers.get('X-Answered-By')])}.`)
   await look()
+  return 'expire'
 })
 
 // The page does not ask for the session afterwards, since that would refresh the token.
 on('expire', async () => {
-  say('Waiting until the access token has expired …')
+  say('expire', 'Waiting until the access token has expired …')
   await new Promise((resolve) => setTimeout(resolve, expiresAt - performance.now()))
-  showLife()
-  say('It has expired. The next call gets a new one.')
+  say('expire', EXPIRED)
+  return 'burst'
 })
 
 on('burst', async () => {
+  $('marks').hidden = false
+  $('call-marks').replaceChildren(...marks(Array(50).fill('')))
+  burstFrom = Date.now()
+  showRefreshes()
   const startedAt = performance.now()
-  const calls = await Promise.allSettled(Array.from({ length: CALLS }, orders))
-  const answered = calls.filter(({ status }) => status === 'fulfilled')
+  const calls = await (await post(`${base}/burst`)).json()
   const ms = Math.round(performance.now() - startedAt)
-  say(`${answered.length} of ${CALLS} calls answered in ${ms} ms.`, answered.length < CALLS)
-  if (answered.length > 0) showOrders(answered[0].value)
+  const answered = calls.filter(({ status }) => status === 200)
+  const isWell = answered.length === calls.length
+  $('call-marks').replaceChildren(...marks(calls.map(({ status }) => (status === 200 ? 'good' : 'bad'))))
+  const result = `${answered.length} of ${calls.length} calls answered in ${ms} ms`
+  $('call-marks').ariaLabel = result
+  const text = `${result}${byWorkers(calls.map(({ worker }) => worker))}.`
+  say('burst', isWell ? text : `${text} This session is logged out.`, isWell ? 'good' : 'bad')
+  if (calls.some(({ status }) => status === 401)) return loggedOut()
   await look()
+  return 'log-out'
 })
 
 on('log-out', async () => {
-  const response = await post('/logout')
-  const { revoked } = await response.json()
-  $('orders').hidden = true
-  say(revoked ? 'Logged out, and the refresh token is revoked.' : 'Logged out here.')
-  await look()
+  const { revoked } = await (await post(`${base}/logout`)).json()
+  say('log-out', revoked ? 'Logged out, and the refresh token is revoked.' : 'Logged out here.')
+  return loggedOut()
 })
 
-// The time line
+// The marks: one for each call, and one for each refresh
 
-const rows = new Map()
+/** When the calls began, by the clock of the server, which runs on this machine. */
+let burstFrom = Number.POSITIVE_INFINITY
+let refreshes = []
 
-function element(name, className, ...children) {
-  const made = document.createElement(name)
-  made.className = className
-  made.append(...children)
-  return made
+function marks(looks) {
+  return looks.map((look) => element('i', look))
 }
 
-function codes(text, ...fingerprints) {
-  const list = fingerprints.flatMap((it, index) => [index > 0 ? ' → ' : '', element('code', '', it)])
-  return element('span', '', `${text} `, ...list)
+function showRefreshes() {
+  const looks = refreshes.filter(({ at }) => at >= burstFrom).map(({ error }) => (error ? 'bad' : 'good'))
+  $('refresh-marks').replaceChildren(...marks(looks))
+  $('refresh-marks').ariaLabel = `${plural(looks.length, 'refresh', 'refreshes')}`
 }
 
-const NAMES = {
-  authorization_code: 'Log in',
-  refresh_token: 'Refresh',
-  revocation: 'Revocation',
+// The workers of the cluster
+
+function byWorkers(names) {
+  const counts = new Map()
+  for (const name of names.filter(Boolean).sort()) counts.set(name, (counts.get(name) ?? 0) + 1)
+  if (counts.size === 0) return ''
+  return ` by ${[...counts].map(([name, count]) => (names.length > 1 ? `${name} (${count})` : name)).join(', ')}`
 }
 
-function tokenRow({ request, status, error, presented, accessToken, refreshToken, expiresIn }) {
-  const refresh = [presented, refreshToken].filter(Boolean)
-  const tokens = [
-    accessToken && codes(`access token, good for ${expiresIn} s`, accessToken),
-    refresh.length > 0 && codes('refresh token', ...refresh),
-  ].filter(Boolean)
-  return {
-    what: NAMES[request] ?? request,
-    result: `${request} → ${error ?? status}`,
-    look: error ? 'bad' : 'good',
-    tokens,
-  }
-}
-
-function apiRow({ answered, refused, refreshes, accessTokens }) {
-  const plural = (count, thing, things = `${thing}s`) => `${count} ${count === 1 ? thing : things}`
-  const result = [
-    `${plural(answered, 'call')} answered`,
-    refused > 0 && `${refused} refused`,
-    refreshes > 0 && plural(refreshes, 'refresh', 'refreshes'),
-  ]
-  return {
-    what: 'Orders API',
-    result: result.filter(Boolean).join(', '),
-    look: refused > 0 ? 'warn' : '',
-    tokens: [codes('access token', ...accessTokens)],
-  }
-}
-
-function clock(at) {
-  const date = new Date(at)
-  return `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, '0')}`
-}
-
-function show(row) {
-  const { what, result, look, tokens } = row.kind === 'token' ? tokenRow(row) : apiRow(row)
-  const shown = element(
-    'li',
-    row.kind,
-    element('time', '', clock(row.at)),
-    element('span', 'what', what),
-    element('span', `badge ${look}`, result),
-    element('span', 'tokens', ...tokens),
+function showWorkers(names) {
+  $('cluster').hidden = false
+  $('workers').replaceChildren(
+    ...names.map((name) => {
+      const button = element('button', 'button kill', 'Kill')
+      button.ariaLabel = `Kill ${name}`
+      button.addEventListener('click', async () => {
+        button.disabled = true
+        // A worker that kills itself sends no response.
+        await post(`/workers/${name}/kill`).catch(() => {})
+        $('killed').textContent =
+          `${name} was killed, and a new worker takes its place. You are still logged in.`
+      })
+      return element('li', '', name, button)
+    }),
   )
-  const before = rows.get(row.id)
-  if (before) before.shown.replaceWith(shown)
-  else $('rows').prepend(shown)
-  rows.set(row.id, { row, shown })
-  $('empty').hidden = true
-  showTotals()
 }
 
-function showTotals() {
-  const all = [...rows.values()].map(({ row }) => row)
-  const sum = (of) => all.reduce((total, row) => total + of(row), 0)
-  $('answered').textContent = sum(({ answered = 0 }) => answered)
-  $('refreshes').textContent = sum((row) => Number(row.request === 'refresh_token' && row.status === 200))
-  $('refused').textContent = sum(({ refused = 0, error }) => refused + (error ? 1 : 0))
+for (const link of document.querySelectorAll('.switch a')) {
+  if (link.pathname === `${base}/`) link.ariaCurrent = 'page'
 }
-
-const feed = new EventSource('/timeline')
-feed.onopen = () => {
-  // After a reconnect the server sends all rows again, perhaps of another run.
-  rows.clear()
-  $('rows').replaceChildren()
-  showTotals()
-  $('feed').textContent = 'live'
-  $('feed').className = 'badge good'
-}
-feed.onmessage = ({ data }) => show(JSON.parse(data))
-feed.onerror = () => {
-  $('feed').textContent = 'disconnected'
-  $('feed').className = 'badge bad'
-}
-
+$('log-in').firstElementChild.href = `${base}/login`
+followTimeline(base, {
+  onRefreshes(all) {
+    refreshes = all
+    showRefreshes()
+  },
+  onWorkers: showWorkers,
+})
 await look()
+if (user) {
+  next = 'call'
+  say('log-in', 'You are logged in. The tokens are in the session, on the server.')
+} else say('log-in', 'The login is at the demo’s own authorization server.')
+render()
