@@ -36,7 +36,7 @@ export { returnPath } from './middleware/return-path.js'
 export type { SessionTokens } from './middleware/session-tokens.js'
 export type { TenantOptions } from './middleware/tenants.js'
 export { type TokenErrorsOptions, tokenErrors } from './middleware/token-errors.js'
-export type { AcquireParameters } from './oauth/authorization-server.js'
+export type { AcquireParameters, ExtensionGrantRequest } from './oauth/authorization-server.js'
 export {
   type ClientAuthentication,
   type ClientAuthenticationRequest,
@@ -51,6 +51,7 @@ export {
   publicClient,
   type SignedAssertionOptions,
 } from './oauth/client-authentication/client-authentication.js'
+export type { RotatedSecret } from './oauth/client-authentication/rotated-secret.js'
 export {
   type ClientCertificateSource,
   selfSignedTlsClientAuth,
@@ -75,6 +76,7 @@ export {
 } from './outbound/ambient.js'
 export type { SessionAxiosConfig } from './outbound/axios/axios.js'
 export type { OutboundOptions, Replay } from './outbound/outbound-options.js'
+export type { EncryptionKeysOption } from './sessions/codec/key-ring.js'
 export type { EncryptionKey } from './sessions/codec/sealing.js'
 export type { SessionCopy } from './sessions/codec/token-set-codec.js'
 export type { OwnSession } from './sessions/custom-session.js'
@@ -84,6 +86,7 @@ export type {
   EndReason,
   IgnoredReason,
   RefreshReason,
+  SecretOf,
   TokenEvent,
   TokenEventListener,
 } from './tokens/events.js'

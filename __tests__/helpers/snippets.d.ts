@@ -48,6 +48,7 @@ declare global {
     afterCallback(req: import('express').Request, res: object, session: object): Promise<object>
   }) => import('express').RequestHandler
   const refusedToken: string
+  const vault: { read(name: string): Promise<string>; readAll(name: string): Promise<string[]> }
 
   // Of an app before the move.
   const addToken: (config: object, token: unknown) => never

@@ -54,6 +54,15 @@ export const DEFAULT_TIMEOUT_MS = 10_000
 /** How long a refresh may take by default. */
 export const DEFAULT_REFRESH_TIMEOUT_MS = 30_000
 
+/** How long a secret that a function has returned is used before the function is called again. */
+export const RELOAD_AFTER_MS = 60_000
+/** After this time without a call of the function, a request to the app waits for the new `encryptionKeys`. */
+export const WAIT_FOR_KEYS_AFTER_MS = 300_000
+/** How long the function may take. */
+export const RELOAD_TIMEOUT_MS = 5_000
+/** How long the function is left alone after a failure, if it has returned no secret yet. */
+export const RELOAD_PAUSE_MS = 1_000
+
 const RULES: Readonly<Record<string, boolean>> = {
   'a lease survives a renewal that fails': 2 * RENEW_EVERY_MS < LEASE_SURE_MS,
   'the holder of a lease stops trusting it before it runs out': LEASE_SURE_MS < LEASE_MS,
@@ -75,6 +84,10 @@ const RULES: Readonly<Record<string, boolean>> = {
   'the recent ends are read within the time that a valid token waits for them':
     SUBSCRIBE_PATIENCE_MS < CATCH_UP_PATIENCE_MS,
   'no end leaves the list of recent ends between two looks at it': 10 * NEWS_CHECK_MS < RECENT_ENDS_MS,
+  'a request in steady use does not wait for encryptionKeys':
+    RELOAD_AFTER_MS + RELOAD_TIMEOUT_MS < WAIT_FOR_KEYS_AFTER_MS,
+  'a request that waits for a secret still gets its token in time':
+    RELOAD_TIMEOUT_MS + RELOAD_PAUSE_MS < DEFAULT_TIMEOUT_MS,
   'a refresh goes on when its caller has given up': DEFAULT_TIMEOUT_MS < DEFAULT_REFRESH_TIMEOUT_MS,
 }
 

@@ -118,7 +118,7 @@ function serveExpress(
   const handler = find(carrier.method, pathOfExpress(carrier))
   if (!handler) next()
   else {
-    const replied = handler(parts, requestOfExpress(carrier, response))
+    const replied = handled(parts, handler, requestOfExpress(carrier, response))
     replied.then((reply) => sendExpress(reply, response)).catch(next)
   }
 }
@@ -130,5 +130,10 @@ function serveKoa(
   next: () => Promise<unknown>,
 ): Promise<unknown> {
   const handler = find(ctx.req.method, ctx.originalUrl)
-  return handler ? handler(parts, requestOfKoa(ctx)).then((reply) => sendKoa(reply, ctx)) : next()
+  return handler ? handled(parts, handler, requestOfKoa(ctx)).then((reply) => sendKoa(reply, ctx)) : next()
+}
+
+async function handled(parts: LoginParts, handler: Handler, request: LoginRequest): Promise<Reply> {
+  await parts.keys?.prepare()
+  return handler(parts, request)
 }

@@ -1,6 +1,6 @@
 import type { Configuration, CryptoKey, PrivateKey } from 'openid-client'
 import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
-import type { EncryptionKey } from '../sessions/codec/sealing.js'
+import type { EncryptionKeysOption } from '../sessions/codec/key-ring.js'
 import type { AuthorizationOption } from './authorization.js'
 import type { LoginError } from './login-error.js'
 import type { LoginClaims, LoginTokens } from './provider.js'
@@ -52,8 +52,8 @@ export interface LoginOptions<Request = unknown> {
    * session, and tabs do not get in each other's way. It needs `encryptionKeys`. `'session'`: in the session. Default: `'cookie'`.
    */
   transactions?: 'cookie' | 'session'
-  /** The keys of `sessionTokens()`. They seal the logins that are under way. */
-  encryptionKeys?: readonly (EncryptionKey | undefined)[] | false
+  /** The keys of `sessionTokens()`, or its function of them. They seal the logins that are under way. */
+  encryptionKeys?: EncryptionKeysOption | false
   /** The path to which a login leads that names no other. Default: `'/'`. */
   afterLogin?: string
   /** The path to which a logout leads. Register its URL at the provider (`post_logout_redirect_uris`). Default: `'/'`. */

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
-import { seal } from '../sessions/codec/sealing.js'
+import { systemClock } from '../concurrency/clock.js'
+import { type RotatingKeys, rotatingKeys } from '../middleware/rotating-keys.js'
 import { type AppSession, appSessionOf } from './app-session.js'
 import { type BrowserNotes, notesInCookies, notesInSession } from './browser-notes.js'
 import { type CheckedLoginOptions, checkLoginOptions } from './check-options.js'
@@ -15,6 +16,8 @@ export interface LoginParts {
   readonly paths: Readonly<Record<keyof LoginRoutes, string | false>>
   readonly provider: Provider
   readonly notes: BrowserNotes
+  /** The `encryptionKeys`, where a function gives them. */
+  readonly keys?: RotatingKeys
   /** The states of the transactions whose callback has come to this process. */
   readonly used: LRUCache<string, true>
   sessionOf(request: LoginRequest): AppSession
@@ -30,8 +33,9 @@ export function loginParts(given: LoginOptions<never>): LoginParts {
   const base = new URL(baseUrl).pathname.replace(/\/$/, '')
   const pathOf = (route: string | false) => route !== false && base + route
   const audience = `login ${clientId} ${issuer} ${baseUrl}`
-  const keys = encryptionKeys?.filter((key) => key !== undefined)
-  const sealed = keys && seal(keys, audience)
+  const sealed = encryptionKeys?.sealFor(audience)
+  // An event of sessionTokens() tells of a failure.
+  const keys = rotatingKeys(encryptionKeys, systemClock, () => {})
   const sessionOf = ({ carrier }: LoginRequest) => appSessionOf(carrier, regenerate as never)
   const isSecure = baseUrl.startsWith('https:')
   const isCrossSite = responseMode === 'form_post'
@@ -49,6 +53,7 @@ export function loginParts(given: LoginOptions<never>): LoginParts {
       options.transactions === 'cookie'
         ? notesInCookies({ seal: sealed!, audience, isSecure, isCrossSite })
         : notesInSession(sessionOf, sessionKey, sealed),
+    ...(keys && { keys }),
     used: new LRUCache({ max: MAX_USED, ttl: REMEMBERED_MS }),
     sessionOf,
   }

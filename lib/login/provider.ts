@@ -1,5 +1,6 @@
 import * as oidc from 'openid-client'
-import { ConfigurationError } from '../errors/token-error.js'
+import { ConfigurationError, type TokenError } from '../errors/token-error.js'
+import { warnOnce } from '../errors/warn-once.js'
 import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
 import type { CheckedLoginOptions } from './check-options.js'
 import { LoginError } from './login-error.js'
@@ -175,12 +176,24 @@ function authenticationOf(
       : body.has('token')
         ? (server.revocation_endpoint ?? tokenEndpoint)
         : (server.pushed_authorization_request_endpoint ?? tokenEndpoint)
-    const request = { clientId, issuer, tokenEndpoint, endpoint, now: Date.now() }
+    const request = {
+      clientId,
+      issuer,
+      tokenEndpoint,
+      endpoint,
+      now: Date.now(),
+      onSecretFailed: warnOfSecret,
+    }
     const credentials = await authenticate(request)
     for (const [name, value] of Object.entries(credentials.headers ?? {})) headers.set(name, value)
     for (const [name, value] of Object.entries(credentials.parameters ?? {})) body.set(name, value)
   }
   return authentication
+}
+
+/** `login()` has no events. A failure that `sessionTokens()` meets is an event. */
+function warnOfSecret({ message }: TokenError): void {
+  warnOnce('SESSION_TOKENS_SECRET', `login(): ${message}`)
 }
 
 /** Checks that the user logged in by one of the accepted ways (OpenID Connect Core §3.1.2.1, RFC 9470 §5). */

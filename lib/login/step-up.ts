@@ -72,6 +72,7 @@ async function handle(
   request: LoginRequest,
   error: StepUpError,
 ): Promise<Reply | undefined> {
+  await parts.keys?.prepare()
   const requirement = named(error)
   if (wasJustMet(parts, request, requirement.name)) return undefined
   if (asksForPage(request)) return beginLogin(parts, request, pageOf(request), requirement)

@@ -14,7 +14,7 @@ const MAX_BODY_BYTES = 65_536
  * @param parsed the body, if a body parser has read it
  */
 export async function backchannelResponse(
-  { manager }: MiddlewareContext,
+  { keys, manager }: MiddlewareContext,
   request: IncomingMessage,
   parsed: unknown,
 ): Promise<GuardResponse> {
@@ -28,6 +28,7 @@ export async function backchannelResponse(
     )
   }
   try {
+    await keys?.prepare()
     const flaw = await manager.backchannelLogout.use(token)
     return flaw === undefined ? done() : refused('invalid_request', `The logout token ${flaw}.`)
   } catch (error) {

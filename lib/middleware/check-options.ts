@@ -25,7 +25,7 @@ import {
 } from '../options/option-kinds.js'
 import { type Checked, checkOptions, type Option, type OptionTable } from '../options/option-table.js'
 import { assertStringRecord } from '../options/string-record.js'
-import { checkEncryptionKeys, type EncryptionKey } from '../sessions/codec/sealing.js'
+import { KeyRing } from '../sessions/codec/key-ring.js'
 import type { AnySessionTokensOptions } from './options.js'
 
 const USER_AGENT = "{ 'User-Agent': 'my-app' }"
@@ -163,10 +163,8 @@ function uncalledError(option: string, { name }: { readonly name: string }): Con
 }
 
 /** The keys to seal with, if there are any. */
-export function sealingKeys(keys: unknown): readonly EncryptionKey[] | undefined {
-  if (keys === undefined || keys === false) return undefined
-  checkEncryptionKeys(keys)
-  return keys as readonly EncryptionKey[]
+export function sealingKeys(keys: unknown): KeyRing | undefined {
+  return keys === undefined || keys === false ? undefined : new KeyRing(keys)
 }
 
 function checkAcceptUnsealed(value: unknown, name: string, all: Given): boolean {

@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../concurrency/clock.js'
+import type { TokenError } from '../errors/token-error.js'
 import { warnOnce } from '../errors/warn-once.js'
 import { type GrantRegistry, processGrants } from '../grants/grant-registry.js'
 import type { GrantStore } from '../grants/grant-store.js'
@@ -16,7 +17,6 @@ import { httpAuthorizationServer } from '../oauth/http-authorization-server.js'
 import { ownProperties, ownValue } from '../options/own-properties.js'
 import { GrantReferenceCodec } from '../sessions/codec/grant-reference-codec.js'
 import { OfflineReferenceCodec } from '../sessions/codec/offline-reference.js'
-import { seal } from '../sessions/codec/sealing.js'
 import { TokenSetCodec } from '../sessions/codec/token-set-codec.js'
 import { customSessions } from '../sessions/custom-session.js'
 import { expressSessions } from '../sessions/express/detect.js'
@@ -25,6 +25,7 @@ import { type EmitEvent, emitterOf } from '../tokens/event-emitter.js'
 import type { TokenSet } from '../tokens/token-set.js'
 import { type CheckedOptions, checkSessionTokensOptions } from './check-options.js'
 import type { AnySessionTokensOptions } from './options.js'
+import { type RotatingKeys, rotatingKeys } from './rotating-keys.js'
 
 /** The parts that all requests of one middleware share. */
 export interface MiddlewareContext {
@@ -37,6 +38,8 @@ export interface MiddlewareContext {
   readonly server: AuthorizationServer
   /** Binds the tokens of each grant to a key, with the option `dpop`. */
   readonly dpop?: Dpop
+  /** The `encryptionKeys`, where a function gives them. */
+  readonly keys?: RotatingKeys
   readonly sessions: SessionLayer<object>
   readonly manager: TokenManager
   readonly adoption?: Adoption
@@ -83,7 +86,8 @@ export function composeMiddleware(
   const { adopt, ambient: isAmbient, authorizationScheme, property } = checked
   const { ends, ignoredCopies, sessionWriter } = manager
   const adoption = adopt && new Adoption({ ...context, ends, ignoredCopies, sessionWriter, adopt })
-  const { clock, dpop, server } = context
+  const { clock, dpop, emit, server } = context
+  const keys = rotatingKeys(checked.encryptionKeys, clock, emit)
   return ownProperties({
     property,
     isAmbient,
@@ -91,6 +95,7 @@ export function composeMiddleware(
     clock,
     server,
     ...(dpop && { dpop }),
+    ...(keys && { keys }),
     sessions,
     manager,
     ...(adoption && { adoption }),
@@ -124,6 +129,8 @@ function managerContextOf(
     audience,
     labelsOf: (tokens) => labels.ofTokens(tokens),
   })
+  const onSecretFailed = (error: TokenError, hasLast: boolean) =>
+    emit({ type: 'secret_failed', of: 'client_authentication', hasLast, error })
   const dpop = checked.dpop && new Dpop(checked.dpop, dpopContextOf(clock, emit))
   return {
     registry,
@@ -131,7 +138,7 @@ function managerContextOf(
     codec,
     references: referencesOf(checked),
     retentions: new Retentions({ sessionMaxAgeMs, isReference: codec.writesReferences, emit }),
-    server: httpAuthorizationServer({ ...checked, clock, dpop }),
+    server: httpAuthorizationServer({ ...checked, clock, dpop, onSecretFailed }),
     dpop,
     serverName,
     health: serverHealth(registry, serverName, clock, checked.maxConcurrentRefreshes),
@@ -193,16 +200,14 @@ function formatOf(options: CheckedOptions): string {
 /** Makes the codec of the references. A reference belongs to one session key as well, and is no session copy. */
 function referencesOf(options: CheckedOptions): OfflineReferenceCodec {
   const audience = JSON.stringify(['offline', audienceOf(options), options.sessionKey])
-  const keys = options.encryptionKeys?.filter((key) => key !== undefined)
-  return new OfflineReferenceCodec(audience, keys && seal(keys, audience))
+  return new OfflineReferenceCodec(audience, options.encryptionKeys?.sealFor(audience))
 }
 
 /** Makes the codec of the session copies. A sealed copy belongs to one session key as well. */
 function codecOf(options: CheckedOptions, registry: GrantRegistry): TokenSetCodec {
   const { acceptUnsealed: acceptsUnsealed, encryptionKeys, keep, sessionKey } = options
   const audience = audienceOf(options)
-  const keys = encryptionKeys?.filter((key) => key !== undefined)
-  const sealed = keys && seal(keys, `${audience} ${sessionKey}`)
+  const sealed = encryptionKeys?.sealFor(`${audience} ${sessionKey}`)
   if (acceptsUnsealed) warnOfUnsealed()
   const provesByTokens = (tokens: TokenSet) => registry.proves(tokens)
   const holdsEndedTokens = registry.holdsEndedTokens.bind(registry)

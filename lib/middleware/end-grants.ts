@@ -32,10 +32,14 @@ export function endOf(parts: MiddlewareContext | Tenants<never>): EndLogins {
     const tenant = ownValue(whom, 'tenant')
     if (!(parts instanceof Tenants)) {
       if (tenant !== undefined) throw noTenantsError()
+      await parts.keys?.prepare()
       return parts.manager.endsOfUsers.end(checked, why)
     }
     if (typeof tenant !== 'string' || tenant === '') throw tenantRequiredError()
-    return parts.use(tenant, ({ manager }) => manager.endsOfUsers.end(checked, why))
+    return parts.use(tenant, async ({ keys, manager }) => {
+      await keys?.prepare()
+      return manager.endsOfUsers.end(checked, why)
+    })
   }
 }
 

@@ -14,6 +14,7 @@ import type { AnySessionTokensOptions, SessionTokensOptions } from './options.js
 import { crossOriginCheck, type RefuseCrossOriginOptions } from './refuse-cross-origin.js'
 import { RequestTokens, requireFreeProperty } from './request-tokens.js'
 import { type GuardResponse, guardOf, type RequireTokensOptions } from './require-tokens.js'
+import { refusedTokens } from './rotating-keys.js'
 import type { SessionTokens } from './session-tokens.js'
 import { isTenantOptions, type TenantOptions, Tenants } from './tenants.js'
 import { notExpressError } from './wrong-framework.js'
@@ -180,6 +181,33 @@ function backchannelLogoutOf(parts: MiddlewareContext | Tenants<ExpressRequest>)
 }
 
 function attach(
+  context: MiddlewareContext,
+  request: IncomingMessage & Record<PropertyKey, unknown>,
+  response: ServerResponse,
+  next: Next,
+): void {
+  const waiting = context.keys?.prepare()
+  if (waiting) {
+    const attached = () => attachTokens(context, request, response, next)
+    waiting.then(attached, (error) => attachFailure(context, request, response, next, error)).catch(next)
+  } else attachTokens(context, request, response, next)
+}
+
+/** Lets a request pass while there are no keys. It fails when it asks for its tokens. */
+async function attachFailure(
+  { isAmbient, property, sessions }: MiddlewareContext,
+  request: IncomingMessage,
+  response: ServerResponse,
+  next: Next,
+  error: unknown,
+): Promise<void> {
+  await sessions.of(request)
+  const tokens = refusedTokens(request, property, error)
+  if (isAmbient) whileServing({ property, tokens, request, response }, () => next())
+  else next()
+}
+
+function attachTokens(
   context: MiddlewareContext,
   request: IncomingMessage & Record<PropertyKey, unknown>,
   response: ServerResponse,

@@ -5,6 +5,7 @@ import { whileServing } from '../outbound/ambient.js'
 import type { ArrivedRequest } from '../outbound/cross-origin.js'
 import { koaSessions } from '../sessions/koa/detect.js'
 import { type KoaContext, underWay } from '../sessions/koa/koa-context.js'
+import type { OutboundTokens } from '../tokens/token-source.js'
 import { backchannelResponse } from './backchannel-logout.js'
 import { type ClientTokenSource, clientOf } from './client-token-source.js'
 import { composeMiddleware, type MiddlewareContext } from './composition.js'
@@ -14,6 +15,7 @@ import type { AnySessionTokensOptions, SessionTokensOptions } from './options.js
 import { crossOriginCheck, type RefuseCrossOriginOptions } from './refuse-cross-origin.js'
 import { RequestTokens, requireFreeProperty } from './request-tokens.js'
 import { type GuardResponse, guardOf, type RequireTokensOptions } from './require-tokens.js'
+import { refusedTokens } from './rotating-keys.js'
 import type { SessionTokens } from './session-tokens.js'
 import { isTenantOptions, type TenantOptions, Tenants } from './tenants.js'
 import { notKoaError } from './wrong-framework.js'
@@ -160,13 +162,27 @@ function backchannelLogoutOf(parts: MiddlewareContext | Tenants<KoaAppContext>) 
 }
 
 async function serve(context: MiddlewareContext, ctx: object, next: Next): Promise<void> {
-  const { isAmbient, property, sessions } = context
-  if (property in ctx) requireFreeProperty(ctx, 'ctx', context)
+  const { isAmbient, property } = context
   const { req: request, res: response } = ctx as Context
-  const tokens = new RequestTokens(context, await sessions.of(ctx), ctx, request, response)
-  Object.assign(ctx, { [property]: tokens })
+  const tokens = await attachedTokens(context, ctx)
   const rest = () => underWay(ctx as KoaContext, next)
   await (isAmbient ? whileServing({ property, tokens, request, response }, rest) : rest())
+}
+
+/** Attaches the tokens. While there are no keys the request passes, and fails when it asks for its tokens. */
+async function attachedTokens(context: MiddlewareContext, ctx: object): Promise<OutboundTokens> {
+  const { keys, property, sessions } = context
+  if (property in ctx) requireFreeProperty(ctx, 'ctx', context)
+  try {
+    await keys?.prepare()
+  } catch (error) {
+    await sessions.of(ctx)
+    return refusedTokens(ctx, property, error)
+  }
+  const { req, res } = ctx as Context
+  const tokens = new RequestTokens(context, await sessions.of(ctx), ctx, req, res)
+  Object.assign(ctx, { [property]: tokens })
+  return tokens
 }
 
 /**

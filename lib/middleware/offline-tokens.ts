@@ -69,17 +69,23 @@ export interface OfflineTokensFactory {
 /** The tokens of the grant that a reference leads to. */
 class GrantTokens implements OfflineTokens, OutboundTokens {
   readonly #context: MiddlewareContext
-  /** Absent if the reference cannot be used. */
-  readonly #session: OfflineSession | undefined
+  readonly #reference: string
+  #opened: OfflineSession | undefined
 
-  constructor(context: MiddlewareContext, session: OfflineSession | undefined) {
+  constructor(context: MiddlewareContext, reference: string) {
     this.#context = context
-    this.#session = session
+    this.#reference = reference
+  }
+
+  /** Absent if the reference cannot be used. */
+  get #session(): OfflineSession | undefined {
+    this.#opened ??= this.#context.manager.offline.open(this.#reference)
+    return this.#opened
   }
 
   async getAccessToken(need: TokenNeed = {}): Promise<ValidAccessToken> {
     const { manager } = this.#context
-    const session = this.#usable()
+    const session = await this.#usable()
     const complete = normalizeNeed(need)
     try {
       const token = await manager.getAccessToken(session, complete)
@@ -90,7 +96,9 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
   }
 
   hasTokens(): boolean {
-    return this.#session !== undefined && this.#context.manager.hasTokens(this.#session)
+    if (this.#session) return this.#context.manager.hasTokens(this.#session)
+    // Without keys nothing is known of the reference yet.
+    return this.#context.keys?.isEmpty ?? false
   }
 
   get grantId(): string | undefined {
@@ -98,11 +106,11 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
   }
 
   async revoke(): Promise<void> {
-    await this.#context.manager.revoke(this.#usable())
+    await this.#context.manager.revoke(await this.#usable())
   }
 
   async clear(): Promise<void> {
-    await this.#context.manager.clear(this.#usable())
+    await this.#context.manager.clear(await this.#usable())
   }
 
   axios(config: SessionAxiosConfig): AxiosInstance {
@@ -114,12 +122,12 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
   }
 
   async dpopProof(request: DpopProofRequest): Promise<string> {
-    return appProof(this.#context, this.#usable(), request, () => this.getAccessToken())
+    return appProof(this.#context, await this.#usable(), request, () => this.getAccessToken())
   }
 
   async tokenToSend(need: TokenNeed): Promise<TokenToSend> {
     const token = await this.getAccessToken(need)
-    return token.tokenType === 'DPoP' ? withProofs(this.#context, this.#usable(), token) : token
+    return token.tokenType === 'DPoP' ? withProofs(this.#context, await this.#usable(), token) : token
   }
 
   secrets(): readonly string[] {
@@ -127,7 +135,8 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
     return tokens ? secretsOf(tokens) : []
   }
 
-  #usable(): OfflineSession {
+  async #usable(): Promise<OfflineSession> {
+    await this.#context.keys?.prepare()
     if (!this.#session) throw unusableReferenceError()
     return this.#session
   }
@@ -142,7 +151,7 @@ export function offlineOf(parts: MiddlewareContext | Tenants<never>): (reference
 }
 
 function offlineTokensOf(context: MiddlewareContext, reference: string): OfflineTokens {
-  if (typeof reference === 'string') return new GrantTokens(context, context.manager.offline.open(reference))
+  if (typeof reference === 'string') return new GrantTokens(context, reference)
   throw new ConfigurationError(
     'offline() takes the text that req.tokens.offlineReference() has returned. Await that call before you store its result.',
   )

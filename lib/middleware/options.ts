@@ -5,7 +5,7 @@ import type { HttpOptions } from '../oauth/http.js'
 import type { IsGrantEnded } from '../oauth/token-endpoint/is-grant-ended.js'
 import type { RefreshParametersOption } from '../oauth/token-endpoint/refresh-parameters.js'
 import type { ExchangeOptions } from '../oauth/token-endpoint/token-exchange.js'
-import type { EncryptionKey } from '../sessions/codec/sealing.js'
+import type { EncryptionKeysOption } from '../sessions/codec/key-ring.js'
 import type { OwnSession } from '../sessions/custom-session.js'
 import type { TokenEventListener } from '../tokens/events.js'
 
@@ -108,11 +108,15 @@ export interface AnySessionTokensOptions<Request = unknown> {
    * The first key seals, and all keys open. To change the key, put the new one first and keep the old one for as long as
    * sessions live. A copy that is not sealed, or sealed with another key, is ignored.
    *
+   * A function returns the list, so that a vault can change it while the process runs. It is called at the start, and again when the
+   * last call was a minute ago. When it fails, the last keys are used, and the event `secret_failed` tells. Without any keys yet,
+   * requests that need tokens get `ERR_SESSION_STORE` (503).
+   *
    * `false` leaves the tokens unsealed. If the option is left out, they are unsealed as well, and the process warns once, with
    * the code `SESSION_TOKENS_UNSEALED`. The warning holds for `keep: 'store'` too: there the key that opens the tokens in the
    * grant store is in the session.
    */
-  encryptionKeys?: readonly (EncryptionKey | undefined)[] | false
+  encryptionKeys?: EncryptionKeysOption | false
   /**
    * Whether sessions whose tokens are not sealed, from before there were `encryptionKeys`, stay logged in. Remove the option
    * when each of them has been refreshed, or has expired. Such a session must hold the proof of its grant, or from version 0.1

@@ -137,6 +137,11 @@ export interface AuthorizationCodeRequest extends CommonParameters {
   /** The same as in the authorization request, if one was given there. */
   readonly redirect_uri?: string | undefined
   readonly code_verifier?: string | undefined
+  /**
+   * The `request_uri` of the pushed authorization request (RFC 9126 §2.2), for a server that wants to see it here again. The RFC does
+   * not require it.
+   */
+  readonly request_uri?: string | undefined
 }
 
 /** The resource owner password grant (RFC 6749 §4.3.2). */
@@ -152,10 +157,21 @@ export interface JwtBearerRequest extends CommonParameters {
   readonly assertion: string
 }
 
-/** An extension grant (RFC 6749 §4.5), named by a URI; with the parameters that the server defines. */
-export interface ExtensionGrantRequest extends CommonParameters {
-  readonly grant_type: `${string}:${string}`
-}
+/** The parameters that an extension grant may have. */
+type OwnParameters = Readonly<Record<string, string | readonly string[] | undefined>>
+
+/**
+ * An extension grant (RFC 6749 §4.5), named by a URI; with the parameters that the server defines. `Own` is their type.
+ *
+ * @example
+ * const request: ExtensionGrantRequest<{ device_code: string }> = {
+ *   grant_type: 'urn:ietf:params:oauth:grant-type:device_code',
+ *   device_code,
+ * }
+ * await req.tokens.acquire(request)
+ */
+export type ExtensionGrantRequest<Own extends OwnParameters = OwnParameters> = CommonParameters &
+  Own & { readonly grant_type: `${string}:${string}` }
 
 /** The parameters of a request for the first tokens of a grant, by their names on the wire. */
 export type AcquireParameters =

@@ -4,7 +4,10 @@ import { ConfigurationError, type TokenError } from '../errors/token-error.js'
 import { ownProperties } from '../options/own-properties.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import type { AuthorizationServer, IdTokenSignature, RefreshResponse } from './authorization-server.js'
-import type { ClientAuthentication } from './client-authentication/client-authentication.js'
+import type {
+  ClientAuthentication,
+  ClientAuthenticationRequest,
+} from './client-authentication/client-authentication.js'
 import { usesCertificate } from './client-authentication/tls-client.js'
 import type { Dpop } from './dpop/dpop.js'
 import { endpointUrl } from './endpoint-url.js'
@@ -54,6 +57,8 @@ export interface HttpAuthorizationServerOptions {
   /** The exchanges of tokens, by name. */
   readonly exchanges?: Readonly<Record<string, ExchangeOptions>>
   readonly clock: Clock
+  /** Is called when a function that returns a secret of the client has failed. */
+  readonly onSecretFailed?: ClientAuthenticationRequest['onSecretFailed']
   /** Makes the proofs of requests for tokens that are bound to keys. */
   readonly dpop?: Dpop | undefined
 }
@@ -111,6 +116,7 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
           ? (given.revocation ?? found?.revocationEndpoint ?? noRevocationEndpoint())
           : (form.endpoint === 'refresh' && given.refresh) || tokenEndpoint,
       now: clock.now(),
+      ...(options.onSecretFailed && { onSecretFailed: options.onSecretFailed }),
     }
     const defaults = { added: [], beforeSending: undefined, secrets: () => secrets }
     return ownProperties({ ...defaults, ...form, client, clientAuthentication, signal })

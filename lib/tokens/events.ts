@@ -44,6 +44,9 @@ export type RefreshReason =
 /** What a breaker protects: requests to this part stop after several failures in a row. */
 export type BreakerOf = 'authorization_server' | 'grant_store'
 
+/** What a function returns that has failed: a secret, key or certificate of the client, or `encryptionKeys`. */
+export type SecretOf = 'client_authentication' | 'encryption_keys'
+
 /** The facts of an event, as the place where it happens knows them. */
 export type TokenEventFacts =
   /**
@@ -202,6 +205,18 @@ export type TokenEventFacts =
       readonly grantId?: string
       readonly origin: string
       readonly offMs: number
+    }
+  /**
+   * Emitted when a function that returns a secret has failed, or has returned no valid one. With `hasLast` the last good one goes on
+   * being used. Without it there is none yet, and requests that need one fail with 503; the users stay logged in. The function is
+   * called again within a minute. Check the function and the vault; `error.message` names the function.
+   */
+  | {
+      readonly type: 'secret_failed'
+      readonly grantId?: string
+      readonly of: SecretOf
+      readonly hasLast: boolean
+      readonly error: TokenError
     }
 
 /** What every event has. */

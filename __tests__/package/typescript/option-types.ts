@@ -1,7 +1,9 @@
 /** What the compiler says of options that construction refuses. Nothing here runs. */
 import {
+  type AcquireParameters,
   type ConfigurationError,
   clientSecretBasic,
+  type ExtensionGrantRequest,
   memoryGrantStore,
   type SessionTokensOptions,
   type StepUpError,
@@ -41,6 +43,27 @@ export function optionsOfTenants() {
   sessionTokens({ tenant })
   // @ts-expect-error: one of both kinds
   sessionTokens({ tenant, options: () => one, issuer, ...client })
+}
+
+export function secretsFromVaults() {
+  const clientAuthentication = clientSecretBasic(async () => 'secret')
+  sessionTokens({ issuer, clientId: 'web', clientAuthentication, encryptionKeys: () => ['key'] })
+  sessionTokens({ issuer, clientId: 'web', clientAuthentication, encryptionKeys: async () => ['key'] })
+  // @ts-expect-error: a list of keys
+  sessionTokens({ issuer, ...client, encryptionKeys: () => 'key' })
+  // @ts-expect-error: a text
+  clientSecretBasic(() => 5)
+}
+
+export function parametersOfAcquire(): AcquireParameters[] {
+  const grant_type = 'urn:ietf:params:oauth:grant-type:device_code'
+  const device: ExtensionGrantRequest<{ device_code: string }> = { grant_type, device_code: 'code' }
+  // @ts-expect-error: device_code is missing
+  const wrong: ExtensionGrantRequest<{ device_code: string }> = { grant_type }
+  // @ts-expect-error: it must be a text
+  const pushed: AcquireParameters = { grant_type: 'authorization_code', code: 'code', request_uri: 5 }
+  const request_uri = 'urn:ietf:params:oauth:request_uri:1'
+  return [device, wrong, pushed, { grant_type: 'authorization_code', code: 'code', request_uri }]
 }
 
 export function otherNames() {

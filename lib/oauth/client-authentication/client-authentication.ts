@@ -1,9 +1,10 @@
 import { createSecretKey, type KeyObject, randomUUID, type webcrypto } from 'node:crypto'
 import { type JWK, SignJWT } from 'jose'
-import { ConfigurationError } from '../../errors/token-error.js'
+import { ConfigurationError, type TokenError } from '../../errors/token-error.js'
 import { duration, flag, oneOf, optional, text, unchecked } from '../../options/option-kinds.js'
 import { type Checked, checkOptions, type OptionTable } from '../../options/option-table.js'
 import { type SigningKey, signingKey } from './private-key.js'
+import { authenticationOver, type RotatedSecret } from './rotated-secret.js'
 
 /** The request that a {@link ClientAuthentication} is to authenticate. */
 export interface ClientAuthenticationRequest {
@@ -17,6 +18,8 @@ export interface ClientAuthenticationRequest {
   readonly endpoint: string
   /** The time, in milliseconds since the epoch. */
   readonly now: number
+  /** Tells the operator, by the event `secret_failed`, that no new secret could be had. */
+  readonly onSecretFailed?: (error: TokenError, hasLast: boolean) => void
 }
 
 /** The headers and parameters that a {@link ClientAuthentication} adds to a request. */
@@ -88,6 +91,8 @@ const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
  * Authenticates with HTTP Basic: sends `Authorization: Basic`, the client id and the secret each form-encoded first
  * (RFC 6749 §2.3.1).
  *
+ * @param secret The secret, or a function that returns it, so that it can change while the process runs. The function is called
+ *   again when the last call was a minute ago. When it fails, the last secret is used, and the event `secret_failed` tells.
  * @param options `formEncode: false` sends both as they are, for servers that do not decode them.
  * @throws `ConfigurationError` when the secret is not a string or is empty.
  *
@@ -95,45 +100,47 @@ const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
  * clientAuthentication: clientSecretBasic(process.env.CLIENT_SECRET)
  */
 export function clientSecretBasic(
-  secret: string | undefined,
+  secret: RotatedSecret<string> | undefined,
   options: { readonly formEncode?: boolean } = {},
 ): ClientAuthentication {
   const { formEncode } = checkedOptions('clientSecretBasic', options, BASIC_OPTIONS)
-  const checked = checkedSecret(secret, 'clientSecretBasic')
   const encode = formEncode ? formEncoded : (text: string) => text
-  let last: { readonly clientId: string; readonly credentials: string } | undefined
-  return ({ clientId }) => {
+  let last: { readonly clientId: string; readonly secret: string; readonly credentials: string } | undefined
+  return authenticationOver('clientSecretBasic', secret, checkedSecret, (secret, { clientId }) => {
     if (!formEncode && clientId.includes(':')) {
       throw new ConfigurationError(
         'clientSecretBasic: a clientId with a colon cannot be sent without form encoding. Leave out formEncode: false.',
       )
     }
-    if (last?.clientId !== clientId) {
-      const credentials = Buffer.from(`${encode(clientId)}:${encode(checked)}`).toString('base64')
-      last = { clientId, credentials }
+    if (last?.clientId !== clientId || last.secret !== secret) {
+      const credentials = Buffer.from(`${encode(clientId)}:${encode(secret)}`).toString('base64')
+      last = { clientId, secret, credentials }
     }
     const { credentials } = last
-    return { headers: { Authorization: `Basic ${credentials}` }, secrets: [checked, credentials] }
-  }
+    return { headers: { Authorization: `Basic ${credentials}` }, secrets: [secret, credentials] }
+  })
 }
 
 /**
  * Authenticates in the form: sends `client_id` and `client_secret` (RFC 6749 §2.3.1).
  *
+ * @param secret The secret, or a function that returns it, see {@link clientSecretBasic}.
  * @throws `ConfigurationError` when the secret is not a string or is empty.
  *
  * @example
  * clientAuthentication: clientSecretPost(process.env.CLIENT_SECRET)
  */
-export function clientSecretPost(secret: string | undefined): ClientAuthentication {
-  const checked = checkedSecret(secret, 'clientSecretPost')
-  return ({ clientId }) => ({ parameters: { client_id: clientId, client_secret: checked } })
+export function clientSecretPost(secret: RotatedSecret<string> | undefined): ClientAuthentication {
+  return authenticationOver('clientSecretPost', secret, checkedSecret, (secret, { clientId }) => ({
+    parameters: { client_id: clientId, client_secret: secret },
+  }))
 }
 
 /**
  * Authenticates with a JWT that is signed with the client secret: sends `client_id`, `client_assertion_type` and
  * `client_assertion` (RFC 7523 §2.2). Each request gets a new JWT, with a new `jti`.
  *
+ * @param secret The secret, or a function that returns it, see {@link clientSecretBasic}.
  * @param options `alg`: `HS256` (default), `HS384` or `HS512`; and {@link SignedAssertionOptions}.
  * @throws `ConfigurationError` when the secret or an option is invalid.
  *
@@ -141,20 +148,21 @@ export function clientSecretPost(secret: string | undefined): ClientAuthenticati
  * clientAuthentication: clientSecretJwt(process.env.CLIENT_SECRET)
  */
 export function clientSecretJwt(
-  secret: string | undefined,
+  secret: RotatedSecret<string> | undefined,
   options: SignedAssertionOptions & { readonly alg?: 'HS256' | 'HS384' | 'HS512' } = {},
 ): ClientAuthentication {
   const { alg, ...signing } = checkedOptions('clientSecretJwt', options, SECRET_JWT_OPTIONS)
-  const checked = checkedSecret(secret, 'clientSecretJwt')
-  const key = createSecretKey(Buffer.from(checked))
-  return signedAssertion({ key, alg }, signing, [checked])
+  return authenticationOver('clientSecretJwt', secret, checkedSecret, (secret, request) =>
+    signedAssertion({ key: createSecretKey(Buffer.from(secret)), alg }, signing, [secret], request),
+  )
 }
 
 /**
  * Authenticates with a JWT that is signed with a private key: sends `client_id`, `client_assertion_type` and
  * `client_assertion` (RFC 7523 §2.2). Each request gets a new JWT, with a new `jti`.
  *
- * @param key A `CryptoKey`, a `KeyObject`, a JWK or a PKCS#8 PEM string.
+ * @param key A `CryptoKey`, a `KeyObject`, a JWK or a PKCS#8 PEM string, or a function that returns one, see
+ *   {@link clientSecretBasic}. A JWK with a `kid` names the key that signs.
  * @param options `alg`: default the first that fits the key (`RS256`, `ES256`, `EdDSA`, …); `kid`: default the JWK's; and
  *   {@link SignedAssertionOptions}.
  * @throws `ConfigurationError` when the key or an option is invalid.
@@ -163,11 +171,14 @@ export function clientSecretJwt(
  * clientAuthentication: privateKeyJwt(process.env.PRIVATE_KEY, { alg: 'RS256', kid: '2024-06' })
  */
 export function privateKeyJwt(
-  key: webcrypto.CryptoKey | KeyObject | JWK | string | undefined,
+  key: RotatedSecret<webcrypto.CryptoKey | KeyObject | JWK | string> | undefined,
   options: SignedAssertionOptions & { readonly alg?: string; readonly kid?: string } = {},
 ): ClientAuthentication {
   const { alg, kid, ...signing } = checkedOptions('privateKeyJwt', options, KEY_JWT_OPTIONS)
-  return signedAssertion(signingKey(key, alg, kid), signing, [])
+  const check = (given: unknown) => signingKey(given, alg, kid)
+  return authenticationOver('privateKeyJwt', key, check, (key, request) =>
+    signedAssertion(key, signing, [], request),
+  )
 }
 
 /**
@@ -202,24 +213,23 @@ export function publicClient(): ClientAuthentication {
   return ({ clientId }) => ({ parameters: { client_id: clientId } })
 }
 
-function signedAssertion(
+async function signedAssertion(
   { key, alg, kid }: SigningKey,
   options: Checked<SignedAssertionOptions, typeof SIGNED_OPTIONS>,
   secrets: readonly string[],
-): ClientAuthentication {
+  { clientId, issuer, tokenEndpoint, now }: ClientAuthenticationRequest,
+): Promise<ClientCredentials> {
   const { audience, lifetimeMs } = options
-  return async ({ clientId, issuer, tokenEndpoint, now }) => {
-    const assertion = await new SignJWT()
-      .setProtectedHeader({ alg, ...(kid !== undefined && { kid }) })
-      .setIssuer(clientId)
-      .setSubject(clientId)
-      .setAudience(audience ?? issuer ?? tokenEndpoint)
-      .setJti(randomUUID())
-      .setIssuedAt(Math.floor(now / 1000))
-      .setExpirationTime(Math.floor((now + lifetimeMs) / 1000))
-      .sign(key)
-    return assertionParameters(clientId, assertion, options, secrets)
-  }
+  const assertion = await new SignJWT()
+    .setProtectedHeader({ alg, ...(kid !== undefined && { kid }) })
+    .setIssuer(clientId)
+    .setSubject(clientId)
+    .setAudience(audience ?? issuer ?? tokenEndpoint)
+    .setJti(randomUUID())
+    .setIssuedAt(Math.floor(now / 1000))
+    .setExpirationTime(Math.floor((now + lifetimeMs) / 1000))
+    .sign(key)
+  return assertionParameters(clientId, assertion, options, secrets)
 }
 
 function assertionParameters(

@@ -1,13 +1,11 @@
 import { createSecureContext } from 'node:tls'
 import { ConfigurationError } from '../../errors/token-error.js'
-import { warnOnce } from '../../errors/warn-once.js'
 import { ownProperties } from '../../options/own-properties.js'
 import type { ClientAuthentication, ClientCertificate } from './client-authentication.js'
+import { authenticationOver, type RotatedSecret } from './rotated-secret.js'
 
-/** A client certificate, or a function that returns the current one and is called for each request. */
-export type ClientCertificateSource =
-  | ClientCertificate
-  | (() => ClientCertificate | Promise<ClientCertificate>)
+/** A client certificate, or a function that returns the current one. */
+export type ClientCertificateSource = RotatedSecret<ClientCertificate>
 
 /** The client authentications that need a connection with a client certificate. */
 const overTls = new WeakSet<object>()
@@ -22,7 +20,8 @@ export function usesCertificate(clientAuthentication: ClientAuthentication): boo
  * with it, and sends `client_id`. If the metadata has `mtls_endpoint_aliases`, these endpoints are used.
  *
  * @param certificate `{ cert, key, passphrase }` in PEM, or a function that returns them, so that a certificate can be renewed while
- *   the process runs. When the function fails, the last certificate is used, and the process warns.
+ *   the process runs. The function is called again when the last call was a minute ago. When it fails, the last certificate is used,
+ *   and the event `secret_failed` tells.
  * @throws `ConfigurationError` when the certificate cannot be read, or the key is that of another one.
  *
  * @example
@@ -46,32 +45,21 @@ export function selfSignedTlsClientAuth(certificate: ClientCertificateSource): C
 }
 
 function authenticationWith(name: string, source: ClientCertificateSource): ClientAuthentication {
-  let last = typeof source === 'function' ? undefined : checkedCertificate(name, source)
-  async function current(): Promise<ClientCertificate> {
-    if (typeof source !== 'function') return last!
-    try {
-      const given = await source()
-      const isSame = last && last.cert === given.cert && last.key === given.key
-      if (!isSame) last = checkedCertificate(name, given)
-    } catch (error) {
-      if (!last) throw error
-      warnOnce(
-        'SESSION_TOKENS_CERTIFICATE',
-        `${name}: the function that returns the client certificate failed, so the last certificate is still used. Check the function.`,
-      )
-    }
-    return last!
-  }
-  const authentication: ClientAuthentication = async ({ clientId }) => ({
-    parameters: { client_id: clientId },
-    certificate: await current(),
-  })
+  const authentication = authenticationOver(
+    name,
+    source,
+    checkedCertificate,
+    (certificate, { clientId }) => ({
+      parameters: { client_id: clientId },
+      certificate,
+    }),
+  )
   overTls.add(authentication)
   return authentication
 }
 
 /** @throws `ConfigurationError` that does not show the key */
-function checkedCertificate(name: string, given: unknown): ClientCertificate {
+function checkedCertificate(given: unknown, name: string): ClientCertificate {
   const cure = `Give both in PEM: ${name}({ cert, key }), and the passphrase if the key has one.`
   if (typeof given !== 'object' || given === null)
     throw new ConfigurationError(`${name}: there is no certificate. ${cure}`)

@@ -44,6 +44,7 @@ export class GrantReferenceCodec extends TokenSetCodec {
   override write(tokens: TokenSet, share = tokens.share): SessionCopy {
     if (!isKeyed(tokens)) return super.write(tokens, share)
     const { grantId, proof } = tokens
+    this.forgetRemovedKeys()
     const identity = identityOf(ownProperties({ grantId, ...(share !== undefined && { share }) }))
     const written = this.#written.get(identity)
     if (written !== undefined) return written
@@ -62,6 +63,12 @@ export class GrantReferenceCodec extends TokenSetCodec {
     const identity = identityOf(tokens)
     if (!this.#written.has(identity)) this.#written.set(identity, copy)
     return tokens
+  }
+
+  protected override forgetRemovedKeys(): boolean {
+    const hasForgotten = super.forgetRemovedKeys()
+    if (hasForgotten) this.#written.clear()
+    return hasForgotten
   }
 
   override record(tokens: TokenSet): string {

@@ -12,6 +12,8 @@ export interface Seal {
   open(sealed: string): string | undefined
   /** Whether a text names one of the keys, so that it was sealed with this key unless it was changed. */
   names(sealed: string): boolean
+  /** How often a key has been removed. What was sealed before may be of no use any more. Absent where keys do not change. */
+  readonly removals?: number
 }
 
 interface DerivedKey {
@@ -56,7 +58,7 @@ function derivedKey(secret: EncryptionKey, audience: string): DerivedKey {
   return { key, header: base64url(JSON.stringify({ alg: 'dir', enc: 'A256GCM', kid })) }
 }
 
-function bytesOf(secret: EncryptionKey): Uint8Array {
+export function bytesOf(secret: EncryptionKey): Uint8Array {
   if (typeof secret === 'string') return Buffer.from(secret)
   return secret instanceof KeyObject ? secret.export() : secret
 }

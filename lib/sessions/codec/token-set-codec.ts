@@ -80,10 +80,12 @@ export class TokenSetCodec {
   readonly #acceptsUnsealed: boolean
   readonly #holdsEndedTokens: HoldsEndedTokens
   readonly #readsReferences: boolean
-  readonly #written = new WeakMap<TokenSet, Map<string | undefined, SessionCopy>>()
+  #written = new WeakMap<TokenSet, Map<string | undefined, SessionCopy>>()
   readonly #opened: GrantCache<OpenedCopy>
   /** The copy that was read last: a request reads the same copy several times. */
   #last: OpenedCopy | undefined
+  /** The `removals` of the seal when it was used last. */
+  #removals: number | undefined
 
   /** @param audience names the client and its authorization server; copies of another audience are refused */
   constructor(
@@ -113,6 +115,7 @@ export class TokenSetCodec {
 
   read(copy: unknown): TokenSet | undefined {
     if (typeof copy !== 'string') return copy instanceof GrantReference ? copy.tokens : undefined
+    this.forgetRemovedKeys()
     const opened = this.#last?.copy === copy ? this.#last : this.#open(copy)
     if (!opened || (opened.tokens.isReference && !this.#readsReferences)) return undefined
     return opened.isProven || this.#provesByTokens(opened.tokens) ? opened.tokens : undefined
@@ -217,6 +220,7 @@ export class TokenSetCodec {
 
   /** Seals each token set once, as sealing again gives another text, and a session is to keep the text that it has. */
   #textOnce(tokens: TokenSet, name: string | undefined, content: () => TokenSet): string {
+    this.forgetRemovedKeys()
     const written = this.#written.get(tokens) ?? new Map<string | undefined, SessionCopy>()
     this.#written.set(tokens, written)
     const before = written.get(name)
@@ -236,6 +240,7 @@ export class TokenSetCodec {
    */
   readRecord(of: GrantKey, record: string | undefined): TokenSet | undefined {
     if (record === undefined) return undefined
+    this.forgetRemovedKeys()
     const copy = (this.#last?.copy === record ? this.#last : this.#open(record))?.tokens
     if (copy && !copy.isReference) {
       const isProven = this.#isSealed(record) || of.proof === undefined || copy.proof === of.proof
@@ -244,6 +249,16 @@ export class TokenSetCodec {
     const text = of.proof === undefined ? undefined : this.sealOf(of).open(record)
     const tokens = text === undefined ? undefined : tokensOf(text, this.#audience)
     return tokens && ownProperties({ ...tokens, ...(of.proof !== undefined && { proof: of.proof }) })
+  }
+
+  /** Forgets what was opened and sealed with a key that has been removed: other processes take it for logged out. */
+  protected forgetRemovedKeys(): boolean {
+    if (this.#seal?.removals === this.#removals) return false
+    this.#removals = this.#seal?.removals
+    this.#written = new WeakMap()
+    this.#opened.clear()
+    this.#last = undefined
+    return true
   }
 
   /** Forgets the tokens of a grant that has ended, or of a session that has left it. */
