@@ -1,5 +1,5 @@
 import type { Names } from './names.js'
-import { DURABLE, declare, HOLD_OFF, keptFor, lockRow, ms, NOTIFY, plpgsql, runOf } from './sql-parts.js'
+import { DURABLE, declare, HOLD_OFF, keptFor, lockRow, ms, notifyOf, plpgsql, runOf } from './sql-parts.js'
 
 /**
  * Takes the lease of a grant.
@@ -105,14 +105,14 @@ export function releaseOf(names: Names): string {
   const { table } = names
   return plpgsql(
     names.of('release'),
-    '_grant text, _owner text, _channel text',
+    '_grant text, _owner text',
     'void',
     `${declare(names)}
   select * into known from ${table} g where g.grant_id = _grant and g.owner = _owner for update;
   if not found then return; end if;
   update ${table} set owner = null, leased_until = null, ttl_ms = null, left_by = _owner, waiting = false,
     revision = coalesce(known.revision, 0) where grant_id = _grant;
-  ${NOTIFY}
+  ${notifyOf(names)}
 end`,
   )
 }

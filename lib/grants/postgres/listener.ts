@@ -1,10 +1,11 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { withTimeout } from '../../concurrency/with-timeout.js'
 import { ConfigurationError } from '../../errors/token-error.js'
 import type { Option } from '../../options/option-table.js'
 import type { Subscribe } from '../grant-changes.js'
 import type { ListeningClient, PoolMethods, PostgresClient } from './client.js'
-import { quoted } from './names.js'
+import { type Names, quoted } from './names.js'
+import { channelQuery, newChannelOf } from './sql-parts.js'
 
 /** How long a new connection may take until the first notification has arrived. */
 const LISTEN_TIMEOUT_MS = 5_000
@@ -23,7 +24,7 @@ export const listenOption: Option<(() => PostgresClient) | false | undefined> = 
 }
 
 /**
- * Subscribes to a channel with a connection of its own, one for a process. Returns `undefined` if no process is to listen.
+ * Subscribes to the channel of a table with a connection of its own, one for a process. Returns `undefined` if no process is to listen.
  *
  * @param notify sends a notification over the pool. It must arrive: behind a pooler such as PgBouncer in transaction mode, or on
  * another database, a connection listens in vain.
@@ -31,15 +32,16 @@ export const listenOption: Option<(() => PostgresClient) | false | undefined> = 
 export function subscribeWith(
   listenClient: (() => PostgresClient) | false | undefined,
   { Client, options }: PoolMethods,
+  names: Names,
   notify: (payload: string) => Promise<unknown>,
 ): Subscribe | undefined {
   if (listenClient === false) return undefined
   const connect = listenClient ?? (Client && (() => new Client(options)))
   if (connect === undefined) return undefined
-  return async (channel, listener, _onSubscribedAgain, onLost = () => {}) => {
-    const connection = new Connection(connect() as ListeningClient, onLost)
+  return async (_name, listener, _onSubscribedAgain, onLost = () => {}) => {
+    const connection = new Connection(connect() as ListeningClient, names, onLost)
     try {
-      await withTimeout(LISTEN_TIMEOUT_MS, connection.open(channel, listener, notify), noNotification)
+      await withTimeout(LISTEN_TIMEOUT_MS, connection.open(listener, notify), noNotification)
     } catch (error) {
       connection.close()
       throw error
@@ -50,17 +52,20 @@ export function subscribeWith(
 
 class Connection {
   readonly #client: ListeningClient
+  readonly #names: Names
   readonly #onLost: () => void
+  /** The name of the channel that it listens to. */
+  #channel: unknown
   #ping: NodeJS.Timeout | undefined
   #isOpen = false
 
-  constructor(client: ListeningClient, onLost: () => void) {
+  constructor(client: ListeningClient, names: Names, onLost: () => void) {
     this.#client = client
+    this.#names = names
     this.#onLost = onLost
   }
 
   async open(
-    channel: string,
     listener: (message: string) => void,
     notify: (payload: string) => Promise<unknown>,
   ): Promise<void> {
@@ -75,7 +80,9 @@ class Connection {
       })
     })
     await client.connect()
-    await client.query(`listen ${quoted(channel)}`)
+    const { rows } = await client.query(newChannelOf(this.#names), [randomBytes(24).toString('hex')])
+    this.#channel = rows[0]?.tokens
+    await client.query(`listen ${quoted(String(this.#channel))}`)
     await notify(test)
     await heard
     this.#isOpen = true
@@ -84,7 +91,10 @@ class Connection {
 
   async #test(): Promise<void> {
     try {
-      await withTimeout(PING_EVERY_MS, this.#client.query('select 1'), noNotification)
+      const asking = this.#client.query(channelQuery(this.#names))
+      const { rows } = await withTimeout(PING_EVERY_MS, asking, noNotification)
+      // The table may be another one, for example after it was emptied.
+      if (rows[0]?.tokens !== this.#channel) this.#lost()
     } catch {
       this.#lost()
     }

@@ -24,8 +24,8 @@ export function installedQuery({ table, last }: Names): string {
 }
 
 /** The statement that lets one process at a time run the migration, until the end of its transaction. */
-export function migrationLock({ channel }: Names): string {
-  return `select pg_advisory_xact_lock(hashtextextended(${literal(`session-token-manager ${channel}`)}, 0));\n`
+export function migrationLock({ lock }: Names): string {
+  return `select pg_advisory_xact_lock(hashtextextended(${literal(lock)}, 0));\n`
 }
 
 function tableOf({ table, indexOn }: Names): string {

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { ConfigurationError } from '../../errors/token-error.js'
 import type { Option } from '../../options/option-table.js'
 
@@ -15,8 +14,8 @@ export interface Names {
   readonly table: string
   /** Whether the migration has been applied is known from this function: it is the last that the migration creates. */
   readonly last: string
-  /** Names the channel of the notifications. A channel is a plain text, and belongs to one database. */
-  readonly channel: string
+  /** Names the lock of the migration. */
+  readonly lock: string
   /** The name of the index on a column. */
   indexOn(column: string): string
   /** The name of a function, with its schema. */
@@ -31,7 +30,7 @@ export function namesOf({ schema, table }: { readonly schema: string; readonly t
     table: `${quoted(schema)}.${quoted(table)}`,
     indexOn: (column) => quoted(`${table}_${column}_idx`),
     last: of('read'),
-    channel: channelOf(`${schema}.${table}`),
+    lock: `session-token-manager ${schema}.${table}`,
     of,
   }
 }
@@ -39,11 +38,6 @@ export function namesOf({ schema, table }: { readonly schema: string; readonly t
 /** Quotes an identifier, so that each character is part of the name. */
 export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
-}
-
-function channelOf(name: string): string {
-  if (bytesOf(name) <= LONGEST_NAME) return name
-  return createHash('sha256').update(name).digest('hex').slice(0, LONGEST_NAME)
 }
 
 /** A name in PostgreSQL: taken as it is, quoted, and neither split at dots nor folded to lower case. */

@@ -27,6 +27,7 @@ import {
   TABLE_OPTIONS,
   USAGE,
 } from './options.js'
+import { notificationOf } from './sql-parts.js'
 import { Sweep } from './sweep.js'
 
 /** A grant store in PostgreSQL. */
@@ -95,8 +96,8 @@ class PostgresGrants implements PostgresGrantStore {
     this.#options = options
     this.#names = namesOf(options)
     this.#commands = new Commands(pool, options.commandTimeoutMs)
-    const subscribe = subscribeWith(options.listenClient, pool, (text) => this.#notify(text))
-    this.#changes = new GrantChanges(this.#names.channel, subscribe, LISTEN_AGAIN_MS)
+    const subscribe = subscribeWith(options.listenClient, pool, this.#names, (text) => this.#notify(text))
+    this.#changes = new GrantChanges(this.#names.lock, subscribe, LISTEN_AGAIN_MS)
     this.#sweep = new Sweep(this.#commands, this.#names)
   }
 
@@ -146,7 +147,6 @@ class PostgresGrants implements PostgresGrantStore {
       revision,
       tokens,
       this.#ttlOf(retention),
-      this.#changes.channel,
       this.#runs.hasJustChanged,
       labels.length > 0 ? labels : null,
     ])
@@ -155,7 +155,7 @@ class PostgresGrants implements PostgresGrantStore {
   }
 
   async release(grantId: string, owner: string): Promise<void> {
-    await this.#call('release', [grantId, owner, this.#changes.channel])
+    await this.#call('release', [grantId, owner])
   }
 
   async read(grantId: string): Promise<GrantState> {
@@ -163,7 +163,7 @@ class PostgresGrants implements PostgresGrantStore {
   }
 
   async end(grantId: string, why: GrantEnd, retention?: Retention): Promise<EndedGrant | undefined> {
-    const [row] = await this.#call('end', [grantId, why, this.#ttlOf(retention), this.#changes.channel])
+    const [row] = await this.#call('end', [grantId, why, this.#ttlOf(retention)])
     this.#sweep.soon()
     const { record } = stateOf(row)
     return record && { ...record, ...(row?.is_leased === true && { isLeased: true }) }
@@ -237,7 +237,7 @@ class PostgresGrants implements PostgresGrantStore {
       const message = `A notification of PostgreSQL has ${MOST_BYTES} bytes at most, and this one would have ${bytes}.`
       throw new TokenError('ERR_GRANT_STORE', message)
     }
-    await this.#commands.run('select pg_notify($1, $2)', [this.#changes.channel, payload])
+    await this.#commands.run(`select ${notificationOf(this.#names, '$1')}`, [payload])
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Names } from './names.js'
-import { DURABLE, declare, keptFor, lockRow, NOTIFY, plpgsql, runOf } from './sql-parts.js'
+import { DURABLE, declare, keptFor, lockRow, notifyOf, plpgsql, runOf } from './sql-parts.js'
 
 /**
  * Keeps a record if it is newer, and releases the lease of the owner. Returns why the grant has ended, or a newer record.
@@ -12,7 +12,7 @@ export function commitOf(names: Names): string {
   return plpgsql(
     names.of('commit'),
     `
-  _grant text, _owner text, _revision bigint, _tokens text, _ttl double precision, _channel text, _has_moved boolean,
+  _grant text, _owner text, _revision bigint, _tokens text, _ttl double precision, _has_moved boolean,
   _labels text[]`,
     'table (end_reason text, of_revision bigint, of_tokens text, server_run text)',
     `${declare(
@@ -43,7 +43,7 @@ ${lockRow(names)}
       waiting = false,
       expires_at = ${keptFor('_ttl')}
       where grant_id = _grant;
-    ${NOTIFY}
+    ${notifyOf(names)}
   end if;
   return next;
 end`,
@@ -55,7 +55,7 @@ export function endOf(names: Names): string {
   const { table } = names
   return plpgsql(
     names.of('end'),
-    '_grant text, _why text, _ttl double precision, _channel text',
+    '_grant text, _why text, _ttl double precision',
     'table (of_revision bigint, of_tokens text, is_leased boolean)',
     `${declare(names)}
 ${DURABLE}
@@ -65,7 +65,7 @@ ${lockRow(names)}
     free_at = null, run = null, waiting = false, labels = null, ended = coalesce(known.ended, _why),
     ended_at = coalesce(known.ended_at, moment), expires_at = ${keptFor('_ttl')}
     where grant_id = _grant;
-  ${NOTIFY}
+  ${notifyOf(names)}
   return next;
 end`,
   )

@@ -11,6 +11,7 @@ import type { Names } from './names.js'
  *   labels                      the labels of the record
  *   ended, ended_at             why and when the grant has ended; then there are no other values
  *   expires_at                  the row is deleted some time afterwards
+ * One more row has the name of the channel of the notifications.
  * The clock of the server decides about leases, since the clocks of processes differ. It is read once the row is locked.
  */
 
@@ -70,4 +71,24 @@ declare
   moment timestamptz;${more}
 begin`
 
-export const NOTIFY = 'if known.waiting then perform pg_notify(_channel, _grant); end if;'
+/** The row that holds the name of the channel of the notifications, in place of tokens. */
+const CHANNEL = literal('channel')
+
+/**
+ * Notifies all processes. Any role of the database may listen to a channel and notify it, if it knows the name. So the name is random,
+ * and stands where only a role with rights to the table can read it.
+ */
+export const notificationOf = ({ table }: Names, payload: string) =>
+  `pg_notify(c.tokens, ${payload}) from ${table} c where c.grant_id = ${CHANNEL} and c.tokens is not null`
+
+/** Notifies the processes that wait for the grant. */
+export const notifyOf = (names: Names) =>
+  `if known.waiting then perform ${notificationOf(names, '_grant')}; end if;`
+
+/** Returns the name of the channel; with a parameter, gives it this name first if it has none. */
+export const channelQuery = ({ table }: Names) => `select tokens from ${table} where grant_id = ${CHANNEL}`
+export const newChannelOf = ({ table }: Names) => `
+insert into ${table} as g (grant_id, tokens, expires_at) values (${CHANNEL}, $1, 'infinity')
+on conflict (grant_id) do update set tokens = coalesce(g.tokens, excluded.tokens), ended = null, ended_at = null,
+  expires_at = 'infinity'
+returning tokens`
