@@ -43,9 +43,7 @@ describe('postgresGrantStore(pool, options)', () => {
 describe('postgresGrantStore.migration(options)', () => {
   it('has the version of its functions: raise VERSION in names.ts with each change of this hash after a release', () => {
     const sql = postgresGrantStore.migration()
-    expect(createHash('sha256').update(sql).digest('hex').slice(0, 12)).toMatchInlineSnapshot(
-      `"b79db2f4d172"`,
-    )
+    expect(createHash('sha256').update(sql).digest('hex').slice(0, 12)).toMatchInlineSnapshot(`"280ef63f9cec"`)
   })
 
   it('refuses what the store refuses', () => {
@@ -131,6 +129,58 @@ await describeWithPostgres(
         await client.query(`drop owned by ${role}`)
         await client.query(`drop role ${role}`)
         client.release()
+      }
+    })
+
+    it('runs no function and no operator that another role has put into the schema', async () => {
+      const schema = await newSchema()
+      const of = (name: string) => `"${schema}"."session_token_grants_${name}_v1"`
+      const role = `stm_${randomUUID().slice(0, 8)}`
+      const settings = { ...pool.options, max: 2, options: `-c search_path="${schema.replace(' ', '\\ ')}"` }
+      const ours = new Pool(settings)
+      const store = postgresGrantStore(ours, { schema, graceMs: 0 })
+      const stranger = await pool.connect()
+      try {
+        await stranger.query(`create role ${role}`)
+        await stranger.query(`grant usage, create on schema "${schema}" to ${role}`)
+        const planted = async (signatures: readonly string[], more = '') => {
+          await stranger.query(`set role ${role}`)
+          for (const signature of signatures) {
+            await stranger.query(`create function ${signature} language plpgsql as
+              $$ begin raise exception 'a function of another role ran'; end $$`)
+          }
+          await stranger.query(more)
+          await stranger.query('reset role')
+        }
+        await planted([`"${schema}".hashtextextended(text, integer) returns bigint`])
+        await store.migrate()
+        const texts = (count: number) => `(${Array(count).fill('text').join(', ')})`
+        const counts = { lease: 8, renew: 3, commit: 7, release: 2, end: 3, read: 1 }
+        const overloads = Object.entries(counts).flatMap(([name, count]) => [
+          ...(count > 2 ? [`${of(name)}${texts(count)} returns setof record`] : []),
+          `${of(name)}${texts(count).replaceAll('text', 'varchar')} returns setof record`,
+        ])
+        await planted(
+          [...overloads, `"${schema}".has(text[], text[]) returns boolean`],
+          `create operator "${schema}".@> (leftarg = text[], rightarg = text[], procedure = "${schema}".has)`,
+        )
+        await store.migrate()
+        const request = { owner: 'a', ttlMs: 20_000, waitMs: 0, revision: 0 }
+        expect(await store.lease('grant', request)).toEqual({ granted: true })
+        expect(await store.renew('grant', 'a', 20_000)).toBe(true)
+        expect(await store.commit('grant', 'a', { ...record, labels: ['label'] })).toEqual({ record })
+        await store.release('grant', 'a')
+        expect(await store.read('grant')).toEqual({ record })
+        expect(await store.grantsWith!('label')).toEqual(['grant'])
+        expect(await store.end('grant', 'logged_out')).toEqual(record)
+        expect(await store.recentEnds!(60_000)).toEqual([{ grantId: 'grant', ended: 'logged_out' }])
+      } finally {
+        await store.close()
+        await ours.end()
+        await stranger.query('reset role')
+        await stranger.query(`drop owned by ${role}`)
+        await stranger.query(`drop role ${role}`)
+        stranger.release()
       }
     })
 

@@ -20,12 +20,14 @@ export function migrationOf(names: Names): string {
 
 /** Asks whether the migration of this version has been applied. */
 export function installedQuery({ table, last }: Names): string {
-  return `select to_regclass(${literal(table)}) is not null and to_regproc(${literal(last)}) is not null as installed`
+  return `
+select pg_catalog.to_regclass(${literal(table)}::text) is not null
+  and pg_catalog.to_regprocedure(${literal(`${last}(text)`)}::text) is not null as installed`
 }
 
 /** The statement that lets one process at a time run the migration, until the end of its transaction. */
 export function migrationLock({ lock }: Names): string {
-  return `select pg_advisory_xact_lock(hashtextextended(${literal(lock)}, 0));\n`
+  return `select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(${literal(lock)}::text, 0::bigint));\n`
 }
 
 function tableOf({ table, indexOn }: Names): string {
@@ -64,7 +66,7 @@ delete from ${table} g using old where g.grant_id = old.grant_id returning 1`
 
 /** Lists the grants with a label. */
 export function grantsWithOf({ table }: Names): string {
-  return `select grant_id from ${table} where labels @> array[$1::text]`
+  return `select grant_id from ${table} where labels operator(pg_catalog.@>) array[$1::text]`
 }
 
 /** Lists the grants that have ended within so many milliseconds. */

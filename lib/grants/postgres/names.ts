@@ -6,6 +6,8 @@ const LONGEST_NAME = 63
 /** The functions and the indexes are named after the table: `<table>_release_v1`. */
 const LONGEST_SUFFIX = '_expires_at_idx'.length
 
+const DOUBLE = 'double precision'
+
 /** The version of the functions. A process calls those of its own version, so that several versions may run at once. */
 const VERSION = 1
 
@@ -23,6 +25,25 @@ export interface Names {
 }
 
 export type Method = 'lease' | 'renew' | 'commit' | 'release' | 'end' | 'read'
+
+/**
+ * The types of the parameters of each function. A call names them: otherwise another function of the same name could fit better, which
+ * a role with the right to create in the schema has made, and which would run with the rights of the app.
+ */
+const TYPES: Readonly<Record<Method, readonly string[]>> = {
+  lease: ['text', 'text', DOUBLE, 'bigint', DOUBLE, DOUBLE, DOUBLE, DOUBLE],
+  renew: ['text', 'text', DOUBLE],
+  commit: ['text', 'text', 'bigint', 'text', DOUBLE, 'boolean', 'text[]'],
+  release: ['text', 'text'],
+  end: ['text', 'text', DOUBLE],
+  read: ['text'],
+}
+
+/** Makes the statement that calls a function. */
+export function callOf(names: Names, method: Method): string {
+  const parameters = TYPES[method].map((type, index) => `$${index + 1}::${type}`)
+  return `select * from ${names.of(method)}(${parameters.join(', ')})`
+}
 
 export function namesOf({ schema, table }: { readonly schema: string; readonly table: string }): Names {
   const of = (method: Method) => `${quoted(schema)}.${quoted(`${table}_${method}_v${VERSION}`)}`

@@ -18,7 +18,7 @@ import { Commands } from './commands.js'
 import { isMissing } from './errors.js'
 import { subscribeWith } from './listener.js'
 import { grantsWithOf, installedQuery, migrationLock, migrationOf, recentEndsOf } from './migration.js'
-import { type Method, type Names, namesOf } from './names.js'
+import { callOf, type Method, type Names, namesOf } from './names.js'
 import {
   MIGRATION_USAGE,
   OPTIONS,
@@ -217,8 +217,7 @@ class PostgresGrants implements PostgresGrantStore {
     args: readonly unknown[],
     onLateReply?: (rows: readonly Row[]) => void,
   ): Promise<readonly Row[]> {
-    const parameters = args.map((_, index) => `$${index + 1}`).join(', ')
-    const text = `select * from ${this.#names.of(method)}(${parameters})`
+    const text = callOf(this.#names, method)
     // Only the first end returns the record, whose tokens are to be revoked.
     const isRepeatable = method !== 'end'
     const run = () => this.#commands.run(text, args, { isRepeatable, ...(onLateReply && { onLateReply }) })

@@ -79,7 +79,7 @@ const CHANNEL = literal('channel')
  * and stands where only a role with rights to the table can read it.
  */
 export const notificationOf = ({ table }: Names, payload: string) =>
-  `pg_notify(c.tokens, ${payload}) from ${table} c where c.grant_id = ${CHANNEL} and c.tokens is not null`
+  `pg_catalog.pg_notify(c.tokens, ${payload}::text) from ${table} c where c.grant_id = ${CHANNEL} and c.tokens is not null`
 
 /** Notifies the processes that wait for the grant. */
 export const notifyOf = (names: Names) =>
