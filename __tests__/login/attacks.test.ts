@@ -225,6 +225,26 @@ describe('the cookies of a login', () => {
     )
   })
 
+  it('stay below 5,000 bytes for all tabs together, so that no server refuses the header: the newest logins go on', async () => {
+    const visitor = site.browser()
+    const [name = ''] = loginCookies(await cookiesOf(site, '/login'))[0]!
+    const callbacks: string[] = []
+    const cookies = () =>
+      callbacks.map((callback) => {
+        const state = new URL(callback).searchParams.get('state')!
+        return visitor.cookie(name.slice(0, -16) + state.slice(0, 16)) ?? ''
+      })
+    for (let tab = 0; tab < 8; tab++) {
+      callbacks.push(await site.begin(visitor, `/login?returnTo=/orders?${'x'.repeat(900)}${tab}`))
+    }
+    expect(cookies().join('').length).toBeLessThan(5_000)
+    expect(cookies().map(Boolean)).toEqual([...Array(6).fill(false), true, true])
+    for (const tab of [7, 6]) {
+      const page = await site.step(visitor, callbacks[tab]!)
+      expect(page.headers.get('location')).toMatch(new RegExp(`x${tab}$`))
+    }
+  })
+
   it('have the prefix __Host- and Secure where browsers use https', async () => {
     // The request is not pushed, since the provider does not know this redirect URI.
     const login = { baseUrl: 'https://app.example.com', pushedRequests: false }

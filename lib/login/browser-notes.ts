@@ -17,7 +17,7 @@ export interface Note {
 export interface BrowserNotes {
   /** Reads a note; `undefined` without one. It may be older than {@link REMEMBERED_MS}. */
   read<T extends Note>(request: LoginRequest, name: string): T | undefined
-  /** Writes a note. The oldest one gives way to a ninth. */
+  /** Writes a note. The oldest ones give way to a ninth, and to one that would make the cookies too long. */
   write<T extends Note>(request: LoginRequest, name: string, note: T): Promise<void>
 }
 
@@ -30,6 +30,9 @@ export interface CookieSettings {
   /** Whether the provider's page sends the callback as a form, from its own site. */
   readonly isCrossSite: boolean
 }
+
+/** How long all notes of a browser may be. Servers refuse requests whose header is longer than 8 KB. */
+const MAX_BYTES = 4_500
 
 /**
  * Keeps each note in a sealed cookie of its own, so that tabs that begin a login at the same moment do not overwrite one
@@ -55,13 +58,16 @@ export function notesInCookies({ seal, audience, isSecure, isCrossSite }: Cookie
         .filter((cookie) => cookie.name !== prefix + name)
         .map((cookie) => ({ ...cookie, beganAt: open(cookie.value)?.beganAt ?? 0 }))
         .sort((a, b) => b.beganAt - a.beganAt)
-      const superfluous = others.filter(
-        ({ beganAt }, index) => index >= MAX_TRANSACTIONS - 1 || Date.now() - beganAt > REMEMBERED_MS,
-      )
+      const value = seal.seal(JSON.stringify({ ...note, name }))
+      let bytes = value.length
+      const superfluous = others.filter((cookie, index) => {
+        bytes += cookie.value.length
+        const isTooMany = index >= MAX_TRANSACTIONS - 1 || bytes > MAX_BYTES
+        return isTooMany || Date.now() - cookie.beganAt > REMEMBERED_MS
+      })
       for (const { name: old } of superfluous) {
         response.appendHeader('set-cookie', `${old}=; ${attributes}; Max-Age=0`)
       }
-      const value = seal.seal(JSON.stringify({ ...note, name }))
       response.appendHeader(
         'set-cookie',
         `${prefix}${name}=${value}; ${attributes}; Max-Age=${REMEMBERED_MS / 1000}`,
