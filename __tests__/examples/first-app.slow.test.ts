@@ -5,9 +5,13 @@ import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import { setTimeout as after } from 'node:timers/promises'
 import { afterAll, expect, it } from '@jest/globals'
+import { authorizationServer } from '../../examples/demo/authorization-server.js'
+import { ordersApi } from '../../examples/demo/orders-api.js'
+import { listen } from '../../examples/demo/server.js'
 import { setStage } from '../../examples/demo/stage.js'
+import { timeline } from '../../examples/demo/timeline.js'
 import { browser } from '../helpers/browser.js'
-import { killCommands, run } from './commands.js'
+import { firstUrl, killCommands, run } from './commands.js'
 
 const LIFETIME_SECONDS = 8
 
@@ -59,6 +63,44 @@ it("the README's app runs: a login, 50 requests past an expiry, a logout", async
 
   await visitor.post('/logout')
   expect((await visitor.get('/')).status).toBe(401)
+}, 60_000)
+
+it('examples/quick-start.ts runs without a build, with an issuer at http://localhost', async () => {
+  const port = await freePort()
+  const siteUrl = `http://localhost:${port}`
+  const [idp, api] = [await listen(0), await listen(0)]
+  closing.push(idp.close, api.close)
+  const issuer = idp.url.replace('127.0.0.1', 'localhost')
+  const client = {
+    id: 'web',
+    secret: 'hush',
+    redirectUris: [`${siteUrl}/callback`],
+    authentication: 'client_secret_basic',
+  } as const
+  const apis = [{ resource: api.url, scope: 'orders.read' }] as const
+  const events = timeline()
+  idp.use(authorizationServer({ issuer, client, apis, accessTokenSeconds: 60, timeline: events }).listener)
+  api.use(ordersApi({ issuer, audience: api.url, warehouse: async () => {} }))
+  const child = run(process.execPath, ['--import', 'tsx', 'examples/quick-start.ts'], {
+    TSX_TSCONFIG_PATH: '__tests__/tsconfig.json',
+    ISSUER: issuer,
+    CLIENT_ID: client.id,
+    CLIENT_SECRET: client.secret,
+    API: api.url,
+    SCOPE: 'openid offline_access orders.read',
+    SESSION_SECRET: 'a secret for the cookie',
+    SESSION_KEY: randomBytes(32).toString('base64'),
+    PORT: `${port}`,
+  })
+  child.stderr.pipe(process.stderr)
+  expect(await firstUrl(child.stdout)).toBe(`${siteUrl}/orders`)
+
+  const visitor = browser(siteUrl)
+  const loginPage = await visitor.visit('/login?returnTo=/orders')
+  expect(new URL(loginPage.url).origin).toBe(issuer)
+  const pressed = await visitor.post(loginPage.url)
+  const page = await visitor.visit(pressed.headers.get('location') ?? '')
+  expect([page.url, page.json.length]).toEqual([`${siteUrl}/orders`, 3])
 }, 60_000)
 
 async function freePort(): Promise<number> {

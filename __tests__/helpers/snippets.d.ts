@@ -61,6 +61,9 @@ declare global {
     encryptionKeys: (string | undefined)[]
   }
 
+  /** Of koa-mount. */
+  function mount(prefix: string, middleware: object): import('koa').Middleware
+
   namespace Express {
     interface User {
       oauth?: { accessToken: string; refreshToken: string }

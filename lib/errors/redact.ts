@@ -1,3 +1,5 @@
+import { getSystemErrorMap } from 'node:util'
+
 /** The text in place of a secret. */
 export const REDACTED = '[redacted]'
 /** A JWT, a JWE, or the beginning of one. */
@@ -36,6 +38,18 @@ export function redact(text: string, secrets: readonly string[]): string {
     return sought.flatMap((secret) => occurrences(secret, reading))
   })
   return ranges.length === 0 ? text : without(ranges, bytesOf(text))
+}
+
+/** The names of errors that Node, axios and this library make, and the one code that this library makes. */
+const LISTED = [
+  ...['Error', 'TypeError', 'RangeError', 'SyntaxError', 'AggregateError', 'AbortError', 'TimeoutError'],
+  ...['AxiosError', 'ERR_CONNECT_TIMEOUT'],
+]
+
+/** Redacts the name or the code of an error. Listed ones stay, such as `TypeError` and `ECONNREFUSED`, whatever a secret looks like. */
+export function redactCode(code: string, secrets: readonly string[]): string {
+  const isListed = LISTED.includes(code) || [...getSystemErrorMap().values()].some(([name]) => name === code)
+  return isListed ? code : redact(code, secrets)
 }
 
 /** Makes a text that a server sent safe for messages: without secrets and JWTs, printable, of limited length. */

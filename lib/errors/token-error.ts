@@ -1,4 +1,4 @@
-import { redact } from './redact.js'
+import { redact, redactCode } from './redact.js'
 
 /** Every kind of {@link TokenError}. The codes are stable; branch on them rather than on messages. */
 export type TokenErrorCode =
@@ -197,6 +197,9 @@ export function isLoggedOutError(error: unknown): error is TokenError {
   return error.code === 'ERR_NO_TOKENS' || error.code === 'ERR_REAUTHENTICATION_REQUIRED'
 }
 
+/** An error with the library's own words, as a cause: no secret is sought in its message. */
+export class OwnError extends Error {}
+
 const NO_MESSAGE = '(message left out, as it may hold tokens)'
 
 /**
@@ -211,10 +214,11 @@ export function sanitizedError(error: unknown, secrets: readonly string[], withM
     code?: unknown
     message?: unknown
   }
-  const bare = new Error(withMessage ? redact(String(source.message ?? ''), secrets) : NO_MESSAGE)
-  bare.name = redact(String(source.name ?? 'Error'), secrets)
+  const ofMessage = error instanceof OwnError ? [] : secrets
+  const bare = new Error(withMessage ? redact(String(source.message ?? ''), ofMessage) : NO_MESSAGE)
+  bare.name = redactCode(String(source.name ?? 'Error'), secrets)
   // The stack of the copy would only show this function.
   bare.stack = `${bare.name}: ${bare.message}`
-  if (typeof source.code === 'string') Object.assign(bare, { code: redact(source.code, secrets) })
+  if (typeof source.code === 'string') Object.assign(bare, { code: redactCode(source.code, secrets) })
   return bare
 }

@@ -1,4 +1,4 @@
-import { redact } from '../errors/redact.js'
+import { redactCode } from '../errors/redact.js'
 import { TokenError, type TokenErrorDetails } from '../errors/token-error.js'
 
 /** What to check when Redis refuses a command with one of these codes. */
@@ -23,7 +23,8 @@ export function grantStoreError(message: string, details: TokenErrorDetails): To
   const { code: given, name, message: text } = (cause ?? {}) as Partial<NodeJS.ErrnoException>
   const reply = replyCodeOf(cause)
   const code = reply ?? (isCode(given) ? given : undefined)
-  const shown = code === undefined ? '' : ` (${redact(code, secrets)})`
+  const shown =
+    code === undefined ? '' : ` (${Object.hasOwn(CURES, code) ? code : redactCode(code, secrets)})`
   const cure = reply ? (CURES[reply] ?? 'Check its log.') : 'Check its connection.'
   const withCode = reply ? { ...details, cause: { name, message: text, code: reply } } : details
   return new TokenError('ERR_GRANT_STORE', `${message}${shown}. ${cure}`, withCode)

@@ -3,7 +3,7 @@ import { CircuitBreaker } from '../concurrency/circuit-breaker.js'
 import type { Clock } from '../concurrency/clock.js'
 import { GRANT_STORE_TIMEOUT_MS, QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
-import { TokenError, type TokenErrorDetails } from '../errors/token-error.js'
+import { OwnError, TokenError, type TokenErrorDetails } from '../errors/token-error.js'
 import type { EmitEvent } from '../tokens/event-emitter.js'
 import { type GrantIdentity, identityOf, wholeGrant } from '../tokens/grant-proof.js'
 import { isDead, type TokenSet } from '../tokens/token-set.js'
@@ -256,7 +256,7 @@ export function isOfSeveral({ share }: GrantKey, tokens: TokenSet | undefined): 
   return shares.length !== 1 || shares[0] !== share
 }
 
-const noResponse = () => new Error('The grant store did not respond in time.')
+const noResponse = () => new OwnError('The grant store did not respond in time.')
 
 function asTokenError(error: unknown): TokenError {
   return error instanceof TokenError ? error : grantStoreError('The grant store failed', { cause: error })

@@ -1,6 +1,6 @@
 import { COMMIT_PATIENCE_MS, GRANT_STORE_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
-import type { TokenError } from '../errors/token-error.js'
+import { OwnError, type TokenError } from '../errors/token-error.js'
 import type { Grant } from '../grants/grant.js'
 import type { GrantRecord, GrantState } from '../grants/grant-store.js'
 import { Lease } from '../grants/lease.js'
@@ -229,4 +229,4 @@ export class LeasedGrant {
   }
 }
 
-const noResponse = () => new Error('The grant store did not respond in time.')
+const noResponse = () => new OwnError('The grant store did not respond in time.')

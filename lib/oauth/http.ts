@@ -5,8 +5,8 @@ import type { Readable } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { Axios, type AxiosProxyConfig, type AxiosResponse } from 'axios'
 import { abortedError } from '../concurrency/abortable.js'
-import { safeExcerpt } from '../errors/redact.js'
-import { TokenError } from '../errors/token-error.js'
+import { redactCode, safeExcerpt } from '../errors/redact.js'
+import { OwnError, TokenError } from '../errors/token-error.js'
 import { ownProperties } from '../options/own-properties.js'
 import type { ClientCertificate } from './client-authentication/client-authentication.js'
 
@@ -152,7 +152,7 @@ class Connection {
     for (const name of Object.keys(options.headers ?? {}))
       delete (options.headers as Record<string, unknown>)[name]
     const tooLate = () =>
-      started.destroy(Object.assign(new Error('no connection'), { code: 'ERR_CONNECT_TIMEOUT' }))
+      started.destroy(Object.assign(new OwnError('no connection'), { code: 'ERR_CONNECT_TIMEOUT' }))
     this.#timer = setTimeout(tooLate, this.#timeoutMs).unref()
     started.once('socket', (socket) => this.#follow(socket))
     started.once('close', () => clearTimeout(this.#timer))
@@ -221,7 +221,7 @@ function unreachable(error: unknown, request: HttpRequest): TokenError {
   const secrets = request.secrets()
   const code = (error as { code?: unknown } | null)?.code
   if (request.certificate && CERTIFICATE_ALERT.test(String(code))) return certificateRefused(error, request)
-  const why = typeof code === 'string' ? ` (${safeExcerpt(code, secrets, 64)})` : ''
+  const why = typeof code === 'string' ? ` (${safeExcerpt(redactCode(code, secrets), [], 64)})` : ''
   const tls = code === 'EPROTO' ? ' Does it speak https?' : ''
   const message = `${describe()} could not be reached${why}.${tls} Check the URL and the network, or try again later.`
   return new TokenError('ERR_TOKEN_ENDPOINT_UNAVAILABLE', message, {

@@ -14,6 +14,7 @@ export interface Context {
   readonly ip: string
   readonly protocol: string
   readonly host: string
+  readonly originalUrl: string
   status: number
   body: unknown
   respond?: boolean
@@ -32,6 +33,10 @@ class KoaProxyRequest extends ProxyRequest {
 
   get parsed(): ParsedBody {
     return this.carrier.request
+  }
+
+  override get originalUrl(): string {
+    return this.carrier.originalUrl
   }
 
   get ip(): string {

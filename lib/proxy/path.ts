@@ -47,9 +47,10 @@ export function rewriteOf(rewrite: PathRewrite | undefined): Rewrite | undefined
 export function pathAtApi(
   rules: PathRules,
   request: Addressed,
+  originalUrl = request.originalUrl,
 ): string | undefined | Promise<string | undefined> {
   const { target, rewrite } = rules
-  const { url = '', baseUrl = '', originalUrl } = request
+  const { url = '', baseUrl = '' } = request
   // A target with a scheme or a host (RFC 9112 §3.2) has been read by the router's own parser, which need not agree with this one.
   if (!url.startsWith('/') || !isPassed(url, rules)) return undefined
   if (originalUrl !== undefined && hasLostSlash(originalUrl, baseUrl + url)) return undefined

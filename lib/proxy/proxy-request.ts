@@ -31,6 +31,11 @@ export abstract class ProxyRequest implements KnownOfRequest {
     onResponseClosed(request, response, () => this.#closed())
   }
 
+  /** The whole URL, if a router has removed the path of the mount. */
+  get originalUrl(): string | undefined {
+    return this.request.originalUrl
+  }
+
   get isDisconnected(): boolean {
     return this.#isDisconnected
   }

@@ -44,7 +44,7 @@ async function replyTo(proxyRequest: ProxyRequest, route: Route): Promise<Reply>
   const refusal = refusalOf(proxyRequest, options)
   if (refusal) return refusal
   const tokens = tokensOf(proxyRequest, options.property)
-  const path = await pathAtApi(options.path, proxyRequest.request)
+  const path = await pathAtApi(options.path, proxyRequest.request, proxyRequest.originalUrl)
   if (path === undefined) return problemDetails(400, 'Bad Request', 'The path is not one that is passed on.')
   const call = new ProxiedCall(route, proxyRequest, tokens, path)
   try {

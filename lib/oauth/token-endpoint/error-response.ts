@@ -172,7 +172,7 @@ function serverError(
 ): TokenError {
   const { status } = response
   const secrets = [...context.secrets(), ...tokensIn(fields)]
-  const isKnown = CURES.has(code) || INTERACTION_CODES.has(code)
+  const isKnown = [CURES, INTERACTION_CODES, CLIENT_CODES, NEED_CODES].some((codes) => codes.has(code))
   const error = isKnown ? code : safeExcerpt(code, secrets, MAX_ERROR_LENGTH)
   const errorDescription =
     description === undefined ? '' : safeExcerpt(description, secrets, MAX_DESCRIPTION_LENGTH)

@@ -1,5 +1,5 @@
 import { JWT, REDACTED, redact } from '../../errors/redact.js'
-import { ConfigurationError } from '../../errors/token-error.js'
+import { ConfigurationError, sanitizedError } from '../../errors/token-error.js'
 import { isJsonObject, type JsonObject } from '../../options/own-properties.js'
 
 /** An error response of the authorization server to a refresh. It shows no token and no secret. */
@@ -39,7 +39,7 @@ export function askIsGrantEnded(
   } catch (cause) {
     throw new ConfigurationError(
       `\`isGrantEnded\` failed when the authorization server responded with ${what}, so the grant was kept. The cause says why.`,
-      { cause, secrets, ...details, causeMessage: cause instanceof TypeError },
+      { cause: sanitizedError(cause, secrets, cause instanceof TypeError), ...details },
     )
   }
   if (result === undefined || typeof result === 'boolean') return result
