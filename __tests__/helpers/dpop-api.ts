@@ -51,7 +51,9 @@ export async function startDpopApi(server: AuthorizationServer): Promise<DpopApi
     rejects: () => false,
     async verify({ headers, method, path }) {
       const [, token = ''] = /^DPoP (.+)$/.exec(headers.authorization ?? '') ?? []
-      const bound = (await server.provider.AccessToken.find(token)) as { jkt?: string } | undefined
+      const { AccessToken, ClientCredentials } = server.provider
+      const found = (await AccessToken.find(token)) ?? (await ClientCredentials.find(token))
+      const bound = found as { jkt?: string } | undefined
       if (!bound?.jkt) return 'invalid_token'
       try {
         const { payload, protectedHeader } = await jwtVerify(headers.dpop as string, EmbeddedJWK, {

@@ -4,11 +4,14 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, type JWK } from 'jose'
 import * as client from 'openid-client'
 import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
+import { privateKeyJwt, requireTokens } from '../../lib/index.js'
 import type { GivenDpopKey } from '../../lib/oauth/dpop/keys.js'
+import { bearerProxy } from '../../lib/proxy.js'
 import type { SessionAdapter } from '../../lib/sessions/session-adapter.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { testClock } from '../helpers/clock.js'
+import { type DpopApi, startDpopApi } from '../helpers/dpop-api.js'
 import { callUserinfo, dpopLogin, SEALING_KEY, startDpopSite } from '../helpers/dpop-site.js'
 import { type Site, type SiteOptions, sharedSessions, startSite } from '../helpers/site.js'
 
@@ -16,12 +19,15 @@ const HOUR_MS = 3_600_000
 
 let server: AuthorizationServer
 let sites: Site[] = []
+let apis: DpopApi[] = []
 
 beforeEach(() => {
   sites = []
+  apis = []
 })
 afterEach(async () => {
   for (const site of sites) await site.close()
+  for (const api of apis) await api.close()
   await server.close()
 })
 
@@ -29,6 +35,12 @@ async function siteWith(options: SiteOptions = {}): Promise<Site> {
   const site = await startDpopSite(server, options)
   sites.push(site)
   return site
+}
+
+async function apiOf(of: AuthorizationServer): Promise<DpopApi> {
+  const api = await startDpopApi(of)
+  apis.push(api)
+  return api
 }
 
 const proofs = () => server.tokenRequests.map(({ dpop }) => dpop ?? 'none')
@@ -71,6 +83,69 @@ describe.each([undefined, 'offered', 'required'] as const)('with nonces %s at th
     expect(server.revocations.map(({ status }) => status)).toEqual([200])
     expect(decodeJwt(server.revocations[0]!.dpop!)).toMatchObject({ htu: server.revocationEndpoint })
     expect(site.errors).toEqual([])
+  })
+})
+
+describe('a server that wants another nonce', () => {
+  it('S100 gets one more request, with a fresh proof and a fresh client assertion', async () => {
+    server = await startAuthorizationServer({ dpopNonces: 'required' })
+    const { clientId, privateKey } = server.clients.private_key_jwt
+    const site = await siteWith({ tokens: { clientId, clientAuthentication: privateKeyJwt(privateKey) } })
+    const browser = site.browser()
+    await dpopLogin(server, browser, 'user', { client: 'private_key_jwt' })
+    expect(server.tokenRequests.map(({ error, status }) => [status, error])).toEqual([
+      [400, 'use_dpop_nonce'],
+      [200, undefined],
+    ])
+    const [proofIds, assertionIds] = [
+      server.tokenRequests.map(({ dpop }) => decodeJwt(dpop!).jti),
+      server.tokenRequests.map(({ parameters }) => decodeJwt(parameters.get('client_assertion')!).jti),
+    ]
+    expect(new Set(proofIds).size).toBe(2)
+    expect(new Set(assertionIds).size).toBe(2)
+    const codes = server.tokenRequests.map(({ parameters }) => parameters.get('code'))
+    expect(new Set(codes).size).toBe(1)
+  })
+})
+
+describe("the client's own token", () => {
+  it.each([undefined, 'required'] as const)(
+    'S100 S104 is bound to a key, with nonces %s',
+    async (dpopNonces) => {
+      server = await startAuthorizationServer({
+        grantTypes: ['client_credentials'],
+        ...(dpopNonces && { dpopNonces }),
+      })
+      const api = await apiOf(server)
+      const site = await siteWith()
+      const { client } = site.middleware
+      const { token, tokenType } = await client.getAccessToken()
+      expect(tokenType).toBe('DPoP')
+      const responses = [
+        await client.fetch({ baseURL: api.url })('/reports'),
+        await client.axios({ baseURL: api.url }).post('/reports', { total: 1 }),
+      ]
+      expect(responses.map(({ status }) => status)).toEqual([200, 200])
+      const request = { method: 'GET', url: `${api.url}/own?page=2` }
+      const headers = { authorization: `DPoP ${token}`, dpop: await client.dpopProof(request) }
+      expect((await fetch(request.url, { headers })).status).toBe(200)
+      // A stolen token has no proof.
+      expect((await fetch(request.url, { headers: { authorization: `DPoP ${token}` } })).status).toBe(401)
+      expect((await fetch(request.url, { headers })).status).toBe(401)
+      expect(new Set(await Promise.all(proofs().map(thumbprintIn))).size).toBe(1)
+    },
+  )
+
+  it('S100 S104 on a route: the calls carry its proofs, and not the key of the user', async () => {
+    server = await startAuthorizationServer({ grantTypes: ['client_credentials'] })
+    const api = await apiOf(server)
+    const site = await siteWith()
+    site.app.use('/api', requireTokens({ user: 'client' }), bearerProxy({ target: api.url }))
+    const browser = site.browser()
+    const ofUser = await dpopLogin(server, browser)
+    expect((await browser.get('/api/prices')).status).toBe(200)
+    expect(api.verdicts).toEqual(['ok'])
+    expect(await thumbprintIn(String(api.requests[0]!.headers.dpop))).not.toBe(ofUser)
   })
 })
 

@@ -7,6 +7,7 @@ import { Grant } from '../grants/grant.js'
 import type { RefreshResponse } from '../oauth/authorization-server.js'
 import { ownProperties } from '../options/own-properties.js'
 import { type AccessToken, isDueAhead, needKey, unexpiredToken, usableToken } from '../tokens/access-token.js'
+import type { DpopKey } from '../tokens/dpop-key.js'
 import { type TokenNeed, tokenSelectorOf } from '../tokens/token-need.js'
 import { mergeTokens, type TokenSet } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
@@ -35,9 +36,20 @@ export class ClientTokens {
   readonly #flights = new SingleFlight<string, AccessToken>()
   readonly #needs = new LRUCache<string, ClientNeed>({ max: MAX_NEEDS })
 
+  #dpopKey: Promise<DpopKey> | undefined
+
   constructor(context: ManagerContext, background: BackgroundTasks) {
     this.#context = context
     this.#background = background
+  }
+
+  /**
+   * Resolves with the key that the tokens are bound to, with the option `dpop`. It is in the memory of this process, as they are, and
+   * there is one for all of them.
+   */
+  async dpopKey(): Promise<DpopKey | undefined> {
+    this.#dpopKey ??= this.#context.dpop?.newKey()
+    return this.#dpopKey
   }
 
   /** Resolves with an access token of the client that serves the need. No I/O if the token at hand is valid. */
@@ -137,11 +149,12 @@ export class ClientTokens {
     }
   }
 
-  #send({ caller, need }: ClientNeed): Promise<RefreshResponse> {
+  async #send({ caller, need }: ClientNeed): Promise<RefreshResponse> {
     const { emit, health, refreshTimeoutMs, server, timeoutMs } = this.#context
     const onChange = (change: BreakerChange) => emit({ ...change, of: 'authorization_server' })
     const watching = { silentAfterMs: timeoutMs, abortAfterMs: refreshTimeoutMs, onChange }
-    return health.watch(caller, watching, (signal) => server.clientCredentials(need, signal))
+    const key = await this.dpopKey()
+    return health.watch(caller, watching, (signal) => server.clientCredentials(need, signal, key))
   }
 }
 

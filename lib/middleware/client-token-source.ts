@@ -5,8 +5,9 @@ import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
 import { ReturnedToken } from '../tokens/returned-token.js'
 import { completedNeed, type TokenNeed } from '../tokens/token-need.js'
-import type { OutboundTokens, TokenSource, ValidAccessToken } from '../tokens/token-source.js'
+import type { OutboundTokens, TokenSource, TokenToSend, ValidAccessToken } from '../tokens/token-source.js'
 import type { MiddlewareContext } from './composition.js'
+import { appProof, type DpopProofRequest, withProofs } from './request-dpop.js'
 import { Tenants } from './tenants.js'
 
 /**
@@ -25,6 +26,8 @@ export interface ClientTokenSource extends TokenSource {
    * const { token } = await tokens.client.getAccessToken({ scope: 'reports.write' })
    */
   getAccessToken(need?: TokenNeed): Promise<ValidAccessToken>
+  /** Makes the proof of one request for an HTTP client of your own, with the option `dpop`, as on a request. */
+  dpopProof(request: DpopProofRequest): Promise<string>
   /** Makes an axios instance whose calls carry the client's own token, by the rules of `req.tokens.axios()`. */
   axios(config: SessionAxiosConfig): AxiosInstance
   /** Makes a function that is called like `fetch()`, and whose calls carry the client's own token. */
@@ -56,8 +59,21 @@ export class ClientSource implements ClientTokenSource, OutboundTokens {
     return fetchOver(() => this, config)
   }
 
-  tokenToSend(need: TokenNeed): Promise<ValidAccessToken> {
-    return this.getAccessToken(need)
+  async dpopProof(request: DpopProofRequest): Promise<string> {
+    const context = this.#contextOf()
+    return appProof(
+      context,
+      () => context.manager.client.dpopKey(),
+      request,
+      () => this.getAccessToken(),
+    )
+  }
+
+  async tokenToSend(need: TokenNeed): Promise<TokenToSend> {
+    const token = await this.getAccessToken(need)
+    const context = this.#contextOf()
+    if (token.tokenType !== 'DPoP') return token
+    return withProofs(context, await context.manager.client.dpopKey(), token)
   }
 
   secrets(): readonly string[] {

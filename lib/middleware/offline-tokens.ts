@@ -122,12 +122,16 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
   }
 
   async dpopProof(request: DpopProofRequest): Promise<string> {
-    return appProof(this.#context, await this.#usable(), request, () => this.getAccessToken())
+    const session = await this.#usable()
+    const keyOf = () => this.#context.manager.tokensOf(session)?.dpopKey
+    return appProof(this.#context, keyOf, request, () => this.getAccessToken())
   }
 
   async tokenToSend(need: TokenNeed): Promise<TokenToSend> {
     const token = await this.getAccessToken(need)
-    return token.tokenType === 'DPoP' ? withProofs(this.#context, await this.#usable(), token) : token
+    if (token.tokenType !== 'DPoP') return token
+    const { manager } = this.#context
+    return withProofs(this.#context, manager.tokensOf(await this.#usable())?.dpopKey, token)
   }
 
   secrets(): readonly string[] {

@@ -5,7 +5,7 @@ import { type GivenDpopKey, givenDpopKey } from '../oauth/dpop/keys.js'
 import { anyString, optional, text } from '../options/option-kinds.js'
 import { checkOptions, type OptionTable } from '../options/option-table.js'
 import { ownProperties } from '../options/own-properties.js'
-import type { SessionAdapter } from '../sessions/session-adapter.js'
+import type { DpopKey } from '../tokens/dpop-key.js'
 import type { TokenResponse } from '../tokens/token-set.js'
 import type { TokenToSend, ValidAccessToken } from '../tokens/token-source.js'
 import type { MiddlewareContext } from './composition.js'
@@ -92,18 +92,18 @@ function checkUrl(url: unknown): string {
 
 /** Makes the proof of a request that an app's own client sends. */
 export async function appProof(
-  context: MiddlewareContext,
-  session: SessionAdapter,
+  { dpop: given }: MiddlewareContext,
+  keyOf: () => DpopKey | undefined | Promise<DpopKey | undefined>,
   request: DpopProofRequest,
   getAccessToken: () => Promise<ValidAccessToken>,
 ): Promise<string> {
-  const dpop = requireDpop(context.dpop, 'dpopProof')
+  const dpop = requireDpop(given, 'dpopProof')
   const { accessToken, method, nonce, url } = checkOptions(request, PROOF_OPTIONS, {
     of: 'dpopProof()',
     takes: "dpopProof() takes the request: dpopProof({ method: 'GET', url })",
   })
   const token = accessToken ?? (await getAccessToken()).token
-  const key = context.manager.tokensOf(session)?.dpopKey
+  const key = await keyOf()
   if (!key) throw noKeyError()
   if (nonce !== undefined) dpop.keepNonce(url, nonce)
   return dpop.forApi(key, token).proof(method, url)
@@ -118,10 +118,9 @@ function noKeyError(): TokenError {
 
 /** Adds the proofs of the grant's key to a token that is bound to it. Without the key the token is not sent. */
 export function withProofs(
-  { dpop, manager }: MiddlewareContext,
-  session: SessionAdapter,
+  { dpop }: MiddlewareContext,
+  key: DpopKey | undefined,
   token: ValidAccessToken,
 ): TokenToSend {
-  const key = dpop && manager.tokensOf(session)?.dpopKey
-  return key ? { ...token, dpop: dpop.forApi(key, token.token) } : token
+  return dpop && key ? { ...token, dpop: dpop.forApi(key, token.token) } : token
 }

@@ -10,6 +10,7 @@ import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
 import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
+import type { DpopKey } from '../tokens/dpop-key.js'
 import { ReturnedToken } from '../tokens/returned-token.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import { completedNeed, normalizeNeed, tokenSelectorOf } from '../tokens/token-need.js'
@@ -105,7 +106,16 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   }
 
   async dpopProof(request: DpopProofRequest): Promise<string> {
-    return appProof(this.#context, this.#session, request, () => this.getAccessToken())
+    return appProof(
+      this.#context,
+      () => this.#dpopKey,
+      request,
+      () => this.getAccessToken(),
+    )
+  }
+
+  get #dpopKey(): DpopKey | undefined {
+    return this.#context.manager.tokensOf(this.#session)?.dpopKey
   }
 
   hasTokens(): boolean {
@@ -161,10 +171,10 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
 
   async tokenToSend(need: TokenNeed): Promise<TokenToSend | undefined> {
     if (this.#user === 'none') return undefined
-    if (this.#user === 'client') return this.client.getAccessToken(need)
+    if (this.#user === 'client') return this.client.tokenToSend(need)
     try {
       const token = await this.getAccessToken(need)
-      return token.tokenType === 'DPoP' ? withProofs(this.#context, this.#session, token) : token
+      return token.tokenType === 'DPoP' ? withProofs(this.#context, this.#dpopKey, token) : token
     } catch (error) {
       if (this.#user === 'optional' && isLoggedOutError(error)) return undefined
       throw error

@@ -27,7 +27,11 @@ export interface AuthorizationServer {
    */
   acquire(parameters: AcquireParameters, signal: AbortSignal, dpopKey?: DpopKey): Promise<RefreshResponse>
   /** Requests a token of the client's own (RFC 6749 §4.4), once. The response has neither a refresh token nor an ID token. */
-  clientCredentials(need: ClientCredentialsNeed, signal: AbortSignal): Promise<RefreshResponse>
+  clientCredentials(
+    need: ClientCredentialsNeed,
+    signal: AbortSignal,
+    dpopKey?: DpopKey,
+  ): Promise<RefreshResponse>
   /** Revokes a token (RFC 7009). A token that has been revoked already is a success. Rejects with a `TokenError`. */
   revoke(
     token: string,

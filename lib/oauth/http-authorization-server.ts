@@ -173,9 +173,10 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
       if ('error' in response) throw response.error
       return accessTokenOnly(response, exchange.scope)
     },
-    async clientCredentials({ scope, resource, audience }, signal) {
+    async clientCredentials({ scope, resource, audience }, signal, dpopKey) {
       const parameters = { grant_type: 'client_credentials', scope, resource, audience }
-      const form: FormParts = { endpoint: 'token', parameters, first: ['grant_type'] }
+      const first = ['grant_type']
+      const form: FormParts = { endpoint: 'token', parameters, first, ...provenBy(dpopKey) }
       const response = await requestTokens(send, await formRequest(form, signal))
       if ('error' in response) throw response.error
       return accessTokenOnly(response, scope)
