@@ -7,7 +7,7 @@ import { failed } from './page.js'
 import type { LoginParts } from './parts.js'
 import type { CompletedLogin } from './provider.js'
 import { noteMet } from './step-up-notes.js'
-import { TRANSACTION_MS, type Transaction, usedTransaction } from './transaction.js'
+import { REMEMBERED_MS, TRANSACTION_MS, type Transaction, usedTransaction } from './transaction.js'
 import { hashOf } from './userinfo.js'
 
 /** Handles the provider's response. It comes in the query of a GET, or as a form in a POST. */
@@ -59,6 +59,9 @@ async function finish(
   used.set(state, true)
   await notes.write(request, nameOf(state), usedTransaction(transaction))
   if (Date.now() - beganAt > TRANSACTION_MS) throw new LoginError('expired', { returnTo })
+  // A provider that gets a code twice may revoke the tokens of the first time (RFC 6749 §4.1.2).
+  const isFirst = await tokensOf(request, parts.options.property).isFirstUse(state, REMEMBERED_MS)
+  if (!isFirst) throw new LoginError('used', { returnTo })
   const completed = await provider.complete(parameters, transaction)
   await enter(parts, request, completed, returnTo)
   if (transaction.stepUp !== undefined) await noteMet(parts, request, transaction.stepUp)

@@ -1,9 +1,7 @@
-import { randomUUID } from 'node:crypto'
-import { QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import { ConfigurationError, type TokenError } from '../errors/token-error.js'
-import { type LogoutToken, readLogoutToken } from '../oauth/logout-token.js'
-import { digestOf } from '../tokens/grant-proof.js'
+import { readLogoutToken } from '../oauth/logout-token.js'
 import type { EndsOfUsers } from './ends-of-users.js'
+import { isFirstUse } from './first-use.js'
 import type { ManagerContext } from './manager-context.js'
 
 export interface BackchannelLogoutContext
@@ -46,20 +44,11 @@ export class BackchannelLogout {
     if (signature.verdict === 'unknown') return uncheckable(signature.error)
     const end = await endsOfUsers.prepareLogout(token)
     // From here on nothing fails: an end that the grant store does not take is stored later.
-    if (!(await this.#isFirstUse(token))) return 'has been used before (jti)'
+    const ttlMs = Math.max(0, token.exp * 1000 - clock.now()) + AFTER_EXPIRY_MS
+    if (!(await isFirstUse(this.#context, 'logout token', token.jti, ttlMs)))
+      return 'has been used before (jti)'
     await end()
     return undefined
-  }
-
-  /** Resolves with whether no process has used a logout token before. Of several processes only one succeeds in storing its mark. */
-  async #isFirstUse({ exp, jti }: LogoutToken): Promise<boolean> {
-    const { audience, clock, shared } = this.#context
-    const id = digestOf(`session-token-manager logout token\n${audience}\n${jti}`)
-    const mark = randomUUID()
-    const ttlMs = Math.max(0, exp * 1000 - clock.now()) + AFTER_EXPIRY_MS
-    const committing = shared.store.commit(id, mark, { revision: 1, tokens: mark }, { ttlMs })
-    const { record } = await shared.ask(committing, QUICK_TIMEOUT_MS, () => [])
-    return record?.tokens === mark
   }
 }
 

@@ -12,6 +12,7 @@ import { BackchannelLogout } from './backchannel-logout.js'
 import { ClientTokens } from './client-tokens.js'
 import { GrantEnds } from './end-grant.js'
 import { EndsOfUsers } from './ends-of-users.js'
+import { isFirstUse } from './first-use.js'
 import { Shares } from './grant-shares.js'
 import { GrantsInSessions } from './grants-in-sessions.js'
 import { IgnoredCopies } from './ignored-copies.js'
@@ -139,6 +140,12 @@ export class TokenManager {
   /** Starts a grant with the tokens of a login, see {@link Login}. */
   set(session: SessionAdapter, response: TokenResponse, fields?: readonly string[]): Promise<void> {
     return this.#login.set(session, response, fields)
+  }
+
+  /** Resolves with whether no other process has used the `state` of a login before. While the grant store fails, that is not known. */
+  async isFirstUse(state: string, ttlMs: number): Promise<boolean> {
+    if (!this.#context.shared.isShared) return true
+    return isFirstUse(this.#context, 'login', state, ttlMs).catch(() => true)
   }
 
   /** Starts a grant with tokens from the token endpoint. */

@@ -214,6 +214,11 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     return backchannelResponse(this.#context, message, parsedBody)
   }
 
+  /** Resolves with whether no other process has used the `state` of a login before. `login()` calls it. */
+  isFirstUse(state: string, ttlMs: number): Promise<boolean> {
+    return this.#context.manager.isFirstUse(state, ttlMs)
+  }
+
   isOf(context: MiddlewareContext): boolean {
     return this.#context === context
   }
