@@ -35,6 +35,7 @@ const OWN: Readonly<Record<string, string>> = {
   nonce: 'It is random.',
   code_challenge: 'It is random.',
   code_challenge_method: 'It is always S256.',
+  dpop_jkt: 'It is sent by itself with the option `dpop` of sessionTokens().',
   request: 'Use the option `requestObjectKey`.',
   request_uri: 'Use the option `pushedRequests`.',
 }

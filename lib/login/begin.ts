@@ -1,4 +1,4 @@
-import type { StepUp } from '../errors/token-error.js'
+import { ConfigurationError, type StepUp } from '../errors/token-error.js'
 import { returnPath } from '../middleware/return-path.js'
 import { type AuthorizationParameters, authorizationRequest } from './authorization.js'
 import { type LoginRequest, queryOf, type Reply, redirect, tokensOf } from './login-request.js'
@@ -29,16 +29,19 @@ export async function beginLogin(
 ): Promise<Reply> {
   const { notes, options, provider } = parts
   // These throw now, rather than when the user comes back.
-  tokensOf(request, options.property)
+  const held = tokensOf(request, options.property)
   parts.sessionOf(request)
   const { authorization } = options
   const given =
     typeof authorization === 'function' ? await authorization(request.carrier as never) : authorization
   const { checks, parameters } = authorizationRequest(given as AuthorizationParameters, stepUp?.requirement)
+  const dpopKey = await held.newDpopKey()
+  if (dpopKey && !options.encryptionKeys) throw unsealedKeyError()
   const transaction = newTransaction({
     returnTo: pathToReturnTo(parts, returnTo),
     ...checks,
     ...(stepUp && { stepUp: stepUp.name }),
+    ...(dpopKey && { dpopKey }),
   })
   try {
     const url = await provider.authorizationUrl(parameters, transaction)
@@ -47,6 +50,13 @@ export async function beginLogin(
   } catch (error) {
     return failed(parts, request, error)
   }
+}
+
+function unsealedKeyError(): ConfigurationError {
+  return new ConfigurationError(
+    'With the option `dpop` of sessionTokens(), login() notes a private key for each login that is under way. Give login() the ' +
+      '`encryptionKeys` of sessionTokens() as well.',
+  )
 }
 
 /** The name under which a transaction is noted. */

@@ -63,7 +63,7 @@ async function finish(
   const isFirst = await tokensOf(request, parts.options.property).isFirstUse(state, REMEMBERED_MS)
   if (!isFirst) throw new LoginError('used', { returnTo })
   const completed = await provider.complete(parameters, transaction)
-  await enter(parts, request, completed, returnTo)
+  await enter(parts, request, completed, transaction)
   if (transaction.stepUp !== undefined) await noteMet(parts, request, transaction.stepUp)
   return redirect(returnTo)
 }
@@ -73,7 +73,7 @@ async function enter(
   parts: LoginParts,
   request: LoginRequest,
   { claims, tokens }: CompletedLogin,
-  returnTo: string,
+  { dpopKey, returnTo }: Transaction,
 ): Promise<void> {
   const { options, provider } = parts
   const { onLogin, property, sessionClaims, sessionKey } = options
@@ -95,7 +95,7 @@ async function enter(
     if ((await onLogin?.(tokens, claims, request.carrier as never)) === false) {
       throw new LoginError('refused', { returnTo })
     }
-    await held.set(tokens)
+    await held.set(tokens, dpopKey && { dpopKey })
   } catch (error) {
     provider.discard(tokens)
     if (error instanceof LoginError) {

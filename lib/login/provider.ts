@@ -2,6 +2,8 @@ import * as oidc from 'openid-client'
 import { ConfigurationError, type TokenError } from '../errors/token-error.js'
 import { warnOnce } from '../errors/warn-once.js'
 import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
+import { dpopKeyPair, thumbprintOf } from '../oauth/dpop/keys.js'
+import type { DpopKey } from '../tokens/dpop-key.js'
 import type { CheckedLoginOptions } from './check-options.js'
 import { LoginError } from './login-error.js'
 import { loginErrorOf } from './provider-errors.js'
@@ -76,7 +78,7 @@ export class Provider {
 
   async #requestOf(
     parameters: URLSearchParams,
-    { state, nonce, codeVerifier }: Transaction,
+    { state, nonce, codeVerifier, dpopKey }: Transaction,
   ): Promise<URLSearchParams> {
     const request = new URLSearchParams(parameters)
     request.set('redirect_uri', this.#redirectUri)
@@ -84,6 +86,7 @@ export class Provider {
     request.set('nonce', nonce)
     request.set('code_challenge', await oidc.calculatePKCECodeChallenge(codeVerifier))
     request.set('code_challenge_method', 'S256')
+    if (dpopKey) request.set('dpop_jkt', await thumbprintOf(dpopKey))
     if (this.#options.responseMode === 'form_post') request.set('response_mode', 'form_post')
     return request
   }
@@ -105,24 +108,27 @@ export class Provider {
    * `max_age` and `acr_values`.
    */
   async complete(parameters: URLSearchParams, transaction: Transaction): Promise<CompletedLogin> {
-    const { acrValues, codeVerifier, maxAge, nonce, returnTo, state } = transaction
+    const { acrValues, codeVerifier, dpopKey, maxAge, nonce, returnTo, state } = transaction
     const secrets = [codeVerifier, ...parameters.getAll('code')]
     try {
       const configuration = await this.configuration()
       const url = new URL(this.#redirectUri)
       url.search = String(parameters)
-      const tokens = await oidc.authorizationCodeGrant(configuration, url, {
+      const checks = {
         expectedState: state,
         expectedNonce: nonce,
         pkceCodeVerifier: codeVerifier,
         ...(maxAge !== undefined && { maxAge }),
-      })
+      }
+      const proving = await proofsOf(configuration, dpopKey)
+      const tokens = await oidc.authorizationCodeGrant(configuration, url, checks, undefined, proving)
       secrets.push(tokens.access_token, tokens.refresh_token ?? '', tokens.id_token ?? '')
       const claims = tokens.claims()!
       try {
         checkAcr(claims.acr, acrValues, returnTo)
         if (!this.#options.userinfo) return { tokens, claims }
-        const userinfo = await oidc.fetchUserInfo(configuration, tokens.access_token, claims.sub)
+        const bound = tokens.token_type === 'dpop' ? proving : undefined
+        const userinfo = await oidc.fetchUserInfo(configuration, tokens.access_token, claims.sub, bound)
         return { tokens, claims: { ...userinfo, ...claims } }
       } catch (error) {
         this.discard(tokens)
@@ -134,9 +140,11 @@ export class Provider {
   }
 
   /** Fetches the claims of userinfo again. */
-  async userinfo(accessToken: string, sub: string): Promise<oidc.UserInfoResponse> {
+  async userinfo(accessToken: string, sub: string, dpopKey?: DpopKey): Promise<oidc.UserInfoResponse> {
     try {
-      return await oidc.fetchUserInfo(await this.configuration(), accessToken, sub)
+      const configuration = await this.configuration()
+      const proving = await proofsOf(configuration, dpopKey)
+      return await oidc.fetchUserInfo(configuration, accessToken, sub, proving)
     } catch (error) {
       throw loginErrorOf(error, undefined, [accessToken])
     }
@@ -156,6 +164,14 @@ export class Provider {
     if (configuration.serverMetadata().end_session_endpoint === undefined) return undefined
     return oidc.buildEndSessionUrl(configuration, parameters)
   }
+}
+
+/** Has openid-client make the proofs that the client holds a key (RFC 9449), with the nonces that the provider wants. */
+async function proofsOf(
+  configuration: oidc.Configuration,
+  dpopKey: DpopKey | undefined,
+): Promise<oidc.DPoPOptions | undefined> {
+  return dpopKey && { DPoP: oidc.getDPoPHandle(configuration, await dpopKeyPair(dpopKey)) }
 }
 
 /** Makes the client authentication of openid-client of this library's. */

@@ -1,4 +1,5 @@
 import * as oidc from 'openid-client'
+import type { DpopKey } from '../tokens/dpop-key.js'
 
 /** How long a login may take. */
 export const TRANSACTION_MS = 15 * 60_000
@@ -23,10 +24,12 @@ export interface Transaction {
   readonly stepUp?: string
   /** Whether its callback has come. Then the other values are empty. */
   readonly isUsed?: true
+  /** The key that the tokens are to be bound to, with the option `dpop` of `sessionTokens()`. */
+  readonly dpopKey?: DpopKey
 }
 
 /** What a transaction is begun with. */
-export type TransactionStart = Pick<Transaction, 'returnTo' | 'maxAge' | 'acrValues' | 'stepUp'>
+export type TransactionStart = Pick<Transaction, 'returnTo' | 'maxAge' | 'acrValues' | 'stepUp' | 'dpopKey'>
 
 export function newTransaction(start: TransactionStart): Transaction {
   return {

@@ -31,8 +31,9 @@ export async function claimsOfUser(
   try {
     // A token that has expired is not refreshed for this.
     await tokens.enterRoute({}, 'required', false)
-    const { token } = await tokens.getAccessToken()
-    const fetched = await parts.provider.userinfo(token, idTokenClaims.sub!)
+    const { token, tokenType } = await tokens.getAccessToken()
+    const key = tokenType === 'DPoP' ? tokens.dpopKey : undefined
+    const fetched = await parts.provider.userinfo(token, idTokenClaims.sub!, key)
     const user = picked({ ...fetched, ...idTokenClaims }, sessionClaims)
     await session.put(sessionKey, { ...kept, user, userinfoOf: hashOf(idToken) })
     return user

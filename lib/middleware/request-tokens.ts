@@ -108,13 +108,14 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   async dpopProof(request: DpopProofRequest): Promise<string> {
     return appProof(
       this.#context,
-      () => this.#dpopKey,
+      () => this.dpopKey,
       request,
       () => this.getAccessToken(),
     )
   }
 
-  get #dpopKey(): DpopKey | undefined {
+  /** The key that the tokens are bound to. `login()` reads it. */
+  get dpopKey(): DpopKey | undefined {
     return this.#context.manager.tokensOf(this.#session)?.dpopKey
   }
 
@@ -174,7 +175,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     if (this.#user === 'client') return this.client.tokenToSend(need)
     try {
       const token = await this.getAccessToken(need)
-      return token.tokenType === 'DPoP' ? withProofs(this.#context, this.#dpopKey, token) : token
+      return token.tokenType === 'DPoP' ? withProofs(this.#context, this.dpopKey, token) : token
     } catch (error) {
       if (this.#user === 'optional' && isLoggedOutError(error)) return undefined
       throw error
@@ -217,6 +218,11 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   /** Resolves with whether no other process has used the `state` of a login before. `login()` calls it. */
   isFirstUse(state: string, ttlMs: number): Promise<boolean> {
     return this.#context.manager.isFirstUse(state, ttlMs)
+  }
+
+  /** Makes the key of a login, with the option `dpop`. `login()` calls it. */
+  async newDpopKey(): Promise<DpopKey | undefined> {
+    return this.#context.dpop?.newKey()
   }
 
   isOf(context: MiddlewareContext): boolean {

@@ -49,6 +49,12 @@ export function signingDpopKey(key: DpopKey): Promise<SigningDpopKey> {
   return imported
 }
 
+/** Returns the pair of a key, for a library that makes the proofs itself. */
+export async function dpopKeyPair(key: DpopKey): Promise<{ privateKey: CryptoKey; publicKey: CryptoKey }> {
+  const { key: privateKey, alg, jwk } = await signingDpopKey(key)
+  return { privateKey, publicKey: (await importJWK(jwk as JWK, alg, { extractable: true })) as CryptoKey }
+}
+
 async function importedKey(key: DpopKey): Promise<SigningDpopKey> {
   const imported = await importJWK({ ...key } as JWK, key.alg).catch(() => {
     // The cause may quote the key.
