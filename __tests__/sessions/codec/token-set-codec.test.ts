@@ -331,3 +331,24 @@ it.each([
   // A process that knows the grant by its id alone, as for end({ grantId }).
   expect(codec.readRecord({ grantId: mine!.grantId }, codec.record(theirs!))).toBeUndefined()
 })
+
+it.each([
+  ['sealed', seal([KEY], AUDIENCE)],
+  ['not sealed', undefined],
+])(
+  'S65 a record out of the grant store is no session copy, so that a reader of the store gets no session by it, %s',
+  (_, key) => {
+    const codec = new TokenSetCodec(AUDIENCE, key)
+    const proof = randomProof()
+    const tokens: TokenSet = {
+      grantId: grantIdOf(proof),
+      proof,
+      share: 'share',
+      revision: 2,
+      accessTokens: [],
+    }
+    expect(codec.read(codec.write(tokens))).toEqual(tokens)
+    expect(codec.read(codec.record(tokens))).toBeUndefined()
+    expect(codec.ignored(codec.record(tokens))).toEqual({ reason: 'malformed', grantId: tokens.grantId })
+  },
+)

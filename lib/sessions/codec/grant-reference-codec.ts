@@ -57,8 +57,6 @@ export class GrantReferenceCodec extends TokenSetCodec {
 
   override read(copy: unknown): TokenSet | undefined {
     const tokens = super.read(copy)
-    // A session of a grant with a proof has a share of it: this one was edited.
-    if (tokens && hasProof(tokens.grantId) && tokens.share === undefined) return undefined
     if (!tokens?.isReference || typeof copy !== 'string' || this.isToBeSealed(copy)) return tokens
     const identity = identityOf(tokens)
     if (!this.#written.has(identity)) this.#written.set(identity, copy)

@@ -118,6 +118,8 @@ export class TokenSetCodec {
     this.forgetRemovedKeys()
     const opened = this.#last?.copy === copy ? this.#last : this.#open(copy)
     if (!opened || (opened.tokens.isReference && !this.#readsReferences)) return undefined
+    // A session of a grant with a proof has a share of it: this one was edited, or is a record out of the grant store.
+    if (hasProof(opened.tokens.grantId) && opened.tokens.share === undefined) return undefined
     return opened.isProven || this.#provesByTokens(opened.tokens) ? opened.tokens : undefined
   }
 
