@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { openSync, writeSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -115,16 +116,21 @@ function noteState(grantId: string, { ended, record }: GrantState): void {
 
 const { store: grantStore } = await openGrants(settings.grantsUrl)
 const watchedGrantStore: GrantStore = {
+  onLoss: (listener) => grantStore.onLoss!(listener),
+  publish: (text) => grantStore.publish!(text),
+  subscribe: (...listeners) => grantStore.subscribe!(...listeners),
+  grantsWith: (label) => grantStore.grantsWith!(label),
+  recentEnds: (withinMs) => grantStore.recentEnds!(withinMs),
   async lease(...args) {
     const state = await grantStore.lease(...args)
     noteState(args[0], state)
     if (state.granted) faults.at('lease taken')
     return state
   },
-  async commit(grantId, owner, record) {
+  async commit(grantId, owner, record, retention) {
     noteTokens('heard', record.tokens)
     faults.at('about to commit')
-    const state = await grantStore.commit(grantId, owner, record)
+    const state = await grantStore.commit(grantId, owner, record, retention)
     noteState(grantId, state)
     note({ type: 'committed', grantId, revision: state.record?.revision })
     faults.at('committed')
@@ -137,18 +143,25 @@ const watchedGrantStore: GrantStore = {
     noteState(args[0], state)
     return state
   },
-  end(grantId, why) {
+  end(grantId, ...why) {
     note({ type: 'end heard', grantId })
-    return grantStore.end(grantId, why)
+    return grantStore.end(grantId, ...why)
   },
 }
+
+/** Longer than any run. */
+const REFERENCE_TTL_MS = 3 * 3_600_000
+
+/** Whether a job has begun a refresh. */
+const jobs = new AsyncLocalStorage<boolean>()
 
 const withSecret = clientSecretBasic(settings.clientSecret)
 
 /** Adds the time at which a request was sent: a stopped process sends it only when it is resumed. */
 const clientAuthentication: ClientAuthentication = async (request) => {
   const { headers, ...others } = await withSecret(request)
-  return { ...others, headers: { ...headers, 'x-chaos-sent': String(now()) } }
+  const isJob = jobs.getStore() === true
+  return { ...others, headers: { ...headers, 'x-chaos-sent': String(now()), 'x-chaos-job': String(isJob) } }
 }
 
 const app = express()
@@ -161,20 +174,19 @@ app.use(
     store: new RedisStore({ client: sessionClient }),
   }),
 )
-app.use(
-  sessionTokens({
-    tokenEndpoint: settings.tokenEndpoint,
-    revocationEndpoint: settings.revocationEndpoint,
-    clientId: settings.clientId,
-    clientAuthentication,
-    encryptionKeys: false,
-    grants: watchedGrantStore,
-    timeoutMs: 9_000,
-    refreshTimeoutMs: 10_000,
-    http: { headers: { 'x-chaos-process': settings.name } },
-    onEvent: noteEvent,
-  }),
-)
+const tokens = sessionTokens({
+  tokenEndpoint: settings.tokenEndpoint,
+  revocationEndpoint: settings.revocationEndpoint,
+  clientId: settings.clientId,
+  clientAuthentication,
+  encryptionKeys: false,
+  grants: watchedGrantStore,
+  timeoutMs: 9_000,
+  refreshTimeoutMs: 10_000,
+  http: { headers: { 'x-chaos-process': settings.name } },
+  onEvent: noteEvent,
+})
+app.use(tokens)
 app.use(express.json())
 
 app.get('/token', async (request, response) => {
@@ -187,6 +199,22 @@ app.get('/token', async (request, response) => {
   if (answer instanceof Error)
     response.status(statusOf(answer)).json({ ...failure(answer), written: written ?? 0 })
   else response.json({ token: answer.token, written: written ?? 0 })
+})
+
+app.post('/reference', async (request, response) => {
+  response.json({ reference: await request.tokens.offlineReference({ ttlMs: REFERENCE_TTL_MS }) })
+})
+
+// A job has no session.
+app.post('/job', async (request, response) => {
+  const { reference, rejected } = request.body as { reference: string; rejected?: string }
+  const need = rejected === undefined ? {} : { rejected }
+  const { token } = await jobs.run(true, () => tokens.offline(reference).getAccessToken(need))
+  response.json({ token })
+})
+
+app.post('/end', async (request, response) => {
+  response.json({ ended: await tokens.end({ sub: String(request.query.sub) }) })
 })
 
 app.post('/write', async (request, response) => {

@@ -10,7 +10,15 @@ import {
   type Repetition,
   repetitionsOf,
 } from './judge.js'
-import { type Grant, type Incarnation, now, type OlderToken, type RedisRestart } from './records.js'
+import {
+  END_WITHIN_MS,
+  type Grant,
+  type Incarnation,
+  now,
+  type OlderToken,
+  type Pause,
+  type RedisRestart,
+} from './records.js'
 import type { RunLog } from './run-log.js'
 
 export interface Evaluation {
@@ -37,7 +45,12 @@ export async function evaluate({
   const incarnations = [...processes.incarnations.values()]
   let older = 0
   const late = new Tally<string>()
+  const unreachable = [
+    ...redisRestarts.map(({ downAt, upAt }) => ({ from: downAt, ...(upAt !== undefined && { to: upAt }) })),
+    ...faultInjector.redisFreezes,
+  ]
   for (const grant of endpoint.grants) {
+    checkServedAfterEnd(grant, unreachable, log)
     older += checkOlderTokens(grant, incarnations, log)
     checkRepetitions(repetitionsOf(grant, redisRestarts, incarnations), log, repetitions)
     if (grant.lost) lost.push(checkLoss(lossOf(grant, redisRestarts, incarnations), log))
@@ -75,6 +88,28 @@ function checkRepetitions(found: readonly Repetition[], log: RunLog, repetitions
     const first = `${earlier.by.name} at ${log.time(earlier.at).trim()}`
     const what = `${token} was presented by ${later.by.name}, and had been by ${first}`
     log.violation('I1', grant.session, what, later.at)
+  }
+}
+
+/** The end of a login reaches every process within a second, unless the process or Redis stood still in the meantime. */
+function checkServedAfterEnd(
+  { login, logout, servedAfterEnd, session }: Grant,
+  unreachable: readonly Pause[],
+  log: RunLog,
+): void {
+  for (const { by, at } of servedAfterEnd) {
+    const isExcused = [...unreachable, ...by.pauses].some(
+      ({ from, to = at }) => from <= at && to + END_WITHIN_MS >= logout!.ended!,
+    )
+    if (isExcused)
+      log.count('excused: a token came more than a second after an end, as the process or Redis stood still')
+    else
+      log.violation(
+        'I10',
+        session,
+        `${by.name} served a token of login ${login} more than a second after its end`,
+        at,
+      )
   }
 }
 

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { LONG_PAUSE_MS, type OutsideFault, type Plan } from './plan.js'
-import { now, type RedisRestart } from './records.js'
+import { now, type Pause, type RedisRestart } from './records.js'
 import type { RedisProcess } from './redis-process.js'
 import type { RunLog } from './run-log.js'
 import type { SiteProcesses } from './site-processes.js'
@@ -26,6 +26,8 @@ export interface FaultInjectorContext {
 /** Kills and pauses processes, and stops Redis and the authorization server: one fault of a kind at a time. */
 export class FaultInjector {
   readonly redisRestarts: RedisRestart[] = []
+  /** The times in which Redis did not respond, without a loss of data. */
+  readonly redisFreezes: Pause[] = []
   readonly #context: FaultInjectorContext
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #stop = new AbortController()
@@ -136,9 +138,12 @@ export class FaultInjector {
     if (!this.#may('Redis frozen', !this.#redisBusy, 'at any time')) return
     this.#onRedis(async () => {
       log.note(`Redis was frozen, for ${forMs} ms`)
+      const freeze: Pause = { from: now() }
+      this.redisFreezes.push(freeze)
       grantsRedis.freeze()
       await delay(forMs)
       grantsRedis.thaw()
+      freeze.to = now()
       log.note('Redis goes on')
     }, 1_000)
   }

@@ -46,6 +46,31 @@ async function checkTokens(
     if (!elsewhere) return
   }
   await checkStored(user, log)
+  await checkJob(user, processes, first + 2, log)
+}
+
+/** By now the grant store knows every login, so a job that has a reference gets the newest token. */
+async function checkJob(
+  user: SimulatedUser,
+  processes: SiteProcesses,
+  slot: number,
+  log: RunLog,
+): Promise<void> {
+  const newest = user.grant!.issues.at(-1)!.serial
+  for (let deadline = Date.now() + RECOVERS_WITHIN_MS; user.hasReference; ) {
+    const serial = await user.askAsJob(await processes.serving(slot % processes.count))
+    if (serial !== undefined && serial >= newest) return
+    if (!user.loggedIn)
+      return log.violation('I2', user.index, 'in the end a job is told that the login is over')
+    if (serial !== undefined || Date.now() > deadline) {
+      return log.violation(
+        'I2',
+        user.index,
+        `in the end a job got ${serial ?? 'no token'} instead of ${newest}`,
+      )
+    }
+    await delay(250)
+  }
 }
 
 /** Asks for a token until a process has recovered. Resolves with `undefined` when the login is lost. */

@@ -37,8 +37,8 @@ function grant(presentations: Presentation[], details: Partial<Grant> = {}): Gra
       answers,
     })
   }
-  const records = { issues, presentations, revocations: [], olderTokens: [] }
-  return { session: 0, login: 1, libraryId: 'g', ...records, ...details }
+  const records = { issues, presentations, revocations: [], olderTokens: [], servedAfterEnd: [] }
+  return { session: 0, login: 1, sub: 'user', libraryId: 'g', ...records, ...details }
 }
 
 const KILLED = 'the answer was lost with its process, which was killed'
@@ -318,7 +318,7 @@ describe('mayBeServed(grant, older, incarnations)', () => {
   ) => {
     const by = process({ events: events.by ?? [] })
     const other = process({ name: 'p1.1', events: events.other ?? [] })
-    const older = { by, began: 1_030, at: 1_040, serial: 2, newest: 3, ...times }
+    const older = { by, began: 1_030, at: 1_040, serial: 2, newest: 3, isJob: false, ...times }
     const both = grant([presented(100), presented(1_000, { serial: 2 })], { loggedInAt: 50 })
     return mayBeServed(both, older, [by, other])
   }
@@ -338,6 +338,12 @@ describe('mayBeServed(grant, older, incarnations)', () => {
 
   it('does not once the process itself has heard of the newer one', () => {
     expect(judged({ by: [told('heard', 1_020, 'r3')] })).toBe(false)
+  })
+
+  it('lets a job be served until the process has heard of the newer one: a job reads no session', () => {
+    const isJob = true
+    expect(judged({ other: [told('stored', 1_020, 'r3')] }, { isJob })).toBe(true)
+    expect(judged({ by: [told('heard', 1_020, 'r3')] }, { isJob })).toBe(false)
   })
 
   it('does not when one in between is told', () => {

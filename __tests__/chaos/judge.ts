@@ -12,6 +12,8 @@ export type Excuse =
   /** The login was dead by then, and nobody could be told. */
   | 'it had been refused, and Redis was out of reach'
   | 'it had been logged out, and Redis was out of reach or had forgotten that'
+  /** What a job gets is in the grant store alone until the session's next request. */
+  | 'a job knew or got it, and Redis had forgotten the newer one'
 
 /** A lease of 5 s that was renewed 1.7 s before its holder was paused lapses after this. */
 const LEASE_MAY_LAPSE_AFTER_MS = 3_200
@@ -55,6 +57,7 @@ interface Records {
 }
 
 const NOT_USED = 'it had not been used'
+const FORGOTTEN_OF_JOB = 'a job knew or got it, and Redis had forgotten the newer one'
 const ON_ITS_WAY = 'outcome unknown: it was on its way when its process was paused longer than its lease'
 
 function excuseOf(
@@ -69,6 +72,7 @@ function excuseOf(
   if (earlier.outcome === 'other' || (over && earlier.outcome === undefined)) return NOT_USED
   // What is on its way knows nothing of what has become known since.
   if (wasOvertaken(later, earlier)) return ON_ITS_WAY
+  if (wasOfJob(grant, earlier, later, records)) return FORGOTTEN_OF_JOB
   // Whoever presents the next one knows it.
   if (isKnown(grant, earlier, later, records)) return undefined
   const stored = storedAt(grant, earlier, later.at, redisRestarts) ?? Number.POSITIVE_INFINITY
@@ -79,6 +83,18 @@ function excuseOf(
     return 'outcome unknown: the holder was paused longer than its lease'
   }
   return wasOvertaken(earlier, later) ? ON_ITS_WAY : undefined
+}
+
+/**
+ * Whether Redis had forgotten the tokens that a presentation brought, and nobody could tell a process of them: a job reads no session,
+ * and the tokens of a job are in no session.
+ */
+function wasOfJob(grant: Grant, earlier: Presentation, later: Presentation, records: Records): boolean {
+  const { redisRestarts, incarnations } = records
+  const forgotten = redisRestarts.some(({ downAt }) => downAt >= earlier.at && downAt <= later.sentAt)
+  if (!forgotten) return false
+  if (later.isJob) return !hasHeard(grant, earlier.serial + 1, later.by, later.sentAt)
+  return earlier.isJob === true && !isTold(grant, earlier.serial + 1, later.by, later.sentAt, incarnations)
 }
 
 function excuseOfRefused(
@@ -139,6 +155,14 @@ function isTold(
         tokens.has(refreshToken ?? '') &&
         (type === 'stored' || (type === 'heard' && incarnation === to)),
     ),
+  )
+}
+
+/** Whether a process had heard of the tokens from a serial on, from the grant store. */
+function hasHeard(grant: Grant, serial: number, by: Incarnation, until: number): boolean {
+  const tokens = new Set(grant.issues.slice(serial - 1).map(({ refreshToken }) => refreshToken))
+  return by.events.some(
+    ({ type, at, refreshToken }) => type === 'heard' && at <= until && tokens.has(refreshToken ?? ''),
   )
 }
 
@@ -281,17 +305,17 @@ function lateExcuse(
 /**
  * Whether an older token may have been served: it was still valid, and when the request for it began nobody had found a
  * newer one in the session store yet, nor had the process that served it heard of one. A valid token is served without
- * asking anybody.
+ * asking anybody. For a job only the latter counts.
  */
 export function mayBeServed(
   grant: Grant,
-  { by, began, at, serial }: OlderToken,
+  { by, began, at, serial, isJob }: OlderToken,
   incarnations: readonly Incarnation[],
 ): boolean {
   const { answers, at: issuedAt } = grant.issues[serial - 1]!
   const obtainedAt = (answers ? answers.answeredAt : grant.loggedInAt) ?? issuedAt
   if (obtainedAt + ACCESS_TOKEN_TTL * 1000 < at) return false
-  return !isTold(grant, serial + 1, by, began, incarnations)
+  return isJob ? !hasHeard(grant, serial + 1, by, began) : !isTold(grant, serial + 1, by, began, incarnations)
 }
 
 /** Tokens that were issued, whose fate the library must have known for all that happened. */

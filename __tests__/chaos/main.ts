@@ -2,8 +2,9 @@
  * npm run chaos -- --sessions 2000 --processes 4 --seed 1
  *
  * Runs a site of several real processes over real Redis in front of a real authorization server, with many sessions at a
- * time. Processes are killed and paused, also for longer than a lease. Redis is restarted empty, comes back with the state
- * of a moment ago, stays away for a minute, and is frozen. The authorization server is slow, fails, and loses responses.
+ * time, and with jobs that have a reference in place of a session. Processes are killed and paused, also for longer than a
+ * lease. Redis is restarted empty, comes back with the state of a moment ago, stays away for a minute, and is frozen. The
+ * authorization server is slow, fails, and loses responses.
  * During the run, and once more for every session at the end, it checks:
  *
  * I1  No refresh token is presented twice, unless the library could not know the outcome of the first time.
@@ -11,6 +12,7 @@
  * I3  The app's data in a session are complete.
  * I4  After a logout no process serves its tokens and no session holds them; tokens that arrive late are revoked.
  * I6  Only the authorization server's own response ends a login. Every lost login has a reason.
+ * I10 An end by the operator reaches all processes and jobs within a second.
  *
  * The seed decides the sessions, their requests and all faults. But the timing of real processes varies: the same seed
  * gives the same plan, not the same interleavings.

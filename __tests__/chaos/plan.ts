@@ -9,6 +9,8 @@ export interface PlannedTokenRequest {
   readonly handlerMs: number
   /** The API has refused the token that the browser got last. */
   readonly rejects: boolean
+  /** A job asks, which has a reference to the login in place of the session. */
+  readonly isJob: boolean
   /** When the browser's tab is closed. */
   readonly abortAfterMs?: number
 }
@@ -21,7 +23,8 @@ export interface PlannedWrite {
   readonly asksForToken: boolean
 }
 
-export type LogoutKind = 'revoke' | 'clear' | 'destroy'
+/** The last one is by an operator, who ends all logins of the user. */
+export type LogoutKind = 'revoke' | 'clear' | 'destroy' | 'end'
 
 export interface PlannedLogout {
   readonly process: number
@@ -145,9 +148,9 @@ function step(random: Random, processes: number): Step {
   const logout = random.chance(0.08) && {
     process: process(),
     delayMs: random.int(0, 120),
-    kind: random.pick<LogoutKind>(['revoke', 'revoke', 'clear', 'destroy']),
+    kind: random.pick<LogoutKind>(['revoke', 'revoke', 'clear', 'destroy', 'end', 'end']),
   }
-  if (logout) tokens.push({ process: process(), delayMs: 0, handlerMs: 0, rejects: true })
+  if (logout) tokens.push({ process: process(), delayMs: 0, handlerMs: 0, rejects: true, isJob: false })
   return { thinkMs, tokens, ...(write && { write }), ...(logout && { logout }) }
 }
 
@@ -156,7 +159,7 @@ function tokenRequest(random: Random, process: number): PlannedTokenRequest {
   const handlerMs = random.chance(0.8) ? 0 : random.int(1, 600)
   const rejects = random.chance(0.15)
   const abort = random.chance(0.04) && { abortAfterMs: random.int(1, 300) }
-  return { process, delayMs, handlerMs, rejects, ...abort }
+  return { process, delayMs, handlerMs, rejects, isJob: random.chance(0.2), ...abort }
 }
 
 /** The authorization server has processed the request, and a logout happens before the response arrives. */

@@ -45,6 +45,8 @@ export interface Presentation {
   readonly sentAt: number
   readonly serial: number
   readonly by: Incarnation
+  /** A job began the refresh. */
+  readonly isJob?: boolean
   /** The planned fault. */
   fault?: string
   /** The authorization server's own result; absent until it has processed the request. */
@@ -72,6 +74,17 @@ export interface OlderToken {
   readonly at: number
   readonly serial: number
   readonly newest: number
+  /** A job does not look into the session store. */
+  readonly isJob: boolean
+}
+
+/** How long the end of a login may take to reach a process that the end does not go through, in milliseconds. */
+export const END_WITHIN_MS = 1_000
+
+/** A token that a process served after the end of a login, where the end may take a second to reach the process. */
+export interface ServedAfterEnd {
+  readonly by: Incarnation
+  readonly at: number
 }
 
 export interface LogoutRecord {
@@ -88,6 +101,8 @@ export interface Grant {
   readonly session: number
   /** 1 for the session's first login. */
   readonly login: number
+  /** The user, as the ID token names it. */
+  readonly sub: string
   /** The grant id of the library. */
   libraryId?: string
   /** When the browser got the response to the login. */
@@ -96,6 +111,7 @@ export interface Grant {
   readonly presentations: Presentation[]
   readonly revocations: RevocationRecord[]
   readonly olderTokens: OlderToken[]
+  readonly servedAfterEnd: ServedAfterEnd[]
   /** A logout is about to begin. */
   ending?: boolean
   logout?: LogoutRecord
@@ -112,7 +128,7 @@ export interface RedisRestart {
 }
 
 export interface Violation {
-  readonly invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I6' | 'unexpected response'
+  readonly invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I6' | 'I10' | 'unexpected response'
   readonly at: number
   readonly session: number
   readonly what: string

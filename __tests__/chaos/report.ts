@@ -29,17 +29,19 @@ export function reportOf({ seed, processes, oneRedis, grants }: ChaosOptions, re
   const { log, repetitions, lost, older, late } = result
   const seconds = result.tookMs / 1000
   const requests = log.counts('requests').get('') ?? 0
+  const jobs = log.counts('requests of jobs').get('') ?? 0
   const redis = storesOf(oneRedis, grants)
   const { ms, what } = log.slowestResponse
   return [
     `chaos: seed ${seed}, ${processes} processes, ${redis}`,
-    `${result.sessions} sessions, ${result.logins} logins, ${result.logouts} logouts, ${requests} requests`,
+    `${result.sessions} sessions, ${result.logins} logins, ${result.logouts} logouts, ${requests} requests, ${jobs} of them of jobs`,
     `${result.refreshes} refreshes, ${result.presentations} refresh tokens presented`,
     `${seconds.toFixed(0)} s, ${(result.refreshes / seconds).toFixed(0)} refreshes/s, ${(requests / seconds).toFixed(0)} requests/s`,
     `slowest response: ${ms.toFixed(0)} ms (${what})`,
     ...table(`${total(log.counts('fault: '))} faults`, log.counts('fault: ')),
     ...table('left out, as another of the kind was under way', log.counts('left out: ')),
     ...table('stalled, as the machine was busy', log.counts('stalled: ')),
+    ...table('logouts', log.counts('logout: ')),
     ...table('responses', log.counts('response: ')),
     ...table('events of the library', log.counts('event: ')),
     ...table(`${total(repetitions)} refresh tokens presented again, with an excuse`, repetitions),

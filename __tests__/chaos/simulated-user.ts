@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ask, type Outcome, type Request } from './browser.js'
 import type { PlannedLogout, PlannedTokenRequest, PlannedWrite, SessionPlan, Step } from './plan.js'
-import { type Grant, now } from './records.js'
+import { END_WITHIN_MS, type Grant, type Incarnation, now } from './records.js'
 import type { RunLog } from './run-log.js'
 import type { RunningProcess, SiteProcesses } from './site-processes.js'
 import type { StoredSession, StoredSessions } from './stored-sessions.js'
@@ -22,6 +22,7 @@ interface Knowledge {
   readonly at: number
   readonly serial: number
   readonly written: number
+  readonly isJob: boolean
 }
 
 /** A session after a logout, to be checked again at the end. */
@@ -50,6 +51,8 @@ export class SimulatedUser {
   /** The newest tokens of each login that a response has had. */
   readonly #serials = new Map<Grant, number>()
   #lastToken: string | undefined
+  /** A reference to the login, for jobs. */
+  #reference: string | undefined
   #logins = 0
   #writes = 0
   #requests = 0
@@ -63,6 +66,10 @@ export class SimulatedUser {
   /** Whether the user is logged in, as far as the browser knows. */
   get loggedIn(): boolean {
     return this.grant !== undefined && !this.grant.lost && !this.grant.logout
+  }
+
+  get hasReference(): boolean {
+    return this.#reference !== undefined
   }
 
   async run(): Promise<void> {
@@ -101,6 +108,7 @@ export class SimulatedUser {
         grant.loggedInAt = now()
         if (previous) previous.replacedAt = grant.loggedInAt
         this.grant = grant
+        await this.#makeReference(process)
         return
       }
       this.#expectTemporaryError(outcome)
@@ -108,8 +116,20 @@ export class SimulatedUser {
     }
   }
 
-  async #token({ process, delayMs, handlerMs, rejects, abortAfterMs }: PlannedTokenRequest): Promise<void> {
+  async #makeReference(process: RunningProcess): Promise<void> {
+    this.#reference = undefined
+    const outcome = await this.#send(process, 'reference', { method: 'POST', path: '/reference' })
+    if (outcome.status === 200) this.#reference = outcome.json.reference
+    else this.#expectTemporaryError(outcome)
+  }
+
+  async #token(planned: PlannedTokenRequest): Promise<void> {
+    const { process, delayMs, handlerMs, rejects, isJob, abortAfterMs } = planned
     await delay(delayMs)
+    if (isJob && this.#reference !== undefined) {
+      await this.askAsJob(await this.#context.processes.serving(process), rejects)
+      return
+    }
     const query = new URLSearchParams()
     if (handlerMs > 0) query.set('handlerMs', String(handlerMs))
     if (rejects && this.#lastToken !== undefined) query.set('rejected', this.#lastToken)
@@ -137,6 +157,19 @@ export class SimulatedUser {
     return { status: outcome.status }
   }
 
+  /** Asks for a token as a job, and checks the response. Resolves with the serial number of the tokens. */
+  async askAsJob(process: RunningProcess, rejects = false): Promise<number | undefined> {
+    const known = { ...this.#knowledge(), isJob: true }
+    const rejected = rejects ? this.#lastToken : undefined
+    const body = { reference: this.#reference, rejected }
+    this.#context.log.count('requests of jobs')
+    const outcome = await this.#send(process, 'token for a job', { method: 'POST', path: '/job', body })
+    if (outcome.status === 200) return this.#checkToken(known, process, outcome.json.token)
+    if (outcome.status === 401) this.#loggedOut(known, process, outcome)
+    else this.#expectTemporaryError(outcome)
+    return undefined
+  }
+
   async #write({ process, handlerMs, asksForToken }: PlannedWrite, besideLogout: boolean): Promise<void> {
     const value = ++this.#writes
     const query = new URLSearchParams({ value: String(value), handlerMs: String(handlerMs) })
@@ -157,21 +190,28 @@ export class SimulatedUser {
     grant.logout = { kind, began: now(), failures: [] }
     for (let attempt = 0; ; attempt++) {
       const running = await this.#context.processes.serving(process + attempt)
-      const path = `/logout?kind=${kind}`
+      // The grant store may have lost the labels by which the logins of a user are found.
+      const isByUser = kind === 'end' && grant.logout.failures.length === 0
+      const path = isByUser ? `/end?sub=${encodeURIComponent(grant.sub)}` : `/logout?kind=${kind}`
       const outcome = await this.#send(running, `logout (${kind})`, { method: 'POST', path })
       const code = String(outcome.json?.code)
-      if (outcome.status === 200 || LOGGED_OUT_HERE.includes(code)) break
-      this.#expectTemporaryError(outcome)
+      const hasFound = !isByUser || outcome.json?.ended !== 0
+      if ((outcome.status === 200 && hasFound) || LOGGED_OUT_HERE.includes(code)) break
+      if (hasFound) this.#expectTemporaryError(outcome)
       grant.logout.failures.push(outcome.failure ?? code)
       await delay(100)
     }
     grant.logout.ended = now()
+    this.#context.log.count(`logout: ${kind}`)
+    // The session holds the tokens until its next request.
+    if (kind === 'end') return
     await this.checkLoggedOut('right after the logout', { cookie: this.cookie!, grant })
   }
 
   async #afterLogout({ kind }: PlannedLogout, writtenBefore: number): Promise<void> {
     const session = { cookie: this.cookie!, grant: this.grant! }
     this.closed.push(session)
+    if (kind === 'end') await this.#expectEnded(session)
     await this.checkLoggedOut('when all requests beside the logout had ended', session)
     const stored = await this.readStored(session.cookie)
     this.written = stored?.written ?? 0
@@ -185,7 +225,8 @@ export class SimulatedUser {
   async checkLoggedOut(when: string, { cookie, grant }: ClosedSession): Promise<void> {
     const { processes, log } = this.#context
     const failures = grant.logout?.failures.length ? ` (it had failed first: ${grant.logout.failures})` : ''
-    if (await this.#keepsTokens(cookie, grant)) {
+    // After an end by the operator the session holds the tokens until its next request.
+    if (grant.logout?.kind !== 'end' && (await this.#keepsTokens(cookie, grant))) {
       log.violation('I4', this.index, `${when} the stored session holds the tokens${failures}`)
     }
     if (cookie !== this.cookie || this.grant !== grant) return
@@ -195,6 +236,22 @@ export class SimulatedUser {
         const outcome = await this.#send(process, `token, ${when}`, request)
         if (outcome.status !== 200) return this.#expectTemporaryError(outcome, 401)
         log.violation('I4', this.index, `${when} ${process.incarnation.name} gave a token${failures}`)
+      }),
+    )
+  }
+
+  /** A second after the end of a login every process knows of it. */
+  async #expectEnded({ grant }: ClosedSession): Promise<void> {
+    const { processes } = this.#context
+    await delay(END_WITHIN_MS)
+    const known = this.#knowledge()
+    const request: Request = { method: 'GET', path: '/token' }
+    await Promise.all(
+      processes.awake.map(async (process) => {
+        const outcome = await this.#send(process, 'token, a second after the end', request)
+        if (outcome.status === 200) grant.servedAfterEnd.push({ by: process.incarnation, at: known.at })
+        else this.#expectTemporaryError(outcome, 401)
+        if (this.#reference !== undefined) await this.askAsJob(process)
       }),
     )
   }
@@ -224,7 +281,7 @@ export class SimulatedUser {
 
   #knowledge(): Knowledge {
     const grant = this.grant!
-    return { grant, at: now(), serial: this.#serials.get(grant) ?? 0, written: this.written }
+    return { grant, at: now(), serial: this.#serials.get(grant) ?? 0, written: this.written, isJob: false }
   }
 
   async #send(process: RunningProcess, what: string, request: Request): Promise<Outcome> {
@@ -264,16 +321,24 @@ export class SimulatedUser {
     }
     const { serial } = owner.issue
     const { logout } = known.grant
-    if (logout?.ended !== undefined && logout.ended < known.at) say('I4', 'a token came after the logout')
+    if (logout?.ended !== undefined) this.#checkAfterLogout(known, incarnation, logout.ended)
     if (serial < known.serial) {
       const [began, newest] = [known.at, known.serial]
-      known.grant.olderTokens.push({ by: incarnation, began, at: now(), serial, newest })
+      const { isJob } = known
+      known.grant.olderTokens.push({ by: incarnation, began, at: now(), serial, newest, isJob })
     }
     if (serial > (this.#serials.get(known.grant) ?? 0)) {
       this.#serials.set(known.grant, serial)
       this.#lastToken = token
     }
     return serial
+  }
+
+  /** A request behind a logout in its own session gets no token. Other processes and jobs learn of an end within a second. */
+  #checkAfterLogout({ at, grant, isJob }: Knowledge, by: Incarnation, ended: number): void {
+    if (!isJob && grant.logout?.kind !== 'end') {
+      if (ended < at) this.#context.log.violation('I4', this.index, 'a token came after the logout')
+    } else if (ended + END_WITHIN_MS < at) grant.servedAfterEnd.push({ by, at })
   }
 
   #checkWritten(known: Knowledge, { json }: Outcome): void {

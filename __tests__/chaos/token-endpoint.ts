@@ -8,6 +8,7 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { decodeJwt } from 'jose'
 import type { AuthorizationServer, TokenResponse } from '../helpers/authorization-server.js'
 import { fail } from '../helpers/faults.js'
 import { readBody, send } from '../helpers/http-server.js'
@@ -105,7 +106,16 @@ export class TokenEndpoint {
 
   async login(session: number, login: number): Promise<{ grant: Grant; response: TokenResponse }> {
     const response = await this.#context.server.login(`user ${session}`)
-    const grant: Grant = { session, login, issues: [], presentations: [], revocations: [], olderTokens: [] }
+    const grant: Grant = {
+      session,
+      login,
+      sub: decodeJwt(response.id_token).sub!,
+      issues: [],
+      presentations: [],
+      revocations: [],
+      olderTokens: [],
+      servedAfterEnd: [],
+    }
     this.grants.push(grant)
     this.#issue(grant, response)
     return { grant, response }
@@ -176,9 +186,10 @@ export class TokenEndpoint {
   ): Promise<void> {
     const { log, atMoment } = this.#context
     const sentAt = Number(message.headers['x-chaos-sent'])
-    const presentation: Presentation = { at: now(), sentAt, serial, by }
+    const isJob = message.headers['x-chaos-job'] === 'true'
+    const presentation: Presentation = { at: now(), sentAt, serial, by, isJob }
     grant.presentations.push(presentation)
-    const name = `refresh token ${grant.login}/${serial}`
+    const name = `refresh token ${grant.login}/${serial}${isJob ? ' (for a job)' : ''}`
     const say = (text: string) => log.note(`AS: ${name} of ${by.name} ${text}`, grant.session)
     say('was presented')
     response.once('close', () => {

@@ -49,7 +49,8 @@ export class Grant {
   #ended: GrantEnd | undefined
   #endedShares: EndedShares | undefined
   #tokens: TokenSet | undefined
-  #isFromAnotherProcess = false
+  /** Whether another process got the newest token set. */
+  isFromAnotherProcess = false
   /** Between 0 and 1: how long a refresh ahead of expiry is delayed, see `isDueAhead()`. Another one for each token set. */
   jitter = Math.random()
   /** When this process learned of the tokens, on both clocks. */
@@ -101,7 +102,7 @@ export class Grant {
   learn(tokens: TokenSet, isFromAnotherProcess: boolean): boolean {
     if (this.#tokens && this.#tokens.revision >= tokens.revision) return false
     this.#tokens = withShare(tokens, undefined)
-    this.#isFromAnotherProcess = isFromAnotherProcess
+    this.isFromAnotherProcess = isFromAnotherProcess
     this.jitter = Math.random()
     this.#learnedAt = { now: this.#clock.now(), monotonic: this.#clock.monotonic() }
     return true
@@ -117,7 +118,7 @@ export class Grant {
 
   /** Whether another process got the newest token set, and this process learned of it within the last `ms` milliseconds. */
   learnedWithin(ms: number): boolean {
-    if (!this.#tokens || !this.#isFromAnotherProcess) return false
+    if (!this.#tokens || !this.isFromAnotherProcess) return false
     return this.#clock.monotonic() - this.#learnedAt.monotonic < ms
   }
 

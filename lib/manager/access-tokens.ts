@@ -19,7 +19,7 @@ import { canRefresh } from '../tokens/login-lifetime.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import { newest, type TokenSet } from '../tokens/token-set.js'
 import type { LeasedGrantContext } from './leased-grant.js'
-import { cannotRefreshError, noTokensError, notRefreshedError } from './manager-errors.js'
+import { cannotRefreshError, LostReferenceError, noTokensError, notRefreshedError } from './manager-errors.js'
 import { RefreshesInFlight } from './refreshes-in-flight.js'
 import type { SessionRepair } from './session-repair.js'
 import type { SessionView, SessionViews } from './session-views.js'
@@ -157,7 +157,7 @@ export class AccessTokens {
         continue
       }
       // A fresh token serves even if it is the very token that an API rejected.
-      const outcome = await waitFor(inFlight).catch(throwUnlessLoggedOut)
+      const outcome = await waitFor(inFlight).catch((error) => throwUnlessOfStarter(error, tokens))
       this.#requireMember(held)
       if (outcome?.fresh && serves(outcome.accessToken, need)) return outcome.accessToken
     }
@@ -241,12 +241,16 @@ function reasonOf({ accessTokens }: TokenSet, need: TokenNeed, key: string): Ref
 
 /** A caller that waited for the refresh of another need does not start its own after a failure that may pass. */
 function throwIfRetryable(error: TokenError): void {
-  if (error.retryable) throw error
+  if (error.retryable && !(error instanceof LostReferenceError)) throw error
 }
 
-/** The session that started a refresh may have been logged out, while other sessions of the grant go on. */
-function throwUnlessLoggedOut(error: TokenError): undefined {
-  if (error.code !== 'ERR_NO_TOKENS') throw error
+/**
+ * A refresh may have failed for the session that started it alone: it was logged out, while other sessions of the grant go on, or it
+ * was a reference whose tokens the grant store has lost, while a session has a copy.
+ */
+function throwUnlessOfStarter(error: TokenError, { refreshToken }: TokenSet): undefined {
+  const isOfReference = error instanceof LostReferenceError && refreshToken !== undefined
+  if (error.code !== 'ERR_NO_TOKENS' && !isOfReference) throw error
 }
 
 function tooSlowError(): TokenError {

@@ -165,13 +165,15 @@ export function endedReferenceError(reason: EndReason, cause?: TokenError): Toke
   )
 }
 
-/** Returns the error for a reference to a grant that the grant store has lost before its time. */
-export function lostReferenceError(): TokenError {
-  return new TokenError(
-    'ERR_GRANT_STORE',
-    'The grant store has lost the tokens of this reference before their time. Keep the reference: it works again when the ' +
-      'user has made another request, or another process has stored the tokens again.',
-  )
+/** The error for a reference to a grant that the grant store has lost before its time. It is about no session of the grant. */
+export class LostReferenceError extends TokenError {
+  constructor() {
+    super(
+      'ERR_GRANT_STORE',
+      'The grant store has lost the tokens of this reference before their time. Keep the reference: it works again when the ' +
+        'user has made another request, or another process has stored the tokens again.',
+    )
+  }
 }
 
 /** Returns the error for a reference to a grant that the grant store does not know, or not any more. */

@@ -7,7 +7,7 @@ import { raceWindowOver } from '../sessions/store/write-race.js'
 import { sharesToken, wholeGrant } from '../tokens/grant-proof.js'
 import { newest, secretsOf, type TokenSet, withShare, withSharesOf } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
-import { noTokensError, unreadableTokensError } from './manager-errors.js'
+import { LostReferenceError, noTokensError, unreadableTokensError } from './manager-errors.js'
 import type { Restoration } from './restoration/restoration.js'
 import { sessionStoreError } from './session-writer.js'
 
@@ -104,9 +104,15 @@ export class NewestTokens {
     return found
   }
 
-  /** Throws if this process cannot read newer tokens, since the refresh token at hand has been spent. */
+  /**
+   * Throws if this process cannot read newer tokens, since the refresh token at hand may have been spent: the record is of another
+   * key or version, or it was lost and there is no session with a copy.
+   */
   requireReadable({ record }: GrantState): void {
-    if (!record) return
+    if (!record) {
+      if (this.#session.isReadOnly && this.#context.shared.isShared) throw new LostReferenceError()
+      return
+    }
     const isNewer = record.revision > this.tokens.revision
     if (isNewer || this.#context.codec.isOfLaterVersion(record.tokens)) {
       throw unreadableTokensError('ERR_GRANT_STORE')

@@ -1,23 +1,20 @@
-import { LRUCache } from 'lru-cache'
 import { ConfigurationError, isLoggedOutError, type TokenError } from '../errors/token-error.js'
 import { ownProperties } from '../options/own-properties.js'
 import type { OfflineReference } from '../sessions/codec/offline-reference.js'
 import { OfflineSession } from '../sessions/offline-session.js'
 import type { SessionAdapter, SessionHome } from '../sessions/session-adapter.js'
-import { identityOf } from '../tokens/grant-proof.js'
+import type { GrantSession } from '../sessions/session-grants.js'
+import type { SessionLayer } from '../sessions/session-layer.js'
 import { isDead, type TokenSet, withShare } from '../tokens/token-set.js'
 import type { LeasedGrantContext } from './leased-grant.js'
 import {
   endedReferenceError,
   forgottenReferenceError,
-  lostReferenceError,
+  LostReferenceError,
   noTokensError,
   unreadableTokensError,
 } from './manager-errors.js'
 import type { SessionViews } from './session-views.js'
-
-/** How many sessions are remembered whose stored copies get what a reference refreshes in this process. */
-const MAX_HOMES = 10_000
 
 /**
  * References to grants, for code that has no session. A reference leads to the grant of the session that it was made in, so that
@@ -26,7 +23,8 @@ const MAX_HOMES = 10_000
 export class OfflineReferences {
   readonly #context: LeasedGrantContext
   readonly #views: SessionViews
-  readonly #homes = new LRUCache<string, SessionHome>({ max: MAX_HOMES })
+  /** Returns where the session of a grant is stored, by its id. Set by the session layer. */
+  homeOf: NonNullable<SessionLayer<object>['homeOf']> = () => undefined
 
   constructor(context: LeasedGrantContext, views: SessionViews) {
     this.#context = context
@@ -53,15 +51,20 @@ export class OfflineReferences {
     const text = references.write(reference)
     if (text === undefined) throw sealingRequiredError()
     const { home } = session
-    if (home) this.#homes.set(identityOf(reference), home)
-    await this.#keep(new OfflineSession(reference, home), session, held)
+    await this.#keep(new OfflineSession(reference, () => home), session, held)
     return text
   }
 
   /** Returns what takes the place of the session of a reference; `undefined` if the text cannot be used here. No I/O. */
   open(text: string): OfflineSession | undefined {
     const reference = this.#context.references.read(text)
-    return reference && new OfflineSession(reference, this.#homes.get(identityOf(reference)))
+    return reference && new OfflineSession(reference, (of) => this.#findHome(of))
+  }
+
+  /** Where the session of a reference is stored, once this process has learned the record of its grant. */
+  #findHome(of: GrantSession): SessionHome | undefined {
+    const known = this.#context.registry.tokensOf(of.grantId)?.jobSession
+    return known && known.share === of.share ? this.homeOf(known.sid, of) : undefined
   }
 
   /** New tokens in a cookie without a shared grant store could be kept nowhere. */
@@ -74,10 +77,18 @@ export class OfflineReferences {
   async #keep(offline: OfflineSession, session: SessionAdapter, held: TokenSet): Promise<void> {
     const { clock, restoration, retentions, sessionWriter, shared } = this.#context
     const retention = retentions.ofReference(offline.maxAgeMs)
+    const { share } = held
+    const sid = session.home?.sid
     let tokens = held.isReference ? await this.#recordOf(held) : held
     for (;;) {
       const askedAt = clock.monotonic()
-      const again = ownProperties({ ...withShare(tokens, undefined), revision: tokens.revision + 1 })
+      const again = ownProperties({
+        ...withShare(tokens, undefined),
+        revision: tokens.revision + 1,
+        ...(sid !== undefined && {
+          jobSession: ownProperties({ sid, ...(share !== undefined && { share }) }),
+        }),
+      })
       const state = await shared.commit(again, retention).catch((cause) => this.#failed(held, cause))
       if (state.ended) throw noTokensError()
       if (state.isOurs) {
@@ -112,14 +123,16 @@ export class OfflineReferences {
 
   /** Returns the error of a reference in place of the error of a session without tokens: it says why the grant has ended. */
   explained({ keptUntil, reference }: OfflineSession, error: unknown): unknown {
-    if (!isLoggedOutError(error)) return error
     const { clock, registry, shared } = this.#context
+    const isForgotten = error instanceof LostReferenceError && clock.now() >= keptUntil
+    if (isForgotten) return forgottenReferenceError(shared.isShared)
+    if (!isLoggedOutError(error)) return error
     const ended = registry.endOf(reference)
     if (ended) return endedReferenceError(ended)
     const tokens = registry.tokensOf(reference.grantId)
     if (tokens) return isDead(tokens) ? endedReferenceError('invalid_grant', error as TokenError) : error
     const isLost = shared.isShared && clock.now() < keptUntil
-    return isLost ? lostReferenceError() : forgottenReferenceError(shared.isShared)
+    return isLost ? new LostReferenceError() : forgottenReferenceError(shared.isShared)
   }
 }
 

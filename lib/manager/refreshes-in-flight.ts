@@ -9,6 +9,7 @@ import type { RefreshReason } from '../tokens/events.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import type { TokenSet } from '../tokens/token-set.js'
 import type { LeasedGrantContext } from './leased-grant.js'
+import { LostReferenceError } from './manager-errors.js'
 import { Refresh } from './refresh.js'
 import { tellRetryAfter } from './retry-after.js'
 
@@ -129,7 +130,8 @@ export class RefreshesInFlight {
       emitRefreshed()
       const failure = error as TokenError
       tellRetryAfter(this.#context, grant.id, failure)
-      grant.backoff.failed(key, failure, clock.monotonic(), health.lastSuccessAt)
+      if (!(failure instanceof LostReferenceError))
+        grant.backoff.failed(key, failure, clock.monotonic(), health.lastSuccessAt)
       emit({ type: isNeedRefusal(failure) ? 'need_refused' : 'refresh_failed', ...facts(), error: failure })
       throw failure
     }

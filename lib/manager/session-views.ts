@@ -2,7 +2,7 @@ import type { Grant } from '../grants/grant.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { GrantIdentity } from '../tokens/grant-proof.js'
 import { isLoginOver } from '../tokens/login-lifetime.js'
-import { newest, type TokenSet, withShare } from '../tokens/token-set.js'
+import { newest, type TokenSet, withShare, withSharesOf } from '../tokens/token-set.js'
 import type { IgnoredCopies } from './ignored-copies.js'
 import type { ManagerContext } from './manager-context.js'
 import { loginOverError, noTokensError } from './manager-errors.js'
@@ -84,7 +84,16 @@ export class SessionViews {
     if (!held) return this.#throwNoTokens(session)
     const grant = registry.grantIfKnown(held.grantId)
     if (grant ? grant.endOf(held.share) : registry.endOf(held)) return this.#throwNoTokens(session)
-    return { held, grant, tokens: newest(held, grant?.tokens), now: grant ? grant.now() : clock.now() }
+    const tokens = newest(held, grant?.tokens)
+    if (grant?.tokens && held.revision > grant.tokens.revision) this.#learn(session, held, grant.tokens)
+    return { held, grant, tokens, now: grant ? grant.now() : clock.now() }
+  }
+
+  /** Learns tokens that another process has stored in a session. Jobs, and a grant store that lost them, have them from this process. */
+  #learn(session: SessionAdapter, held: TokenSet, known: TokenSet): void {
+    const { codec, registry } = this.#context
+    if (session.isCookieBased || held.isReference || !codec.isProof(held)) return
+    registry.learn(withSharesOf(held, known), true)
   }
 
   #throwNoTokens(session: SessionAdapter): never {

@@ -83,6 +83,7 @@ export function composeMiddleware(
   const context = managerContextOf(checked, services, tenant)
   const manager = new TokenManager(context)
   const sessions = sessionsOf(checked, context, manager, sessionLayer)
+  if (sessions.homeOf) manager.offline.homeOf = (...of) => sessions.homeOf!(...of)
   const { adopt, ambient: isAmbient, authorizationScheme, property } = checked
   const { ends, ignoredCopies, sessionWriter } = manager
   const adoption = adopt && new Adoption({ ...context, ends, ignoredCopies, sessionWriter, adopt })

@@ -4,10 +4,11 @@ import type { TokenSet } from '../tokens/token-set.js'
 import type { OfflineReference } from './codec/offline-reference.js'
 import { GrantReference } from './codec/token-set-codec.js'
 import type { SessionAdapter, SessionHome } from './session-adapter.js'
+import type { GrantSession } from './session-grants.js'
 
 /**
- * What takes the place of a session where there is a reference to its grant. The grant store has the tokens. If the session is
- * known to this process, its stored copy gets new tokens as well.
+ * What takes the place of a session where there is a reference to its grant. The grant store has the tokens. Once this process knows
+ * where the session is stored, its copy is read and gets new tokens as well.
  */
 export class OfflineSession implements SessionAdapter {
   readonly isCookieBased = false
@@ -15,14 +16,17 @@ export class OfflineSession implements SessionAdapter {
   readonly maxAgeMs: number
   /** Until when the grant store was asked to keep the grant, in milliseconds since the epoch. */
   readonly keptUntil: number
-  readonly home: SessionHome | undefined
+  readonly #findHome: (of: GrantSession) => SessionHome | undefined
   readonly #copy: GrantReference
 
-  /** @param home where the session of the grant is stored, if this process knows it */
-  constructor({ grantId, proof, share, keepMs, keptUntil }: OfflineReference, home: SessionHome | undefined) {
+  /** @param findHome returns where the session of the grant is stored, if this process knows it by now */
+  constructor(
+    { grantId, proof, share, keepMs, keptUntil }: OfflineReference,
+    findHome: (of: GrantSession) => SessionHome | undefined,
+  ) {
     this.maxAgeMs = keepMs
     this.keptUntil = keptUntil
-    this.home = home
+    this.#findHome = findHome
     this.#copy = new GrantReference(
       ownProperties({
         grantId,
@@ -40,6 +44,10 @@ export class OfflineSession implements SessionAdapter {
     return this.#copy.tokens
   }
 
+  get home(): SessionHome | undefined {
+    return this.#findHome(this.reference)
+  }
+
   get isReadOnly(): boolean {
     return this.home === undefined
   }
@@ -52,8 +60,10 @@ export class OfflineSession implements SessionAdapter {
     return this.#copy
   }
 
+  /** Without the session the reference is all there is: its tokens are in the grant store. */
   async reread(): Promise<unknown> {
-    return this.#copy
+    const copy = await this.home?.reread().catch(() => undefined)
+    return copy ?? this.#copy
   }
 
   checkStorable(): void {
@@ -67,7 +77,7 @@ export class OfflineSession implements SessionAdapter {
   }
 
   async replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean> {
-    return this.home ? this.home.replace(copy, replaces) : false
+    return (await this.home?.replace(copy, replaces)) ?? false
   }
 
   async clear(clears: (stored: unknown) => boolean): Promise<void> {

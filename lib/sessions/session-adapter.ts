@@ -1,5 +1,7 @@
 /** Where a session is stored. */
 export interface SessionHome {
+  /** The id under which its store has the session. Absent if the home is not in a store. */
+  readonly sid?: string | undefined
   /**
    * Replaces the copy in the session's storage, or removes it if the new copy is `undefined`. Changes nothing else, neither
    * there nor in the request's session.
@@ -8,6 +10,8 @@ export interface SessionHome {
    * between. Resolves with `false` if `replaces` returned `false`, or if the session no longer exists.
    */
   replace(copy: unknown, replaces: (stored: unknown) => boolean): Promise<boolean>
+  /** Reads the copy in the session's storage. */
+  reread(): Promise<unknown>
 }
 
 /** A session whose grant is being ended: how long it could come back, and where it is stored. */
@@ -40,8 +44,6 @@ export interface SessionAdapter extends SessionHome {
   readonly lastKnown: unknown
   /** Throws a `TokenError` with `ERR_HEADERS_SENT` if the session can no longer be changed. */
   checkStorable(): void
-  /** Reads the copy in the session's storage. */
-  reread(): Promise<unknown>
   /**
    * Puts a copy into the session, at login. Resolves when it is stored, with the identities of the grants that it replaces.
    * When it rejects, the session holds what it held before.

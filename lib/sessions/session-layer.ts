@@ -1,6 +1,6 @@
 import type { TokenSetCodec } from './codec/token-set-codec.js'
-import type { SessionAdapter } from './session-adapter.js'
-import type { SessionGrants } from './session-grants.js'
+import type { SessionAdapter, SessionHome } from './session-adapter.js'
+import type { GrantSession, SessionGrants } from './session-grants.js'
 
 /** One kind of session layer, under one session key. */
 export interface SessionLayer<Request> {
@@ -9,6 +9,11 @@ export interface SessionLayer<Request> {
    * promise only where a function of the app finds the session.
    */
   of(request: Request): SessionAdapter | Promise<SessionAdapter>
+  /**
+   * Where the session of a grant is stored, for code without a request. Absent without a store; `undefined` as long as this process
+   * has served no request, or if its requests have several stores.
+   */
+  homeOf?(sid: string, of: GrantSession): SessionHome | undefined
   /** Stops changing the sessions that the app saves. */
   close(): void
 }

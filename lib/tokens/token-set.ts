@@ -16,6 +16,11 @@ export interface TokenSet {
   readonly shares?: readonly string[]
   /** The secret that the shares of the grant are made with, see grant-proof.ts. Only the record of the grant has it. */
   readonly shareKey?: string
+  /**
+   * The session in which the last offline reference was made: what a job refreshes is stored there as well. Only the record of the
+   * grant has it.
+   */
+  readonly jobSession?: JobSession
   /** The digests of earlier refresh tokens, of a grant from a version without proofs. */
   readonly earlier?: readonly string[]
   /** How many later logins have handed over the refresh token of the grant again, beside another access token. Absent for none. */
@@ -39,6 +44,12 @@ export interface TokenSet {
   readonly accessTokens: readonly AccessToken[]
   /** Set if the session holds only a reference. The grant store has the tokens. */
   readonly isReference?: true
+}
+
+/** A session in a store, and its share of the grant. The id is a secret. */
+export interface JobSession {
+  readonly sid: string
+  readonly share?: string
 }
 
 /** A checked response of the token endpoint (RFC 6749 §5.1). */
@@ -231,19 +242,21 @@ export function withShare(tokens: TokenSet, share: string | undefined): TokenSet
 }
 
 /**
- * Returns the token set with what another one of its grant says of its sessions: the shares and the share key, which a session copy
- * does not hold, and the number of logins.
+ * Returns the token set with what another one of its grant says of its sessions: what only the record holds, which a session copy
+ * does not, and the number of logins.
  */
 export function withSharesOf(tokens: TokenSet, other: TokenSet | undefined): TokenSet {
   const shares = other?.shares ?? tokens.shares
   const shareKey = other?.shareKey ?? tokens.shareKey
+  const jobSession = other?.jobSession ?? tokens.jobSession
   const logins = Math.max(other?.logins ?? 0, tokens.logins ?? 0)
-  const isSame = tokens.shares === shares && tokens.shareKey === shareKey && (tokens.logins ?? 0) === logins
-  if (isSame) return tokens
+  const isSame = tokens.shares === shares && tokens.shareKey === shareKey && tokens.jobSession === jobSession
+  if (isSame && (tokens.logins ?? 0) === logins) return tokens
   return ownProperties({
     ...tokens,
     ...(shares && { shares }),
     ...(shareKey !== undefined && { shareKey }),
+    ...(jobSession && { jobSession }),
     ...(logins > 0 && { logins }),
   })
 }
@@ -258,13 +271,14 @@ export function newest(tokens: TokenSet, other: TokenSet | undefined): TokenSet 
 
 /** Returns every string in a token set that must not be shown. */
 export function secretsOf(tokens: TokenSet): string[] {
-  const { accessTokens, dpopKey, idToken, proof, refreshToken, shareKey } = tokens
+  const { accessTokens, dpopKey, idToken, jobSession, proof, refreshToken, shareKey } = tokens
   const ofKey = dpopKey ? secretPartsOf(dpopKey) : []
   const secrets = [
     refreshToken,
     idToken,
     ...accessTokens.map(({ token }) => token),
     proof,
+    jobSession?.sid,
     shareKey,
     ...ofKey,
   ]

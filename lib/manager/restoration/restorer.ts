@@ -1,6 +1,6 @@
 import { withTimeout } from '../../concurrency/with-timeout.js'
 import type { TokenSet } from '../../tokens/token-set.js'
-import { withShare } from '../../tokens/token-set.js'
+import { withShare, withSharesOf } from '../../tokens/token-set.js'
 import type { RestorationContext } from './restoration.js'
 import type { RestorationEntry } from './restoration-entries.js'
 
@@ -32,20 +32,39 @@ export class Restorer {
   async #restoreRecord(entry: RestorationEntry): Promise<void> {
     const { codec, registry, shared } = this.#context
     if (!shared.isShared && !entry.lacksRecord) return
-    const tokens = this.#tokensOf(entry)
-    if (!(await this.isHeld(entry, tokens?.revision))) {
+    if (!(await this.isHeld(entry, this.#tokensOf(entry)?.revision))) {
+      await this.#learnFromHome(entry)
+      const tokens = this.#tokensOf(entry)
       const ended = registry.endOf(entry.of)
       if (ended) await shared.end(entry.of, ended, entry.retention, OPERATION_MS)
-      else if (tokens) {
+      else if (tokens && this.#mayBeNewest(entry)) {
         const state = await shared.commit(tokens, entry.retention, OPERATION_MS)
         if (!state.ended && !entry.lacksRecord) this.report(entry, tokens, 'lost')
         entry.revision = tokens.revision
-      }
+      } else entry.revision = 0
       // The session may be in the same storage.
       entry.lacksCopy = entry.home !== undefined && (ended !== undefined || !codec.writesReferences)
     }
     entry.lacksRecord = false
+    const tokens = this.#tokensOf(entry)
     if (tokens) this.report(entry, tokens, 'refused')
+  }
+
+  /**
+   * Whether the tokens may be stored again. Tokens that another process got are out of date if it has refreshed again since: without
+   * the session to look into, they are left to that process, and to the session's next request.
+   */
+  #mayBeNewest({ home, of }: RestorationEntry): boolean {
+    const { codec, registry } = this.#context
+    return home !== undefined || codec.writesReferences || !registry.peek(of.grantId)?.isFromAnotherProcess
+  }
+
+  /** Another process may have refreshed and have gone since. Then its tokens are in the session alone. */
+  async #learnFromHome({ home, of }: RestorationEntry): Promise<void> {
+    const { codec, registry, shared } = this.#context
+    const found = home && codec.read(await inTime(home.reread()).catch(() => undefined))
+    if (found?.grantId !== of.grantId || found.isReference) return
+    shared.learnTokens(withSharesOf(found, registry.tokensOf(of.grantId)))
   }
 
   async #restoreCopy(entry: RestorationEntry): Promise<void> {

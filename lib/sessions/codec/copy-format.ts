@@ -1,4 +1,4 @@
-import { ownProperties, parseJsonObject } from '../../options/own-properties.js'
+import { ownProperties, ownValue, parseJsonObject } from '../../options/own-properties.js'
 import type { AccessToken } from '../../tokens/access-token.js'
 import { type DpopKey, dpopKeyIn } from '../../tokens/dpop-key.js'
 import type { IgnoredReason } from '../../tokens/events.js'
@@ -44,6 +44,9 @@ const isTime = (value: unknown) => Number.isFinite(value)
 const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 1
 const areTexts = (value: unknown) => Array.isArray(value) && value.every((text) => typeof text === 'string')
 
+const isJobSession = (value: unknown) =>
+  typeof value === 'object' && isText(ownValue(value, 'sid')) && areTexts([ownValue(value, 'share') ?? ''])
+
 /** The fields of a format: those that must be there, and those that may. */
 type Fields<T> = { readonly [Name in keyof T]-?: readonly ['must' | 'may', (value: unknown) => boolean] }
 
@@ -64,6 +67,7 @@ const TOKEN_SET: Fields<Omit<TokenSet, 'isReference'>> = {
   share: ['may', isText],
   shares: ['may', areTexts],
   shareKey: ['may', isText],
+  jobSession: ['may', isJobSession],
   earlier: ['may', areTexts],
   logins: ['may', isCount],
   loginIssuedAt: ['may', isTime],

@@ -279,10 +279,10 @@ export class TokenSetCodec {
   }
 }
 
-/** The token set without the list of the grant's sessions and without its share key, which are in its record alone. */
+/** The token set without what is in the grant's record alone: the list of its sessions, its share key, and the session of its jobs. */
 function withoutShares(tokens: TokenSet): TokenSet {
-  if (tokens.shares === undefined && tokens.shareKey === undefined) return tokens
-  const { shares: _, shareKey: _key, ...rest } = tokens
+  if ((tokens.shares ?? tokens.shareKey ?? tokens.jobSession) === undefined) return tokens
+  const { shares: _, shareKey: __, jobSession: ___, ...rest } = tokens
   return ownProperties(rest)
 }
 

@@ -39,6 +39,7 @@ export function expressSessions(context: SessionLayerContext): SessionLayer<Requ
       const isIron = store === undefined && isIronSession(session)
       return isIron ? ironSessionOf(request, session, context, iron) : stored.of(request, store)
     },
+    homeOf: (sid, of) => stored.homeOf(sid, of),
     close: () => stored.close(),
   }
 }

@@ -34,6 +34,7 @@ export function koaSessions(context: SessionLayerContext): SessionLayer<KoaConte
       // A session in a cookie is decoded when it is first looked at, so it is not looked at here.
       return options.store ? stored.of(ctx, options.store) : cookieSessionOf(ctx, options, context)
     },
+    homeOf: (sid, of) => stored.homeOf(sid, of),
     close: () => stored.close(),
   }
 }

@@ -55,6 +55,12 @@ export class StoredSessions<Request extends SessionCarrier> {
     return new StoredSessionAdapter(this.#face, request, key, tokens)
   }
 
+  /** See {@link SessionLayer.homeOf}. */
+  homeOf(sid: string, of: GrantSession): SessionHome | undefined {
+    const [tokens, another] = this.#tokens.values()
+    return another ? undefined : tokens?.homeOf(sid, of, undefined)
+  }
+
   close(): void {
     for (const tokens of this.#tokens.values()) tokens.close()
     this.#tokens.clear()

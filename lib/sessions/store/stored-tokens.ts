@@ -102,7 +102,11 @@ export class StoredTokens implements SaveInterceptor {
     request: NotedRequest | undefined,
   ): SessionHome {
     const asking = request && new WeakRef(request)
-    return { replace: (copy, replaces) => this.replace(sid, of, copy, replaces, asking?.deref()) }
+    return {
+      sid,
+      replace: (copy, replaces) => this.replace(sid, of, copy, replaces, asking?.deref()),
+      reread: async () => (sid === undefined ? undefined : this.read(sid, asking?.deref())),
+    }
   }
 
   /**
