@@ -4,7 +4,7 @@
 //   npm run build && npx tsx examples/openid-client.ts
 //
 // It starts its own authorization server. To use another one, see stage.ts.
-import express, { type Request } from 'express'
+import express from 'express'
 import session from 'express-session'
 import * as oidc from 'openid-client'
 import { clientSecretBasic, requireTokens, returnPath, sessionTokens } from 'session-token-manager'
@@ -57,8 +57,7 @@ app.get('/callback', async (req, res) => {
   const { pending } = req.session
   if (!pending) return res.redirect('/login')
   const answer = await oidc.authorizationCodeGrant(provider, new URL(req.originalUrl, url), pending.checks)
-  await regenerated(req)
-  await req.tokens.set(answer)
+  await req.tokens.set(answer, { regenerate: true }) // another session id, and nothing else of the old session
   res.redirect(pending.returnTo)
 })
 
@@ -69,15 +68,7 @@ app.get('/orders', requireTokens({ loginPath: '/login' }), async (req, res) => {
 
 app.post('/logout', async (req, res) => {
   await req.tokens.revoke().catch(console.error) // logged out here in any case
-  await regenerated(req)
-  res.redirect('/')
+  req.session.destroy(() => res.redirect('/'))
 })
 
 serve(app)
-
-/** Regenerates the session id and empties the session, so that an id from before the login is useless. */
-function regenerated(req: Request): Promise<void> {
-  return new Promise((resolve, reject) =>
-    req.session.regenerate((error) => (error ? reject(error) : resolve())),
-  )
-}

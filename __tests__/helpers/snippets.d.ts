@@ -30,10 +30,10 @@ declare global {
   const store: import('koa-session').Store
 
   // The app's login.
+  const strategyOptions: import('passport-oauth2').StrategyOptions
   const url: string
   const provider: import('openid-client').Configuration
   const handleCallback: (req: import('express').Request) => Promise<object>
-  const regenerated: (req: import('express').Request) => Promise<void>
   const code: string
   const redirect_uri: string
   const code_verifier: string

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import Koa from 'koa'
 import koaSession from 'koa-session'
@@ -36,6 +36,7 @@ function below(prefix: string, path: string): string | undefined {
 let idp: TestTokenEndpoint
 let api: HttpServer
 const asked: IncomingMessage[] = []
+const servers: Server[] = []
 /** The path that middleware behind the mounts sees. */
 const behind: string[] = []
 
@@ -46,7 +47,10 @@ beforeAll(async () => {
     res.end('[]')
   })
 })
-afterAll(() => Promise.all([idp.close(), api.down()]))
+afterAll(async () => {
+  for (const server of servers) server.close()
+  await Promise.all([idp.close(), api.down()])
+})
 
 /** An app, all of it below a path: the library, a login, a guard and a proxy. */
 function appAt(prefix: string, { isLoggedIn = true, proxyAt = `${prefix}/orders` } = {}) {
@@ -70,7 +74,8 @@ function appAt(prefix: string, { isLoggedIn = true, proxyAt = `${prefix}/orders`
     behind.push(ctx.path)
     ctx.body = 'behind'
   })
-  return request.agent(app.callback())
+  servers.push(app.listen(0))
+  return request.agent(servers.at(-1))
 }
 
 describe('a Koa app below a path of koa-mount', () => {
