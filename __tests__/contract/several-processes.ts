@@ -193,6 +193,31 @@ export function testSeveralProcesses(start: StartGrants, count: number): void {
       expect(await visitor.at(process).get('/token')).toMatchObject(loggedOut)
     }
   })
+
+  it(
+    'S80 a logout reaches the jobs of all processes within a second, although their token is valid',
+    async () => {
+      const visitor = await fleet.login('alice')
+      const { json: reference } = await visitor.at(fleet.processes[0]!).get('/reference')
+      // Each process has the token in memory.
+      for (const process of fleet.processes)
+        expect((await visitor.at(process).post('/job', { reference })).status).toBe(200)
+      expect((await visitor.at(fleet.processes[1]!).post('/logout')).status).toBe(200)
+      const endedAt = now()
+      await Promise.all(fleet.processes.map((process) => untilRefused(process, visitor, reference)))
+      expect(now() - endedAt).toBeLessThan(1_000)
+    },
+    TEST_MS,
+  )
+}
+
+/** Resolves when a process refuses a job. */
+async function untilRefused(process: FleetProcess, visitor: Visitor, reference: unknown): Promise<void> {
+  for (;;) {
+    const { status } = await visitor.at(process).post('/job', { reference })
+    if (status === 401) return
+    expect(status).toBe(200)
+  }
 }
 
 /** Milliseconds on the clock that all processes share. */

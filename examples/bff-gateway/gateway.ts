@@ -9,7 +9,6 @@ import {
 } from 'session-token-manager'
 import { type LoginError, login } from 'session-token-manager/login'
 import { bearerProxy } from 'session-token-manager/proxy'
-import { liveAnswers } from './live-answers.js'
 import { notStored, page, securityHeaders } from './page.js'
 import { problem } from './problem.js'
 import { sessionCookie } from './session-cookie.js'
@@ -51,7 +50,6 @@ export function gateway(options: GatewayOptions): { app: Express; close(): Promi
   const client = { issuer, clientId, clientAuthentication, encryptionKeys: [options.sessionKey] }
   const tokens = sessionTokens({ ...client, ambient: true })
   const cookie = sessionCookie(url)
-  const live = liveAnswers()
   const billing = sessionAxios({ baseURL: billingApi })
 
   const app = express()
@@ -67,9 +65,8 @@ export function gateway(options: GatewayOptions): { app: Express; close(): Promi
   app.use(tokens)
 
   app.use('/api', notStored)
-  // Before the logout: the streams of the session end, and the browser forgets the cookie.
-  app.post('/api/logout', (req, res, next) => {
-    live.end(req.sessionID)
+  // Before the logout: the browser forgets the cookie.
+  app.post('/api/logout', (_req, res, next) => {
     res.clearCookie(cookie.name, cookie.cookie)
     next()
   })
@@ -98,8 +95,8 @@ export function gateway(options: GatewayOptions): { app: Express; close(): Promi
   // No token: the API does not learn which user is logged in.
   app.use('/api/catalogue', requireTokens({ user: 'none' }), bearerProxy({ target: `${shopApi}/catalogue` }))
 
-  // The user's token for the API of the login. Server-sent events are forwarded as well.
-  app.use('/api/orders', requireTokens(), live.track, bearerProxy({ target: `${shopApi}/orders` }))
+  // The user's token for the API of the login. Server-sent events are forwarded as well, until the login ends.
+  app.use('/api/orders', requireTokens(), bearerProxy({ target: `${shopApi}/orders` }))
 
   // Another API: a separate token, only for this API and only for reading, from the same refresh token.
   app.get(
