@@ -24,6 +24,8 @@ export interface PostgresServer {
   replaceByEmpty(): Promise<void>
   /** Copies its data, and returns a function that puts the copy in its place, as the promotion of a late replica does. */
   backUp(): Promise<() => Promise<void>>
+  /** Turns it into a replica with the data of this moment, which takes no writes. */
+  becomeReplica(): Promise<void>
   /** Connections stay open, and nothing is answered. */
   pause(): void
   resume(): void
@@ -119,6 +121,11 @@ export async function startPostgres(
       signalAll(child, 'SIGCONT')
       await rm(join(copy, 'postmaster.pid'), { force: true })
       return () => replaceBy(copy)
+    },
+    async becomeReplica() {
+      await kill()
+      execFileSync('touch', [join(data, 'standby.signal')], as)
+      child = await launch()
     },
     pause: () => signalAll(child, 'SIGSTOP'),
     resume: () => signalAll(child, 'SIGCONT'),

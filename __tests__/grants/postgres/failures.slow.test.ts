@@ -296,6 +296,24 @@ describeWithPostgresServer('postgresGrantStore(pool) on a PostgreSQL in trouble'
       )
       expect(pool.totalCount).toBe(0)
     })
+
+    it(
+      'is refused for questions as well, since it may not know the latest logins and ends yet',
+      async () => {
+        const { pool, store } = process({}, { max: 1 })
+        await store.commit(grant, 'a', record(1))
+        const goBack = await server.backUp()
+        await server.becomeReplica()
+        for (const ask of [() => store.grantsWith!('label'), () => store.recentEnds!(60_000)]) {
+          await expect(ask()).rejects.toThrow('takes no writes, such as a replica')
+          expect(pool.totalCount).toBe(0)
+        }
+        await goBack()
+        startedAt = Date.now()
+        await settled()
+      },
+      START_MS,
+    )
   })
 
   describe('that was restarted', () => {

@@ -64,12 +64,21 @@ with old as (
 delete from ${table} g using old where g.grant_id = old.grant_id returning 1`
 }
 
+/**
+ * Begins a list of rows, each of which may be empty. A replica may be late, so it refuses, as the function for one grant does: that is
+ * called first, whatever rows there are.
+ */
+const listed = ({ last, table }: Names, columns: string, condition: string) =>
+  `select ${columns} from (select from ${last}(''::text) limit 1) one left join ${table} g on ${condition}`
+
 /** Lists the grants with a label. */
-export function grantsWithOf({ table }: Names): string {
-  return `select grant_id from ${table} where labels operator(pg_catalog.@>) array[$1::text]`
+export function grantsWithOf(names: Names): string {
+  return listed(names, 'g.grant_id', 'g.labels operator(pg_catalog.@>) array[$1::text]')
 }
 
 /** Lists the grants that have ended within so many milliseconds. */
-export function recentEndsOf({ table }: Names): string {
-  return `select grant_id, ended from ${table} where ended_at > clock_timestamp() - $1::double precision * interval '1 millisecond'`
+export function recentEndsOf(names: Names): string {
+  // The time of the statement, and not of each row, so that the index finds the rows.
+  const since = `pg_catalog.now() - $1::double precision * interval '1 millisecond'`
+  return listed(names, 'g.grant_id, g.ended', `g.ended_at > ${since}`)
 }

@@ -182,13 +182,18 @@ class PostgresGrants implements PostgresGrantStore {
   }
 
   async grantsWith(label: string): Promise<string[]> {
-    const rows = await this.#commands.run(grantsWithOf(this.#names), [label])
+    const rows = await this.#list(grantsWithOf(this.#names), label)
     return rows.map((row) => String(row.grant_id))
   }
 
   async recentEnds(withinMs: number): Promise<RecentEnd[]> {
-    const rows = await this.#commands.run(recentEndsOf(this.#names), [withinMs])
+    const rows = await this.#list(recentEndsOf(this.#names), withinMs)
     return rows.map((row) => ({ grantId: String(row.grant_id), ended: row.ended as GrantEnd }))
+  }
+
+  async #list(statement: string, value: unknown): Promise<readonly Row[]> {
+    const rows = await this.#commands.run(statement, [value])
+    return rows.filter(({ grant_id }) => grant_id !== null)
   }
 
   async close(): Promise<void> {
