@@ -111,6 +111,16 @@ describe('stepUp()', () => {
     }
   })
 
+  it('S112 claims that fit into no cookie lead a script to no login, which could not ask for them', async () => {
+    const claims = JSON.stringify({ id_token: { acr: { essential: true, value: 'x'.repeat(2_500) } } })
+    challenge = `Bearer error="insufficient_user_authentication", claims="${Buffer.from(claims).toString('base64url')}"`
+    const visitor = await site.loggedIn()
+    const refused = await visitor.get('/secret')
+    expect([refused.status, refused.json.code]).toEqual([401, 'ERR_STEP_UP_REQUIRED'])
+    expect(refused.headers.getSetCookie().filter((cookie) => cookie.includes('login-'))).toEqual([])
+    site.errors.length = 0
+  })
+
   it('S112 an API that repeats its requirement right after the login gets no second login', async () => {
     const visitor = await site.loggedIn()
     const page = await site.open(visitor, '/impossible')

@@ -28,6 +28,13 @@ export function named({ acrValues, claims, maxAge, scope }: StepUp): NamedRequir
   return { name: `up-${hash.slice(0, 16)}`, requirement }
 }
 
+/** The longest requirement that is noted, as JSON. A browser drops a cookie of more than 4 KB, and the login would not ask for it. */
+const MAX_LENGTH = 2_500
+
+export function fitsIntoCookie({ requirement }: NamedRequirement): boolean {
+  return JSON.stringify(requirement).length <= MAX_LENGTH
+}
+
 /** Notes a requirement, so that `GET /login` finds it by its name. */
 export function noteRequirement(
   { notes }: LoginParts,

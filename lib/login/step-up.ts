@@ -15,7 +15,7 @@ import {
   sendKoa,
 } from './login-request.js'
 import type { LoginParts } from './parts.js'
-import { named, noteRequirement, wasJustMet } from './step-up-notes.js'
+import { fitsIntoCookie, named, noteRequirement, wasJustMet } from './step-up-notes.js'
 
 type Next = (error?: unknown) => void
 
@@ -76,6 +76,7 @@ async function handle(
   const requirement = named(error)
   if (wasJustMet(parts, request, requirement.name)) return undefined
   if (asksForPage(request)) return beginLogin(parts, request, pageOf(request), requirement)
+  if (!fitsIntoCookie(requirement)) return undefined
   await noteRequirement(parts, request, requirement)
   const query = new URLSearchParams({ stepUp: requirement.name })
   return problemDetails(
