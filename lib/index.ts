@@ -40,7 +40,6 @@ export type { AcquireParameters, ExtensionGrantRequest } from './oauth/authoriza
 export {
   type ClientAuthentication,
   type ClientAuthenticationRequest,
-  type ClientCertificate,
   type ClientCredentials,
   clientAssertion,
   clientSecretBasic,
@@ -80,6 +79,7 @@ export type { EncryptionKeysOption } from './sessions/codec/key-ring.js'
 export type { EncryptionKey } from './sessions/codec/sealing.js'
 export type { SessionCopy } from './sessions/codec/token-set-codec.js'
 export type { OwnSession } from './sessions/custom-session.js'
+export type { ClientCertificate } from './tokens/client-certificate.js'
 export type { OutboundCallMessage, RefreshTrace, TracedResult } from './tokens/diagnostics.js'
 export type {
   BreakerOf,

@@ -119,6 +119,10 @@ export class ModelAuthorizationServer implements AuthorizationServer {
     throw new Error('not part of the model')
   }
 
+  clientCertificate(): never {
+    throw new Error('not modelled')
+  }
+
   clientCredentials(): never {
     throw new Error('not part of the model')
   }

@@ -23,6 +23,8 @@ export interface MtlsServer {
   }[]
   /** Gives a user's refresh token to a client. */
   refreshToken(clientId: string): Promise<string>
+  /** The thumbprint of the certificate that a token is bound to (RFC 8705 §3.1). */
+  boundTo(token: string): Promise<string | undefined>
   close(): Promise<void>
 }
 
@@ -91,6 +93,11 @@ export async function startMtlsServer(
         ...{ rotations: 0, iiat: Math.floor(Date.now() / 1000) },
       } as never)
       return token.save()
+    },
+    async boundTo(token) {
+      const { AccessToken, ClientCredentials } = provider
+      const found = (await AccessToken.find(token)) ?? (await ClientCredentials.find(token))
+      return (found as { 'x5t#S256'?: string } | undefined)?.['x5t#S256']
     },
     async close() {
       for (const server of [plain, mutual]) {

@@ -2,10 +2,18 @@ import { X509Certificate } from 'node:crypto'
 import { Agent } from 'node:https'
 import { inspect } from 'node:util'
 import { afterEach, describe, expect, it } from '@jest/globals'
-import { type ClientAuthentication, selfSignedTlsClientAuth, tlsClientAuth } from '../../lib/index.js'
+import {
+  type ClientAuthentication,
+  clientSecretBasic,
+  requireTokens,
+  selfSignedTlsClientAuth,
+  tlsClientAuth,
+} from '../../lib/index.js'
+import { bearerProxy } from '../../lib/proxy.js'
 import { clients } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { certificate } from '../helpers/certificate.js'
+import { startMtlsApi } from '../helpers/mtls-api.js'
 import {
   type Certificate,
   issuedClient,
@@ -162,6 +170,19 @@ describe('S102 mTLS at the authorization server', () => {
     expect(atToken(server)).toHaveLength(1)
   })
 
+  it('S12 S102 a session copy from before the refresh: no further refresh', async () => {
+    const own = certificate()
+    const server = await startMtlsServer([issuedClient('bank')], { trusted: [own] })
+    const { site, browser } = await visit(server, tlsClientAuth(own))
+    const slow = site.slow('/slow', ({ tokens }) => tokens.getAccessToken())
+    const late = browser.get('/slow')
+    await slow.reached
+    const { token } = (await browser.get('/token')).json
+    slow.release()
+    expect((await late).json).toMatchObject({ token })
+    expect(atToken(server)).toHaveLength(1)
+  })
+
   it.each<[string, unknown, RegExp]>([
     ['nothing', undefined, /tlsClientAuth: there is no certificate/],
     ['no key', { cert: certificate().cert }, /`key` is missing/],
@@ -175,5 +196,110 @@ describe('S102 mTLS at the authorization server', () => {
   ])('S102 %s is a ConfigurationError with the cure', (_, given, message) => {
     expect(() => tlsClientAuth(given as never)).toThrow(message)
     expect(() => tlsClientAuth(given as never)).toThrow(/Give both in PEM: tlsClientAuth\(\{ cert, key \}\)/)
+  })
+})
+
+describe('S102 tokens that are bound to the certificate, at an API that checks it', () => {
+  /** A user, and an API whose calls may have the certificate. */
+  async function visitApi(authentication = tlsClientAuth(own)) {
+    const server = await startMtlsServer([issuedClient('bank')], { trusted: [own] })
+    const api = await startMtlsApi(server)
+    closers.push(api.close)
+    const visited = await visit(server, authentication)
+    return { ...visited, api, agent: new Agent({ ca: api.own.cert, keepAlive: true }) }
+  }
+  const own = certificate()
+  const statusOf = async (call: Promise<{ readonly status: number }>) => (await call).status
+
+  it('S102 axios: with the certificate, and refused without', async () => {
+    const { agent, api, browser, site } = await visitApi()
+    const options = { baseURL: api.url, httpsAgent: agent, validateStatus: () => true }
+    const call = (clientCertificate: boolean) => {
+      site.handle('/call', ({ tokens }) =>
+        statusOf(tokens.axios({ ...options, clientCertificate }).get('/a')),
+      )
+      return browser.get('/call')
+    }
+    expect((await call(true)).json).toBe(200)
+    // The same agent keeps the connection with the certificate, and must not lend it.
+    expect((await call(false)).json).toBe(401)
+    expect((await call(true)).json).toBe(200)
+    expect(api.certificates[0]).toBe(fingerprint(own))
+    expect(api.certificates.filter((it) => it === undefined).length).toBeGreaterThan(0)
+  })
+
+  it("S102 bearerProxy(), and the client's own token", async () => {
+    const { agent, api, browser, site } = await visitApi()
+    const proxy = (clientCertificate: boolean) => bearerProxy({ target: api.url, agent, clientCertificate })
+    site.app.use('/api', proxy(true))
+    site.app.use('/plain', proxy(false))
+    site.app.use('/own', requireTokens({ user: 'client' }), proxy(true))
+    expect((await browser.get('/api/a')).status).toBe(200)
+    expect((await browser.get('/plain/a')).status).toBe(401)
+    expect((await browser.get('/own/a')).status).toBe(200)
+    const client = site.middleware.client.axios({
+      baseURL: api.url,
+      httpsAgent: agent,
+      clientCertificate: true,
+    })
+    expect((await client.get('/a')).status).toBe(200)
+  })
+
+  it('S102 a redirect to an origin that was not named: no certificate', async () => {
+    const { api, browser, site } = await visitApi()
+    const other = await startMtlsApi({ boundTo: async () => undefined }, api.own)
+    closers.push(other.close)
+    api.elsewhere = `${other.url}/a`
+    const httpsAgent = new Agent({ ca: api.own.cert })
+    const options = { baseURL: api.url, httpsAgent, clientCertificate: true, validateStatus: () => true }
+    site.handle('/call', ({ tokens }) => statusOf(tokens.axios(options).get('/elsewhere')))
+    expect((await browser.get('/call')).json).toBe(401)
+    expect(api.certificates).toEqual([fingerprint(own)])
+    expect(other.certificates).toEqual([undefined])
+  })
+
+  it('S102 no error and no response shows the key', async () => {
+    const { agent, api, browser, site } = await visitApi()
+    const shown: unknown[] = []
+    site.handle('/call', async ({ tokens }) => {
+      const of = (baseURL: string) => tokens.axios({ baseURL, httpsAgent: agent, clientCertificate: true })
+      shown.push(await of(api.url).get('/a'))
+      await of('https://localhost:1')
+        .get('/a')
+        .catch((error) => shown.push(error))
+    })
+    await browser.get('/call')
+    expect(shown).toHaveLength(2)
+    expect(inspect(shown, { depth: 20, showHidden: true })).not.toContain('PRIVATE KEY')
+  })
+
+  it('S102 each misuse is a ConfigurationError with the cure', async () => {
+    const { api, site } = await visitApi()
+    const { client } = site.middleware
+    const clientCertificate = true
+    expect(() => client.axios({ baseURL: 'http://localhost:1', clientCertificate })).toThrow(/needs https/)
+    expect(() => bearerProxy({ target: 'http://localhost:1', clientCertificate })).toThrow(/needs https/)
+    expect(() => client.fetch({ baseURL: api.url, clientCertificate } as never)).toThrow(/Use axios/)
+    const adapter = async () => Promise.reject(new Error('not called'))
+    await expect(client.axios({ baseURL: api.url, clientCertificate, adapter }).get('/')).rejects.toThrow(
+      /of your own/,
+    )
+    const plain = await startSite(
+      {
+        tokenEndpoint: 'https://localhost:1/token',
+        revocationEndpoint: '',
+        clients,
+        login: async () => ({}) as never,
+      },
+      {
+        tokens: { clientAuthentication: clientSecretBasic('secret'), revocationEndpoint: undefined } as never,
+      },
+    )
+    closers.push(plain.close)
+    plain.handle('/call', ({ tokens }) => tokens.axios({ baseURL: api.url, clientCertificate }).get('/'))
+    const visitor = plain.browser()
+    await visitor.post('/login', { access_token: 'token', token_type: 'Bearer', expires_in: 3600 })
+    expect((await visitor.get('/call')).status).toBe(500)
+    expect(String(plain.errors[0])).toContain('the client authenticates without one')
   })
 })

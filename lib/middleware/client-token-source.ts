@@ -3,6 +3,7 @@ import { ConfigurationError } from '../errors/token-error.js'
 import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
 import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 import { ReturnedToken } from '../tokens/returned-token.js'
 import { completedNeed, type TokenNeed } from '../tokens/token-need.js'
 import type { OutboundTokens, TokenSource, TokenToSend, ValidAccessToken } from '../tokens/token-source.js'
@@ -74,6 +75,10 @@ export class ClientSource implements ClientTokenSource, OutboundTokens {
     const context = this.#contextOf()
     if (token.tokenType !== 'DPoP') return token
     return withProofs(context, await context.manager.client.dpopKey(), token)
+  }
+
+  clientCertificate(): Promise<ClientCertificate> {
+    return this.#contextOf().server.clientCertificate()
   }
 
   secrets(): readonly string[] {

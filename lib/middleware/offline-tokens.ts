@@ -7,6 +7,7 @@ import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
 import type { OfflineSession } from '../sessions/offline-session.js'
 import type { SessionLayer } from '../sessions/session-layer.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 import { ReturnedToken } from '../tokens/returned-token.js'
 import { normalizeNeed, type TokenNeed } from '../tokens/token-need.js'
 import { secretsOf } from '../tokens/token-set.js'
@@ -132,6 +133,10 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
     if (token.tokenType !== 'DPoP') return token
     const { manager } = this.#context
     return withProofs(this.#context, manager.tokensOf(await this.#usable())?.dpopKey, token)
+  }
+
+  clientCertificate(): Promise<ClientCertificate> {
+    return this.#context.server.clientCertificate()
   }
 
   secrets(): readonly string[] {

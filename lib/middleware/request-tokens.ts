@@ -10,6 +10,7 @@ import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
 import { fetchOver } from '../outbound/fetch/fetch.js'
 import type { OutboundOptions } from '../outbound/outbound-options.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import { ReturnedToken } from '../tokens/returned-token.js'
 import type { TokenNeed } from '../tokens/token-need.js'
@@ -180,6 +181,10 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
       if (this.#user === 'optional' && isLoggedOutError(error)) return undefined
       throw error
     }
+  }
+
+  clientCertificate(): Promise<ClientCertificate> {
+    return this.#context.server.clientCertificate()
   }
 
   get client(): ClientTokenSource & OutboundTokens {

@@ -1,4 +1,5 @@
 import type { TokenError } from '../errors/token-error.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import type { TokenResponse } from '../tokens/token-set.js'
 
@@ -32,6 +33,12 @@ export interface AuthorizationServer {
     signal: AbortSignal,
     dpopKey?: DpopKey,
   ): Promise<RefreshResponse>
+  /**
+   * Resolves with the client certificate of the moment (RFC 8705).
+   *
+   * @throws `ConfigurationError` if the client does not authenticate with one
+   */
+  clientCertificate(): Promise<ClientCertificate>
   /** Revokes a token (RFC 7009). A token that has been revoked already is a success. Rejects with a `TokenError`. */
   revoke(
     token: string,

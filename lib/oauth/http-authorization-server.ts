@@ -8,6 +8,7 @@ import type {
   ClientAuthentication,
   ClientAuthenticationRequest,
 } from './client-authentication/client-authentication.js'
+import { clientCredentials } from './client-authentication/client-credentials.js'
 import { usesCertificate } from './client-authentication/tls-client.js'
 import type { Dpop } from './dpop/dpop.js'
 import { endpointUrl } from './endpoint-url.js'
@@ -63,6 +64,7 @@ export interface HttpAuthorizationServerOptions {
   readonly dpop?: Dpop | undefined
 }
 
+const CERTIFICATE_TIMEOUT_MS = 10_000
 const REFRESH_PARAMETERS = ['grant_type', 'refresh_token']
 const REVOCATION_PARAMETERS = ['token', 'token_type_hint']
 
@@ -83,6 +85,7 @@ const REVOCATION_PARAMETERS = ['token', 'token_type_hint']
 export function httpAuthorizationServer(options: HttpAuthorizationServerOptions): AuthorizationServer {
   const { issuer, clientId, clientAuthentication, clock, isGrantEnded, refreshParameters } = options
   const given = checkedEndpoints(options)
+  const whenFailed = options.onSecretFailed && { onSecretFailed: options.onSecretFailed }
   const isOverTls = usesCertificate(clientAuthentication)
   const send = httpClient(options.http, options.connectTimeoutMs)
   const secrets = secretsOfHeaders(options.http?.headers)
@@ -116,7 +119,7 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
           ? (given.revocation ?? found?.revocationEndpoint ?? noRevocationEndpoint())
           : (form.endpoint === 'refresh' && given.refresh) || tokenEndpoint,
       now: clock.now(),
-      ...(options.onSecretFailed && { onSecretFailed: options.onSecretFailed }),
+      ...whenFailed,
     }
     const defaults = { added: [], beforeSending: undefined, secrets: () => secrets }
     return ownProperties({ ...defaults, ...form, client, clientAuthentication, signal })
@@ -190,6 +193,13 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
       if ('error' in response) throw response.error
       return response
     },
+    async clientCertificate() {
+      if (!isOverTls) throw noCertificate()
+      const endpoint = given.token ?? issuer!
+      const signal = AbortSignal.timeout(CERTIFICATE_TIMEOUT_MS)
+      const client = { clientId, tokenEndpoint: endpoint, endpoint, now: clock.now(), ...whenFailed }
+      return (await clientCredentials(clientAuthentication, client, () => secrets, signal)).certificate!
+    },
     async revoke(token, tokenTypeHint, signal, dpopKey) {
       const parameters = { token, token_type_hint: tokenTypeHint }
       const first = REVOCATION_PARAMETERS
@@ -246,6 +256,13 @@ function checkedEndpoints(options: HttpAuthorizationServerOptions) {
     revocation: checked(revocationEndpoint, 'revocationEndpoint'),
     jwks: checked(jwksUri, 'jwksUri'),
   }
+}
+
+function noCertificate(): ConfigurationError {
+  return new ConfigurationError(
+    '`clientCertificate: true` sends the certificate of the client, but the client authenticates without one. Use clientAuthentication: ' +
+      'tlsClientAuth({ cert, key }) or selfSignedTlsClientAuth({ cert, key }), or leave `clientCertificate` out.',
+  )
 }
 
 function noRevocationEndpoint(): never {

@@ -8,7 +8,7 @@ import { abortedError } from '../concurrency/abortable.js'
 import { redactCode, safeExcerpt } from '../errors/redact.js'
 import { OwnError, TokenError } from '../errors/token-error.js'
 import { ownProperties } from '../options/own-properties.js'
-import type { ClientCertificate } from './client-authentication/client-authentication.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 
 /** The agents, the proxy and the headers for requests to the authorization server. */
 export interface HttpOptions {

@@ -1,5 +1,6 @@
-import { StepUpError, TokenError } from '../errors/token-error.js'
+import { ConfigurationError, StepUpError, TokenError } from '../errors/token-error.js'
 import { ownProperties, ownValue } from '../options/own-properties.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 import { outboundCalls } from '../tokens/diagnostics.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import type { DpopProofs, OutboundTokens, TokenToSend } from '../tokens/token-source.js'
@@ -23,6 +24,8 @@ export interface Authorization {
   readonly header: string
   /** Makes the `DPoP` header of each request, if the token is bound to a key: see `sendProven()`. */
   readonly dpop?: DpopProofs
+  /** The client certificate of the connections that carry it, if the app asks for one. */
+  readonly certificate?: ClientCertificate
 }
 
 /** The outcome of sending a request once. */
@@ -47,6 +50,8 @@ export interface AuthorizedCall<Response> {
   readonly need: TokenNeed
   /** `false` when the body cannot be sent twice, or the app does not want it to be. */
   readonly mayReplay: boolean
+  /** Whether the connection has the client certificate. */
+  readonly clientCertificate?: boolean
   /**
    * Sends the request, with an authorization unless the route's policy has it carry none.
    *
@@ -125,7 +130,18 @@ async function authorizationFor<Response>(
 ): Promise<Authorization | undefined> {
   const work = call.tokens.tokenToSend(need)
   const accessToken = await (call.wait?.(work) ?? work)
-  return accessToken && authorizationOf(accessToken)
+  if (!accessToken) return undefined
+  const authorization = authorizationOf(accessToken)
+  if (!call.clientCertificate) return authorization
+  const certificate = await call.tokens.clientCertificate?.()
+  if (!certificate) throw noCertificate()
+  return ownProperties({ ...authorization, certificate })
+}
+
+function noCertificate(): ConfigurationError {
+  return new ConfigurationError(
+    '`clientCertificate: true` does not go with these tokens, which have no certificate.',
+  )
 }
 
 function authorizationOf(accessToken: TokenToSend): Authorization {

@@ -16,6 +16,16 @@ export function namedOrigins(baseURL: string, allowedOrigins: readonly string[] 
   return origins
 }
 
+/** @throws `ConfigurationError` unless a client certificate can be sent to each origin */
+export function requireHttps(origins: Iterable<string>): void {
+  for (const origin of origins) {
+    if (origin.startsWith('https:')) continue
+    throw new ConfigurationError(
+      '`clientCertificate: true` needs https: name the API, and each allowed origin, by an https URL.',
+    )
+  }
+}
+
 function configuredOrigin(url: unknown): string {
   const origin = typeof url === 'string' ? originOf(url) : undefined
   if (origin !== undefined) return origin

@@ -81,6 +81,10 @@ function usageOf(client: string): Usage {
   return {
     of: `${client}()`,
     takes: `${client}() takes an object that names the API: ${client}({ baseURL: 'https://api.example.com' })`,
-    cures: { scope: 'Did you mean `need: { scope }`?' },
+    cures: {
+      scope: 'Did you mean `need: { scope }`?',
+      clientCertificate:
+        'The platform takes a certificate for fetch() by the dispatcher of a call alone. Use axios({ …, clientCertificate: true }).',
+    },
   }
 }

@@ -12,7 +12,7 @@ import {
 } from '../options/option-kinds.js'
 import { type Checked, checkOptions, type OptionTable } from '../options/option-table.js'
 import { checkedAllowedOrigins } from '../outbound/cross-origin.js'
-import { namedOrigins } from '../outbound/origins.js'
+import { namedOrigins, requireHttps } from '../outbound/origins.js'
 import { needOption, type Replay, replayOption } from '../outbound/outbound-options.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import { isHopByHop, normalForm } from './header-names.js'
@@ -83,6 +83,11 @@ export interface BearerProxyOptions {
    */
   agent?: HttpAgent
   /**
+   * Whether the connections have the client certificate of `tlsClientAuth()` or `selfSignedTlsClientAuth()`, for an API whose tokens
+   * are bound to it (RFC 8705 §3). Default: `false`.
+   */
+  clientCertificate?: boolean
+  /**
    * How long the API may be silent before its response begins, in milliseconds. After that the browser gets 504. A response
    * that has begun may take any time. Default: 60000; 24 hours at most; 0 sets no limit.
    */
@@ -141,6 +146,7 @@ const OPTIONS = {
   withhold: checkedNames,
   xfwd: flag(),
   agent: optional(instanceOf(HttpAgent, 'an agent, e.g. agent: new https.Agent({ keepAlive: true })')),
+  clientCertificate: flag(),
   proxyTimeout: count(60_000, { most: DAY_MS, of: 'milliseconds' }),
   endWithLogin: flag(true),
   logger: optional(checkedBy(checkLogger)),
@@ -163,7 +169,8 @@ export interface CheckedProxyOptions
 /** @throws `ConfigurationError` when an option is wrong; the message holds the cure */
 export function checkedProxyOptions(given: BearerProxyOptions): CheckedProxyOptions {
   const { pathRewrite, encodedSeparators, ...options } = checkOptions(given, OPTIONS, USAGE)
-  const { target, headers } = options
+  const { clientCertificate, target, headers } = options
+  if (clientCertificate) requireHttps([target.origin])
   return {
     ...options,
     path: { target, rewrite: rewriteOf(pathRewrite), encodedSeparators },

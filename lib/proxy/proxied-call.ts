@@ -51,6 +51,10 @@ export class ProxiedCall implements AuthorizedCall<Reply> {
     return this.#route.options.target.href
   }
 
+  get clientCertificate(): boolean {
+    return this.#route.options.clientCertificate
+  }
+
   get mayReplay(): boolean {
     return this.body.isKept && mayReplay(this.#route.options.replay, this.method)
   }
@@ -65,7 +69,7 @@ export class ProxiedCall implements AuthorizedCall<Reply> {
     try {
       upstream = await (authorization?.dpop
         ? this.#sendProven(authorization, authorization.dpop)
-        : this.#sendOnce((sent) => this.#setHeaders(sent, authorization)))
+        : this.#sendOnce(authorization, (sent) => this.#setHeaders(sent, authorization)))
     } catch (error) {
       if (proxyRequest.isDisconnected) throw error
       body.drain()
@@ -94,10 +98,13 @@ export class ProxiedCall implements AuthorizedCall<Reply> {
   }
 
   #sendOnce(
+    authorization: Authorization | undefined,
     setHeaders: (sent: ClientRequest) => void,
     renew?: () => Promise<void>,
   ): Promise<UpstreamResponse> {
-    const request = { method: this.method, path: this.#path, body: this.body, setHeaders }
+    const { body, method } = this
+    const certificate = authorization?.certificate
+    const request = { method, path: this.#path, body, setHeaders, ...(certificate && { certificate }) }
     return this.#route.send(renew ? { ...request, renew } : request, this.#proxyRequest)
   }
 
@@ -114,10 +121,14 @@ export class ProxiedCall implements AuthorizedCall<Reply> {
         const renew = async () => {
           proof = await dpop.proof(method, url)
         }
-        return this.#sendOnce((sent) => {
-          this.#setHeaders(sent, authorization)
-          sent.setHeader('dpop', proof)
-        }, renew)
+        return this.#sendOnce(
+          authorization,
+          (sent) => {
+            this.#setHeaders(sent, authorization)
+            sent.setHeader('dpop', proof)
+          },
+          renew,
+        )
       },
       read: ({ message }) => ({
         status: message.statusCode ?? 0,

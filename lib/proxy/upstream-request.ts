@@ -8,6 +8,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
 import { mayReplay } from '../outbound/authorized-call.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { ProxyBody } from './body.js'
 import type { CheckedProxyOptions } from './options.js'
 import type { ProxyRequest } from './proxy-request.js'
@@ -18,6 +19,8 @@ export interface UpstreamRequest {
   readonly method: string
   readonly path: string
   readonly body: ProxyBody
+  /** The client certificate of the connection. */
+  readonly certificate?: ClientCertificate
   setHeaders(sent: ClientRequest): void
   /** Replaces what may be sent once only, before the request is sent again. */
   renew?(): Promise<void>
@@ -88,12 +91,15 @@ class StaleConnectionError extends Error {
 function opener({
   agent,
   target,
-}: CheckedProxyOptions): (request: Pick<UpstreamRequest, 'method' | 'path'>) => ClientRequest {
+}: CheckedProxyOptions): (
+  request: Pick<UpstreamRequest, 'certificate' | 'method' | 'path'>,
+) => ClientRequest {
   const isHttps = target.protocol === 'https:'
   const open = isHttps ? httpsRequest : httpRequest
   const { hostname, port = isHttps ? 443 : 80 } = urlToHttpOptions(target)
   const connection = { ...NOT_INHERITED, hostname, port, agent: agent ?? (isHttps ? httpsAgent : httpAgent) }
-  return ({ method, path }) => open({ ...connection, method, path })
+  // An agent keeps the connections of each certificate apart.
+  return ({ certificate, method, path }) => open({ ...connection, ...certificate, method, path })
 }
 
 function sendOnce(

@@ -1,3 +1,4 @@
+import type { ClientCertificate } from './client-certificate.js'
 import type { TokenNeed } from './token-need.js'
 
 /** A valid access token, for one call to an API. */
@@ -50,6 +51,11 @@ export interface OutboundTokens {
   tokenToSend(need: TokenNeed): Promise<TokenToSend | undefined>
   /** Returns all tokens that the session holds, which no error may show. Called only for an error. No I/O. */
   secrets(): readonly string[]
+  /**
+   * Resolves with the certificate that the connection of a call is to have, if the app asks for one (RFC 8705 §3). Absent where there is
+   * none.
+   */
+  clientCertificate?(): Promise<ClientCertificate>
   /**
    * Calls the listener once when the login of the tokens has ended. Returns a function that stops it; `undefined` without a login.
    * Absent where no login is followed.

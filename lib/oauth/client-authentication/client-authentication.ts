@@ -3,6 +3,7 @@ import { type JWK, SignJWT } from 'jose'
 import { ConfigurationError, type TokenError } from '../../errors/token-error.js'
 import { duration, flag, oneOf, optional, text, unchecked } from '../../options/option-kinds.js'
 import { type Checked, checkOptions, type OptionTable } from '../../options/option-table.js'
+import type { ClientCertificate } from '../../tokens/client-certificate.js'
 import { type SigningKey, signingKey } from './private-key.js'
 import { authenticationOver, type RotatedSecret } from './rotated-secret.js'
 
@@ -34,14 +35,6 @@ export interface ClientCredentials {
   readonly secrets?: readonly string[]
   /** The client certificate of the connection (RFC 8705). */
   readonly certificate?: ClientCertificate
-}
-
-/** A client certificate with its private key, in PEM. */
-export interface ClientCertificate {
-  readonly cert: string | Buffer
-  readonly key: string | Buffer
-  /** Opens the key, if it is encrypted. */
-  readonly passphrase?: string
 }
 
 /**

@@ -1,7 +1,8 @@
 import { createSecureContext } from 'node:tls'
 import { ConfigurationError } from '../../errors/token-error.js'
 import { ownProperties } from '../../options/own-properties.js'
-import type { ClientAuthentication, ClientCertificate } from './client-authentication.js'
+import type { ClientCertificate } from '../../tokens/client-certificate.js'
+import type { ClientAuthentication } from './client-authentication.js'
 import { authenticationOver, type RotatedSecret } from './rotated-secret.js'
 
 /** A client certificate, or a function that returns the current one. */

@@ -7,12 +7,14 @@ import {
   type CreateAxiosDefaults,
   type InternalAxiosRequestConfig,
 } from 'axios'
+import { ConfigurationError } from '../../errors/token-error.js'
+import { flag } from '../../options/option-kinds.js'
 import { ownProperties } from '../../options/own-properties.js'
 import type { TokenNeed } from '../../tokens/token-need.js'
 import type { OutboundTokens } from '../../tokens/token-source.js'
 import { type Attempt, type Authorization, mayReplay, sendAuthorized } from '../authorized-call.js'
 import type { Secrets } from '../cleaning.js'
-import { originOf, requireNamedOrigin } from '../origins.js'
+import { originOf, requireHttps, requireNamedOrigin } from '../origins.js'
 import { checkKnownOutboundOptions, type OutboundOptions, type Replay } from '../outbound-options.js'
 import { tokenAlong } from '../redirect-rules.js'
 import { isStream } from '../streams.js'
@@ -24,7 +26,13 @@ import { cleanAxiosError, cleanAxiosResponse, discard, type Shown, validated } f
 import { forgetfulTransport } from './transport.js'
 
 /** The options of axios, and which token goes where. */
-export interface SessionAxiosConfig extends Omit<CreateAxiosDefaults, 'baseURL'>, OutboundOptions {}
+export interface SessionAxiosConfig extends Omit<CreateAxiosDefaults, 'baseURL'>, OutboundOptions {
+  /**
+   * Whether the connections to the named origins have the client certificate of `tlsClientAuth()` or `selfSignedTlsClientAuth()`, for
+   * an API whose tokens are bound to it (RFC 8705 §3). Does not go with an adapter or a transport of your own. Default: `false`.
+   */
+  clientCertificate?: boolean
+}
 
 /** The last step of a request: everything that axios and the app's interceptors do has been done. */
 interface Call {
@@ -34,6 +42,7 @@ interface Call {
   readonly shown: InternalAxiosRequestConfig
   readonly send: AxiosAdapter
   readonly origins: ReadonlySet<string>
+  readonly isCertified: boolean
 }
 
 /**
@@ -52,7 +61,9 @@ export function axiosOver(
   client = 'axios',
 ): AxiosInstance {
   const { origins, need, replay } = checkKnownOutboundOptions(config, client)
-  const { allowedOrigins: _, need: __, replay: ___, ...defaults } = ownProperties(config)
+  const { allowedOrigins: _, clientCertificate, need: __, replay: ___, ...defaults } = ownProperties(config)
+  const isCertified = clientCertificate !== undefined && flag()(clientCertificate, 'clientCertificate', {})
+  if (isCertified) requireHttps(origins)
   const ofInstance = detachConnections(defaults)
   const instance = axios.create(defaults)
 
@@ -65,7 +76,7 @@ export function axiosOver(
       // A config that is sent again is another call.
       atCall = undefined
       const connections = { ...ofInstance, ...own, ...detachConnections(shown) }
-      const call = { config: ownProperties({ ...shown, ...connections }), shown, send, origins }
+      const call = { config: ownProperties({ ...shown, ...connections }), shown, send, origins, isCertified }
       return authorizedCall(call, caller, need, replay)
     }
     config.adapter = adapter
@@ -111,9 +122,10 @@ async function authorizedCall(
   need: TokenNeed,
   replay: Replay,
 ): Promise<AxiosResponse> {
-  const { config, origins } = call
+  const { config, isCertified, origins } = call
   const url = axios.getUri(config)
   requireNamedOrigin(url, origins)
+  if (isCertified && !goesThroughNode(call)) throw ownTransportError()
   const isUsedUp = isStream(config.data)
   return sendAuthorized({
     method: config.method ?? 'get',
@@ -121,9 +133,22 @@ async function authorizedCall(
     tokens,
     need,
     mayReplay: !isUsedUp && mayReplay(replay, config.method ?? 'get'),
+    clientCertificate: isCertified,
     send: (authorization, secrets) => attempt(call, url, authorization, secrets),
     wait: (work) => untilCancelled(work, call.shown),
   })
+}
+
+/** Whether Node's own HTTP client sends the requests of a call. */
+function goesThroughNode({ config, send }: Call): boolean {
+  return send === axios.getAdapter('http') && !config.transport
+}
+
+function ownTransportError(): ConfigurationError {
+  return new ConfigurationError(
+    '`clientCertificate: true` does not go with an adapter or a transport of your own, which makes its connections itself. Leave one of ' +
+      'them out, or give the certificate to its connections.',
+  )
 }
 
 /** Sends the request. The outcome does not lead to the token. */
@@ -133,7 +158,7 @@ async function attempt(
   authorization: Authorization | undefined,
   secrets: Secrets,
 ): Promise<Attempt<AxiosResponse>> {
-  const { config, send, origins } = call
+  const { config, origins } = call
   const request = ownProperties(config)
   const authorizationFor = tokenAlong(origins, authorization)
   // Its pipes lead to the request that holds the token, and it cannot be sent again.
@@ -142,7 +167,7 @@ async function attempt(
   let shown: Shown = { config: call.shown, url: start, secrets }
   let result: () => AxiosResponse
   try {
-    if (send === axios.getAdapter('http') && !config.transport) {
+    if (goesThroughNode(call)) {
       const arrival = await sendFollowing({ config: request, url: start }, ({ config, url }) =>
         sendOne(call, { config, url }, { ...shown, url }, authorizationFor(url)),
       )
@@ -186,7 +211,7 @@ async function sendOne(
 ): Promise<AxiosResponse> {
   throwIfCancelled(config)
   const sendOnce = (proof?: string) => {
-    const transport = forgetfulTransport(Number(hop.config.timeout))
+    const transport = forgetfulTransport(Number(hop.config.timeout), authorization?.certificate)
     const authorized = authorize(hop.config, authorization, proof)
     return send(ownProperties({ ...authorized, maxRedirects: 0, validateStatus: null, transport }))
   }
