@@ -47,6 +47,24 @@ const proofs = () => server.tokenRequests.map(({ dpop }) => dpop ?? 'none')
 const thumbprintIn = (proof: string) => calculateJwkThumbprint(decodeProtectedHeader(proof).jwk as JWK)
 const tokenOf = async (browser: Browser) => (await browser.get('/token')).json
 
+/** The private keys among the values that properties and getters of an object lead to. */
+function keysIn(value: unknown, depth = 4): string[] {
+  if (typeof value !== 'object' || value === null || depth === 0) return []
+  if ('kty' in value && 'd' in value) return ['a private key']
+  const names = new Set<string>()
+  for (let one: object | null = value; one && one !== Object.prototype; one = Object.getPrototypeOf(one)) {
+    for (const name of Object.getOwnPropertyNames(one)) names.add(name)
+  }
+  return [...names].flatMap((name) => {
+    try {
+      return keysIn((value as Record<string, unknown>)[name], depth - 1)
+    } catch {
+      // A getter may refuse.
+      return []
+    }
+  })
+}
+
 describe.each([undefined, 'offered', 'required'] as const)('with nonces %s at the server', (dpopNonces) => {
   beforeEach(async () => {
     server = await startAuthorizationServer({ ...(dpopNonces && { dpopNonces }) })
@@ -182,6 +200,20 @@ describe('a thief', () => {
       const response = await callUserinfo(server, headers)
       expect([400, 401]).toContain(response.status)
     }
+  })
+
+  it('S61 S100 no property of req.tokens, and of what it leads to, shows the key', async () => {
+    const site = await siteWith()
+    const browser = site.browser()
+    await dpopLogin(server, browser)
+    const shown: string[] = []
+    site.handle('/look', ({ tokens, session }) => {
+      for (const value of [tokens, tokens.client, session, site.middleware]) {
+        shown.push(...keysIn(value), inspect(value, { depth: 20, getters: true, showHidden: true }))
+      }
+    })
+    expect((await browser.get('/look')).status).toBe(200)
+    expect(shown.join('\n')).not.toMatch(/"?kty"?:|a private key/)
   })
 
   it('S61 S100 finds no key in the session store, and none of events, errors and requests shows one', async () => {

@@ -31,8 +31,8 @@ export interface CookieSettings {
   readonly isCrossSite: boolean
 }
 
-/** How long all notes of a browser may be. Servers refuse requests whose header is longer than 8 KB. */
-const MAX_BYTES = 4_500
+/** How long all notes of a browser may be. Many servers refuse a header line of more than 8 KB, and there are other cookies. */
+const MAX_BYTES = 6_000
 
 /**
  * Keeps each note in a sealed cookie of its own, so that tabs that begin a login at the same moment do not overwrite one

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { dpopKeyOf } from '../middleware/request-tokens.js'
 import { keptIn, picked } from './kept-in-session.js'
 import { type LoginRequest, tokensOf } from './login-request.js'
 import type { LoginParts } from './parts.js'
@@ -32,7 +33,7 @@ export async function claimsOfUser(
     // A token that has expired is not refreshed for this.
     await tokens.enterRoute({}, 'required', false)
     const { token, tokenType } = await tokens.getAccessToken()
-    const key = tokenType === 'DPoP' ? tokens.dpopKey : undefined
+    const key = tokenType === 'DPoP' ? dpopKeyOf(tokens) : undefined
     const fetched = await parts.provider.userinfo(token, idTokenClaims.sub!, key)
     const user = picked({ ...fetched, ...idTokenClaims }, sessionClaims)
     await session.put(sessionKey, { ...kept, user, userinfoOf: hashOf(idToken) })

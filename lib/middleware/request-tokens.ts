@@ -38,8 +38,15 @@ import type { SessionTokens } from './session-tokens.js'
 
 const NO_NEED: TokenNeed = ownProperties({})
 
+/** Returns the key that the tokens of a request are bound to. It is no property of them, so that no log and no template shows it. */
+export let dpopKeyOf: (tokens: RequestTokens) => DpopKey | undefined
+
 /** The tokens of one request's session. */
 export class RequestTokens implements SessionTokens, OutboundTokens {
+  static {
+    dpopKeyOf = (tokens) => tokens.#dpopKey
+  }
+
   readonly #context: MiddlewareContext
   readonly #session: SessionAdapter
   /** The same session, if the option `adopt` is given. */
@@ -109,14 +116,13 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   async dpopProof(request: DpopProofRequest): Promise<string> {
     return appProof(
       this.#context,
-      () => this.dpopKey,
+      () => this.#dpopKey,
       request,
       () => this.getAccessToken(),
     )
   }
 
-  /** The key that the tokens are bound to. `login()` reads it. */
-  get dpopKey(): DpopKey | undefined {
+  get #dpopKey(): DpopKey | undefined {
     return this.#context.manager.tokensOf(this.#session)?.dpopKey
   }
 
@@ -176,7 +182,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     if (this.#user === 'client') return this.client.tokenToSend(need)
     try {
       const token = await this.getAccessToken(need)
-      return token.tokenType === 'DPoP' ? withProofs(this.#context, this.dpopKey, token) : token
+      return token.tokenType === 'DPoP' ? withProofs(this.#context, this.#dpopKey, token) : token
     } catch (error) {
       if (this.#user === 'optional' && isLoggedOutError(error)) return undefined
       throw error
