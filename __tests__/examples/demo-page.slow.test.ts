@@ -131,8 +131,8 @@ describe('the page of the demo, without the library', () => {
   inChromium(
     'calls 50 times at once with 50 refreshes, and the user is logged out',
     async () => {
-      // So long that all calls have read the session before the first refresh has a response.
-      const demo = await startDemo({ port: 0, accessTokenSeconds: 4, latencyMs: 3_000 })
+      // All calls have read the session before the first refresh has a response.
+      const demo = await startDemo({ port: 0, accessTokenSeconds: 4, latencyMs: 1_000 })
       const page = await (await browser.newContext()).newPage()
       await page.goto(demo.url)
       await page.getByRole('link', { name: 'Without this library' }).click()

@@ -1,6 +1,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import type { RequestListener } from 'node:http'
-import express, { type Request, type Response } from 'express'
+import { setTimeout as sleep } from 'node:timers/promises'
+import express, { type Request, type RequestHandler, type Response } from 'express'
 import type { ClientAuthMethod, Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { page, readPage } from './page.js'
 import { memoryStorage } from './storage.js'
@@ -70,9 +71,19 @@ export function authorizationServer(options: AuthorizationServerOptions): {
   // The browser applies form-action to the redirects that follow as well.
   app.get('/interaction/:uid', page('login.html', { formAction: `'self' ${origin}` }))
   app.post('/interaction/:uid', (req, res) => logIn(provider, options.apis, req, res))
-  app.post('/token', (_req, _res, next) => void setTimeout(next, options.latencyMs ?? 0))
+  if (options.latencyMs) app.post('/token', underWay(options.latencyMs))
   app.use(provider.callback())
   return { provider, listener: app }
+}
+
+/** Holds requests until no other one has arrived for a while: those of one moment are under way together, on a slow machine too. */
+function underWay(latencyMs: number): RequestHandler {
+  let lastAt = 0
+  return async (_req, _res, next) => {
+    lastAt = performance.now()
+    for (let left = latencyMs; left > 0; left = lastAt + latencyMs - performance.now()) await sleep(left)
+    next()
+  }
 }
 
 function configuration({ client, apis, accessTokenSeconds }: AuthorizationServerOptions): Configuration {
