@@ -150,6 +150,17 @@ describe('exchange(subjectToken, { name })', () => {
     expect((await send(exchange, { ...success, ...type })).outcome).toMatchObject({ accessToken: 'ex' })
   })
 
+  it('accepts the type of a refresh token that comes besides, as from the first exchange of Keycloak', async () => {
+    const keycloak = { ...SUCCESS, issued_token_type: `${TYPE}refresh_token`, refresh_token: 'besides' }
+    expect((await send({}, keycloak)).outcome).toEqual({
+      accessToken: 'ex',
+      tokenType: 'Bearer',
+      lifetimeMs: 60_000,
+    })
+    const one = { ...keycloak, access_token: 'besides' }
+    expect((await send({}, one)).outcome).toMatchObject({ code: 'ERR_INVALID_TOKEN_RESPONSE' })
+  })
+
   it('S60 no error shows the subject, the actor or the secret', async () => {
     const body = { error: 'invalid_request', error_description: 'the subject, the actor, hush hush' }
     const { outcome } = await send({ audience: 'billing', actor: () => 'the actor' }, body)

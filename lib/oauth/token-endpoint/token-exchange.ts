@@ -110,6 +110,8 @@ function checkRequestedType(type: unknown): unknown {
   )
 }
 
+const isText = (value: unknown) => typeof value === 'string' && value !== ''
+
 /** Makes the parameters of an exchange. Asks for the token of the actor first, if the exchange has one. */
 export async function parametersOfExchange(
   name: string,
@@ -138,7 +140,10 @@ export async function parametersOfExchange(
  * Returns what is wrong with the type of the token that an exchange has brought (RFC 8693 §2.2.1). A token of another type must not
  * reach an API: it may be a refresh token. Some servers name no type.
  */
-export function flawOfIssued({ issued_token_type: issued }: JsonObject, requested: string | undefined) {
+export function flawOfIssued(fields: JsonObject, requested: string | undefined): string | undefined {
+  const { access_token: token, issued_token_type: issued, refresh_token: besides } = fields
+  // The first exchange of Keycloak names the refresh token, which it sends besides the access token.
+  if (issued === `${TYPES}refresh_token` && isText(besides) && besides !== token) return undefined
   const isAccessToken = [undefined, null, requested, ACCESS_TOKEN, `${TYPES}jwt`].includes(issued as string)
   const isOfServer = requested === undefined && typeof issued === 'string' && !FOR_NO_API.includes(issued)
   return isAccessToken || isOfServer ? undefined : 'has a token of another type (issued_token_type)'
