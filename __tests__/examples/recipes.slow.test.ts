@@ -35,19 +35,26 @@ const recipes: [name: string, file: string, env?: NodeJS.ProcessEnv][] = [
   ['adopt', 'adopt.ts'],
   ['DPoP', 'dpop.ts'],
 ]
+/** Further recipes, whose authorization server is asked for other tokens. */
+const others: typeof recipes = [
+  ['token exchange', 'token-exchange.ts'],
+  ["the client's own token", 'client-credentials.ts'],
+]
 const running = new Map<string, Recipe>()
 
 // All at once: they wait for the same tokens to expire.
 beforeAll(async () => {
-  const started = recipes.map(async ([name, file, env]) => running.set(name, await start(file, env)))
+  const started = [...recipes, ...others].map(async ([name, file, env]) =>
+    running.set(name, await start(file, env)),
+  )
   await Promise.all(started)
 }, TIMEOUT_MS)
 afterAll(killCommands)
 
-/** What was printed since, at least a line: it comes from another process, and may be slower than an answer. */
-async function nextAsked(asked: string[]): Promise<string[]> {
+/** What was printed since, at least so many lines: it comes from another process, and may be slower than an answer. */
+async function nextAsked(asked: string[], atLeast = 1): Promise<string[]> {
   const deadline = performance.now() + 5_000
-  while (asked.length === 0 && performance.now() < deadline) await after(10)
+  while (asked.length < atLeast && performance.now() < deadline) await after(10)
   return asked.splice(0)
 }
 
@@ -78,6 +85,39 @@ describe('the recipe of', () => {
       expect(await nextAsked(asked)).toEqual(['revocation → 200'])
       for (const browser of [visitor, copy]) expect((await browser.get('/orders')).status).toBe(401)
       expect(asked).toEqual([])
+    },
+    TIMEOUT_MS,
+  )
+})
+
+describe('the recipe of', () => {
+  const EXCHANGED = 'urn:ietf:params:oauth:grant-type:token-exchange → 200'
+
+  it.concurrent(
+    'token exchange: one exchange after the login, and one refresh and one exchange for all who ask at once',
+    async () => {
+      const { url, asked } = running.get('token exchange')!
+      const visitor = browser(url)
+      const { page } = await logIn(visitor, '/login?returnTo=%2Forders')
+      expect(idsIn(page.json.orders)).toEqual(ORDERS)
+      expect(await nextAsked(asked, 2)).toEqual(['authorization_code → 200', EXCHANGED])
+
+      // It is another process: there is no clock to set.
+      await after(LIFETIME_SECONDS * 1000)
+      const pages = await Promise.all(Array.from({ length: 20 }, () => visitor.get('/orders')))
+      expect(pages.map(({ status }) => status)).toEqual(pages.map(() => 200))
+      expect(await nextAsked(asked, 2)).toEqual(['refresh_token → 200', EXCHANGED])
+    },
+    TIMEOUT_MS,
+  )
+
+  it.concurrent(
+    "the client's own token: one for all who ask at once, without a login",
+    async () => {
+      const { url, asked } = running.get("the client's own token")!
+      const pages = await Promise.all(Array.from({ length: 20 }, () => browser(url).get('/orders')))
+      expect(pages.map(({ json }) => idsIn(json.orders))).toEqual(pages.map(() => ORDERS))
+      expect(await nextAsked(asked)).toEqual(['client_credentials → 200'])
     },
     TIMEOUT_MS,
   )

@@ -6,6 +6,7 @@ import type { ClientAuthMethod, Configuration, KoaContextWithOIDC, Provider } fr
 import { page, readPage } from './page.js'
 import { memoryStorage } from './storage.js'
 import { fingerprint, type Timeline } from './timeline.js'
+import { exchangeTokens, TOKEN_EXCHANGE } from './token-exchange.js'
 
 // oidc-provider recommends a Node.js version by console.warn, which the demo suppresses.
 const { warn } = console
@@ -61,6 +62,7 @@ export function authorizationServer(options: AuthorizationServerOptions): {
   readonly listener: RequestListener
 } {
   const provider = new oidc.Provider(options.issuer, configuration(options))
+  exchangeTokens(provider, options.apis, oidc.errors)
   provider.use(async (ctx, next) => {
     await next()
     tell(options.timeline, ctx as KoaContextWithOIDC)
@@ -97,7 +99,7 @@ function configuration({ client, apis, accessTokenSeconds }: AuthorizationServer
         token_endpoint_auth_method: client.authentication,
         redirect_uris: [...client.redirectUris],
         post_logout_redirect_uris: [client.postLogoutRedirectUri ?? []].flat(),
-        grant_types: ['authorization_code', 'refresh_token'],
+        grant_types: ['authorization_code', 'refresh_token', 'client_credentials', TOKEN_EXCHANGE],
         response_types: ['code'],
         id_token_signed_response_alg: 'ES256',
       },
@@ -109,6 +111,7 @@ function configuration({ client, apis, accessTokenSeconds }: AuthorizationServer
     ttl: {
       AccessToken: accessTokenSeconds,
       AuthorizationCode: 60,
+      ClientCredentials: accessTokenSeconds,
       Grant: DAY_SECONDS,
       IdToken: 3600,
       Interaction: 600,
@@ -123,6 +126,7 @@ function configuration({ client, apis, accessTokenSeconds }: AuthorizationServer
     findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     features: {
+      clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
       // The address bar shows what is asked for.
       pushedAuthorizationRequests: { enabled: false },
