@@ -1,4 +1,5 @@
 /** The process that measures single calls, on a request and a session that have come over HTTP. */
+import { webcrypto } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import express, { type Request } from 'express'
 import session, { type SessionData } from 'express-session'
@@ -6,7 +7,7 @@ import { measure } from 'mitata'
 import { publicClient, type SessionTokensMiddleware, sessionTokens } from 'session-token-manager'
 import { client, logIn, median, send } from '../harness/load.js'
 import { serve } from '../harness/servers.js'
-import { SEALING_KEY } from './work.js'
+import { PROOF, SEALING_KEY, SIGNATURE } from './work.js'
 
 /** What one call takes. */
 export interface Measured {
@@ -20,6 +21,8 @@ interface Arrived {
   readonly response: ServerResponse
 }
 
+const ES256 = { name: 'ECDSA', namedCurve: 'P-256' } as const
+
 type Work = () => unknown
 type Cost = Pick<Measured, 'ns' | 'bytes'>
 
@@ -31,11 +34,19 @@ const next = () => {}
  */
 async function measureAll(rounds: number, ms: number): Promise<Measured[]> {
   const [clear, sealed] = [await siteWith(false), await siteWith([SEALING_KEY])]
+  const bound = await siteWith(
+    [SEALING_KEY],
+    await webcrypto.subtle.generateKey(ES256, true, ['sign', 'verify']),
+  )
+  const { privateKey } = await webcrypto.subtle.generateKey(ES256, false, ['sign', 'verify'])
+  const proven = Buffer.alloc(500)
   const attach = ({ middleware }: Site, { request, response }: Arrived) => {
     middleware(request, response, next)
     return request
   }
   const ready = attach(clear, clear.fresh())
+  const readyToProve = attach(bound, bound.fresh())
+  const call = { method: 'GET', url: 'https://api.example.com/orders', accessToken: 'a'.repeat(900) }
   const works = {
     nothing: async () => {},
     again: () => ready.tokens.getAccessToken(),
@@ -44,6 +55,8 @@ async function measureAll(rounds: number, ms: number): Promise<Measured[]> {
     fresh: () => attach(clear, clear.fresh()),
     asked: () => attach(clear, clear.fresh()).tokens.getAccessToken(),
     freshSealed: () => attach(sealed, sealed.fresh()),
+    signed: () => webcrypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, privateKey, proven),
+    proof: () => readyToProve.tokens.dpopProof(call),
     askedSealed: () => attach(sealed, sealed.fresh()).tokens.getAccessToken(),
   }
   const costs = await measureInRounds(works, rounds, ms)
@@ -53,6 +66,8 @@ async function measureAll(rounds: number, ms: number): Promise<Measured[]> {
     { call: 'getAccessToken(), first in a request', ...cost(costs.asked, costs.fresh) },
     { call: 'the same, with sealed tokens', ...cost(costs.askedSealed, costs.freshSealed) },
     { call: 'getAccessToken(), again', ...cost(costs.again) },
+    { call: SIGNATURE, ...cost(costs.signed) },
+    { call: PROOF, ...cost(costs.proof) },
   ]
 }
 
@@ -89,7 +104,7 @@ interface Site {
 }
 
 /** A site with a session that holds tokens. */
-async function siteWith(encryptionKeys: string[] | false): Promise<Site> {
+async function siteWith(encryptionKeys: string[] | false, dpopKey?: webcrypto.CryptoKeyPair): Promise<Site> {
   const app = express()
   const store = new session.MemoryStore()
   const middleware: SessionTokensMiddleware = sessionTokens({
@@ -97,14 +112,17 @@ async function siteWith(encryptionKeys: string[] | false): Promise<Site> {
     clientId: 'bench',
     clientAuthentication: publicClient(),
     encryptionKeys,
+    dpop: dpopKey !== undefined,
   })
   app.use(session({ secret: 'bench', resave: false, saveUninitialized: false, store }))
   app.get('/login', middleware, async (request, response) => {
-    await request.tokens.set({
+    const tokens = {
       access_token: 'a'.repeat(900),
       refresh_token: 'r'.repeat(64),
       expires_in: 36_000,
-    })
+      token_type: dpopKey ? 'DPoP' : 'Bearer',
+    }
+    await request.tokens.set(tokens, dpopKey && { dpopKey })
     response.end()
   })
   const arriving = new Promise<Arrived>((resolve) => {
