@@ -56,7 +56,8 @@ describeWithRedisServer('npm start -- --cluster', () => {
   inChromium(
     'names its workers, and the session outlives one that a button kills',
     async () => {
-      const env = { ...ON_SOURCES, REDIS_URL: '', PORT: '0' }
+      // No refresh is under way when the worker dies: its response could die with it.
+      const env = { ...ON_SOURCES, REDIS_URL: '', PORT: '0', ACCESS_TOKEN_SECONDS: '60' }
       const child = run(process.execPath, [...SERVE, '--workers', '2'], env)
       const browser = await launchChromium()
       try {

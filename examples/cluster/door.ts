@@ -26,7 +26,7 @@ export function frontDoor(): Door {
     guests,
     guard: (authorizationServer) => async (req, res) => {
       if (req.method !== 'POST' || req.url !== '/token') return authorizationServer(req, res)
-      const guest = req.headers['user-agent'] ?? 'somebody'
+      const guest = req.headers['user-agent'] ?? 'an unnamed client'
       if (isShut) {
         res.once('close', () => events.emit('departure'))
         events.emit('arrival', guest)

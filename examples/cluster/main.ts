@@ -11,7 +11,7 @@
  * in; a logout in one worker is a logout in all. It exits with 1 if a step failed.
  */
 import { parseArgs } from 'node:util'
-import { PORT } from '../demo/flags.js'
+import { ACCESS_TOKEN_SECONDS, PORT } from '../demo/flags.js'
 import { startCluster } from './cluster.js'
 import { RedisMissing } from './redis.js'
 import { tour } from './tour.js'
@@ -39,7 +39,12 @@ try {
 }
 
 async function serve(): Promise<void> {
-  const demo = await startCluster({ port: PORT, accessTokenSeconds: 5, latencyMs: 250, workers })
+  const demo = await startCluster({
+    port: PORT,
+    accessTokenSeconds: ACCESS_TOKEN_SECONDS,
+    latencyMs: 250,
+    workers,
+  })
   console.log(`The demo is at ${demo.url}, with ${demo.redis.name} (Ctrl-C stops it).`)
   console.log(`Its workers are the processes ${demo.team.pids().join(', ')}. Kill one with its button, or`)
   console.log(`restart them all in turn with kill -USR2 ${process.pid}.`)

@@ -181,5 +181,5 @@ function spread(visits: readonly Visit[]): string {
 }
 
 function answeredBy({ headers }: Visit): string {
-  return headers.get('x-answered-by') ?? 'nobody'
+  return headers.get('x-answered-by') ?? 'no worker'
 }

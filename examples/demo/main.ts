@@ -1,5 +1,5 @@
 import { startDemo } from './demo.js'
-import { PORT, type Start, startAskedFor, USAGE } from './flags.js'
+import { ACCESS_TOKEN_SECONDS, PORT, type Start, startAskedFor, USAGE } from './flags.js'
 import { tour } from './tour.js'
 
 const start = asked()
@@ -19,7 +19,7 @@ function asked(): Start {
 }
 
 async function serve(): Promise<void> {
-  const demo = await startDemo({ port: PORT, accessTokenSeconds: 5, latencyMs: 250 })
+  const demo = await startDemo({ port: PORT, accessTokenSeconds: ACCESS_TOKEN_SECONDS, latencyMs: 250 })
   console.log(`The demo is at ${demo.url} (Ctrl-C stops it).`)
   let stopping = false
   const stop = () => {
