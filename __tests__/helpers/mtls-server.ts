@@ -10,6 +10,9 @@ import { oidcStorage } from './oidc-storage.js'
 
 export type Certificate = ReturnType<typeof certificate>
 
+/** The APIs that a user's tokens may be for. */
+export const RESOURCES = ['https://api.example/a', 'https://api.example/b'] as const
+
 /** An authorization server (oidc-provider) with a second port, whose TLS asks for certificates. */
 export interface MtlsServer {
   readonly issuer: string
@@ -64,6 +67,15 @@ export async function startMtlsServer(
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: (_, __, oneOf) => oneOf?.[0] as string,
+        getResourceServerInfo: (_, resource) => ({
+          audience: resource,
+          scope: 'orders.read',
+          accessTokenFormat: 'opaque',
+        }),
+      },
       mTLS: {
         enabled: true,
         certificateBoundAccessTokens: true,
@@ -87,10 +99,11 @@ export async function startMtlsServer(
       const scope = 'openid offline_access orders.read'
       const grant = new provider.Grant({ accountId: 'user', clientId })
       grant.addOIDCScope(scope)
+      for (const resource of RESOURCES) grant.addResourceScope(resource, 'orders.read')
       const client = (await provider.Client.find(clientId))!
       const token = new provider.RefreshToken({
         ...{ accountId: 'user', client, grantId: await grant.save(), scope, gty: 'authorization_code' },
-        ...{ rotations: 0, iiat: Math.floor(Date.now() / 1000) },
+        ...{ resource: [...RESOURCES], rotations: 0, iiat: Math.floor(Date.now() / 1000) },
       } as never)
       return token.save()
     },

@@ -18,6 +18,7 @@ import {
   type Certificate,
   issuedClient,
   type MtlsServer,
+  RESOURCES,
   selfSignedClient,
   startMtlsServer,
 } from '../helpers/mtls-server.js'
@@ -168,6 +169,22 @@ describe('S102 mTLS at the authorization server', () => {
     const responses = await Promise.all(Array.from({ length: 50 }, () => browser.get('/token')))
     expect(new Set(responses.map(({ json }) => json.token)).size).toBe(1)
     expect(atToken(server)).toHaveLength(1)
+  })
+
+  it('S15 S102 two resources at once on one refresh token: a token for each, and the last refresh token is kept', async () => {
+    const own = certificate()
+    const server = await startMtlsServer([issuedClient('bank')], { trusted: [own] })
+    const { site, browser } = await visit(server, tlsClientAuth(own))
+    const tokens = await Promise.all(
+      RESOURCES.map((resource) => browser.get(`/token?resource=${encodeURIComponent(resource)}`)),
+    )
+    expect(tokens.map(({ status }) => status)).toEqual([200, 200])
+    expect(new Set(tokens.map(({ json }) => json.token)).size).toBe(2)
+    expect(new Set(await Promise.all(tokens.map(({ json }) => server.boundTo(json.token)))).size).toBe(1)
+    site.clock.advance(2 * HOUR_MS)
+    expect((await browser.get(`/token?resource=${encodeURIComponent(RESOURCES[0])}`)).status).toBe(200)
+    expect(site.events.filter(({ type }) => type === 'ended' || type === 'refresh_failed')).toEqual([])
+    expect(atToken(server)).toHaveLength(3)
   })
 
   it('S12 S102 a session copy from before the refresh: no further refresh', async () => {
