@@ -177,7 +177,7 @@ function showWorkers(names) {
         // A worker that kills itself sends no response.
         await post(`/workers/${name}/kill`).catch(() => {})
         $('killed').textContent =
-          `${name} was killed, and a new worker takes its place. You are still logged in.`
+          `${name} was killed, and a new worker takes its place. The session is in Redis: go on.`
       })
       return element('li', '', name, button)
     }),
