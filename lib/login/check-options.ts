@@ -1,6 +1,8 @@
 import { ConfigurationError } from '../errors/token-error.js'
 import { checkClientAuthentication, checkClientId, sealingKeys } from '../middleware/check-options.js'
 import { returnPath } from '../middleware/return-path.js'
+import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
+import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
 import { issuerUrl } from '../oauth/metadata.js'
 import { duration, flag, fn, oneOf, optional, propertyName, unchecked } from '../options/option-kinds.js'
 import { type Checked, checkOptions, type Option, type OptionTable } from '../options/option-table.js'
@@ -22,7 +24,7 @@ const ROUTES = {
 const OPTIONS = {
   issuer: (value) => issuerUrl(value),
   clientId: checkClientId,
-  clientAuthentication: checkClientAuthentication,
+  clientAuthentication: checkAuthentication,
   baseUrl: checkBaseUrl,
   authorization: checkAuthorization,
   routes: checkRoutes,
@@ -79,6 +81,17 @@ export function checkLoginOptions(given: LoginOptions<never>): CheckedLoginOptio
     mount: 'app.use(login({ … }))',
     cures: CURES,
   }) as unknown as CheckedLoginOptions
+}
+
+/** The certificate of a connection is not sent by login(), but the app may configure openid-client to send it. */
+function checkAuthentication(value: unknown, _: string, all: Given): unknown {
+  const authentication = checkClientAuthentication(value)
+  if (!usesCertificate(authentication as ClientAuthentication) || all.configure !== undefined)
+    return authentication
+  throw new ConfigurationError(
+    'login() sends no client certificate. Have openid-client send it, by a `customFetch` that `configure` sets, or log in without ' +
+      'login(): req.tokens.acquire() sends the certificate.',
+  )
 }
 
 function route(fallback: string): Option<string | false> {
