@@ -10,13 +10,11 @@ import {
 } from '../../lib/tokens/access-token.js'
 import { isLoginOver } from '../../lib/tokens/login-lifetime.js'
 import type { TokenNeed } from '../../lib/tokens/token-need.js'
+import { firstTokenSet, mergeTokens, type TokenResponse } from '../../lib/tokens/token-response.js'
 import {
   deadTokenSet,
-  firstTokenSet,
-  mergeTokens,
   newest,
   secretsOf,
-  type TokenResponse,
   type TokenSet,
   withoutRefreshToken,
 } from '../../lib/tokens/token-set.js'

@@ -16,7 +16,8 @@ import {
   randomProof,
   shareKeyOf,
 } from '../tokens/grant-proof.js'
-import { firstTokenSet, secretsOf, type TokenResponse, type TokenSet } from '../tokens/token-set.js'
+import { firstTokenSet, type TokenResponse } from '../tokens/token-response.js'
+import { secretsOf, type TokenSet } from '../tokens/token-set.js'
 import type { Ending } from './end-grant.js'
 import type { Joined, Shares } from './grant-shares.js'
 import type { LeasedGrantContext } from './leased-grant.js'

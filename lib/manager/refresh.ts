@@ -8,12 +8,10 @@ import { type AccessToken, needAtRefresh, serves, usableToken } from '../tokens/
 import { canRefresh, isLoginOver } from '../tokens/login-lifetime.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import { tokenSelectorOf } from '../tokens/token-need.js'
+import { firstTokenSet, mergeTokens, type TokenResponse } from '../tokens/token-response.js'
 import {
   deadTokenSet,
-  firstTokenSet,
-  mergeTokens,
   secretsOf,
-  type TokenResponse,
   type TokenSet,
   withoutRefreshToken,
   withRefreshToken,

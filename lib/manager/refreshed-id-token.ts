@@ -9,7 +9,8 @@ import {
 } from '../oauth/id-token/id-token.js'
 
 import { ownProperties } from '../options/own-properties.js'
-import type { TokenResponse, TokenSet } from '../tokens/token-set.js'
+import type { TokenResponse } from '../tokens/token-response.js'
+import type { TokenSet } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
 
 /** How long new tokens wait for the issuer's keys, in milliseconds. The next refresh has the keys. */

@@ -1,7 +1,7 @@
 import type { TokenError } from '../errors/token-error.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
-import type { TokenResponse } from '../tokens/token-set.js'
+import type { TokenResponse } from '../tokens/token-response.js'
 
 /** The port through which the token manager uses an authorization server. `httpAuthorizationServer()` implements it. */
 export interface AuthorizationServer {

@@ -1,5 +1,5 @@
 import { fieldValue, isJsonObject, type JsonObject, ownProperties } from '../../options/own-properties.js'
-import type { TokenResponse } from '../../tokens/token-set.js'
+import type { TokenResponse } from '../../tokens/token-response.js'
 import { EXPIRY_FIELDS, type Expiry, expiryIn, refreshExpiryIn } from './expiry.js'
 import {
   errorIn,

@@ -6,7 +6,7 @@ import {
   ownProperties,
   parseJsonObject,
 } from '../../options/own-properties.js'
-import type { TokenResponse } from '../../tokens/token-set.js'
+import type { TokenResponse } from '../../tokens/token-response.js'
 import type { FailedRefresh, RefreshResponse } from '../authorization-server.js'
 import type { HttpResponse } from '../http.js'
 import { sessionExpiryOf } from '../id-token/id-token.js'
