@@ -26,7 +26,8 @@ export const SCOPE = 'openid offline_access orders.read'
 /** What a browser sends when the user opens a page. fetch() sets the mode by itself, so the site puts this one in its place. */
 export const NAVIGATION = { headers: { accept: 'text/html', 'x-mode': 'navigate' } }
 
-function withMode(listener: RequestListener): RequestListener {
+/** Takes the mode of {@link NAVIGATION} for that of the browser. */
+export function withMode(listener: RequestListener): RequestListener {
   return (request, response) => {
     const { 'x-mode': mode } = request.headers
     if (typeof mode === 'string') request.headers['sec-fetch-mode'] = mode
