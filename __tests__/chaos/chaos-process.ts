@@ -74,7 +74,7 @@ await sessions.connect()
 const sessionClient = {
   async get(key: string) {
     const found = await sessions.get(key)
-    if (found !== null) noteTokens('stored', JSON.parse(found).tokens)
+    if (found !== null) noteStored(key, JSON.parse(found).tokens)
     faults.at('session read')
     return found
   },
@@ -83,8 +83,9 @@ const sessionClient = {
     const at = now()
     const answer = await sessions.set(...args)
     const { tokens } = JSON.parse(String(args[1])) as { tokens?: string }
-    if (now() - at > LONG_WRITE_MS) noteLongWrite(at, tokens)
-    noteTokens('stored', tokens)
+    const grantId = grantIn(tokens) ?? lastGrants.get(String(args[0]))
+    if (now() - at > LONG_WRITE_MS && grantId) note({ type: 'long write', at, to: now(), grantId })
+    noteStored(String(args[0]), tokens)
     return answer
   },
   expire: (...args: Parameters<typeof sessions.expire>) => sessions.expire(...args),
@@ -94,8 +95,17 @@ const sessionClient = {
 /** A session write that takes this long was delayed by a pause, and may undo later writes of other processes. */
 const LONG_WRITE_MS = 100
 
-function noteLongWrite(at: number, tokens: string | undefined): void {
-  if (tokens !== undefined) note({ type: 'long write', at, to: now(), grantId: JSON.parse(tokens).grantId })
+/** The grant that each stored session had last. A session may also be written to remove its tokens. */
+const lastGrants = new Map<string, string>()
+
+function noteStored(key: string, tokens: string | undefined): void {
+  const grantId = grantIn(tokens)
+  if (grantId) lastGrants.set(key, grantId)
+  noteTokens('stored', tokens)
+}
+
+function grantIn(tokens: string | undefined): string | undefined {
+  return tokens === undefined ? undefined : JSON.parse(tokens).grantId
 }
 
 const noted = new Map<string, string>()
@@ -229,7 +239,7 @@ app.post('/write', async (request, response) => {
 
 app.post('/login', async (request, response) => {
   await request.tokens.set(request.body)
-  response.json({ grantId: grantIn(request.session) })
+  response.json({ grantId: grantIn((request.session as { tokens?: string }).tokens) })
 })
 
 app.post('/logout', async (request, response) => {
@@ -247,10 +257,6 @@ app.use(((error, _request, response, _next) => {
 const server = app.listen(0, '127.0.0.1', () => {
   tell((server.address() as AddressInfo).port)
 })
-
-function grantIn(session: object): string {
-  return JSON.parse((session as { tokens: string }).tokens).grantId
-}
 
 function saved(request: Request): Promise<void> {
   return new Promise((resolve, reject) =>

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { Agent } from 'node:https'
 import { inspect } from 'node:util'
 import { afterEach, describe, expect, it } from '@jest/globals'
@@ -243,6 +244,21 @@ describe('S102 tokens that are bound to the certificate, at an API that checks i
     expect((await call(true)).json).toBe(200)
     expect(api.certificates[0]).toBe(fingerprint(own))
     expect(api.certificates.filter((it) => it === undefined).length).toBeGreaterThan(0)
+  })
+
+  it('S102 a call that is observed has the certificate as well', async () => {
+    const { agent, api, browser, site } = await visitApi()
+    const observe = () => {}
+    subscribe('session-token-manager:outbound', observe)
+    closers.push(() => unsubscribe('session-token-manager:outbound', observe))
+    const options = {
+      baseURL: api.url,
+      httpsAgent: agent,
+      clientCertificate: true,
+      validateStatus: () => true,
+    }
+    site.handle('/call', ({ tokens }) => statusOf(tokens.axios(options).get('/a')))
+    expect((await browser.get('/call')).json).toBe(200)
   })
 
   it("S102 bearerProxy(), and the client's own token", async () => {

@@ -51,7 +51,7 @@ export interface AuthorizedCall<Response> {
   /** `false` when the body cannot be sent twice, or the app does not want it to be. */
   readonly mayReplay: boolean
   /** Whether the connection has the client certificate. */
-  readonly clientCertificate?: boolean
+  readonly clientCertificate: boolean
   /**
    * Sends the request, with an authorization unless the route's policy has it carry none.
    *

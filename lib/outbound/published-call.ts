@@ -11,6 +11,7 @@ export async function publishing<Response>(call: AuthorizedCall<Response>, send:
   let last: Attempt<Response> | undefined
   const watched: AuthorizedCall<Response> = {
     ...{ method: call.method, url: call.url, tokens: call.tokens, need: call.need },
+    clientCertificate: call.clientCertificate,
     get mayReplay() {
       return call.mayReplay
     },

@@ -38,6 +38,7 @@ export function fetchOver(
       tokens: tokens(),
       need,
       mayReplay: !isUsedUp(request.body) && mayReplay(replay, request.method),
+      clientCertificate: false,
       send: (authorization, secrets) =>
         attempt(request, maxRedirects, tokenAlong(origins, authorization), secrets),
       wait: (work) => untilAborted(work, request.signal),
