@@ -250,7 +250,7 @@ describe('S102 tokens that are bound to the certificate, at an API that checks i
     const { agent, api, browser, site } = await visitApi()
     const observe = () => {}
     subscribe('session-token-manager:outbound', observe)
-    closers.push(() => unsubscribe('session-token-manager:outbound', observe))
+    closers.push(async () => unsubscribe('session-token-manager:outbound', observe))
     const options = {
       baseURL: api.url,
       httpsAgent: agent,
