@@ -13,6 +13,7 @@ import {
 import type { Browser } from '../helpers/browser.js'
 import { type FaultServer, startTokenEndpoint } from '../helpers/fault-server.js'
 import type { Fault } from '../helpers/faults.js'
+import { eventually } from '../helpers/fleet-expectations.js'
 import { createGate } from '../helpers/gate.js'
 import { type Site, type SiteOptions, sharedSessions, startSite } from '../helpers/site.js'
 import { json, wireServer } from '../helpers/wire-server.js'
