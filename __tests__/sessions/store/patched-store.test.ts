@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import session from 'express-session'
 import fc from 'fast-check'
+import { FAST_WRITE_MS } from '../../../lib/concurrency/time-constants.js'
 import type { SessionData, SessionStore } from '../../../lib/sessions/store/original-store.js'
 import { type PatchedStore, patchedStore } from '../../../lib/sessions/store/patched-store.js'
 import type { SaveInterceptor } from '../../../lib/sessions/store/save-interceptor.js'
@@ -268,6 +269,24 @@ describe('patched.read(sid)', () => {
 })
 
 describe('patched.update(sid, change)', () => {
+  it('reads again if the process stood still between its read and its write', async () => {
+    const { store, patched } = patchedRecording()
+    await set(store, 'one', data({ cart: 'empty' }))
+    const { sessions } = store as unknown as { sessions: Record<string, string> }
+    let calls = 0
+    const change = (stored: SessionData) => {
+      if (++calls === 1) {
+        const other = JSON.parse(sessions.one!)
+        sessions.one = JSON.stringify({ ...other, cart: 'full' })
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FAST_WRITE_MS + 20)
+      }
+      return mark('new')(stored)
+    }
+    expect(await patched.update('one', change)).toBe(true)
+    expect(await readSession(store, 'one')).toMatchObject({ cart: 'full', mark: 'new' })
+    expect(calls).toBe(2)
+  })
+
   it('changes the stored session and nothing else in it', async () => {
     const { store, patched } = patchedRecording()
     await set(store, 'one', data({ views: 1 }))

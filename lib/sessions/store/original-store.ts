@@ -55,7 +55,7 @@ export function withStoreTimeout<T>(result: Promise<T>): Promise<T> {
 }
 
 /** How often a session is read at most until a read is fast enough to be written back. */
-const MAX_READS = 3
+export const MAX_READS = 3
 
 /** The work of a store on one session, or on all: from the call of its method until it calls back. */
 interface Work {

@@ -1,5 +1,6 @@
 import {
   type Callback,
+  MAX_READS,
   OriginalStore,
   type SessionData,
   type SessionStore,
@@ -18,6 +19,7 @@ import {
 } from './session-baseline.js'
 import { patchDestruction } from './session-destruction.js'
 import { SessionLocks } from './session-locks.js'
+import { isFast } from './write-race.js'
 
 const patchedStores = new WeakMap<object, PatchedStore>()
 
@@ -86,16 +88,21 @@ export class PatchedStore {
 
   /**
    * Reads the stored session, changes it and stores it again, under its exclusive lock. `change` returns `false` to leave the
-   * session alone. Resolves with whether it was stored.
+   * session alone; it may be called again, with a session that was read again. Resolves with whether it was stored.
    */
   update(sid: string, change: (session: SessionData) => boolean, request?: NotedRequest): Promise<boolean> {
     return this.#locks.exclusively(sid, async () => {
-      const data = await this.original.readFresh(sid, request)
-      if (!data) return false
-      const session = this.original.inflate(sid, data)
-      if (!change(session)) return false
-      await this.original.write(sid, session)
-      return true
+      for (let reads = 1; ; reads++) {
+        const startedAt = performance.now()
+        const data = await this.original.read(sid, request)
+        if (!data) return false
+        const session = this.original.inflate(sid, data)
+        if (!change(session)) return false
+        // After a slow read, or when this process stood still since, another process may have saved the session.
+        if (!isFast(performance.now() - startedAt) && reads < MAX_READS) continue
+        await this.original.write(sid, session)
+        return true
+      }
     })
   }
 
