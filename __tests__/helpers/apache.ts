@@ -5,8 +5,8 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { describe } from '@jest/globals'
 import { dieTogether, gone } from './child-process.js'
+import { describeIf } from './describe-if.js'
 import { freePort } from './free-port.js'
 
 /** Where Debian has Apache and its modules. */
@@ -71,14 +71,8 @@ async function untilOpen(port: number): Promise<void> {
   throw new Error('Apache does not listen.')
 }
 
-/** Tests with Apache and its mod_oauth2. A developer's machine may have none; where CI is true, its absence is an error. */
+/** Tests with Apache and its mod_oauth2. */
 export function describeWithApache(name: string, tests: () => void): void {
   const isThere = existsSync(APACHE) && existsSync(join(MODULES, 'mod_oauth2.so'))
-  // What is left out is said, and biome's rule is about what was forgotten.
-  const describeOrNot = isThere ? describe : describe.skip
-  describeOrNot(name, tests)
-  if (isThere) return
-  const message = `No Apache with mod_oauth2 (Debian: libapache2-mod-oauth2): "${name}" is not tested.`
-  if (process.env.CI === 'true') throw new Error(message)
-  process.stderr.write(`${message}\n`)
+  describeIf(isThere, 'No Apache with mod_oauth2 (Debian: libapache2-mod-oauth2)', name, tests)
 }

@@ -1,5 +1,6 @@
 import { afterAll, describe } from '@jest/globals'
 import { Pool, type PoolConfig } from 'pg'
+import { describeIf } from './describe-if.js'
 import { postgresPrograms } from './postgres-server.js'
 
 /** How long a server may take to answer, in milliseconds. */
@@ -53,12 +54,5 @@ export async function describeWithPostgres(
 
 /** Tests that start, stop and kill servers of their own with `startPostgres()`. */
 export function describeWithPostgresServer(name: string, tests: () => void): void {
-  const available = postgresPrograms() !== undefined
-  // What is left out is said, and biome's rule is about what was forgotten.
-  const describeOrNot = available ? describe : describe.skip
-  describeOrNot(name, tests)
-  if (available) return
-  const message = `No programs of PostgreSQL: "${name}" is not tested.`
-  if (process.env.CI === 'true') throw new Error(message)
-  process.stderr.write(`${message}\n`)
+  describeIf(postgresPrograms() !== undefined, 'No programs of PostgreSQL', name, tests)
 }

@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, beforeAll, describe } from '@jest/globals'
+import { afterAll, beforeAll } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { dieTogether, gone, onPath } from './child-process.js'
+import { describeIf } from './describe-if.js'
 import { freePort } from './free-port.js'
 
 /** By then a server has lived for longer than any lease: it grants leases of grants that it does not know. */
@@ -143,17 +144,6 @@ export function describeWithRedisServer(name: string, tests: () => void): void {
 
 function serverOnPath(): boolean {
   return onPath('redis-server') !== undefined
-}
-
-/** A developer's machine may have no Redis; where CI is true, its absence is an error. */
-function describeIf(available: boolean, missing: string, name: string, tests: () => void): void {
-  // What is left out is said, and biome's rule is about what was forgotten.
-  const describeOrNot = available ? describe : describe.skip
-  describeOrNot(name, tests)
-  if (available) return
-  const message = `${missing}: "${name}" is not tested.`
-  if (process.env.CI === 'true') throw new Error(message)
-  process.stderr.write(`${message}\n`)
 }
 
 let shared: Promise<RedisServer> | undefined
