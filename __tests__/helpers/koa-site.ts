@@ -10,7 +10,7 @@ import {
 } from '../../lib/middleware/composition.js'
 import { middlewareOf, type SessionTokensMiddleware } from '../../lib/middleware/koa.js'
 import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
-import { koaSessions } from '../../lib/sessions/koa/detect.js'
+import { koaSessions } from '../../lib/sessions/koa/koa-sessions.js'
 import { startApp } from './app.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'

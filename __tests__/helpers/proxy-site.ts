@@ -19,7 +19,7 @@ import {
   type UpgradeOptions,
   upgradesThrough,
 } from '../../lib/proxy.js'
-import { koaSessions } from '../../lib/sessions/koa/detect.js'
+import { koaSessions } from '../../lib/sessions/koa/koa-sessions.js'
 import { expressVersions } from './app.js'
 import type { AuthorizationServer } from './authorization-server.js'
 import { type Browser, browser } from './browser.js'

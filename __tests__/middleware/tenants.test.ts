@@ -25,7 +25,7 @@ import {
   sessionTokens as koaSessionTokens,
 } from '../../lib/middleware/koa.js'
 import { Tenants } from '../../lib/middleware/tenants.js'
-import { koaSessions } from '../../lib/sessions/koa/detect.js'
+import { koaSessions } from '../../lib/sessions/koa/koa-sessions.js'
 import { patchedStore } from '../../lib/sessions/store/patched-store.js'
 import { startApp } from '../helpers/app.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'

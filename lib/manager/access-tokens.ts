@@ -20,7 +20,7 @@ import type { TokenNeed } from '../tokens/token-need.js'
 import { newest, type TokenSet } from '../tokens/token-set.js'
 import type { LeasedGrantContext } from './leased-grant.js'
 import { cannotRefreshError, LostReferenceError, noTokensError, notRefreshedError } from './manager-errors.js'
-import { RefreshesInFlight } from './refreshes-in-flight.js'
+import { RefreshStarter } from './refresh-starter.js'
 import type { SessionRepair } from './session-repair.js'
 import type { SessionView, SessionViews } from './session-views.js'
 
@@ -38,13 +38,13 @@ const LAST_MOMENT_MS = 100
 /** Returns access tokens to callers: a valid one at once, otherwise one of a refresh. */
 export class AccessTokens {
   readonly #context: AccessTokensContext
-  readonly #refreshes: RefreshesInFlight
+  readonly #starter: RefreshStarter
   readonly #repair: SessionRepair
   readonly #views: SessionViews
 
   constructor(context: AccessTokensContext, background: BackgroundTasks) {
     this.#context = context
-    this.#refreshes = new RefreshesInFlight(context, background)
+    this.#starter = new RefreshStarter(context, background)
     this.#repair = context.repair
     this.#views = context.views
   }
@@ -98,7 +98,7 @@ export class AccessTokens {
     const { minValidityMs: _, rejected: __, ...plainNeed } = need
     const atRefresh = needAtRefresh(tokens, ownProperties(plainNeed))
     const order = { grant, session, tokens, share: view.held.share, need: atRefresh, key: needKey(atRefresh) }
-    this.#refreshes.startAhead({ ...order, reason: 'ahead' })
+    this.#starter.startAhead({ ...order, reason: 'ahead' })
   }
 
   async #refreshedOrUnexpired(
@@ -177,7 +177,7 @@ export class AccessTokens {
       throw cannotRefreshError(tokens, need, now)
     }
     const order = { grant, session, tokens, share: held.share, need, key }
-    const outcome = await waitFor(this.#refreshes.start({ ...order, reason: reasonOf(tokens, need, key) }))
+    const outcome = await waitFor(this.#starter.start({ ...order, reason: reasonOf(tokens, need, key) }))
     this.#requireMember(held)
     // Only a refresh ahead of expiry ends without an outcome.
     const { accessToken, fresh } = outcome!

@@ -28,7 +28,7 @@ export interface LoginContext extends LeasedGrantContext {
   readonly shares: Shares
 }
 
-/** Starts a grant for each login. */
+/** Starts a grant for each login, stores its tokens in the session, and ends the grant that the session held before. */
 export class Login {
   readonly #context: LoginContext
   readonly #background: BackgroundTasks

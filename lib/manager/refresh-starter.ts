@@ -26,7 +26,7 @@ export interface RefreshOrder {
 }
 
 /** Starts refreshes as background tasks, one at a time for each grant of this process, and pauses after failures. */
-export class RefreshesInFlight {
+export class RefreshStarter {
   readonly #context: LeasedGrantContext
   readonly #background: BackgroundTasks
 
