@@ -23,7 +23,14 @@ export interface Ending {
   readonly failure?: TokenError
 }
 
-/** Ends grants, in this process and in the grant store. */
+/**
+ * Ends grants, in this process and in the grant store. These places keep the tokens of an ended grant out:
+ *
+ * - this process: `GrantRegistry.learn()` refuses them, and `SessionViews` ignores and removes the copy of a session
+ * - the grant store: a commit keeps nothing after the end. Other processes learn it by the news and the recent ends (grants/news.ts)
+ * - a refresh in flight: `LeasedGrant.keep()` stores no tokens of it, and `Refresh` revokes them (revocation.ts)
+ * - old copies in stored sessions: session-writer.ts, logout.ts, and sessions/store for saves by the app
+ */
 export class GrantEnds {
   readonly #context: GrantEndsContext
 
