@@ -23,6 +23,7 @@ import { cannotRefreshError, LostReferenceError, noTokensError, notRefreshedErro
 import { RefreshStarter } from './refresh-starter.js'
 import type { SessionRepair } from './session-repair.js'
 import type { SessionView, SessionViews } from './session-views.js'
+import { requireExchange } from './token-exchange.js'
 
 export interface AccessTokensContext extends LeasedGrantContext {
   readonly views: SessionViews
@@ -51,6 +52,7 @@ export class AccessTokens {
 
   /** Resolves with an access token that serves the need. No I/O if the token at hand is valid. */
   async get(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
+    if (need.exchange !== undefined) requireExchange(need.exchange, this.#context.exchanges)
     const known = this.#views.live(session)
     // A request with a valid token waits for no promise more.
     const view = known instanceof Promise ? await known : known

@@ -2,10 +2,8 @@ import { BackgroundTasks } from '../concurrency/background-tasks.js'
 import type { AcquireParameters } from '../oauth/authorization-server.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { SessionGrants } from '../sessions/session-grants.js'
-import type { AccessToken } from '../tokens/access-token.js'
 import type { EndReason } from '../tokens/events.js'
 import { canRefresh, isLoginOver } from '../tokens/login-lifetime.js'
-import type { TokenNeed } from '../tokens/token-need.js'
 import type { TokenResponse } from '../tokens/token-response.js'
 import { isDead, type TokenSet } from '../tokens/token-set.js'
 import { AccessTokens } from './access-tokens.js'
@@ -30,7 +28,6 @@ import { hearRetryAfter } from './retry-after.js'
 import { SessionRepair } from './session-repair.js'
 import { SessionViews } from './session-views.js'
 import { SessionWriter } from './session-writer.js'
-import { requireExchange } from './token-exchange.js'
 
 /** Keeps the tokens of sessions valid: returns a valid token, and refreshes first if there is none. */
 export class TokenManager {
@@ -38,6 +35,7 @@ export class TokenManager {
   readonly sessionWriter: SessionWriter
   readonly ends: GrantEnds
   readonly ignoredCopies: IgnoredCopies
+  readonly accessTokens: AccessTokens
   /** The client's own tokens. */
   readonly client: ClientTokens
   readonly offline: OfflineReferences
@@ -50,7 +48,6 @@ export class TokenManager {
   readonly #stopListening: () => void
   readonly #login: Login
   readonly #logout: Logout
-  readonly #accessTokens: AccessTokens
   readonly #views: SessionViews
   readonly #expired = new ReportedOnce()
 
@@ -75,7 +72,7 @@ export class TokenManager {
     const onExpired = this.#reportExpiry.bind(this)
     const views = new SessionViews({ ...context, ignoredCopies: this.ignoredCopies, repair, onExpired })
     this.#views = views
-    this.#accessTokens = new AccessTokens({ ...context, views, repair, onExpired }, this.#background)
+    this.accessTokens = new AccessTokens({ ...context, views, repair, onExpired }, this.#background)
     this.offline = new OfflineReferences(context, views)
     given.shared.news.onText = (text) => hearRetryAfter(given, text)
     given.shared.onState = (grantId, state) => restoration.noteState(grantId, state)
@@ -113,17 +110,6 @@ export class TokenManager {
     this.#context.emit({ type: 'ended', grantId, reason: 'expired', scope: 'grant', isLocal: true })
   }
 
-  /** Resolves with an access token that serves the need, see {@link AccessTokens}. */
-  getAccessToken(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
-    if (need.exchange !== undefined) requireExchange(need.exchange, this.#context.exchanges)
-    return this.#accessTokens.get(session, need)
-  }
-
-  /** Resolves with an access token that is valid without a refresh. */
-  getWithoutRefresh(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
-    return this.#accessTokens.getWithoutRefresh(session, need)
-  }
-
   /**
    * Calls the listener once, with the reason, when the session's share of its grant has ended, in this process or in another. Returns
    * a function that stops it; `undefined` if the user is not logged in.
@@ -159,9 +145,9 @@ export class TokenManager {
     let tokens = this.tokensOf(session)
     if (tokens && !isDead(tokens) && !tokens.dpopKey) {
       // A grant that is kept in the grant store, or is older than the option. A refresh gives it a key.
-      const { token } = await this.getAccessToken(session, {})
+      const { token } = await this.accessTokens.get(session, {})
       tokens = this.tokensOf(session)
-      if (tokens && !tokens.dpopKey) await this.getAccessToken(session, { rejected: token })
+      if (tokens && !tokens.dpopKey) await this.accessTokens.get(session, { rejected: token })
       tokens = this.tokensOf(session)
     }
     const key = await keyForLogin(this.#context, session, tokens)

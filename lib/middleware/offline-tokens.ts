@@ -89,7 +89,7 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
     const session = await this.#usable()
     const complete = normalizeNeed(need)
     try {
-      const token = await manager.getAccessToken(session, complete)
+      const token = await manager.accessTokens.get(session, complete)
       return new ReturnedToken(token, this.#context.authorizationScheme)
     } catch (error) {
       throw manager.offline.explained(session, error)

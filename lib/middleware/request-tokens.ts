@@ -84,8 +84,8 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     await this.#adopting?.adopt()
     const { manager } = this.#context
     const token = this.#refreshes
-      ? await manager.getAccessToken(this.#session, complete)
-      : await manager.getWithoutRefresh(this.#session, complete)
+      ? await manager.accessTokens.get(this.#session, complete)
+      : await manager.accessTokens.getWithoutRefresh(this.#session, complete)
     return new ReturnedToken(token, this.#context.authorizationScheme)
   }
 

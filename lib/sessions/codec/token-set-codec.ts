@@ -119,7 +119,7 @@ export class TokenSetCodec {
     const opened = this.#last?.copy === copy ? this.#last : this.#open(copy)
     if (!opened || (opened.tokens.isReference && !this.#readsReferences)) return undefined
     // A session of a grant with a proof has a share of it: this one was edited, or is a record out of the grant store.
-    if (hasProof(opened.tokens.grantId) && opened.tokens.share === undefined) return undefined
+    if (opened.tokens.share === undefined && hasProof(opened.tokens.grantId)) return undefined
     return opened.isProven || this.#provesByTokens(opened.tokens) ? opened.tokens : undefined
   }
 
@@ -288,5 +288,5 @@ function withoutShares(tokens: TokenSet): TokenSet {
 
 /** Whether tokens have the proof of their grant. The key of a reference of the version before is no proof. */
 function isProofOf({ grantId, isReference, proof }: TokenSet): boolean {
-  return proof !== undefined && (hasProof(grantId) || !isReference)
+  return proof !== undefined && (!isReference || hasProof(grantId))
 }

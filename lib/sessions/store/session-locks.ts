@@ -1,8 +1,10 @@
 import { LOCK_TIMEOUT_MS } from '../../concurrency/time-constants.js'
 import type { Callback } from './original-store.js'
 
+type LockKind = 'shared' | 'exclusive'
+
 interface Waiter {
-  readonly exclusive: boolean
+  readonly kind: LockKind
   readonly start: () => void
 }
 
@@ -10,7 +12,8 @@ interface Waiter {
 interface SessionLock {
   shared: number
   exclusive: number
-  readonly waiting: Set<Waiter>
+  /** Absent until something has waited: most locks are free. */
+  waiting?: Set<Waiter>
 }
 
 /**
@@ -31,47 +34,30 @@ export class SessionLocks {
    * may release the lock before it is done.
    */
   run(
-    kind: 'shared' | 'exclusive',
+    kind: LockKind,
     sid: string,
     callback: Callback | undefined,
     operation: (done: Callback, release: () => void) => unknown,
   ): unknown {
-    let began = false
-    let returned: unknown
-    let returnLater: ((returned: unknown) => void) | undefined
-    this.acquire(kind, sid, (release) => {
-      began = true
-      const run = () => callOnce(operation, callback, release)
-      if (returnLater) returnLater(Promise.resolve().then(run))
-      else returned = run()
+    const lock = this.#lockOf(sid)
+    if (this.#mayBegin(lock, kind)) return callOnce(operation, callback, this.#hold(sid, lock, kind))
+    const later = new Promise((resolve) => {
+      this.#wait(lock, kind, () => {
+        const release = this.#hold(sid, lock, kind)
+        resolve(Promise.resolve().then(() => callOnce(operation, callback, release)))
+      })
     })
-    if (began) return returned
-    const later = new Promise((resolve) => (returnLater = resolve))
     // A caller with a callback does not look at the promise.
     later.catch(() => {})
     return later
   }
 
   /** Calls `start` under a lock: at once if it is free. `start` must see to it that `release` is called. */
-  acquire(kind: 'shared' | 'exclusive', sid: string, start: (release: () => void) => void): void {
-    const exclusive = kind === 'exclusive'
-    const lock = this.#sessions.get(sid) ?? { shared: 0, exclusive: 0, waiting: new Set() }
-    this.#sessions.set(sid, lock)
-
-    const begin = () => {
-      if (exclusive) lock.exclusive++
-      else lock.shared++
-      let isReleased = false
-      start(() => {
-        if (isReleased) return
-        isReleased = true
-        if (exclusive) lock.exclusive--
-        else lock.shared--
-        this.#admit(sid, lock)
-      })
-    }
-    if (this.#mayBegin(lock, exclusive)) begin()
-    else this.#wait(lock, exclusive, begin)
+  acquire(kind: LockKind, sid: string, start: (release: () => void) => void): void {
+    const lock = this.#lockOf(sid)
+    const begin = () => start(this.#hold(sid, lock, kind))
+    if (this.#mayBegin(lock, kind)) begin()
+    else this.#wait(lock, kind, begin)
   }
 
   /** Runs some work under the exclusive lock of a session. Settles as the work does. */
@@ -107,29 +93,52 @@ export class SessionLocks {
     start?.()
   }
 
+  #lockOf(sid: string): SessionLock {
+    let lock = this.#sessions.get(sid)
+    if (!lock) {
+      lock = { shared: 0, exclusive: 0 }
+      this.#sessions.set(sid, lock)
+    }
+    return lock
+  }
+
   /** An operation within another one of its session begins all the same, as the other one waits for it. */
-  #mayBegin(lock: SessionLock, exclusive: boolean): boolean {
-    if (lock.exclusive > 0 || (exclusive && lock.shared > 0)) return false
+  #mayBegin(lock: SessionLock, kind: LockKind): boolean {
+    if (lock.exclusive > 0 || (kind === 'exclusive' && lock.shared > 0)) return false
     const isHeld = this.#all.running + this.#all.waiting.size > 0
     return !isHeld || (lock.shared > 0 && this.#all.running === 0)
   }
 
-  #wait(lock: SessionLock, exclusive: boolean, begin: () => void): void {
+  /** Holds a lock. Returns the function that releases it. */
+  #hold(sid: string, lock: SessionLock, kind: LockKind): () => void {
+    let isReleased = false
+    lock[kind]++
+    return () => {
+      if (isReleased) return
+      isReleased = true
+      lock[kind]--
+      this.#admit(sid, lock)
+    }
+  }
+
+  #wait(lock: SessionLock, kind: LockKind, begin: () => void): void {
+    lock.waiting ??= new Set()
+    const { waiting } = lock
     const start = () => {
       clearTimeout(timer)
-      lock.waiting.delete(waiter)
+      waiting.delete(waiter)
       begin()
     }
-    const waiter: Waiter = { exclusive, start }
+    const waiter: Waiter = { kind, start }
     const timer = setTimeout(start, LOCK_TIMEOUT_MS)
-    lock.waiting.add(waiter)
+    waiting.add(waiter)
   }
 
   #admit(sid: string, lock: SessionLock): void {
-    for (const waiter of lock.waiting) if (this.#mayBegin(lock, waiter.exclusive)) waiter.start()
-    if (lock.shared + lock.exclusive + lock.waiting.size === 0 && this.#sessions.get(sid) === lock) {
-      this.#sessions.delete(sid)
-    }
+    const { waiting } = lock
+    if (waiting) for (const waiter of waiting) if (this.#mayBegin(lock, waiter.kind)) waiter.start()
+    const isFree = lock.shared + lock.exclusive + (waiting?.size ?? 0) === 0
+    if (isFree && this.#sessions.get(sid) === lock) this.#sessions.delete(sid)
     this.#startAlone()
   }
 }
