@@ -63,19 +63,19 @@ export class GrantRegistry {
     return this.#inFlight.get(grantId) ?? this.#grants.peek(grantId)
   }
 
-  /** The newest token set of a grant that this process knows. */
+  /** Returns the newest token set of a grant that this process knows. */
   tokensOf(grantId: string): TokenSet | undefined {
     return this.grantIfKnown(grantId)?.tokens
   }
 
-  /** The same for a session's share of a grant; `'ended'` if the share has ended, or the grant as a whole. */
+  /** Returns the same for a session's share of a grant; `'ended'` if the share has ended, or the grant as a whole. */
   newestOf(of: GrantIdentity): TokenSet | 'ended' | undefined {
     const grant = this.grantIfKnown(of.grantId)
     const ended = grant ? grant.endOf(of.share) : this.endOf(of)
     return ended ? 'ended' : grant?.tokens
   }
 
-  /** The time by which a grant's tokens are judged, in milliseconds since the epoch, see {@link Grant.now}. */
+  /** Returns the time by which a grant's tokens are judged, in milliseconds since the epoch, see {@link Grant.now}. */
   now(grantId: string): number {
     return this.peek(grantId)?.now() ?? this.#clock.now()
   }
@@ -125,13 +125,13 @@ export class GrantRegistry {
     this.#notify(grantId, true)
   }
 
-  /** Why a grant has ended. */
+  /** Returns why a grant has ended. */
   ended(grantId: string): GrantEnd | undefined {
     const grant = this.peek(grantId)
     return grant ? grant.ended : this.#ended.get(grantId)
   }
 
-  /** Why a session's share of a grant has ended, or the grant as a whole. */
+  /** Returns why a session's share of a grant has ended, or the grant as a whole. */
   endOf(of: GrantIdentity): GrantEnd | undefined {
     const { grantId, share } = of
     const grant = this.peek(grantId)

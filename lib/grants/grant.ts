@@ -73,7 +73,7 @@ export class Grant {
     return this.#ended
   }
 
-  /** Why a session's share of the grant has ended, or the grant as a whole. */
+  /** Returns why a session's share of the grant has ended, or the grant as a whole. */
   endOf(share: string | undefined): GrantEnd | undefined {
     if (this.#ended || share === undefined) return this.#ended
     return this.#endedShares?.get(share) ?? (this.#isForeign(share) ? 'logged_out' : undefined)
@@ -123,8 +123,8 @@ export class Grant {
   }
 
   /**
-   * The time that decides whether a token has expired, in milliseconds since the epoch. It goes on from the moment when the
-   * tokens were learned, even if the machine's clock is set back.
+   * Returns the time that decides whether a token has expired, in milliseconds since the epoch. It goes on from the moment when
+   * the tokens were learned, even if the machine's clock is set back.
    */
   now(): number {
     const now = this.#clock.now()
@@ -167,7 +167,7 @@ export class Grant {
     this.#rejection = { digest: digestOf(refreshToken), error: withoutLiveStack(error) }
   }
 
-  /** The error by which the authorization server rejected a refresh token. */
+  /** Returns the error by which the authorization server rejected a refresh token. */
   rejectionOf(refreshToken: string): TokenError | undefined {
     return this.#rejection?.digest === digestOf(refreshToken) ? this.#rejection.error : undefined
   }

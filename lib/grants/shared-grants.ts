@@ -220,7 +220,7 @@ export class SharedGrants {
     emit({ type: 'ended', grantId, reason, ...LEARNED, ...(share !== undefined && { scope: 'session' }) })
   }
 
-  /** Learns of an end from the news. It is an event only if this process has used the grant. */
+  /** Learns of an end from the news. Emits it only if this process has used the grant. */
   #hearEnd(of: GrantIdentity, reason: GrantEnd): void {
     const { registry } = this.#context
     if (registry.peek(of.grantId)) this.learnEnd(of, reason)

@@ -6,7 +6,7 @@ type Data = Readonly<Record<string, unknown>>
 
 /** The session of a request, of whatever layer, as the login needs it. */
 export interface AppSession {
-  /** The data of the app and of the libraries; empty without a session. */
+  /** Returns the data of the app and of the libraries; empty without a session. */
   data(): Data
   /** Puts a value under a key. Begins a session if there is none. */
   put(key: string, value: unknown): Promise<void>
@@ -16,9 +16,9 @@ export interface AppSession {
   end(): Promise<void>
   /** @throws `ConfigurationError` if the session is a cookie that everyone with the browser can read, and nothing seals it */
   checkKeeps(isSealed: boolean): void
-  /** When the session ends, in milliseconds since the epoch, if its layer says so and no request comes. */
+  /** Returns when the session ends, in milliseconds since the epoch, if its layer says so and no request comes. */
   expiresAt(): number | undefined
-  /** Has this request not count as use of the session. */
+  /** Makes this request not count as use of the session. */
   keepExpiry(): void
 }
 
@@ -132,7 +132,7 @@ function koaSession(carrier: Carrier): AppSession {
   }
 }
 
-/** Sessions of cookie-session. They have no id, so new data makes a new session. */
+/** Returns a session of cookie-session. It has no id, so new data makes a new session. */
 function cookieSession(carrier: Carrier): AppSession {
   return {
     data: () => (carrier.session ?? NO_DATA) as Data,
@@ -159,7 +159,7 @@ function isIron(session: unknown): session is IronSession {
   return typeof save === 'function' && typeof updateConfig === 'function'
 }
 
-/** Sessions of iron-session, which are saved explicitly. They have no id. */
+/** Returns a session of iron-session, which is saved explicitly. It has no id. */
 function ironSession(session: IronSession): AppSession {
   return {
     data: () => session,

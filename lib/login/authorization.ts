@@ -11,7 +11,10 @@ export interface AuthorizationParameters {
   login_hint?: string | undefined
   /** The accepted authentication context classes, separated by spaces. The ID token must have one of them as `acr`. */
   acr_values?: string | undefined
-  /** How long ago the user may have logged in, in seconds. The ID token is checked for it. */
+  /**
+   * The greatest age of the user's login at the provider, in seconds: after an older login, the provider asks the user again. The
+   * `auth_time` of the ID token is checked.
+   */
   max_age?: number | undefined
   /** Requested claims, as JSON. */
   claims?: string | undefined

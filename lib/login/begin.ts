@@ -59,7 +59,7 @@ function unsealedKeyError(): ConfigurationError {
   )
 }
 
-/** The name under which a transaction is noted. */
+/** Returns the name under which a transaction is noted. */
 export function nameOf(state: string): string {
   return state.slice(0, 16)
 }
@@ -67,7 +67,7 @@ export function nameOf(state: string): string {
 /** A longer path would not fit into the cookie of a transaction. */
 const MAX_RETURN_PATH = 1_000
 
-/** The path of this app to return to. The login's own paths would lead into a circle. */
+/** Returns the path of this app to return to. The login's own paths would lead into a circle. */
 function pathToReturnTo({ options, paths }: LoginParts, given: string | undefined): string {
   const path = returnPath(given, options.afterLogin)
   const [pathname = '/'] = path.split(/[?#]/, 1)

@@ -126,7 +126,7 @@ function isOwnPath(value: unknown): value is string {
 
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
 
-/** The URL of the app, without a slash at its end. */
+/** Checks the URL of the app. Returns it without a slash at its end. */
 function checkBaseUrl(value: unknown): string {
   const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined
   const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && LOOPBACK.test(url.hostname))

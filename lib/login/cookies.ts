@@ -4,15 +4,15 @@ export interface Cookie {
   readonly value: string
 }
 
-/** The cookies of a request whose names begin with a prefix, each name once. */
+/** Returns the cookies of a request whose names begin with a prefix, each name once. */
 export function cookiesOf(header: string | undefined, prefix: string): Cookie[] {
   const cookies = pairsIn(header).filter(({ name }) => name.startsWith(prefix))
   return [...new Map(cookies.map((cookie) => [cookie.name, cookie])).values()]
 }
 
 /**
- * The value of a cookie. Two cookies of one name count as none: one of them was set for another path or by another host, and
- * the header does not tell which.
+ * Returns the value of a cookie. Two cookies of one name count as none: one of them was set for another path or by another host,
+ * and the header does not tell which.
  */
 export function cookieOf(header: string | undefined, name: string): string | undefined {
   const [found, another] = pairsIn(header).filter((cookie) => cookie.name === name)

@@ -5,7 +5,7 @@ import type { LoginRequest } from './login-request.js'
 /** A callback has a code, a state and an issuer. */
 const MAX_BYTES = 32_768
 
-/** The fields of a form in a request, as they came or as a body parser in front has read them. */
+/** Resolves with the fields of a form in a request, as they came or as a body parser in front has read them. */
 export async function formOf({ message, parsedBody }: LoginRequest): Promise<URLSearchParams> {
   if (!/^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(message.headers['content-type'] ?? '')) {
     throw new LoginError('invalid')

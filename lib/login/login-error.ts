@@ -102,7 +102,7 @@ export class LoginError extends Error {
   }
 }
 
-/** What the user is told of a failure. */
+/** Returns what the user is told of a failure. */
 export function wordsFor(reason: LoginErrorReason): Pick<Kind, 'title' | 'text'> {
   return KINDS[reason]
 }

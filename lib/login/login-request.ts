@@ -69,13 +69,13 @@ export function requestOfKoa(carrier: KoaCarrier): LoginRequest {
   return { carrier, carrierName: 'ctx', message, response, path, known, parsedBody: request.body }
 }
 
-/** The parameters in the query of a path. */
+/** Returns the parameters in the query of a path. */
 export function queryOf(path: string): URLSearchParams {
   const at = path.indexOf('?')
   return new URLSearchParams(at === -1 ? '' : path.slice(at))
 }
 
-/** The tokens that `sessionTokens()` has attached to a request. */
+/** Returns the tokens that `sessionTokens()` has attached to a request. */
 export function tokensOf({ carrier, carrierName }: LoginRequest, property: string): RequestTokens {
   const tokens = (carrier as Record<string, unknown>)[property]
   if (tokens instanceof RequestTokens) return tokens

@@ -25,7 +25,7 @@ export async function logout(parts: LoginParts, request: LoginRequest): Promise<
   return isPage ? redirect(url) : json(200, { logoutUrl: url })
 }
 
-/** The URL of the provider's logout; the start page of the app if there is none, or it is not known. */
+/** Resolves with the URL of the provider's logout; the start page of the app if there is none, or it is not known. */
 async function providersLogout({ options, provider }: LoginParts, hint: string | undefined): Promise<string> {
   const { afterLogout, baseUrl } = options
   const after = new URL(baseUrl).origin + afterLogout

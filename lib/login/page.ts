@@ -10,7 +10,7 @@ export async function failed(parts: LoginParts, request: LoginRequest, error: un
   return typeof path === 'string' ? redirect(returnPath(path)) : failurePage(parts, error)
 }
 
-/** A page without scripts, styles and pictures. It shows nothing that came with the request, but the path to return to. */
+/** Makes a page without scripts, styles and pictures. It shows nothing that came with the request, but the path to return to. */
 function failurePage({ options, paths }: LoginParts, { reason, returnTo, status }: LoginError): Reply {
   const { title, text } = wordsFor(reason)
   const query = returnTo === undefined ? '' : `?${new URLSearchParams({ returnTo })}`

@@ -66,7 +66,7 @@ function reasonOf(error: unknown): LoginErrorReason {
   return error instanceof oidc.ClientError ? 'invalid' : 'rejected'
 }
 
-/** An error and its causes, which of a failed fetch() may be objects of any kind. */
+/** Returns an error and its causes, which of a failed fetch() may be objects of any kind. */
 function causesOf(error: unknown): object[] {
   const chain: object[] = []
   for (let one = error; typeof one === 'object' && one !== null; one = (one as { cause?: unknown }).cause) {

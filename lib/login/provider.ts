@@ -166,7 +166,7 @@ export class Provider {
   }
 }
 
-/** Has openid-client make the proofs that the client holds a key (RFC 9449), with the nonces that the provider wants. */
+/** Makes openid-client send the proofs that the client holds a key (RFC 9449), with the nonces that the provider wants. */
 async function proofsOf(
   configuration: oidc.Configuration,
   dpopKey: DpopKey | undefined,

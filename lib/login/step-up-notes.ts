@@ -44,7 +44,7 @@ export function noteRequirement(
   return notes.write<StepUpNote>(request, name, { beganAt: Date.now(), requirement })
 }
 
-/** The requirement that was noted for this browser under a name. Nothing else of a query becomes a parameter. */
+/** Returns the requirement that was noted for this browser under a name. Nothing else of a query becomes a parameter. */
 export function requirementNamed(
   { notes }: LoginParts,
   request: LoginRequest,

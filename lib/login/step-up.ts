@@ -90,7 +90,7 @@ async function handle(
   )
 }
 
-/** The page to come back to. A form is not sent again, so after a POST it is the page of the form. */
+/** Returns the page to come back to. A form is not sent again, so after a POST it is the page of the form. */
 function pageOf({ known, message, path }: LoginRequest): string | undefined {
   if (message.method === 'GET' || message.method === 'HEAD') return path
   const { referer } = message.headers

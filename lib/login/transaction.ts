@@ -41,7 +41,7 @@ export function newTransaction(start: TransactionStart): Transaction {
   }
 }
 
-/** What stays of a transaction when its callback has come: only where it led. */
+/** Returns what stays of a transaction when its callback has come: only where it led. */
 export function usedTransaction({ state, returnTo, beganAt }: Transaction): Transaction {
   return { state, returnTo, beganAt, nonce: '', codeVerifier: '', isUsed: true }
 }

@@ -13,8 +13,8 @@ export function hashOf(idToken: string | undefined): string {
 }
 
 /**
- * The claims of the user that the page may see: those of the ID token, and with the option `userinfo` those of userinfo. When a
- * refresh has brought a new ID token, userinfo is fetched again.
+ * Resolves with the claims of the user that the page may see: those of the ID token, and with the option `userinfo` those of
+ * userinfo. When a refresh has brought a new ID token, userinfo is fetched again.
  */
 export async function claimsOfUser(
   parts: LoginParts,

@@ -217,7 +217,10 @@ function mayExchange({ now, tokens }: SessionView, { exchange }: TokenNeed): boo
   return exchange !== undefined && unexpiredToken(tokens, {}, now) !== undefined
 }
 
-/** A token that is valid to its last moment. Without another one it is the token that an API rejected, so that the caller gets its response. */
+/**
+ * Returns a token that is valid to its last moment. If there is no other, this is the token that an API rejected: the caller gets
+ * the API's response.
+ */
 function validToken({ now, tokens }: SessionView, need: TokenNeed): AccessToken | undefined {
   const { rejected, ...any } = need
   const token = usableToken(tokens, need, now, NO_MARGIN)
@@ -241,7 +244,9 @@ function reasonOf({ accessTokens }: TokenSet, need: TokenNeed, key: string): Ref
   return accessTokens.length === 0 || accessTokens.some((token) => keyOf(token) === key) ? 'expired' : 'need'
 }
 
-/** A caller that waited for the refresh of another need does not start its own after a failure that may pass. */
+/**
+ * Throws the failure of the refresh of another need if it may pass: the caller that waited does not start its own refresh then.
+ */
 function throwIfRetryable(error: TokenError): void {
   if (error.retryable && !(error instanceof LostReferenceError)) throw error
 }

@@ -159,7 +159,7 @@ export class ClientTokens {
   }
 }
 
-/** The tokens of one need. There is one at a time. */
+/** Returns the tokens of one need. There is one at a time. */
 function heldBy({ id, tokens }: Grant): TokenSet {
   return tokens ?? { grantId: id, revision: 0, accessTokens: [] }
 }

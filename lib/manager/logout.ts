@@ -120,7 +120,7 @@ export class Logout {
     }
   }
 
-  /** Has the copy of an ended grant removed later, since it is still stored. */
+  /** Notes that the copy of an ended grant is still stored, so that it is removed later. */
   #removeLater(grantId: string, { home, maxAgeMs }: EndedSession, record: boolean): void {
     const { restoration, retentions } = this.#context
     restoration.noteEnd(wholeGrant(grantId), home, { record, copy: true }, retentions.ofEnd(maxAgeMs))

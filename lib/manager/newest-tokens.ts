@@ -20,7 +20,7 @@ export interface SessionOfGrant {
   readonly grant: Grant
   readonly session: SessionAdapter
   readonly tokens: TokenSet
-  /** The session's share of the grant. */
+  /** The session's share of the grant, see `newShare()`. */
   readonly share: string | undefined
 }
 
@@ -45,7 +45,7 @@ export class NewestTokens {
     this.tokens = tokens
   }
 
-  /** The newest tokens, with the share of the session that started the refresh. */
+  /** The newest tokens, as the session that started the refresh is to hold them: with its own share. */
   get ofSession(): TokenSet {
     return withShare(this.tokens, this.#share)
   }

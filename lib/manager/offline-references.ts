@@ -61,7 +61,7 @@ export class OfflineReferences {
     return reference && new OfflineSession(reference, (of) => this.#findHome(of))
   }
 
-  /** Where the session of a reference is stored, once this process has learned the record of its grant. */
+  /** Returns where the session of a reference is stored, once this process has learned the record of its grant. */
   #findHome(of: GrantSession): SessionHome | undefined {
     const known = this.#context.registry.tokensOf(of.grantId)?.jobSession
     return known && known.share === of.share ? this.homeOf(known.sid, of) : undefined

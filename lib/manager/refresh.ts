@@ -105,7 +105,7 @@ export class Refresh {
     }
   }
 
-  /** The newest refresh token. */
+  /** Resolves with the newest refresh token. */
   async #refreshToken(): Promise<string> {
     const { codec, maxLoginAgeMs, shared } = this.#context
     const { newest } = this.#leased

@@ -3,7 +3,7 @@ import { TokenError } from '../errors/token-error.js'
 import type { IdTokenSignature } from '../oauth/authorization-server.js'
 import {
   checkRefreshedIdToken,
-  fromTheFuture,
+  futureIdToken,
   refusedAtRefresh,
   subjectOf,
 } from '../oauth/id-token/id-token.js'
@@ -38,7 +38,7 @@ export async function checkIdToken(
   checkRefreshedIdToken(held, idToken, context)
   const signature = await signatureOf(context, idToken)
   if (signature.verdict === 'bad') throw refusedAtRefresh(signature.why)
-  const error = signature.verdict === 'unknown' ? signature.error : fromTheFuture(idToken, clock.now())
+  const error = signature.verdict === 'unknown' ? signature.error : futureIdToken(idToken, clock.now())
   if (error) {
     emit({ type: 'id_token_left_out', grantId, error })
     return others

@@ -82,14 +82,14 @@ export class ServerHealth {
     if (retryAfterMs > 0) throw failingError(retryAfterMs)
   }
 
-  /** A refresh starts. Throws while the server fails; one refresh at a time may go on as a probe. */
+  /** Notes that a refresh starts. Throws while the server fails; one refresh at a time may go on as a probe. */
   start(grantId: string): void {
     if (!this.isFailing) return
     this.throwWhileFailing(grantId)
     this.#breaker.started(grantId, this.#clock.monotonic())
   }
 
-  /** A refresh has ended, with or without a token request. */
+  /** Notes that a refresh has ended, with or without a token request. */
   ended(grantId: string): void {
     if (this.isFailing) this.#breaker.ended(grantId)
   }

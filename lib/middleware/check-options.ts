@@ -97,7 +97,11 @@ const CURES = {
 /** The options of `sessionTokens()` with their defaults. */
 export type CheckedOptions = Checked<AnySessionTokensOptions, typeof OPTIONS>
 
-/** @throws `ConfigurationError` that says what to change */
+/**
+ * Checks the options of `sessionTokens()`. Returns them with their defaults.
+ *
+ * @throws `ConfigurationError` that says what to change
+ */
 export function checkSessionTokensOptions(given: AnySessionTokensOptions): CheckedOptions {
   return checkOptions(given, OPTIONS, {
     of: 'sessionTokens()',
@@ -162,7 +166,7 @@ function uncalledError(option: string, { name }: { readonly name: string }): Con
   )
 }
 
-/** The keys to seal with, if there are any. */
+/** Returns the keys to seal with, if there are any. */
 export function sealingKeys(keys: unknown): KeyRing | undefined {
   return keys === undefined || keys === false ? undefined : new KeyRing(keys)
 }

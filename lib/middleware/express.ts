@@ -139,7 +139,7 @@ export function sessionTokens(
 const compose = (options: AnySessionTokensOptions, tenant?: string) =>
   composeMiddleware(options, undefined, undefined, tenant)
 
-/** The middleware over parts that have been put together: one set for all requests, or one for each tenant. */
+/** Returns the middleware over parts that have been put together: one set for all requests, or one for each tenant. */
 export function middlewareOf(parts: MiddlewareContext | Tenants<ExpressRequest>): SessionTokensMiddleware {
   function sessionTokensMiddleware(
     request: ExpressRequest & Record<PropertyKey, unknown>,

@@ -132,7 +132,7 @@ export function sessionTokens(
 const compose = (options: AnySessionTokensOptions, tenant?: string) =>
   composeMiddleware(options, undefined, koaSessions, tenant)
 
-/** The middleware over parts that have been put together: one set for all requests, or one for each tenant. */
+/** Returns the middleware over parts that have been put together: one set for all requests, or one for each tenant. */
 export function middlewareOf(parts: MiddlewareContext | Tenants<KoaAppContext>): SessionTokensMiddleware {
   async function sessionTokensMiddleware(ctx: object, next: Next): Promise<void> {
     if (typeof next !== 'function') throw notKoaError()

@@ -186,7 +186,7 @@ export function offlineTokens(options: SessionTokensOptions): OfflineTokensFacto
   }
 }
 
-/** The session layer of a process without requests. */
+/** Returns the session layer of a process without requests. */
 function noSessions(): SessionLayer<object> {
   return {
     of() {
@@ -205,7 +205,7 @@ function grantsRequiredError(): ConfigurationError {
   )
 }
 
-/** The error of `offline()` where each tenant has a client of its own. */
+/** Returns the error of `offline()` where each tenant has a client of its own. */
 function tenantsHaveNoOffline(): ConfigurationError {
   return new ConfigurationError(
     'With tenants, make the tokens of each tenant with offlineTokens(), its options and its sessionKey, which is `tokens:` and the ' +

@@ -32,7 +32,7 @@ export interface DpopProofRequest {
   readonly accessToken?: string
 }
 
-/** The options of `set()` that `acquire()` has as well. */
+/** Returns the options of `set()` that `acquire()` has as well. */
 export function withoutKey({ dpopKey: _, ...options }: SetOptions): LoginOptions {
   return options
 }

@@ -2,7 +2,7 @@
 const HERE = 'http://localhost'
 
 /**
- * The path of this site that a browser may be sent to after its login, out of what came with the request: `returnTo` as
+ * Returns the path of this site that a browser may be sent to after its login, out of what came with the request: `returnTo` as
  * `requireTokens()` appends it to `loginPath`. A value that leads to another site gives `fallback`, so that a link to your login
  * cannot end at an attacker's site (an open redirect, RFC 9700 §4.11).
  *

@@ -47,7 +47,9 @@ function lastKeysError(cause: unknown): TokenError {
   )
 }
 
-/** Has the property of a request throw while there are no keys. Returns what fails the calls that find their tokens themselves. */
+/**
+ * Makes the property of a request throw while there are no keys. Returns what fails the calls that find their tokens themselves.
+ */
 export function refusedTokens(carrier: object, property: string, error: unknown): OutboundTokens {
   const get = () => {
     throw error

@@ -73,8 +73,8 @@ export class Tenants<Request> {
   }
 
   /**
-   * The parts of the tenant of a request; a promise of them when its options have to be looked up first. They are kept until
-   * the response is closed: koa-session saves the session after this middleware has returned.
+   * Returns the parts of the tenant of a request; a promise of them when its options have to be looked up first. They are kept
+   * until the response is closed: koa-session saves the session after this middleware has returned.
    *
    * @throws `ConfigurationError` when the request has no tenant, or the options of the tenant cannot be had
    */

@@ -244,7 +244,7 @@ function namesBeside(parameters: object, need: object): string[] {
   return Object.keys(parameters).filter((name) => !Object.hasOwn(need, name))
 }
 
-/** Checks the endpoints in the options, and the issuer, whose URL leads to the metadata. */
+/** Checks the endpoints in the options, and the issuer, whose URL leads to the metadata. Returns the endpoints that are given. */
 function checkedEndpoints(options: HttpAuthorizationServerOptions) {
   const { issuer, tokenEndpoint, refreshEndpoint, revocationEndpoint, jwksUri } = options
   if (issuer !== undefined) issuerUrl(issuer)

@@ -78,7 +78,11 @@ function wellKnownUrls(issuer: string): string[] {
   ]
 }
 
-/** Fetches the metadata at a URL. Resolves with `undefined` when there is none. */
+/**
+ * Fetches the metadata at a URL. Resolves with `undefined` for a status other than 200, and for a body that is no JSON object.
+ *
+ * @throws `ERR_TOKEN_ENDPOINT_UNAVAILABLE` if there is no response, or a 5xx, 408 or 429
+ */
 async function fetchFields(
   url: string,
   { send, now, secrets, timeoutMs = 10_000 }: MetadataSource,

@@ -24,7 +24,7 @@ export function checkedBy(check: (value: unknown) => void): Option {
   }
 }
 
-/** One of several words. The first is the default. */
+/** Checks for one of several words. The first is the default. */
 export function oneOf<const Word extends string>(words: readonly [Word, ...Word[]]): Option<Word> {
   return (value = words[0], name) =>
     words.includes(value as Word) ? (value as Word) : wrong(name, `${listOf(words)}, or left out`)
@@ -36,11 +36,11 @@ function listOf(words: readonly string[]): string {
   return quoted.length === 0 ? `${last}` : `${quoted.join(', ')} or ${last}`
 }
 
-/** A string, which may be empty and has no default. */
+/** Checks for a string, which may be empty and has no default. */
 export const anyString: Option = (value, name) =>
   typeof value === 'string' ? value : wrong(name, 'a string, or left out')
 
-/** A string that is not blank. */
+/** Checks for a string that is not blank. */
 export function text(fallback: string): Option<string> {
   return (value = fallback, name) =>
     typeof value === 'string' && value.trim() !== ''
@@ -48,7 +48,7 @@ export function text(fallback: string): Option<string> {
       : wrong(name, `a string that is not empty, e.g. ${name}: '${fallback}'`)
 }
 
-/** The name of a property, other than those that all objects inherit. */
+/** Checks for the name of a property, other than those that all objects inherit. */
 export function propertyName(fallback: string): Option<string> {
   return (value, name) => {
     if (value === undefined) return fallback
@@ -57,19 +57,19 @@ export function propertyName(fallback: string): Option<string> {
   }
 }
 
-/** `true` or `false`. */
+/** Checks for `true` or `false`. */
 export function flag(fallback = false): Option<boolean> {
   return (value = fallback, name) =>
     typeof value === 'boolean' ? value : wrong(name, 'true or false, or left out')
 }
 
-/** A function, which has no default. */
+/** Checks for a function, which has no default. */
 export function fn(example: string): Option {
   return (value, name) =>
     typeof value === 'function' ? value : wrong(name, `a function, e.g. ${name}: ${example}`)
 }
 
-/** An instance of a class, which has no default. */
+/** Checks for an instance of a class, which has no default. */
 export function instanceOf(type: new (...args: never[]) => unknown, must: string): Option {
   return (value, name) => (value instanceof type ? value : wrong(name, must))
 }
@@ -79,7 +79,7 @@ interface Range {
   readonly most?: number
 }
 
-/** A whole number. `of` names the unit. */
+/** Checks for a whole number. `of` names the unit. */
 export function count(
   fallback: number,
   { least = 0, most = Infinity, of }: Range & { readonly of?: string } = {},
@@ -91,7 +91,7 @@ export function count(
   }
 }
 
-/** A number of milliseconds, at most a day unless said otherwise. */
+/** Checks for a number of milliseconds, between 1 and a day unless said otherwise. */
 export function duration(fallback: number, { least = 1, most = DAY_MS }: Range = {}): Option<number> {
   return (value = fallback, name) => {
     if (Number.isFinite(value) && isWithin(value, least, most)) return value as number

@@ -12,12 +12,12 @@ export function ownProperties<T extends object>(value: T): T {
   return { __proto__: null, ...value } as T
 }
 
-/** The value under a name that is the object's own; `undefined` for one that it inherits. */
+/** Returns the value under a name that is the object's own; `undefined` for one that it inherits. */
 export function ownValue(object: object | null | undefined, name: string): unknown {
   return object && Object.hasOwn(object, name) ? (object as Record<string, unknown>)[name] : undefined
 }
 
-/** The value under a name that is the object's own, or its class's. What all objects inherit is none. */
+/** Returns the value under a name that is the object's own, or its class's. What all objects inherit is none. */
 export function fieldValue(object: object, name: string): unknown {
   return hasField(object, name) ? (object as Record<string, unknown>)[name] : undefined
 }

@@ -21,7 +21,7 @@ export function rejectUnknownOptions(
   }
 }
 
-/** The word of a list that a misspelt word was probably meant to be. */
+/** Returns the word of a list that a misspelt word was probably meant to be. */
 export function suggest(word: string, words: readonly string[]): string | undefined {
   const [closest] = words
     .map((candidate) => ({ candidate, distance: distanceOf(word.toLowerCase(), candidate.toLowerCase()) }))
@@ -30,7 +30,7 @@ export function suggest(word: string, words: readonly string[]): string | undefi
   return closest?.candidate
 }
 
-/** How many letters must be inserted, deleted or replaced to turn one word into the other (Levenshtein). */
+/** Returns how many letters must be inserted, deleted or replaced to turn one word into the other (Levenshtein). */
 function distanceOf(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index)
   for (const [i, letter] of [...a].entries()) {

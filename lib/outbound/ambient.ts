@@ -67,15 +67,14 @@ export interface Ambient {
 }
 
 /**
- * An axios instance for the whole app, to be made once: each call carries the token of the session whose request is being
- * served, as `req.tokens.axios()` does, without a `req` at hand. It takes `ambient: true` in the options of
- * `sessionTokens()`.
+ * Makes one axios instance for the whole app: each call carries the token of the session whose request is being served, as
+ * `req.tokens.axios()` does, without a `req` at hand. It takes `ambient: true` in the options of `sessionTokens()`.
  *
- * A call that serves no request, or one that is over, rejects with a `ConfigurationError`, and nothing is sent. A request is
- * over when the app has ended its response, or its client has gone.
+ * A call that serves no request, or one that is over, rejects with a `ConfigurationError`, and nothing is sent. A request is over
+ * when the app has ended its response, or its client has gone.
  *
- * An object that several requests share (a queue, a batcher, a pool of connections) runs in the request that drives it. Bind
- * its callbacks to their own with `AsyncResource.bind()`, or hand `req.tokens` on.
+ * An object that several requests share (a queue, a batcher, a pool of connections) runs in the request that drives it. Bind its
+ * callbacks to their own with `AsyncResource.bind()`, or hand `req.tokens` on.
  *
  * @throws `ConfigurationError` if there is no absolute `baseURL`
  *
@@ -89,8 +88,8 @@ export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
 }
 
 /**
- * A function like the platform's `fetch()` for the whole app, to be made once: what `req.tokens.fetch()` makes, for the
- * session whose request is being served. Everything that is said of `sessionAxios()` holds for it too.
+ * Makes one function like the platform's `fetch()` for the whole app: what `req.tokens.fetch()` makes, for the session whose
+ * request is being served. Everything that is said of `sessionAxios()` holds for it too.
  *
  * @throws `ConfigurationError` if there is no absolute `baseURL`, or an option is unknown
  *
@@ -114,7 +113,7 @@ function split<Config extends Ambient>(
   return { property, others }
 }
 
-/** The tokens of the request that is being served. A call that is made with them may outlive the request. */
+/** Returns the tokens of the request that is being served. A call that is made with them may outlive the request. */
 function tokensNow(property: string): OutboundTokens {
   const innermost = serving.getStore()
   if (!innermost) {

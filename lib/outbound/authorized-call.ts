@@ -86,7 +86,7 @@ async function sendWithToken<Response>(call: AuthorizedCall<Response>): Promise<
   return second.result()
 }
 
-/** The parts of an authorization that no error may show. */
+/** Returns the parts of an authorization that no error may show. */
 function secretsIn(authorization: Authorization | undefined): readonly string[] {
   return authorization ? [authorization.token, ...(authorization.dpop?.made ?? [])] : []
 }
@@ -108,7 +108,10 @@ function challengeOf<Response>(
   throw result
 }
 
-/** An authorization in place of the one whose token was rejected. Without one, the response that rejected it is discarded. */
+/**
+ * Resolves with an authorization in place of the one whose token was rejected. Without one, the response that rejected it is
+ * discarded.
+ */
 async function anotherAuthorization<Response>(
   call: AuthorizedCall<Response>,
   first: Attempt<Response>,

@@ -3,14 +3,14 @@ import type { ReadableStreamReadResult, UnderlyingByteSource } from 'node:stream
 /** The methods by which a `Response` is read whole. */
 const READERS = ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text'] as const
 
-/** A body of `fetch()`, or a `Response`, whose failures are clean. Anything else is returned as it is. */
+/** Returns a body of `fetch()`, or a `Response`, whose failures are clean. Anything else is returned as it is. */
 export function cleanBody(body: unknown, clean: (error: unknown) => unknown): unknown {
   if (body instanceof ReadableStream) return cleanStream(() => body, clean)
   return body instanceof Response ? cleanResponse(body, clean) : body
 }
 
 /**
- * The response, of which a body that fails while it is read fails with a clean error, however it is read. Nothing stands
+ * Returns the response. If its body fails while it is read, it fails with a clean error, however it is read. Nothing stands
  * between the body and a method that reads it whole.
  */
 export function cleanResponse(response: Response, clean: (error: unknown) => unknown): Response {
@@ -49,7 +49,7 @@ async function cleanly<T>(reading: Promise<T>, clean: (error: unknown) => unknow
   }
 }
 
-/** The same chunks from a stream of our own, which reads the other one as soon as it is read itself. */
+/** Returns a stream of our own with the same chunks, which reads the other one as soon as it is read itself. */
 function cleanStream(
   source: () => ReadableStream,
   clean: (error: unknown) => unknown,

@@ -59,7 +59,10 @@ export function refusalOfProof(status: number, wwwAuthenticate: string): string 
   return error === 'use_dpop_nonce' || error === 'invalid_dpop_proof' ? error : undefined
 }
 
-/** The first error that is said of a token of the scheme that was sent; of any token, where no challenge is for that scheme. */
+/**
+ * Returns the first error that is said of a token of the scheme that was sent; of any token, where no challenge is for that
+ * scheme.
+ */
 function errorIn(
   challenges: readonly Challenge[],
   sent: AuthorizationScheme,
@@ -95,7 +98,7 @@ function challengesIn(header: string): Challenge[] {
   return challenges
 }
 
-/** The claims as JSON, which an API may send as it is, or in base64 or base64url with or without padding. */
+/** Returns the claims as JSON, which an API may send as it is, or in base64 or base64url with or without padding. */
 function claimsIn(parameter: string | undefined): string | undefined {
   if (!parameter || parameter.length > 2 * MAX_CLAIMS_LENGTH) return undefined
   const json = parameter.trimStart().startsWith('{') ? parameter : decoded(parameter)

@@ -21,9 +21,9 @@ export interface KnownOfRequest {
 const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
 
 /**
- * The response to a request that may change something and that a page of another origin has sent, else nothing. It asks
- * `Sec-Fetch-Site` first, which every browser since 2023 sends over https and to localhost, else compares `Origin` with the
- * host that the request is for. A request with neither is from no browser, or from this site.
+ * Returns the response to a request that may change something and that a page of another origin has sent, else nothing. It asks
+ * `Sec-Fetch-Site` first, which every browser since 2023 sends over https and to localhost, else compares `Origin` with the host
+ * that the request is for. A request with neither is from no browser, or from this site.
  *
  * GET, HEAD and OPTIONS change nothing and pass (RFC 9110 §9.2.1); a request for a WebSocket does not count as one of them.
  */
@@ -100,19 +100,21 @@ function namedHost(headers: IncomingHttpHeaders): string | undefined {
   return headerOf(headers, ':authority') ?? headerOf(headers, 'host')
 }
 
-/** The host that a request of Express is for: the one that a trusted proxy was asked for, else that of the request itself. */
+/**
+ * Returns the host that a request of Express is for: the one that a trusted proxy was asked for, else that of the request itself.
+ */
 export function hostAskedFor(request: ArrivedRequest): string | undefined {
   return forwardedHost(request) || namedHost(request.headers)
 }
 
-/** The host that a proxy was asked for, if Express trusts it: Express 4 itself tells it without the port. */
+/** Returns the host that a proxy was asked for, if Express trusts it: Express 4 itself tells it without the port. */
 function forwardedHost({ app, headers, socket }: ArrivedRequest): string | undefined {
   const trusts = app?.get?.('trust proxy fn')
   if (typeof trusts !== 'function' || !trusts(socket.remoteAddress, 0)) return undefined
   return headerOf(headers, 'x-forwarded-host')?.split(',', 1)[0]?.trim()
 }
 
-/** A host in the form of a URL's, without the scheme's own port. */
+/** Returns a host in the form of a URL's, without the scheme's own port. */
 function hostOf(protocol: string, host = ''): string | undefined {
   const url = `${protocol}//${host.trim()}`
   return /^[\w.:[\]-]+$/.test(host.trim()) && URL.canParse(url) ? new URL(url).host : undefined

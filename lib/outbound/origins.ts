@@ -1,7 +1,7 @@
 import { ConfigurationError, TokenError } from '../errors/token-error.js'
 
 /**
- * The origins that may see the token.
+ * Returns the origins that may see the token.
  *
  * @throws `ConfigurationError` unless each is named by an absolute http or https URL
  */
@@ -60,7 +60,7 @@ function requireNoCredentials(url: string): void {
   )
 }
 
-/** The origin of an absolute http or https URL. */
+/** Returns the origin of an absolute http or https URL. */
 export function originOf(url: string): string | undefined {
   if (!URL.canParse(url)) return undefined
   const { origin, protocol } = new URL(url)

@@ -18,17 +18,17 @@ export function leavesBody(status: number, method: string): boolean {
   return status === 303 || ((status === 301 || status === 302) && method.toUpperCase() === 'POST')
 }
 
-/** The method of the request that a redirect leads to when the body stays behind. */
+/** Returns the method of the request that a redirect leads to when the body stays behind. */
 export function methodWithoutBody(method: string): 'HEAD' | 'GET' {
   return method.toUpperCase() === 'HEAD' ? 'HEAD' : 'GET'
 }
 
-/** The headers that are about a body. */
+/** Returns the headers that are about a body. */
 export function contentHeaders(names: Iterable<string>): string[] {
   return [...names].filter((name) => /^content-/i.test(name))
 }
 
-/** The headers that do not go along from one URL to another. */
+/** Returns the headers that do not go along from one URL to another. */
 export function headersToLeave(from: string, target: URL): readonly string[] {
   return target.origin === new URL(from).origin ? ['host'] : ['host', ...CREDENTIALS]
 }
@@ -49,7 +49,7 @@ export function tokenAlong<Token>(
 }
 
 /**
- * Where a redirect leads to. Credentials in its URL are left out: they would displace the token.
+ * Returns where a redirect leads to. Credentials in its URL are left out: they would displace the token.
  *
  * @throws `Error` if that is no URL for HTTP
  */

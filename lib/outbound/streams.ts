@@ -1,8 +1,8 @@
 import { PassThrough, pipeline, type Readable } from 'node:stream'
 
 /**
- * The same bytes from another stream: that of a response leads to the request and its token. A failure of the source reaches
- * the reader of this one, and the source is destroyed with it.
+ * Returns another stream with the same bytes: that of a response leads to the request and its token. A failure of the source
+ * reaches the reader of this one, and the source is destroyed with it.
  */
 export function detached(source: Readable, clean: (error: Error) => unknown = (error) => error): Readable {
   const stream = new PassThrough({

@@ -27,7 +27,7 @@ export interface ParsedBody {
 }
 
 /**
- * The body of a request: none, the one that a body parser in front has read, or the stream.
+ * Returns the body of a request: none, the one that a body parser in front has read, or the stream.
  *
  * @param maxBytes how much of a stream is kept
  */
@@ -166,7 +166,7 @@ function parsedBody(request: IncomingMessage, { body, rawBody }: ParsedBody): Wh
   return new WholeBody(bytes, { ...headers, 'content-encoding': undefined })
 }
 
-/** What a parser of texts has read; what a parser of JSON has made of a text is without its quotes. */
+/** Returns what a parser of texts has read; what a parser of JSON has made of a text is without its quotes. */
 function asItCame({ headers }: IncomingMessage, body: unknown): Buffer | undefined {
   const bytes = typeof body === 'string' ? Buffer.from(body) : undefined
   return bytes?.length === Number(headers['content-length']) ? bytes : undefined
@@ -185,7 +185,7 @@ function encoded(body: unknown, type: string): Buffer | undefined {
   return Buffer.from(new URLSearchParams(pairsOf(body)).toString())
 }
 
-/** The fields of a form; of nested ones in the notation that `express.urlencoded()` reads: `a[b]=1`, `a[0]=1`. */
+/** Returns the fields of a form; of nested ones in the notation that `express.urlencoded()` reads: `a[b]=1`, `a[0]=1`. */
 function pairsOf(value: unknown, name = ''): [string, string][] {
   if (typeof value !== 'object' || value === null) return [[name, String(value ?? '')]]
   if (Array.isArray(value) && value.every((each) => typeof each !== 'object')) {

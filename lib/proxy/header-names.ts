@@ -1,5 +1,5 @@
 /**
- * The one form in which names of headers are compared: lower case, with `-` for every character that is no letter or
+ * Returns the one form in which names of headers are compared: lower case, with `-` for every character that is no letter or
  * digit. CGI and its kin (WSGI, PHP, Rack, RFC 3875 §4.1.18) take `X_Real_IP` and `X.Real.IP` for `X-Real-IP`.
  */
 export function normalForm(name: string): string {
@@ -10,7 +10,7 @@ export function normalForm(name: string): string {
 const HAS_OTHERS = /[^a-z\d-]/
 
 /**
- * A table of names in their normal form, separated by spaces. A `*` at the beginning or the end stands for any characters,
+ * Makes a table of names in their normal form, separated by spaces. A `*` at the beginning or the end stands for any characters,
  * or none. A name that begins with `!` is not in the table, whatever the others say.
  */
 function nameTable(...lines: readonly string[]): (normalName: string) => boolean {

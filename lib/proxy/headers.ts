@@ -30,7 +30,7 @@ export function headersForApi(withhold: readonly string[]): HeadersForApi {
 }
 
 /**
- * The headers of a response that the browser gets. A 401's challenge is about a token that the browser does not have, and
+ * Returns the headers of a response that the browser gets. A 401's challenge is about a token that the browser does not have, and
  * might make it ask for a password.
  *
  * @param token the one that was sent, which no header may show
@@ -77,7 +77,7 @@ function asksNotToBuffer(name: string, value: unknown): boolean {
 
 const NO_NAMES: readonly string[] = []
 
-/** The names in a `Connection` header: those are about one connection, too. */
+/** Returns the names in a `Connection` header: those are about one connection, too. */
 function namedBy(connection: string | undefined): readonly string[] {
   if (connection === undefined || connection === 'keep-alive' || connection === 'close') return NO_NAMES
   return connection.split(',').map((name) => normalForm(name.trim()))

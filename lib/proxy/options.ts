@@ -166,7 +166,11 @@ export interface CheckedProxyOptions
   readonly path: PathRules
 }
 
-/** @throws `ConfigurationError` when an option is wrong; the message holds the cure */
+/**
+ * Checks the options of a proxy. Returns them with their defaults.
+ *
+ * @throws `ConfigurationError` when an option is wrong; the message holds the cure
+ */
 export function checkedProxyOptions(given: BearerProxyOptions): CheckedProxyOptions {
   const { pathRewrite, encodedSeparators, ...options } = checkOptions(given, OPTIONS, USAGE)
   const { clientCertificate, target, headers } = options
@@ -211,7 +215,7 @@ function isPattern(pattern: string): boolean {
   }
 }
 
-/** The headers, with their names in lower case. */
+/** Checks the headers. Returns them with their names in lower case. */
 function checkedHeaders(headers: unknown = {}): Readonly<Record<string, string>> {
   if (typeof headers !== 'object' || headers === null || Array.isArray(headers)) {
     throw new ConfigurationError("`headers` must be an object, e.g. headers: { 'x-api-version': '2' }.")

@@ -27,7 +27,7 @@ export interface PathRules {
 /** Resolves with the path and query in place of the given one, or with nothing if it stays. */
 export type Rewrite = (path: string, request: object) => unknown
 
-/** The option `pathRewrite` as a function. */
+/** Returns the option `pathRewrite` as a function. */
 export function rewriteOf(rewrite: PathRewrite | undefined): Rewrite | undefined {
   if (rewrite === undefined || typeof rewrite === 'function') return rewrite
   const rules = Object.entries(rewrite).map(([pattern, value]) => [new RegExp(pattern), value] as const)
@@ -38,9 +38,9 @@ export function rewriteOf(rewrite: PathRewrite | undefined): Rewrite | undefined
 }
 
 /**
- * The path and the query that a request has at the API: byte for byte those that the framework's router has left of them,
- * since its guards have decided on these. Nothing if servers read them differently, or if they lead out of the target's
- * path, where the token of this route must not go. The result of a rewrite is checked alike.
+ * Returns the path and the query that a request has at the API: byte for byte those that the framework's router has left of them,
+ * since its guards have decided on these. Nothing if servers read them differently, or if they lead out of the target's path,
+ * where the token of this route must not go. The result of a rewrite is checked alike.
  *
  * @throws `ConfigurationError` when the rewrite returns something other than a path
  */

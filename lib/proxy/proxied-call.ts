@@ -186,7 +186,7 @@ function forwardedHeaders({ ip, host, protocol }: ProxyRequest): Headers {
   return { 'x-forwarded-for': ip, 'x-forwarded-host': host, 'x-forwarded-proto': protocol }
 }
 
-/** The outcome of an attempt that brought no response of the API. */
+/** Returns the outcome of an attempt that brought no response of the API. */
 function attemptWithout(reply: Reply): Attempt<Reply> {
   return { status: 0, challenge: undefined, sawToken: false, result: () => reply, discard() {} }
 }

@@ -56,7 +56,7 @@ async function replyTo(proxyRequest: ProxyRequest, route: Route): Promise<Reply>
   }
 }
 
-/** The response to a request that is not passed on. */
+/** Returns the response to a request that is not passed on. */
 function refusalOf(proxyRequest: ProxyRequest, { allowedOrigins }: CheckedProxyOptions): Reply | undefined {
   const { request } = proxyRequest
   const { method = 'GET', headers } = request
@@ -92,7 +92,7 @@ function isPassedOn(method: string): boolean {
   return !NOT_PASSED_ON.includes(method) && method === method.toUpperCase()
 }
 
-/** Where the request ends is not certain, so the connection must end with it. */
+/** Returns the refusal of a request whose end is not certain. The connection must end with it. */
 function misframed(): Reply {
   const { status, headers, body } = problemDetails(
     400,

@@ -40,10 +40,11 @@ export interface Upgrade {
 const upgrades = new WeakMap<IncomingMessage, Upgrade>()
 
 /**
- * The upgrade of a request for a WebSocket that came through {@link upgradesThrough}.
+ * Returns the upgrade of a request that came through {@link upgradesThrough}; `undefined` for a request that asks for no
+ * WebSocket, or whose `Connection` header asks for no upgrade.
  *
- * @throws `ConfigurationError` for one that did not: without a listener for upgrades, Node's server serves it as an ordinary
- * request
+ * @throws `ConfigurationError` for a request for a WebSocket that came another way: without a listener for upgrades, Node's
+ * server serves it as an ordinary request
  */
 export function upgradeOf(request: IncomingMessage): Upgrade | undefined {
   if (!asksForWebSocket(request.headers)) return undefined
@@ -147,7 +148,7 @@ function endTogether(socket: Socket, upgrade: Upgrade): void {
   socket.once('close', () => upgrade.upstream?.socket.destroy())
 }
 
-/** The response to a request of which the server has let go. */
+/** Returns the response to a request of which the server has let go. */
 function responseOver(socket: Socket, request: IncomingMessage, onFinish: () => void): ServerResponse {
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false

@@ -24,7 +24,7 @@ type Found = OwnSession | null | undefined
 
 const METHODS = ['read', 'write', 'clear'] as const
 
-/** The session layer whose sessions a function of the app finds. */
+/** Returns the session layer whose sessions a function of the app finds. */
 export function customSessions(
   find: (request: never) => Found | PromiseLike<Found>,
   codec: TokenSetCodec,
@@ -62,7 +62,7 @@ function ownSession(session: OwnSession, codec: TokenSetCodec): SessionAdapter {
   )
 }
 
-/** A visitor without a session has no tokens, and cannot get any. */
+/** Returns the adapter of a visitor without a session, who has no tokens and cannot get any. */
 function noSessionAdapter(codec: TokenSetCodec): SessionAdapter {
   const headersSent = () => {
     throw nowhere()

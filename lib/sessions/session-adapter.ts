@@ -14,7 +14,7 @@ export interface SessionHome {
   reread(): Promise<unknown>
 }
 
-/** A session whose grant is being ended: how long it could come back, and where it is stored. */
+/** A session whose grant is being ended: for how long it can come back, and where it is stored. */
 export type EndedSession = Pick<SessionAdapter, 'home' | 'maxAgeMs'>
 
 /**
@@ -34,8 +34,8 @@ export interface SessionAdapter extends SessionHome {
   /** Whether no copy can be stored, so that the grant store alone gets new tokens. Default: `false`. */
   readonly isReadOnly?: boolean
   /**
-   * How long from now the session could come back, in milliseconds; `undefined` where its layer does not say. It is read when a
-   * grant is stored or ended, as it may differ from session to session. No I/O.
+   * For how long from now a request can still bring the session, in milliseconds; `undefined` where its layer does not say. It is
+   * read when a grant is stored or ended, as it may differ from session to session. No I/O.
    */
   readonly maxAgeMs: number | undefined
   /** Reads the copy in the request's session. No I/O. */

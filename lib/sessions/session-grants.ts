@@ -7,8 +7,8 @@ export type GrantSession = Pick<TokenSet, 'grantId' | 'share'>
 /** Tells a session layer what this process knows of grants. */
 export interface SessionGrants {
   /**
-   * The newest token set that this process knows of a session's grant; `'ended'` if it knows that the session's share of the
-   * grant has ended, or the grant as a whole.
+   * Returns the newest token set that this process knows of a session's grant; `'ended'` if it knows that the session's share of
+   * the grant has ended, or the grant as a whole.
    */
   newestOf(of: GrantSession): TokenSet | 'ended' | undefined
   /**

@@ -5,13 +5,13 @@ import type { GrantSession, SessionGrants } from './session-grants.js'
 /** One kind of session layer, under one session key. */
 export interface SessionLayer<Request> {
   /**
-   * The adapter of a request's session. Called on every request, so it does no I/O and reads a property or two. Returns a
+   * Returns the adapter of a request's session. Called on every request, so it does no I/O and reads a property or two. Returns a
    * promise only where a function of the app finds the session.
    */
   of(request: Request): SessionAdapter | Promise<SessionAdapter>
   /**
-   * Where the session of a grant is stored, for code without a request. Absent without a store; `undefined` as long as this process
-   * has served no request, or if its requests have several stores.
+   * Returns where the session of a grant is stored, for code without a request. Absent without a store; `undefined` as long as
+   * this process has served no request, or if its requests have several stores.
    */
   homeOf?(sid: string, of: GrantSession): SessionHome | undefined
   /** Stops changing the sessions that the app saves. */

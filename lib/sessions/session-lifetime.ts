@@ -1,8 +1,8 @@
 import type { SessionData } from './store/original-store.js'
 
 /*
- * How long a session could come back, as its layer says: in milliseconds from now. The result is `undefined` where the layer
- * does not say, for example for a cookie that is kept until the browser is closed.
+ * For how long from now a session can come back, in milliseconds: a request still brings it with its tokens. The result is
+ * `undefined` where the layer does not say, for example for a cookie that is kept until the browser is closed.
  */
 
 /** A cookie of express-session. */
@@ -11,18 +11,18 @@ interface ExpressCookie {
   readonly maxAge?: unknown
 }
 
-/** How long a session of express-session could come back: of a request, or as plain data out of a store. */
+/** Returns for how long a session of express-session can come back: one of a request, or plain data out of a store. */
 export function expressMaxAgeMs(session: { readonly cookie?: unknown } | undefined): number | undefined {
   const { originalMaxAge, maxAge } = (session?.cookie ?? {}) as ExpressCookie
   return longest(originalMaxAge, maxAge)
 }
 
-/** How long a session in a store could come back, of express-session or of koa-session. */
+/** Returns for how long a session in a store can come back, of express-session or of koa-session. */
 export function storedMaxAgeMs(session: SessionData | undefined): number | undefined {
   return expressMaxAgeMs(session) ?? longest(session?._maxAge)
 }
 
-/** How long a session in a cookie could come back, by the options of its cookie. */
+/** Returns for how long a session in a cookie can come back, by the options of its cookie. */
 export function cookieMaxAgeMs(
   options: { readonly maxAge?: unknown; readonly expires?: unknown } | undefined,
 ) {
@@ -39,8 +39,8 @@ const EXPIRY_PART = 5
 const MOST_MS = 3_650 * 24 * 60 * 60 * 1000
 
 /**
- * How long the seals of iron-session in a text, such as a `Cookie` header, are valid: the longest of them, and ten years at most.
- * Nothing says here whether a seal is forged.
+ * Returns for how long the seals of iron-session in a text, such as a `Cookie` header, are valid: the longest of them, and ten
+ * years at most. Nothing says here whether a seal is forged.
  */
 export function ironMaxAgeMs(text: string): number | undefined {
   const seals = text.match(IRON_SEAL) ?? []
@@ -48,7 +48,7 @@ export function ironMaxAgeMs(text: string): number | undefined {
   return longest(...expiries.map((expiresAt) => Math.min(Math.floor(expiresAt - Date.now()), MOST_MS)))
 }
 
-/** The longest of some times. A value that is no positive number does not count. */
+/** Returns the longest of some times. A value that is no positive number does not count. */
 export function longest(...times: readonly unknown[]): number | undefined {
   const known = times.filter((ms): ms is number => typeof ms === 'number' && Number.isFinite(ms) && ms > 0)
   return known.length > 0 ? Math.max(...known) : undefined

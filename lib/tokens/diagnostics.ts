@@ -53,7 +53,7 @@ export type EnterRefresh = <T>(trace: RefreshTrace, run: () => Promise<T>) => Pr
 
 const entering = new Set<EnterRefresh>()
 
-/** Has each refresh run in a context. A subscriber of a channel cannot do that. Returns a function that ends it. */
+/** Makes each refresh run in a context. A subscriber of a channel cannot do that. Returns a function that ends it. */
 export function enterRefreshes(enter: EnterRefresh): () => void {
   entering.add(enter)
   return () => void entering.delete(enter)

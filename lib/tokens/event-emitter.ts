@@ -59,7 +59,7 @@ class EmittedEvent {
   }
 }
 
-/** The parts of an error that belong into a log. */
+/** Returns the parts of an error that belong into a log. */
 function loggedError({
   code,
   message,

@@ -19,7 +19,7 @@ export function canRefresh({ isReference, refreshExpiresAt, refreshToken }: Toke
   return refreshToken !== undefined && (refreshExpiresAt === undefined || now < refreshExpiresAt)
 }
 
-/** The time of the login, or the earliest time that tokens of an earlier version tell. */
+/** Returns the time of the login, or the earliest time that tokens of an earlier version tell. */
 export function loginTimeOf({ accessTokens, loggedInAt }: LoginTimes, now: number): number {
   return loggedInAt ?? Math.min(now, ...accessTokens.map(({ obtainedAt }) => obtainedAt))
 }

@@ -57,7 +57,7 @@ export function firstTokenSet(
   })
 }
 
-/** The expiry of a refresh token, if the response says when it expires. */
+/** Returns the expiry of a refresh token, if the response says when it expires. */
 function expiryOfRefreshToken(
   { refreshLifetimeMs = Infinity }: TokenResponse,
   now: number,

@@ -115,7 +115,7 @@ export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
   })
 }
 
-/** What a login says of its lifetimes. A time that it does not name does not apply any more. */
+/** Returns what a login says of its lifetimes. A time that it does not name does not apply any more. */
 function lifetimesOf({
   loggedInAt,
   refreshExpiresAt,

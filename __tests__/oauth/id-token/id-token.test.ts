@@ -5,7 +5,7 @@ import {
   checkFirstIdToken,
   checkRefreshedIdToken,
   differentSubjects,
-  fromTheFuture,
+  futureIdToken,
   idTokenClaims,
   subjectOf,
   unreadableIdToken,
@@ -180,7 +180,7 @@ describe('checkFirstIdToken(idToken, expectation, now)', () => {
   })
 })
 
-describe('fromTheFuture(idToken, now)', () => {
+describe('futureIdToken(idToken, now)', () => {
   const NOW = 1_700_000_000_000
 
   it.each<[string, object, boolean]>([
@@ -190,7 +190,7 @@ describe('fromTheFuture(idToken, now)', () => {
     ['valid later', { nbf: NOW / 1000 + 61 }, true],
     ['without a time', {}, false],
   ])('%s', (_, claims, isEarly) => {
-    expect(fromTheFuture(idToken(claims), NOW) !== undefined).toBe(isEarly)
+    expect(futureIdToken(idToken(claims), NOW) !== undefined).toBe(isEarly)
   })
 })
 

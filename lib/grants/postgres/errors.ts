@@ -33,7 +33,7 @@ const SQLSTATE = /^(\d[\dA-Z]|F0|HV|P0|XX)[\dA-Z]{3}$/
 /** The classes whose messages hold no value of a row or a parameter. */
 const WITHOUT_DATA = /^(08|25|28|3D|3F|40|42|53|55|57)/
 
-/** How an error concerns the connection on which it occurred. */
+/** Whether the connection on which an error occurred is of no use any more. */
 export function breaksConnection(error: unknown): boolean {
   const state = stateOf(error)
   // A connection to a server that has become a replica would fail for ever. One that was cancelled is still good.

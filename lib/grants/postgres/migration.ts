@@ -25,7 +25,7 @@ select pg_catalog.to_regclass(${literal(table)}::text) is not null
   and pg_catalog.to_regprocedure(${literal(`${last}(text)`)}::text) is not null as installed`
 }
 
-/** The statement that lets one process at a time run the migration, until the end of its transaction. */
+/** Returns the statement that lets one process at a time run the migration, until the end of its transaction. */
 export function migrationLock({ lock }: Names): string {
   return `select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(${literal(lock)}::text, 0::bigint));\n`
 }

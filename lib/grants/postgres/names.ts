@@ -18,9 +18,9 @@ export interface Names {
   readonly last: string
   /** Names the lock of the migration. */
   readonly lock: string
-  /** The name of the index on a column. */
+  /** Returns the name of the index on a column. */
   indexOn(column: string): string
-  /** The name of a function, with its schema. */
+  /** Returns the name of a function, with its schema. */
   of(method: Method): string
 }
 
@@ -61,7 +61,7 @@ export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
 }
 
-/** A name in PostgreSQL: taken as it is, quoted, and neither split at dots nor folded to lower case. */
+/** Checks for a name in PostgreSQL: taken as it is, quoted, and neither split at dots nor folded to lower case. */
 export function identifier(fallback: string, cure: string, longest = LONGEST_NAME): Option<string> {
   return (value = fallback, name) => {
     const isName =
@@ -73,7 +73,7 @@ export function identifier(fallback: string, cure: string, longest = LONGEST_NAM
   }
 }
 
-/** The name of a table, with room for the names of its functions. */
+/** Checks for the name of a table, with room for the names of its functions. */
 export function tableName(fallback: string, cure: string): Option<string> {
   return identifier(fallback, cure, LONGEST_NAME - LONGEST_SUFFIX)
 }

@@ -57,7 +57,7 @@ export class RestorationEntries {
     return [...this.#entries.values()]
   }
 
-  /** The entry that was noted last. */
+  /** Returns the entry that was noted last. */
   newest(): RestorationEntry | undefined {
     return this.all().at(-1)
   }

@@ -42,7 +42,7 @@ export interface KnownUser {
  * Checks that the ID token of a refresh is about the same user as the earlier one (OpenID Connect Core §12.2): equal `iss` and
  * `sub`, and the client in `aud`, and in `azp` if there is one. Without an earlier one, `iss` must be the issuer, if known.
  * `exp` is not checked: some servers send the login's ID token again. The signature is checked by `issuerKeys()`, the time by
- * {@link fromTheFuture}.
+ * {@link futureIdToken}.
  *
  * An encrypted ID token (JWE, RFC 7516) is for the app alone to read. It is accepted unchecked, and the next one is compared
  * with the last readable one. A text that cannot be read claims no other user: see {@link unreadableIdToken}.
@@ -117,7 +117,7 @@ export function checkFirstIdToken(
  * Makes the error for an ID token that a refresh leaves out because its `iat` or `nbf` is in the future; `undefined` for any
  * other. A wrong clock, of this host or of the server, says nothing about the user.
  */
-export function fromTheFuture(idToken: string, now: number): TokenError | undefined {
+export function futureIdToken(idToken: string, now: number): TokenError | undefined {
   const claims = idTokenClaims(idToken)
   const early = claims && earlyClaim(claims, now)
   if (!early) return undefined

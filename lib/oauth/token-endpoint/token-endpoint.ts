@@ -135,7 +135,7 @@ async function sendForm(send: SendHttp, request: FormRequest, refresh?: RefreshF
   return repeated
 }
 
-/** The error code of a response that refuses the proof of the request (RFC 9449 §5, §8). */
+/** Returns the error code of a response that refuses the proof of the request (RFC 9449 §5, §8). */
 function refusalOfProof(response: HttpResponse): string | undefined {
   if (response.status !== 400 && response.status !== 401) return undefined
   const error = fieldsOf(response)?.error

@@ -46,11 +46,11 @@ interface Call {
 }
 
 /**
- * An axios instance that sends the session's access token to the origins named and to no other.
+ * Makes an axios instance that sends the session's access token to the origins named and to no other.
  *
- * The token is put in at the last moment, below interceptors and retries, and taken out again of what they get to see:
- * neither `response.config` nor an error shows it. They do not lead to the app's agents either, on which the requests of
- * other users are under way. A config that is sent again goes over the same agents all the same.
+ * The token is put in at the last moment, below interceptors and retries, and taken out again of what they get to see: neither
+ * `response.config` nor an error shows it. They do not lead to the app's agents either, on which the requests of other users are
+ * under way. A config that is sent again goes over the same agents all the same.
  *
  * @param tokens whose tokens a call carries, asked when it is made
  * @param client names the function in messages

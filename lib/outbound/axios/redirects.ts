@@ -68,7 +68,7 @@ function withoutBodyIfAsked(config: InternalAxiosRequestConfig, status: number):
   return ownProperties(bodyless)
 }
 
-/** The request that a redirect leads to, once the app's `beforeRedirect` has had its say about method and headers. */
+/** Returns the request that a redirect leads to, once the app's `beforeRedirect` has had its say about method and headers. */
 function redirected(
   config: InternalAxiosRequestConfig,
   target: URL,

@@ -40,7 +40,7 @@ function cleanAddition(response: AxiosResponse, name: string | symbol, { secrets
   return (cleanError({ value }, secrets()) as { value?: unknown }).value
 }
 
-/** A body whose failures show no token. Streams are replaced: that of a response leads to its request. */
+/** Returns a body whose failures show no token. Streams are replaced: that of a response leads to its request. */
 function cleanData(data: unknown, shown: Shown): unknown {
   const clean = (error: unknown) => cleanAxiosError(error, shown)
   if (data instanceof Readable) return detached(data, clean)
@@ -80,7 +80,7 @@ function cleanErrorResponse(
   return response
 }
 
-/** An object in place of the raw request, whose headers hold the token. */
+/** Returns an object in place of the raw request, whose headers hold the token. */
 function requestInPlace({ config, url }: Shown): { method: string; url: string } {
   return { method: (config.method ?? 'get').toUpperCase(), url }
 }

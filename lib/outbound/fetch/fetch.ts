@@ -13,7 +13,7 @@ import { discard, sendFollowing } from './redirects.js'
 import { type FetchRequest, isUsedUp, requestOf } from './request.js'
 
 /**
- * A function like the platform's `fetch()` that sends the session's access token to the origins named and to no other.
+ * Makes a function like the platform's `fetch()` that sends the session's access token to the origins named and to no other.
  *
  * The token is put in at the last moment, and neither the response nor an error holds it.
  *

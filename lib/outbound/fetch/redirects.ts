@@ -30,7 +30,7 @@ export async function sendFollowing(
   return { response: followed > 0 ? asRedirected(response) : response, url: request.url }
 }
 
-/** A response that says of itself that it was redirected to, as the platform's own would. */
+/** Returns a response that says of itself that it was redirected to, as the platform's own would. */
 function asRedirected(response: Response): Response {
   const { clone } = response
   return Object.defineProperties(response, {
@@ -39,7 +39,7 @@ function asRedirected(response: Response): Response {
   })
 }
 
-/** The error with which the platform's `fetch()` fails when there is no response. */
+/** Returns the error with which the platform's `fetch()` fails when there is no response. */
 function failedFetch(cause: unknown): TypeError {
   return new TypeError('fetch failed', { cause })
 }

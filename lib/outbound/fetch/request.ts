@@ -50,7 +50,7 @@ export function requestOf(input: Input, init: RequestInit, baseURL: string): Fet
   }
 }
 
-/** A body as it is now, as `fetch()` takes it, whatever the app does with it while a token is waited for. */
+/** Copies a body as it is now, as `fetch()` takes it, whatever the app does with it while a token is waited for. */
 function snapshotOf(body: FetchRequest['body']): FetchRequest['body'] {
   if (body instanceof URLSearchParams) return new URLSearchParams(body)
   if (body instanceof FormData) return copyOf(body)
@@ -82,7 +82,7 @@ export function takesBodyAlong({ method, body }: FetchRequest, status: number): 
 }
 
 /**
- * The request that a redirect leads to.
+ * Returns the request that a redirect leads to.
  *
  * @throws `Error` if it leads to no URL for HTTP
  */

@@ -16,7 +16,7 @@ export const VERSION = 2
 /** The version before. Its copies have no proof, except for those of adopted grants, and its references have any key. */
 export const WITHOUT_PROOF = 1
 
-/** The text of a token set. `isSealed` says whether the text will be sealed. */
+/** Returns the text of a token set. `isSealed` says whether the text will be sealed. */
 export function textOf(tokens: TokenSet, audience: string, isSealed: boolean): string {
   const version = hasProof(tokens.grantId) ? VERSION : WITHOUT_PROOF
   // The proof of an adopted grant may be long, and a sealed text needs none. The key of an old reference is no proof.
@@ -83,7 +83,7 @@ const TOKEN_SET: Fields<Omit<TokenSet, 'isReference'>> = {
   dpopKey: ['may', (value) => dpopKeyIn(value) !== undefined],
 }
 
-/** The fields of a format in an object, which inherit nothing; `undefined` if the object has another format. */
+/** Returns the fields of a format in an object, which inherit nothing; `undefined` if the object has another format. */
 function fieldsIn<T>(fields: Fields<T>, value: unknown): T | undefined {
   if (typeof value !== 'object' || value === null) return undefined
   const found = { __proto__: null } as Record<string, unknown>
@@ -96,7 +96,7 @@ function fieldsIn<T>(fields: Fields<T>, value: unknown): T | undefined {
   return found as T
 }
 
-/** The token set of a text; `undefined` if the text is of another audience, or not valid. */
+/** Returns the token set of a text; `undefined` if the text is of another audience, or not valid. */
 export function tokensOf(text: string, expectedAudience: string): TokenSet | undefined {
   const content = parseJsonObject(text)
   if (content?.audience !== expectedAudience) return undefined
@@ -112,12 +112,12 @@ export function tokensOf(text: string, expectedAudience: string): TokenSet | und
   return Object.assign(tokens, { accessTokens, ...(dpopKey && { dpopKey }) })
 }
 
-/** The text of a key that is in the session until the login that it is for. */
+/** Returns the text of a key that is in the session until the login that it is for. */
 export function textOfKey(key: DpopKey, audience: string): string {
   return JSON.stringify({ version: VERSION, audience, keyOfNextLogin: key })
 }
 
-/** The key in such a text; `undefined` for any other text. */
+/** Returns the key in such a text; `undefined` for any other text. */
 export function keyOf(text: string, expectedAudience: string): DpopKey | undefined {
   const content = parseJsonObject(text)
   return content?.audience === expectedAudience ? dpopKeyIn(content.keyOfNextLogin) : undefined
@@ -150,7 +150,7 @@ function isOfGrant(audience: string, version: unknown, grantId: string, proof: s
   return grantId.startsWith(ADOPTED) && grantId === adoptedGrantId(audience, proof)
 }
 
-/** A reference to the tokens in the grant store: the id of the grant, and its proof, which is the key of its records. */
+/** Returns a reference to the tokens in the grant store: the id of the grant, and its proof, which is the key of its records. */
 function referenceOf({ version, grantId, key, share }: Record<string, unknown>): TokenSet | undefined {
   if (!isText(grantId) || !isText(key) || (share !== undefined && !isText(share))) return undefined
   const isProven = version === VERSION && grantId === grantIdOf(key)

@@ -41,7 +41,10 @@ export class KeyRing {
     return this.#rotating?.prepare(now, onFailure)
   }
 
-  /** Returns the seal for an audience. It always has the keys of the moment; while there are none, it opens nothing. */
+  /**
+   * Returns the seal for an audience. It always has the keys of the moment; while there are none, it opens nothing, and sealing
+   * throws `ERR_SESSION_STORE`.
+   */
   sealFor(audience: string): Seal {
     const rotating = this.#rotating
     if (!rotating) return seal(this.#fixed!, audience)
@@ -83,7 +86,7 @@ function areEqual(one: EncryptionKey, other: EncryptionKey): boolean {
   return Buffer.from(bytesOf(one)).equals(bytesOf(other))
 }
 
-/** The error of a process that has no keys yet. */
+/** Returns the error of a process that has no keys yet. */
 export function noKeysError(cause?: unknown): TokenError {
   return new TokenError(
     'ERR_SESSION_STORE',

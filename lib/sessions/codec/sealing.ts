@@ -88,7 +88,7 @@ function base64url(data: string | Uint8Array): string {
   return Buffer.from(data).toString('base64url')
 }
 
-/** Throws a {@link ConfigurationError} for a key that cannot be used. Its message says how to make a key. */
+/** Checks the keys. Throws a {@link ConfigurationError} for a key that cannot be used; its message says how to make one. */
 export function checkEncryptionKeys(keys: unknown): void {
   if (!Array.isArray(keys) || keys.length === 0) {
     throw new ConfigurationError(
@@ -128,7 +128,7 @@ function problemOf(key: unknown): string | undefined {
   return areWeakKeys(bytes) ? GUESSABLE : undefined
 }
 
-/** The text in UTF-8 that bytes are, apart from line ends; `undefined` for bytes that are no text. */
+/** Returns the text in UTF-8 that bytes are, apart from line ends; `undefined` for bytes that are no text. */
 function printableTextOf(bytes: Uint8Array): string | undefined {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)

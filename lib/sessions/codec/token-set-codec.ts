@@ -202,7 +202,7 @@ export class TokenSetCodec {
     return text !== undefined && isOfLaterVersion(text, this.#audience)
   }
 
-  /** The text of a copy; `undefined` if it is not sealed although it must be, or is sealed with an unknown key. */
+  /** Returns the text of a copy; `undefined` if it is not sealed although it must be, or is sealed with an unknown key. */
   #textIn(copy: SessionCopy): string | undefined {
     return this.#seal ? (this.#seal.open(copy) ?? (this.#acceptsUnsealed ? copy : undefined)) : copy
   }
@@ -215,7 +215,7 @@ export class TokenSetCodec {
     return isProofOf(tokens) || (this.#seal !== undefined && !this.#acceptsUnsealed)
   }
 
-  /** The token set as the grant store keeps it. */
+  /** Returns the token set as the grant store keeps it. */
   record(tokens: TokenSet): string {
     return this.#textOnce(tokens, undefined, () => withShare(tokens, undefined))
   }
@@ -279,7 +279,10 @@ export class TokenSetCodec {
   }
 }
 
-/** The token set without what is in the grant's record alone: the list of its sessions, its share key, and the session of its jobs. */
+/**
+ * Returns the token set without what is in the grant's record alone: the list of its sessions, its share key, and the session of
+ * its jobs.
+ */
 function withoutShares(tokens: TokenSet): TokenSet {
   if ((tokens.shares ?? tokens.shareKey ?? tokens.jobSession) === undefined) return tokens
   const { shares: _, shareKey: __, jobSession: ___, ...rest } = tokens

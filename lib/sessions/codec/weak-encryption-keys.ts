@@ -78,7 +78,7 @@ function readsLikeWords(text: string): boolean {
   return Math.max(ofWords, ofRuns) > MARGIN_BITS
 }
 
-/** How many times as likely a text is as words than as random digits: the logarithm to the base 2. */
+/** Returns how many times as likely a text is as words than as random digits: the logarithm to the base 2. */
 function wordBits(text: string, shareOf: (letter: string) => number): number {
   const shares = { digit: () => 1 / 10, sign: () => 1 / 2, lower: shareOf, upper: shareOf }
   let bits = 0

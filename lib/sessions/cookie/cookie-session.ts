@@ -19,11 +19,11 @@ export interface CookieSession {
   put(copy: unknown): void | Promise<void>
   /** See {@link SessionAdapter.canStoreLater}. Default: `false`. */
   readonly canStoreLater?: boolean
-  /** Has the response carry the change, where the layer does not do so by itself. */
+  /** Sends the change with the response, where the layer does not do so by itself. */
   send?(): Promise<void>
   /** Whether the headers of the response have been sent, and the cookie with them. */
   headersSent(): boolean
-  /** How many bytes the name and the value of the cookie take now; 0 for a layer that checks the size by itself. */
+  /** Returns how many bytes the name and the value of the cookie take now; 0 for a layer that checks the size by itself. */
   size(): number
   /** See {@link SessionAdapter.maxAgeMs}. */
   maxAgeMs?(): number | undefined
@@ -164,7 +164,7 @@ function headersSent(): TokenError {
   )
 }
 
-/** The error of a session that is too large for a cookie. */
+/** Returns the error of a session that is too large for a cookie. */
 export function cookieTooLargeError(bytes: number): TokenError {
   return new TokenError(
     'ERR_SESSION_TOO_LARGE',
@@ -173,7 +173,7 @@ export function cookieTooLargeError(bytes: number): TokenError {
   )
 }
 
-/** The error of `acceptUnsealed` with sessions in cookies. */
+/** Returns the error of `acceptUnsealed` with sessions in cookies. */
 function unsealedCookieError(): ConfigurationError {
   return new ConfigurationError(
     '`acceptUnsealed` is for sessions in a store. These are kept in cookies, where the browser may have written what is not ' +
@@ -181,7 +181,7 @@ function unsealedCookieError(): ConfigurationError {
   )
 }
 
-/** The error of sessions in cookies without `encryptionKeys`. */
+/** Returns the error of sessions in cookies without `encryptionKeys`. */
 function sealingRequiredError(): ConfigurationError {
   return new ConfigurationError(
     'The sessions are kept in cookies, and everyone with access to the browser can read them. Give `encryptionKeys` to sessionTokens(): ' +

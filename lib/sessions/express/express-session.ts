@@ -38,7 +38,7 @@ interface RegenerableSession {
   [name: string]: unknown
 }
 
-/** The error of a request without a session. */
+/** Returns the error of a request without a session. */
 export function noSessionError(): ConfigurationError {
   return new ConfigurationError(
     'This request has no session. Mount express-session before sessionTokens(): ' +

@@ -23,7 +23,7 @@ export interface KoaSession {
   readonly isNew: boolean
   /** The key it was loaded with, or will be stored under. Regenerating the session leaves it as it was. */
   readonly externalKey?: string
-  /** The data of the app. */
+  /** Returns the data of the app. */
   toJSON(): SessionData
   /** Stores the session under another key. Its data stay. */
   regenerate(): Promise<void>
@@ -67,14 +67,14 @@ export function storableNow(session: KoaSession, { maxAge }: KoaSessionOptions):
   return { data: { ...data, ...expiry }, maxAge: lifetimeMs + BEYOND_COOKIE_MS }
 }
 
-/** How long a store is to keep a session that was read from it and is written back. */
+/** Returns how long a store is to keep a session that was read from it and is written back. */
 export function remainingMaxAge({ _expire: expiresAt, _session: untilClosed }: SessionData): unknown {
   if (untilClosed) return 'session'
   const remainingMs = typeof expiresAt === 'number' ? Math.max(expiresAt - Date.now(), 0) : ONE_DAY_MS
   return remainingMs + BEYOND_COOKIE_MS
 }
 
-/** The key under which the store has the session of a request. */
+/** Returns the key under which the store has the session of a request. */
 export function keyOf(ctx: KoaContext): string | undefined {
   return ctx[STORED_AS] ?? ctx.session?.externalKey
 }

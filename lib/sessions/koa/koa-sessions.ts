@@ -22,7 +22,7 @@ const RESERVED_SESSION_KEYS = [
   ...['regenerate', 'save', 'toJSON'],
 ]
 
-/** The sessions of Koa apps: of koa-session with an external store, and in cookies. */
+/** Returns the sessions of Koa apps: of koa-session with an external store, and in cookies. */
 export function koaSessions(context: SessionLayerContext): SessionLayer<KoaContext> {
   checkKey(context.key)
   const stored = new StoredSessions(koaSessionFace, context)

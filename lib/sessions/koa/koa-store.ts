@@ -42,7 +42,7 @@ const SAVING = Symbol('how a session is stored')
 /** A store of koa-session whose methods were replaced. */
 export interface PatchedKoaStore {
   readonly patched: PatchedStore
-  /** A session of a request, as an object that can be stored by its `save(callback)`. */
+  /** Returns a session of a request, as an object that can be stored by its `save(callback)`. */
   sessionOf(ctx: KoaContext, key: string, storable: Storable): SessionData
 }
 
@@ -154,7 +154,10 @@ class StoreFacade implements SessionStore {
     callBack(() => this.#destroy(key, { ctx: request as KoaContext | undefined }), callback)
   }
 
-  /** Empties the store by `clear`, when no other operation runs. Resolves with its result. */
+  /**
+   * Calls `clear`, which empties the store, through the patched `clear()`: when no other operation runs. Resolves with its
+   * result.
+   */
   async cleared(clear: () => unknown): Promise<unknown> {
     let result: unknown
     this.#emptying.push(async () => {

@@ -30,17 +30,17 @@ export class GrantSessionIndex {
     this.#sessions.set(name, { of, sids })
   }
 
-  /** The ids of the sessions that a grant was saved in. */
+  /** Returns the ids of the sessions that a grant was saved in. */
   sessionsOf(of: GrantSession | undefined): string[] {
     return of ? [...(this.#sessions.get(identityOf(of))?.sids ?? [])] : []
   }
 
-  /** The grants of all sessions that are remembered. */
+  /** Returns the grants of all sessions that are remembered. */
   grants(): GrantSession[] {
     return [...this.#sessions.values()].map(({ of }) => of)
   }
 
-  /** The grant that a session was saved with last, though the session may be gone. */
+  /** Returns the grant that a session was saved with last, though the session may be gone. */
   grantOf(sid: string): GrantSession | undefined {
     return this.#grants.get(sid)
   }

@@ -104,8 +104,8 @@ export class OriginalStore {
   }
 
   /**
-   * The work on this session in the middle of which the store itself calls. For example, some stores destroy a session that they
-   * find expired. Such a call must not wait for the end of that work, as the work waits for the call.
+   * Returns the work on this session in the middle of which the store itself calls. For example, some stores destroy a session
+   * that they find expired. Such a call must not wait for the end of that work, as the work waits for the call.
    */
   workOn(sid: string): Work | undefined {
     const current = runningWork()

@@ -70,8 +70,8 @@ export class PatchedStore {
   }
 
   /**
-   * Has a session saved under its exclusive lock: it waits for operations that run, and later ones wait for it. Resolves with
-   * the session that was stored before.
+   * Calls `save` under the exclusive lock of a session: it waits for operations that run, and later ones wait for it. Resolves
+   * with the session that was stored before.
    */
   replace(sid: string, session: SessionData, save: () => Promise<void>): Promise<SessionData | undefined> {
     return this.#locks.exclusively(sid, async () => {
@@ -145,7 +145,10 @@ export class PatchedStore {
     })
   }
 
-  /** Of a session that `replace()` is saving. The store may be given a proxy of that session. */
+  /**
+   * Returns what was stored before a session that `replace()` is saving; `undefined` for any other. A store may be given a proxy
+   * of it.
+   */
   #replacingOf(session: SessionData): { readonly stored: SessionData | undefined } | undefined {
     for (const [replacing, stored] of this.#replacing) {
       if (replacing === session || isOfSameRequest(replacing, session)) return { stored }

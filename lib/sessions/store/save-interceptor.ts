@@ -11,7 +11,7 @@ export interface SaveInterceptor {
   readonly current: { get(sid: string): { readonly value: unknown } | undefined }
   /** Whether it must see the stored session to decide what to store. */
   wantsStored(sid: string, session: SessionData, loaded: SessionBaseline | undefined): boolean
-  /** The stored value as far as this process knows, for a request that found `loaded` in its session. */
+  /** Returns the stored value as far as this process knows, for a request that found `loaded` in its session. */
   recall(sid: string, loaded: unknown): unknown
   /** Whether a session that is about to be touched holds another login than the one that is known to be stored. */
   isSuperseded(sid: string, session: SessionData): boolean

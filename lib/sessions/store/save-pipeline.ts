@@ -32,7 +32,7 @@ export class SavePipeline {
     this.#interceptors = interceptors
   }
 
-  /** The session to be stored for one that is saved; `undefined` if that depends on the stored session. */
+  /** Returns the session to be stored for one that is saved; `undefined` if that depends on the stored session. */
   prepareSave(sid: string, session: SessionData): SessionData | undefined {
     const loaded = baselineOf(session)
     for (const interceptor of this.#interceptors) {
@@ -41,7 +41,7 @@ export class SavePipeline {
     return this.applyInterceptors(sid, session, undefined, loaded)
   }
 
-  /** The same for a session that is touched, as a store may write the whole session then. */
+  /** Does the same for a session that is touched, as a store may write the whole session then. */
   prepareTouch(sid: string, session: SessionData): SessionData | undefined {
     for (const interceptor of this.#interceptors) if (interceptor.isSuperseded(sid, session)) return undefined
     // A touched session is as it was loaded, so the stored session need not be read.
@@ -76,7 +76,7 @@ export class SavePipeline {
     return { before, written, at }
   }
 
-  /** The same for a session that is touched. A touch changes nothing that another process could undo. */
+  /** Does the same for a session that is touched. A touch changes nothing that another process could undo. */
   async touchMerged(sid: string, session: SessionData, operation: SessionStore['set']): Promise<Saved> {
     return { ...(await this.saveMerged(sid, session, operation)), before: undefined }
   }

@@ -34,7 +34,7 @@ export const ORIGIN = Symbol('origin of a session')
 /** The property of a session that the library has read, with the request for which it was read. */
 export const READ_FOR = Symbol('request that a session was read for')
 
-/** The request of a session that is plain data: the request that saves it, or for which the library has read it. */
+/** Returns the request of a session that is plain data: the request that saves it, or for which the library has read it. */
 export function requestOf(session: SessionData): NotedRequest | undefined {
   const noted: { [READ_FOR]?: NotedRequest; [ORIGIN]?: SessionOrigin } = session
   return noted[READ_FOR] ?? noted[ORIGIN]?.req
@@ -66,7 +66,7 @@ export interface SessionCarrier extends NotedRequest {
 
 /** How a framework identifies the session of a request. */
 export interface SessionSource<Request extends SessionCarrier> {
-  /** The id under which the store has the session. */
+  /** Returns the id under which the store has the session. */
   sid(request: Request): string | undefined
   /** Whether a session is new, where the library has not seen that it was loaded or made. */
   isNew(session: SessionData): boolean
@@ -91,7 +91,7 @@ export function recordCopy(request: NotedRequest, sid: string | undefined, key: 
   request[BASELINE] = { sid, values, isNew: false }
 }
 
-/** What a session was when its request got it; `undefined` for a session that is written outside of a request. */
+/** Returns what a session was when its request got it; `undefined` for a session that is written outside of a request. */
 export function baselineOf(session: SessionData): SessionBaseline | undefined {
   const { req, id } = (session as { [ORIGIN]?: SessionOrigin })[ORIGIN] ?? (session as SessionOrigin)
   if (!req) return undefined
@@ -108,7 +108,7 @@ export function isOfSameRequest(a: SessionData, b: SessionData): boolean {
   return request !== undefined && request === requestIn(b) && a.id === b.id
 }
 
-/** The request that express-session hides in a session. In other sessions an app may keep a value under the same name. */
+/** Returns the request that express-session hides in a session. In other sessions an app may keep a value under the same name. */
 function requestIn(session: SessionData): unknown {
   const hidden = Object.getOwnPropertyDescriptor(session, 'req')
   return hidden?.enumerable === false ? hidden.value : undefined

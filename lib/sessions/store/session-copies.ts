@@ -33,15 +33,15 @@ export class SessionCopies {
     return session && Object.hasOwn(session, this.#key) ? session[this.#key] : undefined
   }
 
-  /** The copy in a session's data. `known` is a copy that was read already: often it is the same. */
+  /** Returns the copy in a session's data. `known` is a copy that was read already: often it is the same. */
   in(session: SessionData | undefined, known = NO_COPY): HeldCopy<TokenSet> {
     const value = this.valueIn(session)
     return value === known.value ? known : { value, of: this.#codec.read(value) }
   }
 
   /**
-   * The newest copy of the grant that the first copy is of, or none if the grant has ended. A value that is no copy is returned
-   * as it is.
+   * Returns the newest copy of the grant that the first copy is of, or none if the grant has ended. A value that is no copy is
+   * returned as it is.
    */
   newest(held: HeldCopy, other?: HeldCopy): HeldCopy {
     if (!held.of) return held
@@ -53,8 +53,8 @@ export class SessionCopies {
   }
 
   /**
-   * The copy that belongs into a session which is about to be stored: the newest of its grant. `before` is the token set that the
-   * session was loaded with, if the app has removed it.
+   * Returns the copy that belongs into a session which is about to be stored: the newest of its grant. `before` is the token set
+   * that the session was loaded with, if the app has removed it.
    *
    * @param held the copy in the session
    * @param remembered the copy that this process has stored last
@@ -80,7 +80,7 @@ export class SessionCopies {
     return { before, current: before && isSameSession(before, kept.of) ? NO_COPY : kept }
   }
 
-  /** The session with a copy, and with everything that hangs on it, so that a store sees no other difference. */
+  /** Returns the session with a copy, and with everything that hangs on it, so that a store sees no other difference. */
   put(session: SessionData, { value }: HeldCopy): SessionData {
     const changed = Object.create(
       Object.getPrototypeOf(session),
@@ -91,7 +91,7 @@ export class SessionCopies {
   }
 }
 
-/** The newer one of two copies; the first one if the second is not of the same session of the same grant. */
+/** Returns the newer one of two copies; the first one if the second is not of the same session of the same grant. */
 function newer(held: HeldCopy, other: HeldCopy | undefined): HeldCopy {
   const isNewer = held.of && isSameSession(held.of, other?.of) && other.of.revision > held.of.revision
   return isNewer ? other : held

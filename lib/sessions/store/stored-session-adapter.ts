@@ -23,9 +23,9 @@ export interface StoredSessionFace<Request extends SessionCarrier> extends Sessi
   patched(store: unknown): PatchedStore | undefined
   /** See {@link SessionAdapter.maxAgeMs}. */
   maxAgeMs(request: Request): number | undefined
-  /** The session as it is now, as an object whose `save()` stores it. */
+  /** Returns the session as it is now, as an object whose `save()` stores it. */
   storable(request: Request, sid: string, session: SessionData): SessionData
-  /** The request, where the store is told for which request it is called. */
+  /** Returns the request, where the store is told for which request it is called. */
   requestForStore?(request: Request): NotedRequest | undefined
   /** Gives the session of a request another id, and no data but these fields. */
   regenerate(request: Request, fields: readonly string[]): Promise<void>
@@ -43,7 +43,7 @@ export class StoredSessions<Request extends SessionCarrier> {
     this.#context = context
   }
 
-  /** The adapter of a request's session in a store. */
+  /** Returns the adapter of a request's session in a store. */
   of(request: Request, store: unknown): SessionAdapter {
     const { key } = this.#context
     const tokens = this.#tokens.get(store) ?? this.#tokensIn(store)

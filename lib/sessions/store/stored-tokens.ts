@@ -92,7 +92,7 @@ export class StoredTokens implements SaveInterceptor {
   }
 
   /**
-   * Where a session is stored, with the other stored sessions of the grant that it is in.
+   * Returns where a session is stored, with the other stored sessions of the grant that it is in.
    *
    * @param of a name, see {@link sessionOf}: a home may be kept for hours, and must not keep the request or tokens in memory
    */
