@@ -50,21 +50,35 @@ export class AccessTokens {
     this.#views = context.views
   }
 
-  /** Resolves with an access token that serves the need. No I/O if the token at hand is valid. */
-  async get(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
+  /**
+   * Returns an access token that serves the need. A promise only if the token at hand is not valid, or has to be written to the
+   * response: a request with a valid token waits for nothing.
+   */
+  get(session: SessionAdapter, need: TokenNeed): AccessToken | Promise<AccessToken> {
     if (need.exchange !== undefined) requireExchange(need.exchange, this.#context.exchanges)
-    const known = this.#views.live(session)
-    // A request with a valid token waits for no promise more.
-    const view = known instanceof Promise ? await known : known
+    const view = this.#views.live(session)
+    if (view instanceof Promise) return view.then((view) => this.#from(session, view, need))
+    return this.#from(session, view, need)
+  }
+
+  #from(session: SessionAdapter, view: SessionView, need: TokenNeed): AccessToken | Promise<AccessToken> {
     const { held, now, tokens } = view
     // Also before a refresh, which may wait for the lease: other requests find no newer tokens in the session until then.
     if (tokens !== held) this.#repair.repair(session, tokens)
     const usable = usableToken(tokens, need, now, this.#context.leeway)
     if (usable) this.#refreshAhead(session, view, need, usable)
-    const token = usable ?? (await this.#refreshedOrUnexpired(session, view, need))
-    if (session.isCookieBased)
-      await this.#repair.writeToResponse(session, this.#views.tokensOf(session) ?? tokens)
-    return token
+    const token = usable ?? this.#refreshedOrUnexpired(session, view, need)
+    return session.isCookieBased ? this.#written(session, token, tokens) : token
+  }
+
+  async #written(
+    session: SessionAdapter,
+    token: AccessToken | Promise<AccessToken>,
+    known: TokenSet,
+  ): Promise<AccessToken> {
+    const result = await token
+    await this.#repair.writeToResponse(session, this.#views.tokensOf(session) ?? known)
+    return result
   }
 
   /**

@@ -81,12 +81,13 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
 
   async getAccessToken(need?: TokenNeed): Promise<ValidAccessToken> {
     const complete = need === undefined ? (this.#routeNeed ?? NO_NEED) : completedNeed(need, this.#routeNeed)
-    await this.#adopting?.adopt()
-    const { manager } = this.#context
+    if (this.#adopting) await this.#adopting.adopt()
+    const { accessTokens } = this.#context.manager
     const token = this.#refreshes
-      ? await manager.accessTokens.get(this.#session, complete)
-      : await manager.accessTokens.getWithoutRefresh(this.#session, complete)
-    return new ReturnedToken(token, this.#context.authorizationScheme)
+      ? accessTokens.get(this.#session, complete)
+      : accessTokens.getWithoutRefresh(this.#session, complete)
+    const valid = token instanceof Promise ? await token : token
+    return new ReturnedToken(valid, this.#context.authorizationScheme)
   }
 
   async offlineReference(options: OfflineReferenceOptions = {}): Promise<string> {
