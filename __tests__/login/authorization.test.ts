@@ -130,6 +130,24 @@ describe("responseMode: 'form_post'", () => {
       await site.close()
     }
   })
+
+  const form = 'application/x-www-form-urlencoded'
+  it.each([
+    ['that is JSON', '{}', 'application/json', `is not ${form}.`],
+    ['that is too large', `code=${'x'.repeat(33_000)}`, form, 'is larger than 32 KB.'],
+  ])('refuses a form %s, and says so to the operator alone', async (_, body, type, flaw) => {
+    const site = await startLoginSite({ login: { responseMode: 'form_post' } })
+    try {
+      const headers = { ...NAVIGATION.headers, 'content-type': type }
+      const page = await site.browser().post('/callback', body, { headers })
+      expect([page.status, page.text]).toEqual([400, expect.stringContaining('is not valid.')])
+      expect(page.text).not.toContain(flaw)
+      const message = `The login failed (invalid). The form of the callback ${flaw}`
+      expect(site.failures).toMatchObject([{ reason: 'invalid', message }])
+    } finally {
+      await site.close()
+    }
+  })
 })
 
 describe('the options of login()', () => {

@@ -53,8 +53,11 @@ describe.each(['cookie', 'session'] as const)('a login that is under way, in a %
     expect(again.text).toMatch(/<a href="\/login.*">Log in<\/a>/)
     expect(site.provider.tokenRequests).toHaveLength(before)
     // The session of before the login is gone.
-    const reason = transactions === 'cookie' ? 'used' : 'unknown'
-    expect(site.failures).toMatchObject([{ reason }])
+    const [reason, why] =
+      transactions === 'cookie'
+        ? ['used', 'came twice with the same state.']
+        : ['unknown', 'has the state of the callback.']
+    expect(site.failures).toMatchObject([{ reason, message: expect.stringContaining(why) }])
   })
 
   it('S110 a callback in another browser, or from a bookmark, shows a page, and sends nothing', async () => {
@@ -83,7 +86,9 @@ describe.each(['cookie', 'session'] as const)('a login that is under way, in a %
     expect([page.status, page.headers.get('location')]).toEqual([400, null])
     expect(page.text).toContain('This login took too long')
     expect(page.text).toContain('href="/login?returnTo=%2Forders"')
-    expect(site.failures).toMatchObject([{ reason: 'expired' }])
+    const message =
+      'The login failed (expired). The callback came more than 15 minutes after the login had begun.'
+    expect(site.failures).toMatchObject([{ reason: 'expired', message }])
   })
 
   it('gives way to the ninth of its browser', async () => {
@@ -116,7 +121,8 @@ describe.each(['cookie', 'session'] as const)('a login that is under way, in a %
     expect(page.text).toContain(`<h1>${title}</h1>`)
     expect(page.text).not.toContain('script')
     expect(page.headers.get('content-security-policy')).toContain("default-src 'none'")
-    expect(site.failures).toMatchObject([{ reason, error, returnTo: '/orders' }])
+    const message = expect.stringContaining(`The login failed (${reason}, ${error}). The `)
+    expect(site.failures).toMatchObject([{ reason, error, message, returnTo: '/orders' }])
   })
 
   it('shows a page when the provider fails, at the callback and at the beginning', async () => {

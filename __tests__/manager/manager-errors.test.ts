@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals'
 import { grantStoreError } from '../../lib/grants/grant-store-error.js'
 import { ConfigurationError, TokenError } from '../../lib/index.js'
+import { cannotRefreshError } from '../../lib/manager/manager-errors.js'
 
 describe('grantStoreError(message, details)', () => {
   const failed = (cause: unknown, secrets: string[] = []) =>
@@ -39,5 +40,27 @@ describe('grantStoreError(message, details)', () => {
   it('shows no secret in a code', () => {
     expect(failed(new Error('SECRET of a user'), ['SECRET'])).toContain('([redacted])')
     expect(failed({ code: 'SECRET_TOKEN' }, ['SECRET_TOKEN'])).toContain('([redacted])')
+  })
+})
+
+describe('cannotRefreshError(tokens, need, now)', () => {
+  const accessToken = { token: 'at', tokenType: 'Bearer', obtainedAt: 0, expiresAt: 60_000, scope: 'openid' }
+  const tokens = { grantId: 'g', revision: 1, accessTokens: [accessToken] }
+
+  it.each([
+    [
+      { scope: 'orders' },
+      'is not known to cover the requested scope. There is no refresh token to get another one. Request this scope and ' +
+        'offline access at login. If the token response has no `scope`, pass it to set().',
+    ],
+    [
+      { audience: 'https://api.example.com' },
+      'is not known to cover the requested audience. There is no refresh token to get another one. Request this audience and ' +
+        'offline access at login.',
+    ],
+  ])('says what to request at login for the need %j', (need, message) => {
+    const error = cannotRefreshError(tokens, need, 1)
+    expect(error.code).toBe('ERR_INSUFFICIENT_SCOPE')
+    expect(error.message).toBe(`The access token is valid, but ${message}`)
   })
 })

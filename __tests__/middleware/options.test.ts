@@ -198,7 +198,16 @@ describe('sessionTokens(options)', () => {
       /call it: grants: memoryGrantStore\(…\)/,
     ],
     ['grants that are a promise', { ...valid, grants: Promise.resolve() }, /Await it: grants: await/],
-    ['grants that are a Map', { ...valid, grants: new Map() }, /memoryGrantStore\(\)/],
+    [
+      'grants that are a Map',
+      { ...valid, grants: new Map() },
+      /memoryGrantStore\(\).*postgresGrantStore\(pool\)/,
+    ],
+    [
+      "keep: 'store' without grants",
+      { ...valid, keep: 'store' },
+      /needs `grants`.*redisGrantStore\(client\) or postgresGrantStore\(pool\)\. With memoryGrantStore\(\) a restart/,
+    ],
     ['an adopt that is no function', { ...valid, adopt: {} }, /`adopt` must be a function/],
     ['an onEvent that is no function', { ...valid, onEvent: true }, /onEvent: \(event\) => /],
     ['http that is text', { ...valid, http: 'x' }, /`http` must be an object, e\.g\. http: \{ headers/],

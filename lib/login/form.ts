@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { OwnError } from '../errors/token-error.js'
 import { LoginError } from './login-error.js'
 import type { LoginRequest } from './login-request.js'
 
@@ -8,7 +9,7 @@ const MAX_BYTES = 32_768
 /** Resolves with the fields of a form in a request, as they came or as a body parser in front has read them. */
 export async function formOf({ message, parsedBody }: LoginRequest): Promise<URLSearchParams> {
   if (!/^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(message.headers['content-type'] ?? '')) {
-    throw new LoginError('invalid')
+    throw invalidForm('is not application/x-www-form-urlencoded')
   }
   if (!message.readableDidRead && !message.readableEnded) return new URLSearchParams(await textOf(message))
   if (typeof parsedBody === 'string') return new URLSearchParams(parsedBody)
@@ -24,8 +25,12 @@ async function textOf(message: IncomingMessage): Promise<string> {
   let bytes = 0
   for await (const chunk of message as AsyncIterable<Buffer>) {
     bytes += chunk.length
-    if (bytes > MAX_BYTES) throw new LoginError('invalid')
+    if (bytes > MAX_BYTES) throw invalidForm('is larger than 32 KB')
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString()
+}
+
+function invalidForm(flaw: string): LoginError {
+  return new LoginError('invalid', { cause: new OwnError(`The form of the callback ${flaw}.`) })
 }

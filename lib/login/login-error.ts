@@ -1,5 +1,5 @@
 import { safeExcerpt } from '../errors/redact.js'
-import { sanitizedError } from '../errors/token-error.js'
+import { OwnError, sanitizedError } from '../errors/token-error.js'
 
 /** Why a login did not succeed. The words are stable, so branch on them. */
 export type LoginErrorReason =
@@ -19,6 +19,8 @@ interface Kind {
   /** What the user is told. */
   readonly title: string
   readonly text: string
+  /** What the operator is told. */
+  readonly why: string
 }
 
 const KINDS: Record<LoginErrorReason, Kind> = {
@@ -26,31 +28,61 @@ const KINDS: Record<LoginErrorReason, Kind> = {
     status: 400,
     title: 'This login was not begun here',
     text: 'It was begun in another browser, or long ago, or this browser does not keep cookies.',
+    why: 'No login that this browser has begun has the state of the callback.',
   },
-  used: { status: 400, title: 'This login is over', text: 'Each login can be finished once.' },
-  expired: { status: 400, title: 'This login took too long', text: 'It was begun more than 15 minutes ago.' },
-  denied: { status: 403, title: 'The login was cancelled', text: 'You are not logged in.' },
-  login_required: { status: 401, title: 'Please log in', text: 'You are not logged in.' },
+  used: {
+    status: 400,
+    title: 'This login is over',
+    text: 'Each login can be finished once.',
+    why: 'The callback came twice with the same state.',
+  },
+  expired: {
+    status: 400,
+    title: 'This login took too long',
+    text: 'It was begun more than 15 minutes ago.',
+    why: 'The callback came more than 15 minutes after the login had begun.',
+  },
+  denied: {
+    status: 403,
+    title: 'The login was cancelled',
+    text: 'You are not logged in.',
+    why: 'The user has cancelled the login, or the provider has denied it.',
+  },
+  login_required: {
+    status: 401,
+    title: 'Please log in',
+    text: 'You are not logged in.',
+    why: 'The provider has to ask the user, and was not allowed to (prompt: none).',
+  },
   unmet: {
     status: 403,
     title: 'A stronger login is needed',
     text: 'The login was not as strong, or not as recent, as this page requires.',
+    why: 'The login at the provider does not meet the acr_values or the max_age of the request.',
   },
   refused: {
     status: 403,
     title: 'No access',
     text: 'Your login has succeeded, but it gives no access here.',
+    why: 'onLogin has refused the user.',
   },
   invalid: {
     status: 400,
     title: 'The login failed',
     text: 'The response of the login service is not valid.',
+    why: "The provider's response is not valid, or not for this login.",
   },
-  rejected: { status: 502, title: 'The login failed', text: 'The login service has rejected the request.' },
+  rejected: {
+    status: 502,
+    title: 'The login failed',
+    text: 'The login service has rejected the request.',
+    why: 'The provider has rejected the request.',
+  },
   unavailable: {
     status: 503,
     title: 'The login is not available',
     text: 'The login service does not respond. Please try again in a moment.',
+    why: 'The provider does not respond, or is out of order.',
   },
 }
 
@@ -89,8 +121,9 @@ export class LoginError extends Error {
   constructor(reason: LoginErrorReason, details: LoginErrorDetails = {}) {
     const { cause, secrets = [], error, errorDescription, returnTo } = details
     const safe = (text: string) => safeExcerpt(text, secrets, MAX_LENGTH)
-    const shown = error === undefined ? '' : ` (${safe(error)})`
-    super(`The login failed: ${reason}${shown}.`, {
+    const shown = error === undefined ? reason : `${reason}, ${safe(error)}`
+    const why = cause instanceof OwnError ? cause.message : KINDS[reason].why
+    super(`The login failed (${shown}). ${why}`, {
       ...(cause !== undefined && { cause: sanitizedError(cause, secrets, true) }),
     })
     this.name = 'LoginError'

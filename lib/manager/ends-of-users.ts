@@ -130,8 +130,8 @@ export class EndsOfUsers {
 
 function noLabelsError(): ConfigurationError {
   return new ConfigurationError(
-    'The grant store cannot find the grants of a user: it has no method grantsWith(). Use redisGrantStore(client), or add the ' +
-      'method to your grant store.',
+    'The grant store cannot find the grants of a user: it has no method grantsWith(). Use redisGrantStore(client) or ' +
+      'postgresGrantStore(pool), or add the method to your grant store.',
   )
 }
 

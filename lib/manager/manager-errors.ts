@@ -7,6 +7,9 @@ import { isDead, secretsOf, type TokenSet } from '../tokens/token-set.js'
 
 const MAX_SHOWN_LENGTH = 200
 
+/** The cure for a token whose scope is not known. */
+const SCOPE_UNKNOWN = ' If the token response has no `scope`, pass it to set().'
+
 /** Returns the error for a need that has no token, of a session that cannot be refreshed. */
 export function cannotRefreshError(tokens: TokenSet, need: TokenNeed, now: number): TokenError {
   const valid = tokens.accessTokens.filter(({ expiresAt }) => now < expiresAt)
@@ -64,8 +67,8 @@ function insufficientScope(tokens: TokenSet, { scope }: AccessToken, need: Token
   const names = wanted.map(([name]) => name).join(', ')
   return new TokenError(
     'ERR_INSUFFICIENT_SCOPE',
-    `The access token is valid, but is not known to be for this ${names}. There is no refresh token to get another one. ` +
-      'Request the scope and offline access at login. If the token response has no `scope`, pass it to set().',
+    `The access token is valid, but is not known to cover the requested ${names}. There is no refresh token to get another one. ` +
+      `Request this ${names} and offline access at login.${needed === undefined ? '' : SCOPE_UNKNOWN}`,
     {
       details: `needed: ${wanted.map(([name, value]) => `${name} ${quote(value!)}`).join(', ')}; ${granted}`,
     },
@@ -184,7 +187,8 @@ export function forgottenReferenceError(isShared: boolean): TokenError {
       ? 'The grant store has forgotten the tokens of this reference, since they were not used for as long as it was asked to keep ' +
           'them. Make another reference, with a longer ttlMs: req.tokens.offlineReference({ ttlMs }).'
       : 'This process does not know the tokens of this reference. Without a grant store that processes share, a reference works ' +
-          'only in the process that made it, until it ends. Give both processes the same `grants`, such as redisGrantStore(client).',
+          'only in the process that made it, until it ends. Give both processes the same `grants`: redisGrantStore(client) or ' +
+          'postgresGrantStore(pool).',
   )
 }
 

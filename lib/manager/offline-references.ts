@@ -139,7 +139,7 @@ export class OfflineReferences {
 function sharedStoreRequiredError(): ConfigurationError {
   return new ConfigurationError(
     'offlineReference() needs a grant store that processes share: the session has no store in which tokens that a job refreshes ' +
-      'could be kept. Give `grants`, such as redisGrantStore(client).',
+      'could be kept. Give `grants`: redisGrantStore(client) or postgresGrantStore(pool).',
   )
 }
 

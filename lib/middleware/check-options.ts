@@ -207,7 +207,8 @@ function checkGrantStore(store: unknown): unknown {
   if (missing === undefined) return grants
   throw new ConfigurationError(
     `\`grants\` is not a grant store: it has no method ${missing}(). ` +
-      'Use memoryGrantStore(), or redisGrantStore(client) from session-token-manager/redis.',
+      'Use memoryGrantStore(), redisGrantStore(client) from session-token-manager/redis, or postgresGrantStore(pool) from ' +
+      'session-token-manager/postgres.',
   )
 }
 
@@ -220,7 +221,8 @@ function checkKeep(value: unknown, name: string, all: Given): 'session' | 'store
   }
   if (keep === 'store' && all.grants === undefined) {
     throw new ConfigurationError(
-      "keep: 'store' needs a grant store that outlives the process: grants: redisGrantStore(client).",
+      "keep: 'store' needs `grants`, since the sessions hold no tokens then: grants: redisGrantStore(client) or " +
+        'postgresGrantStore(pool). With memoryGrantStore() a restart logs all users out.',
     )
   }
   return keep

@@ -186,13 +186,11 @@ export function offlineTokens(options: SessionTokensOptions): OfflineTokensFacto
   }
 }
 
-/** Returns the session layer of a process without requests. */
+/** Returns the session layer of a process without requests. Its `of()` is never called. */
 function noSessions(): SessionLayer<object> {
   return {
     of() {
-      throw new ConfigurationError(
-        'offlineTokens() is for code without requests. Mount sessionTokens() for requests.',
-      )
+      throw new Error('offlineTokens() serves no requests.')
     },
     close() {},
   }
@@ -200,8 +198,8 @@ function noSessions(): SessionLayer<object> {
 
 function grantsRequiredError(): ConfigurationError {
   return new ConfigurationError(
-    'offlineTokens() needs the grant store that the processes of the app share: grants: redisGrantStore(client). Without one a ' +
-      'reference works only in the process that made it, by the offline() of its sessionTokens().',
+    'offlineTokens() needs the grant store that the processes of the app share: grants: redisGrantStore(client) or ' +
+      'postgresGrantStore(pool). Without one a reference works only in the process that made it, by the offline() of its sessionTokens().',
   )
 }
 

@@ -127,8 +127,8 @@ export interface AnySessionTokensOptions<Request = unknown> {
   acceptUnsealed?: boolean
   /**
    * Where the tokens are. With `'session'` the session holds a copy of them. With `'store'` the session holds the grant's id
-   * and a key, and the grant store alone holds the tokens: the session stays small. `'store'` needs `grants`, a store that
-   * outlives the processes, and does not go with `adopt`. Default: `'session'`.
+   * and a key, and the grant store alone holds the tokens: the session stays small. `'store'` needs `grants`, and
+   * does not go with `adopt`. With `memoryGrantStore()` a restart logs all users out. Default: `'session'`.
    */
   keep?: 'session' | 'store'
   /**

@@ -221,9 +221,15 @@ function checkedHeaders(headers: unknown = {}): Readonly<Record<string, string>>
     throw new ConfigurationError("`headers` must be an object, e.g. headers: { 'x-api-version': '2' }.")
   }
   for (const [name, value] of Object.entries(headers)) {
-    if (!HEADER_NAME.test(name) || typeof value !== 'string' || /[^\t\x20-\x7e\x80-\xff]/.test(value)) {
+    if (!HEADER_NAME.test(name)) {
       throw new ConfigurationError(
-        `\`headers\` must hold strings that can be sent, unlike that of \`${name}\`.`,
+        `\`headers\`: \`${name}\` is no name of a header. Use letters, digits and hyphens, e.g. 'x-api-version'.`,
+      )
+    }
+    if (typeof value !== 'string' || /[^\t\x20-\x7e\x80-\xff]/.test(value)) {
+      throw new ConfigurationError(
+        `\`headers\`: the value of \`${name}\` must be a string, of characters that a header can hold. Encode all others, e.g. ` +
+          'with encodeURIComponent().',
       )
     }
     if (OWN_HEADERS.includes(normalForm(name)) || isHopByHop(name)) {

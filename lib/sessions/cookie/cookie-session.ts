@@ -169,7 +169,8 @@ export function cookieTooLargeError(bytes: number): TokenError {
   return new TokenError(
     'ERR_SESSION_TOO_LARGE',
     `The session with its tokens would make a cookie of ${bytes} bytes, and browsers take ${MAX_COOKIE_BYTES}. ` +
-      "Use keep: 'store' with a shared grant store, grants: redisGrantStore(client), or a session layer with a store.",
+      "Use keep: 'store' with a shared grant store, grants: redisGrantStore(client) or postgresGrantStore(pool), or a session layer " +
+      'with a store.',
   )
 }
 
