@@ -53,24 +53,24 @@ function waitOf(state: BreakerState, caller: string, now: number): number {
   return Math.max(0, probeUntil - now, turn - now)
 }
 
-/** A caller asks the service. While the breaker is open, that is a probe. */
+/** Returns the state after a caller has begun to ask the service. While the breaker is open, that is a probe. */
 function started(state: BreakerState, caller: string, now: number): BreakerState {
   return state.name === 'closed' ? state : { ...state, probe: { caller, startedAt: now } }
 }
 
-/** A caller has ended without a response of the service, for example since it had no need to ask. */
+/** Returns the state after a caller has ended without a response of the service, for example since it had no need to ask. */
 function ended(state: BreakerState, caller: string): BreakerState {
   if (state.name === 'closed' || state.probe?.caller !== caller) return state
   return { ...state, probe: undefined }
 }
 
-/** The service has served a caller, which asked at `startedAt`. */
+/** Returns the state after the service has served a caller, which asked at `startedAt`. */
 function succeeded(state: BreakerState, startedAt: number): BreakerState {
   if (state.name === 'closed') return state.asked.size === 0 ? CLOSED : { ...CLOSED, asked: state.asked }
   return state.isAsked && startedAt < state.openedAt ? state : CLOSED
 }
 
-/** The service has failed a caller. */
+/** Returns the state after the service has failed a caller. */
 function failed(
   state: BreakerState,
   caller: string,

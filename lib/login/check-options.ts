@@ -83,7 +83,7 @@ export function checkLoginOptions(given: LoginOptions<never>): CheckedLoginOptio
   }) as unknown as CheckedLoginOptions
 }
 
-/** The certificate of a connection is not sent by login(), but the app may configure openid-client to send it. */
+/** Refuses a client authentication by certificate: login() does not send it, unless the app configures openid-client to do so. */
 function checkAuthentication(value: unknown, _: string, all: Given): unknown {
   const authentication = checkClientAuthentication(value)
   if (!usesCertificate(authentication as ClientAuthentication) || all.configure !== undefined)

@@ -207,7 +207,7 @@ function authenticationOf(
   return authentication
 }
 
-/** `login()` has no events. A failure that `sessionTokens()` meets is an event. */
+/** Warns of a secret that failed: `login()` has no events. */
 function warnOfSecret({ message }: TokenError): void {
   warnOnce('SESSION_TOKENS_SECRET', `login(): ${message}`)
 }

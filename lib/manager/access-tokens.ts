@@ -266,8 +266,8 @@ function throwIfRetryable(error: TokenError): void {
 }
 
 /**
- * A refresh may have failed for the session that started it alone: it was logged out, while other sessions of the grant go on, or it
- * was a reference whose tokens the grant store has lost, while a session has a copy.
+ * Throws the error of a refresh, unless it is about the session alone that started it: that session was logged out, while other
+ * sessions of the grant go on, or it was a reference whose tokens the grant store has lost, while this session has a copy.
  */
 function throwUnlessOfStarter(error: TokenError, { refreshToken }: TokenSet): undefined {
   const isOfReference = error instanceof LostReferenceError && refreshToken !== undefined

@@ -67,7 +67,7 @@ export class OfflineReferences {
     return known && known.share === of.share ? this.homeOf(known.sid, of) : undefined
   }
 
-  /** New tokens in a cookie without a shared grant store could be kept nowhere. */
+  /** Throws for a session in a cookie without a shared grant store: new tokens could be kept nowhere. */
   #requirePlace({ home }: SessionAdapter): void {
     const { codec, shared } = this.#context
     if (!shared.isShared && !codec.writesReferences && home === undefined) throw sharedStoreRequiredError()

@@ -201,7 +201,10 @@ export class Refresh {
     return this.#die(error)
   }
 
-  /** The authorization server does not accept the newest refresh token any more: the grant is dead. */
+  /**
+   * Stores that the grant is dead, since the authorization server has refused its newest refresh token for good. Throws the
+   * refusal.
+   */
   async #die(rejection: TokenError): Promise<never> {
     const { grantId } = this.#leased.newest
     await this.#store(deadTokenSet(this.#leased.newest))
@@ -224,7 +227,10 @@ export class Refresh {
     return this.#newerToken(revision) ?? accessTokens[0]!
   }
 
-  /** Another process may have refreshed again while this one stored its tokens, for example since this one stood still. */
+  /**
+   * Returns a token of another process that has refreshed again while this one stored its tokens, for example since this one
+   * stood still.
+   */
   #newerToken(revision: number): AccessToken | undefined {
     const { tokens } = this.#grant
     if (!tokens || tokens.revision <= revision) return undefined

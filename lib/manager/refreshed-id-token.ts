@@ -47,7 +47,7 @@ export async function checkIdToken(
   return ownProperties({ ...response, ...(known !== undefined && { subject: known }) })
 }
 
-/** No store has the new tokens yet, so they do not wait for long until the issuer's keys are there. */
+/** Checks the signature of an ID token. No store has the new tokens yet, so they do not wait for long for the issuer's keys. */
 function signatureOf({ server }: ManagerContext, idToken: string): Promise<IdTokenSignature> {
   const unknown = (error: TokenError): IdTokenSignature => ({ verdict: 'unknown', error })
   return withTimeout(KEYS_PATIENCE_MS, server.signatureOf(idToken), keysTooSlow).catch(unknown)

@@ -145,7 +145,10 @@ export class SessionViews {
     return isLoginOver(tokens, now, this.#context.maxLoginAgeMs)
   }
 
-  /** Another process may have got a later end of the login. The grant store is asked once for each end that is known. */
+  /**
+   * Resolves with the view after another process may have got a later end of the login. The grant store is asked once for each
+   * end that is known.
+   */
   async #renewed(session: SessionAdapter, { held, tokens }: SessionView): Promise<SessionView> {
     const { shared } = this.#context
     if (shared.isShared && this.#over.isFirst(`${tokens.grantId} ${tokens.revision}`)) {

@@ -110,7 +110,7 @@ class Cleaner {
     return isError(value) ? this.#error(value) : this.#data(value)
   }
 
-  /** A text that is shorter than every secret holds none: escapes only make a secret longer. */
+  /** Redacts a text. One that is shorter than every secret holds none: escapes only make a secret longer. */
   #text(text: string): string {
     return text.length < this.#shortest ? text : redact(text, this.#secrets)
   }
@@ -148,13 +148,19 @@ class Cleaner {
   }
 }
 
-/** The input that a parser of HTTP could not read may be anything, such as the request itself. On Node 24 its error has no code. */
+/**
+ * Whether an error is of the parser of HTTP: the input that it could not read may be anything, such as the request itself. On
+ * Node 24 the error has no code.
+ */
 function isOfParser(error: object): boolean {
   const { code, name } = error as { code?: unknown; name?: unknown }
   return String(code).startsWith('HPE_') || name === 'HTTPParserError'
 }
 
-/** The getters of an error's classes, and its `toJSON()`: they read private fields. That of axios reads cleaned properties. */
+/**
+ * Returns the getters of an error's classes, and its `toJSON()`: they read private fields. That of axios reads cleaned
+ * properties.
+ */
 function readsOf(error: object): Map<string | symbol, () => unknown> {
   const reads = new Map<string | symbol, () => unknown>()
   let holder = Object.getPrototypeOf(error)

@@ -13,7 +13,7 @@ export interface ProxyBody {
    * @param onProgress is called whenever the API has received some of it
    */
   sendTo(upstream: ClientRequest, onProgress: () => void): void
-  /** The API has responded: the body is not sent again, and its rest is read once the response is over. */
+  /** Notes that the API has responded: the body is not sent again, and its rest is read once the response is over. */
   leaveTo(response: IncomingMessage): void
   /** Reads the rest, which is sent no more, so that the browser sees the response. */
   drain(): void

@@ -70,7 +70,7 @@ export function isMisframed({
   return coding !== undefined && (length !== undefined || coding.trim().toLowerCase() !== 'chunked')
 }
 
-/** Server-sent events arrive one by one behind an nginx in front of this site as well. */
+/** Whether a header makes server-sent events arrive one by one behind an nginx in front of this site as well. */
 function asksNotToBuffer(name: string, value: unknown): boolean {
   return name === 'x-accel-buffering' && value === 'no'
 }

@@ -84,7 +84,7 @@ export async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
   putHeaders(reply, response, (name, value) => ctx.set(name, value))
 }
 
-/** Koa sends headers with the first bytes, and version 2 leaves a response open whose body breaks off. */
+/** Streams a body. Koa sends headers with the first bytes, and version 2 leaves a response open whose body breaks off. */
 function streamOnKoa(ctx: Context, body: Readable): void {
   const { res: response } = ctx
   ctx.body = body

@@ -25,7 +25,7 @@ export function putHeaders(
   }
 }
 
-/** The app's `no-store` stays, unless the API says more than this proxy does by itself. */
+/** Returns the `Cache-Control` to set. The app's `no-store` stays, unless the API says more than this proxy does by itself. */
 function notStored(value: string, response: ServerResponse): string | undefined {
   if (value === 'private') return undefined
   return value === 'private, no-transform' ? `${response.getHeader('cache-control')}, no-transform` : value

@@ -85,8 +85,8 @@ function tokensOf({ carrier, carrierName }: ProxyRequest, property: string): Out
 const NOT_PASSED_ON: readonly string[] = ['TRACE', 'TRACK', 'CONNECT']
 
 /**
- * HTTP/2 takes methods in lower case, which Node would send in upper case: the guards in front have seen another one
- * (RFC 9110 §9.1).
+ * Whether requests with this method are passed on. HTTP/2 takes methods in lower case, which Node would send in upper case: the
+ * guards in front have seen another one (RFC 9110 §9.1).
  */
 function isPassedOn(method: string): boolean {
   return !NOT_PASSED_ON.includes(method) && method === method.toUpperCase()

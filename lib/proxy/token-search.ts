@@ -49,7 +49,10 @@ function isShown({ texts, hex, decimal }: Written, text: string): boolean {
   })
 }
 
-/** A text in base64 is one of these three, by where it begins in what was encoded; the letters that depend on more are left out. */
+/**
+ * Returns the three forms that a text has in base64, by where it begins in what was encoded. The letters that depend on more are
+ * left out.
+ */
 function inBase64(text: string): string[] {
   const bytes = Buffer.from(text)
   return [0, 1, 2].map((before) => {
@@ -58,7 +61,7 @@ function inBase64(text: string): string[] {
   })
 }
 
-/** A text in base32 (RFC 4648 §6) is one of these five, for the same reason. */
+/** Returns the five forms that a text has in base32 (RFC 4648 §6), for the same reason. */
 function inBase32(text: string): string[] {
   const bits = [...Buffer.from(text)].map((byte) => byte.toString(2).padStart(8, '0')).join('')
   return [0, 1, 2, 3, 4].map((start) => {
@@ -69,12 +72,15 @@ function inBase32(text: string): string[] {
 
 const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
 
-/** Base64 and base64url become one, forms have `+` for a space, and names of headers come in lower case. */
+/**
+ * Returns a text in one spelling: base64 and base64url become one, forms have `+` for a space, and names of headers come in lower
+ * case.
+ */
 function folded(text: string): string {
   return text.toLowerCase().replace(/[- ]/g, '+').replaceAll('_', '/')
 }
 
-/** Hex may have something between the bytes. */
+/** Returns the hex digits of a text, which may have something between the bytes. */
 function digitsOf(text: string): string {
   return text.replace(/[^\da-f]/g, '')
 }

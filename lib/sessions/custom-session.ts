@@ -52,7 +52,9 @@ class OwnSessionAdapter extends CookieSessionAdapter {
   }
 }
 
-/** Each request that asks for a token updates the session, as with a cookie: requests may not share it. */
+/**
+ * Returns the adapter of a session. Each request that asks for a token updates it, as with a cookie: requests may not share it.
+ */
 function ownSession(session: OwnSession, codec: TokenSetCodec): SessionAdapter {
   const put = async (text: unknown) =>
     withStoreTimeout(Promise.resolve(text === undefined ? session.clear() : session.write(text as string)))
@@ -73,7 +75,7 @@ function noSessionAdapter(codec: TokenSetCodec): SessionAdapter {
   )
 }
 
-/** An app may return `null`, as a database does, or an empty text where there are no tokens. */
+/** Reads the text of a session. An app may return `null`, as a database does, or an empty text where there are no tokens. */
 function textOf(session: OwnSession): string | undefined {
   let text: unknown
   try {

@@ -60,7 +60,7 @@ export class OfflineSession implements SessionAdapter {
     return this.#copy
   }
 
-  /** Without the session the reference is all there is: its tokens are in the grant store. */
+  /** Reads the copy of the session, else the reference: its tokens are in the grant store. */
   async reread(): Promise<unknown> {
     const copy = await this.home?.reread().catch(() => undefined)
     return copy ?? this.#copy

@@ -59,7 +59,7 @@ export class Restorer {
     return home !== undefined || codec.writesReferences || !registry.peek(of.grantId)?.isFromAnotherProcess
   }
 
-  /** Another process may have refreshed and have gone since. Then its tokens are in the session alone. */
+  /** Learns tokens that are in the session alone: another process may have refreshed and have gone since. */
   async #learnFromHome({ home, of }: RestorationEntry): Promise<void> {
     const { codec, registry, shared } = this.#context
     const found = home && codec.read(await inTime(home.reread()).catch(() => undefined))

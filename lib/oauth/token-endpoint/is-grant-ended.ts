@@ -66,7 +66,7 @@ export function tokensIn(fields: JsonObject): string[] {
   return found
 }
 
-/** A sentence about a token, such as "is invalid", is no token. */
+/** Whether a field holds a token. A sentence about a token, such as "is invalid", is none. */
 function isToken(name: string, value: unknown): value is string {
   return typeof value === 'string' && value !== '' && SECRET_NAME.test(name) && !/\s/.test(value)
 }

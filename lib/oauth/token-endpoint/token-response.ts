@@ -164,7 +164,9 @@ export function flawedError(source: Pick<ResponseSource, 'describe' | 'where'>, 
   return invalidResponse({ ...messageParts(source), cure: 'Check the option `exchanges`.' }, flaw)
 }
 
-/** A lifetime is safer than a time by the server's clock. A time that has passed says nothing about new tokens. */
+/**
+ * Returns the lifetime, which is safer than a time by the server's clock. A time that has passed says nothing about new tokens.
+ */
 function lifetimeIn({ untilMs, forMs }: Expiry): number | undefined {
   return forMs ?? (untilMs !== undefined && untilMs > 0 ? untilMs : undefined)
 }

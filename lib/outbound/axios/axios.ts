@@ -233,7 +233,9 @@ function sendThrough(
   return dpop ? sendHopProven(dpop, hop, sendOnce) : sendOnce()
 }
 
-/** Only the token authorizes a request: `auth` and an Authorization header of the app would displace it. */
+/**
+ * Puts the token into a request, which nothing else authorizes: `auth` and an Authorization header of the app would displace it.
+ */
 function authorize(
   { auth: _, ...config }: InternalAxiosRequestConfig,
   authorization: Authorization | undefined,
@@ -246,7 +248,10 @@ function authorize(
   return ownProperties({ ...config, headers })
 }
 
-/** On a redirect the token goes along only to an origin that was named (axios itself would send it to subdomains). */
+/**
+ * Makes the `beforeRedirect` that lets the token go along only to an origin that was named (axios itself would send it to
+ * subdomains).
+ */
 function withholding(config: InternalAxiosRequestConfig, origins: ReadonlySet<string>) {
   return (...redirect: Parameters<NonNullable<InternalAxiosRequestConfig['beforeRedirect']>>): void => {
     config.beforeRedirect?.(...redirect)

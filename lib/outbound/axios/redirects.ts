@@ -120,7 +120,7 @@ function failedRedirect(
   return Object.assign(error, { cause })
 }
 
-/** The app's `timeout` is for all of it, not for every request on the way. */
+/** Returns the time that is left: the app's `timeout` is for all of it, not for every request on the way. */
 function timeLeft(
   config: InternalAxiosRequestConfig,
   startedAt: number,

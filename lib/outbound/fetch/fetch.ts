@@ -85,7 +85,7 @@ async function sendOne(
   })
 }
 
-/** The platform's `fetch()` writes these methods in upper case, and others as they are given. */
+/** Returns a method as the platform's `fetch()` writes it: these in upper case, and others as they are given. */
 function methodOnTheWire(method: string): string {
   return /^(?:delete|get|head|options|post|put)$/i.test(method) ? method.toUpperCase() : method
 }

@@ -65,7 +65,7 @@ function copyOf(form: FormData): FormData {
   return copy
 }
 
-/** As axios does: a relative URL is appended to `baseURL`, with one slash between, and an absolute one stands for itself. */
+/** Appends a relative URL to `baseURL`, with one slash between, as axios does. An absolute one stands for itself. */
 function appended(baseURL: string, url: string): string {
   if (/^([a-z][a-z\d+.-]*:)?\/\//i.test(url)) return url
   return url === '' ? baseURL : `${baseURL.replace(/\/+$/, '')}/${url.replace(/^\/+/, '')}`

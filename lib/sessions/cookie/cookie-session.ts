@@ -131,7 +131,7 @@ export class CookieSessionAdapter implements SessionAdapter {
     if (this.#mayHold()) await this.#put(undefined)
   }
 
-  /** A copy that cannot be read is removed as well, so that it logs no user in later. */
+  /** Whether the session may hold a copy. One that cannot be read counts, so that it is removed and logs no user in later. */
   #mayHold(): boolean {
     try {
       return this.read() !== undefined

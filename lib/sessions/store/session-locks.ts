@@ -102,7 +102,7 @@ export class SessionLocks {
     return lock
   }
 
-  /** An operation within another one of its session begins all the same, as the other one waits for it. */
+  /** Whether an operation may begin. One within another one of its session begins all the same, as the other one waits for it. */
   #mayBegin(lock: SessionLock, kind: LockKind): boolean {
     if (lock.exclusive > 0 || (kind === 'exclusive' && lock.shared > 0)) return false
     const isHeld = this.#all.running + this.#all.waiting.size > 0
