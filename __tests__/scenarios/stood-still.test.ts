@@ -185,20 +185,32 @@ it('S21 a process that stood still when the lease was granted to it waits for th
   expect(server.refreshes() - refreshes).toBe(2)
 })
 
-it('S21 a process that stood still while it stored its tokens hands out those that another process got since', async () => {
-  const grants = recordingGrants()
-  const open = sharedSessions()
-  const [still, other] = [
-    await start({ store: open(), surroundings: { grants } }),
-    await start({ store: open(), surroundings: { grants } }),
-  ]
-  const tab = await loggedIn(still)
-  for (const site of [still, other]) site.clock.advance(HOUR_MS)
-  const writing = held(still.store.hold('set'))
-  const answer = tab.get('/token')
-  await writing.reached
-  for (const site of [still, other]) site.clock.advance(HOUR_MS)
-  const { json } = await other.visitorOf(tab).get('/token')
-  writing.release()
-  expect((await answer).json.token).toBe(json.token)
+describe('S21 a process that stood still while it stored its tokens, and another process refreshed since', () => {
+  async function storesLate() {
+    const grants = recordingGrants()
+    const open = sharedSessions()
+    const [still, other] = [
+      await start({ store: open(), surroundings: { grants } }),
+      await start({ store: open(), surroundings: { grants } }),
+    ]
+    const tab = await loggedIn(still)
+    for (const site of [still, other]) site.clock.advance(HOUR_MS)
+    const writing = held(still.store.hold('set'))
+    const answer = tab.get('/token')
+    await writing.reached
+    for (const site of [still, other]) site.clock.advance(HOUR_MS)
+    const { json } = await other.visitorOf(tab).get('/token')
+    writing.release()
+    return { handedOut: (await answer).json.token, newest: json.token, stored: await still.storedTokens(tab) }
+  }
+
+  it('hands out the new token', async () => {
+    const { handedOut, newest } = await storesLate()
+    expect(handedOut).toBe(newest)
+  })
+
+  it('brings the new tokens back into the session, which it has overwritten', async () => {
+    const { newest, stored } = await storesLate()
+    expect(stored?.accessTokens[0]?.token).toBe(newest)
+  })
 })

@@ -3,7 +3,7 @@ import { TokenError } from '../errors/token-error.js'
 import type { SessionHome } from '../sessions/session-adapter.js'
 import { isFast } from '../sessions/store/write-race.js'
 import { type GrantIdentity, identityOf } from '../tokens/grant-proof.js'
-import { secretsOf, type TokenSet } from '../tokens/token-set.js'
+import { secretsOf, type TokenSet, withShare } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
 
 export type SessionWriterContext = Pick<ManagerContext, 'clock' | 'codec' | 'emit' | 'registry' | 'shared'>
@@ -43,6 +43,7 @@ export class SessionWriter {
       const written = await replace().catch(replace)
       if (written && !isFast(clock.monotonic() - aliveAt)) await shared.readQuickly(tokens, true)
       if (written && registry.endOf(tokens)) await this.remove(session, tokens)
+      else if (written) await this.#storeNewer(session, tokens)
       return written ? 'replaced' : 'kept'
     } catch (error) {
       const failure = sessionStoreError(error, secrets())
@@ -51,6 +52,12 @@ export class SessionWriter {
       if (!isExpected) emit({ type: 'session_write_failed', grantId, error: failure })
       return false
     }
+  }
+
+  /** Writes the tokens that this process has learned of while it wrote older ones, which may have been slow. */
+  async #storeNewer(session: SessionHome, { grantId, revision, share }: TokenSet): Promise<void> {
+    const newest = this.#context.registry.tokensOf(grantId)
+    if (newest && newest.revision > revision) await this.store(session, withShare(newest, share))
   }
 
   /** Whether a reference must be written: a stored reference leads to the newest tokens by itself; a copy does not. */

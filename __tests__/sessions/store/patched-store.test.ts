@@ -34,6 +34,11 @@ function destroy(store: session.Store, sid: string): Promise<unknown> {
   return new Promise((resolve) => store.destroy(sid, resolve))
 }
 
+/** The whole process stands still for longer than a fast write takes. */
+function standStill(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FAST_WRITE_MS + 20)
+}
+
 const mark = (value: unknown) => (stored: SessionData) => {
   stored.mark = value
   return true
@@ -223,6 +228,26 @@ describe('patchedStore(store)', () => {
     expect(value).toMatchObject({ trail: '' })
   })
 
+  it('merges a save again if the process stood still between its read of the session and its write', async () => {
+    const { store, patched } = patchedRecording()
+    await set(store, 'one', data({ mark: 'old' }))
+    const { sessions } = store as unknown as { sessions: Record<string, string> }
+    let calls = 0
+    intercept(patched, {
+      wantsStored: () => true,
+      onSave: (_, saved, __, stored) => {
+        if (++calls === 1) {
+          sessions.one = JSON.stringify({ ...JSON.parse(sessions.one!), mark: 'new' })
+          standStill()
+        }
+        return { ...saved, mark: stored?.mark }
+      },
+    })
+    await set(store, 'one', data({ cart: 'full', mark: 'old' }))
+    expect(await readSession(store, 'one')).toMatchObject({ cart: 'full', mark: 'new' })
+    expect(calls).toBe(2)
+  })
+
   it('calls the interceptors with the stored session before it is destroyed', async () => {
     const { store, patched } = patchedRecording()
     await set(store, 'one', data({ user: 'alice' }))
@@ -278,7 +303,7 @@ describe('patched.update(sid, change)', () => {
       if (++calls === 1) {
         const other = JSON.parse(sessions.one!)
         sessions.one = JSON.stringify({ ...other, cart: 'full' })
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FAST_WRITE_MS + 20)
+        standStill()
       }
       return mark('new')(stored)
     }

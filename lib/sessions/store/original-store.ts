@@ -55,7 +55,7 @@ export function withStoreTimeout<T>(result: Promise<T>): Promise<T> {
 }
 
 /** How often a session is read at most until a read is fast enough to be written back. */
-export const MAX_READS = 3
+const MAX_READS = 3
 
 /** The work of a store on one session, or on all: from the call of its method until it calls back. */
 interface Work {
@@ -127,12 +127,20 @@ export class OriginalStore {
     }
   }
 
-  /** Reads a session to write it back at once. After a slow read another process may have saved it, so it is read again. */
-  async readFresh(sid: string, request?: NotedRequest): Promise<SessionData | undefined> {
+  /**
+   * Reads a session, and resolves with what is made of it, to be written at once; `undefined` if nothing is to be written. After a
+   * slow read, or when this process stood still since, another process may have saved the session: it is read again.
+   */
+  async readToWrite<T>(
+    sid: string,
+    request: NotedRequest | undefined,
+    make: (stored: SessionData | undefined) => T,
+  ): Promise<T> {
     for (let reads = 1; ; reads++) {
       const startedAt = performance.now()
-      const data = await this.read(sid, request)
-      if (isFast(performance.now() - startedAt) || reads === MAX_READS) return data
+      const made = make(await this.read(sid, request))
+      const isFresh = isFast(performance.now() - startedAt) || reads === MAX_READS
+      if (isFresh || made === undefined) return made
     }
   }
 

@@ -1,6 +1,5 @@
 import {
   type Callback,
-  MAX_READS,
   OriginalStore,
   type SessionData,
   type SessionStore,
@@ -19,7 +18,6 @@ import {
 } from './session-baseline.js'
 import { patchDestruction } from './session-destruction.js'
 import { SessionLocks } from './session-locks.js'
-import { isFast } from './write-race.js'
 
 const patchedStores = new WeakMap<object, PatchedStore>()
 
@@ -92,17 +90,12 @@ export class PatchedStore {
    */
   update(sid: string, change: (session: SessionData) => boolean, request?: NotedRequest): Promise<boolean> {
     return this.#locks.exclusively(sid, async () => {
-      for (let reads = 1; ; reads++) {
-        const startedAt = performance.now()
-        const data = await this.original.read(sid, request)
-        if (!data) return false
-        const session = this.original.inflate(sid, data)
-        if (!change(session)) return false
-        // After a slow read, or when this process stood still since, another process may have saved the session.
-        if (!isFast(performance.now() - startedAt) && reads < MAX_READS) continue
-        await this.original.write(sid, session)
-        return true
-      }
+      const changed = await this.original.readToWrite(sid, request, (stored) => {
+        const session = stored && this.original.inflate(sid, stored)
+        return session && change(session) ? session : undefined
+      })
+      if (changed) await this.original.write(sid, changed)
+      return changed !== undefined
     })
   }
 

@@ -63,14 +63,13 @@ export class SavePipeline {
 
   /** Stores a session merged with the stored one. */
   async saveMerged(sid: string, session: SessionData, operation: SessionStore['set']): Promise<Saved> {
-    let before: SessionData | undefined
-    let stored: SessionData | undefined
-    try {
-      before = stored = await this.#store.readFresh(sid, requestOf(session))
-    } catch {
-      stored = this.#recalled(sid, session)
-    }
-    const written = this.applyInterceptors(sid, session, stored)
+    const merged = (before: SessionData | undefined, stored = before) => ({
+      before,
+      written: this.applyInterceptors(sid, session, stored),
+    })
+    const { before, written } = await this.#store
+      .readToWrite(sid, requestOf(session), (stored) => merged(stored))
+      .catch(() => merged(undefined, this.#recalled(sid, session)))
     const at = performance.now()
     await promisify((callback) => operation(sid, written, callback))
     return { before, written, at }
