@@ -1,5 +1,10 @@
 import { ConfigurationError } from '../errors/token-error.js'
-import { checkClientAuthentication, checkClientId, sealingKeys } from '../middleware/check-options.js'
+import {
+  checkClientAuthentication,
+  checkClientId,
+  checkHttp,
+  sealingKeys,
+} from '../middleware/check-options.js'
 import { returnPath } from '../middleware/return-path.js'
 import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
 import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
@@ -44,7 +49,8 @@ const OPTIONS = {
   verifySignature: flag(true),
   allowedOrigins: checkedAllowedOrigins,
   regenerate: optional(fn('async (req) => { … }')),
-  configure: optional(fn('(configuration) => { configuration[customFetch] = … }')),
+  http: optional(checkHttp),
+  configure: optional(fn('(configuration) => { enableDecryptingResponses(configuration, …) }')),
   timeoutMs: duration(10_000),
   property: propertyName('tokens'),
   sessionKey: propertyName('login'),

@@ -1,5 +1,6 @@
 import type { Configuration, CryptoKey, PrivateKey } from 'openid-client'
 import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
+import type { HttpOptions } from '../oauth/http.js'
 import type { EncryptionKeysOption } from '../sessions/codec/key-ring.js'
 import type { AuthorizationOption } from './authorization.js'
 import type { LoginError } from './login-error.js'
@@ -90,7 +91,9 @@ export interface LoginOptions<Request = unknown> {
   allowedOrigins?: readonly string[]
   /** Gives the session of a request another id. It is for a session layer of your own; the others are known. */
   regenerate?(request: Request): unknown
-  /** Gets the configuration of openid-client, for what is not an option here: a proxy (`customFetch`), decryption. */
+  /** Connection settings for requests to the provider, as for `sessionTokens()`: agents, a proxy, further headers. */
+  http?: HttpOptions
+  /** Gets the configuration of openid-client after discovery, for what is not an option here, such as decryption. */
   configure?(configuration: Configuration): void
   /** How long a request to the provider may take, in milliseconds. Default: 10,000. */
   timeoutMs?: number

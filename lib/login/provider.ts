@@ -7,6 +7,7 @@ import type { DpopKey } from '../tokens/dpop-key.js'
 import type { CheckedLoginOptions } from './check-options.js'
 import { LoginError } from './login-error.js'
 import { loginErrorOf } from './provider-errors.js'
+import { providerFetch } from './provider-fetch.js'
 import type { Transaction } from './transaction.js'
 
 /** The claims of an ID token that openid-client has checked. */
@@ -44,12 +45,14 @@ export class Provider {
   }
 
   async #discover(): Promise<oidc.Configuration> {
-    const { clientAuthentication, clientId, configure, issuer, timeoutMs, verifySignature } = this.#options
+    const { clientAuthentication, clientId, configure, http, issuer, timeoutMs, verifySignature } =
+      this.#options
     const execute = issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []
     const authenticate = authenticationOf(clientAuthentication, clientId, issuer)
     const configuration = await oidc.discovery(new URL(issuer), clientId, undefined, authenticate, {
       timeout: timeoutMs / 1000,
       execute: [...execute, ...(verifySignature ? [oidc.enableNonRepudiationChecks] : [])],
+      [oidc.customFetch]: providerFetch(http, timeoutMs),
     })
     configure?.(configuration)
     return configuration

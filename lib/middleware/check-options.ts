@@ -241,7 +241,7 @@ function checkSessionKey(value: unknown, name: string, all: Given): string {
   )
 }
 
-function checkHttp(http: unknown): HttpOptions {
+export function checkHttp(http: unknown): HttpOptions {
   return checkOptions(http as HttpOptions, HTTP_OPTIONS, {
     of: '`http`',
     takes: `\`http\` must be an object, e.g. http: { headers: ${USER_AGENT} }`,

@@ -1,0 +1,42 @@
+import type { CustomFetch } from 'openid-client'
+import type { TokenError } from '../errors/token-error.js'
+import { type HttpOptions, httpClient, secretsOfHeaders } from '../oauth/http.js'
+
+/** The response headers that openid-client reads. */
+const HEADERS = ['content-type', 'dpop-nonce', 'www-authenticate']
+
+/**
+ * Has openid-client send its requests through this library's HTTP client, so that agents, proxy and headers are those of
+ * `sessionTokens()`.
+ */
+export function providerFetch(http: HttpOptions | undefined, timeoutMs: number): CustomFetch {
+  const send = httpClient(http, timeoutMs)
+  const secrets = secretsOfHeaders(http?.headers)
+
+  return async function fetchFromProvider(url, { body, headers, method, signal }) {
+    const { 'user-agent': _, ...rest } = headers
+    const {
+      status,
+      header,
+      body: received,
+    } = await send({
+      describe: () => 'The provider',
+      where: () => url,
+      method: method as 'GET' | 'POST',
+      url,
+      headers: rest,
+      ...(body && { body: String(body) }),
+      secrets: () => secrets,
+      signal: signal ?? new AbortController().signal,
+    }).catch(({ cause }: TokenError) => {
+      // As fetch() says it, so that a `customFetch` of the app gives the same LoginError.
+      throw new TypeError('fetch failed', { cause })
+    })
+    const text = 'text' in received ? received.text : ''
+    const found = HEADERS.flatMap((name) => {
+      const value = header(name)
+      return value === undefined ? [] : [[name, value] as [string, string]]
+    })
+    return new Response(text || null, { status, headers: found })
+  }
+}
