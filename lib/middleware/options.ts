@@ -105,8 +105,9 @@ export interface AnySessionTokensOptions<Request = unknown> {
    * hexadecimal, such as `openssl rand -base64 32` prints. Passphrases, and bytes that follow a pattern, are refused. Every
    * character of a text counts, also the line end of a file, so give every process the same text.
    *
-   * The first key seals, and all keys open. To change the key, put the new one first and keep the old one for as long as
-   * sessions live. A copy that is not sealed, or sealed with another key, is ignored.
+   * The first key seals, and all keys open. To change the key, add the new one at the end of the list in all processes, then
+   * move it to the front, and keep the old one for as long as sessions live. A copy that is not sealed, or sealed with another
+   * key, is ignored.
    *
    * A function returns the list, so that a vault can change it while the process runs. It is called at the start, and again when the
    * last call was a minute ago. When it fails, the last keys are used, and the event `secret_failed` tells. Without any keys yet,
