@@ -84,6 +84,7 @@ async function handle(
     'Unauthorized',
     'Log in again: the API asks for a stronger or a more recent login.',
     {
+      code: error.code,
       error: 'insufficient_user_authentication',
       ...(parts.paths.login !== false && { login: `${parts.paths.login}?${query}` }),
     },
