@@ -65,7 +65,7 @@ describe('docs/operating.md', () => {
     const snippets = [...page.matchAll(/```(?:ts|yaml)\n(.*?)```/gs)].map(([, snippet = '']) =>
       inOneLine(snippet),
     )
-    expect(snippets).toHaveLength(4)
+    expect(snippets).toHaveLength(5)
     for (const snippet of snippets) expect(inExamples).toContain(snippet)
   })
 

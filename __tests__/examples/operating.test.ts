@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
-import { afterAll, expect, it } from '@jest/globals'
+import { afterAll, expect, it, jest } from '@jest/globals'
+import { createApp } from '../../examples/operating/app.js'
 import { checkGrantStore } from '../../examples/operating/health.js'
-import { logTo, withSession } from '../../examples/operating/log.js'
+import { logTo, withRequest } from '../../examples/operating/log.js'
 import { metrics, stopCounting } from '../../examples/operating/prometheus.js'
 import type { SessionTokensOptions } from '../../lib/index.js'
 import { failingGrants } from '../helpers/failing-grants.js'
+import { startLoginSite } from '../helpers/login-site.js'
 import { sessionIdOf } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 import { json, wireServer } from '../helpers/wire-server.js'
@@ -21,7 +23,7 @@ it('the recipes of docs/operating.md: a log with sessions, metrics for Prometheu
   const api = closing(await wireServer((_request, response) => json(response, {}, 503)))
   const onEvent = logTo((line) => void lines.push(line))
   const tokens = { grants: grants.store, onEvent } as Partial<SessionTokensOptions>
-  const site = await start({ tokens, before: withSession(digest) })
+  const site = await start({ tokens, before: withRequest })
   site.app.get('/metrics', metrics)
   site.handle('/orders', async ({ tokens }) => (await tokens.fetch({ baseURL: api.url })('/')).status)
   const browser = site.browser()
@@ -34,8 +36,7 @@ it('the recipes of docs/operating.md: a log with sessions, metrics for Prometheu
 
   const logged = lines.map((line) => JSON.parse(line))
   expect(logged).toMatchObject([{ type: 'logged_in' }, { type: 'refreshed' }, { type: 'ended' }])
-  // A login gives the session its id; before, there was another one.
-  expect(logged[1].session).toBe(digest(sid))
+  for (const { session } of logged.slice(0, 2)) expect(session).toBe(digest(sid))
   expect(lines.join()).not.toContain(sid)
 
   const { text } = await browser.get('/metrics')
@@ -52,4 +53,21 @@ it('the recipes of docs/operating.md: a log with sessions, metrics for Prometheu
   expect(await checkGrantStore(grants.store)).toEqual({ milliseconds: expect.any(Number) })
   grants.goAway()
   await expect(checkGrantStore(grants.store)).rejects.toThrow('no connection')
+})
+
+it('the log of docs/operating.md ties the user of a login by login() to the grant and the session', async () => {
+  const print = jest.spyOn(console, 'log').mockImplementation(() => {})
+  const site = await startLoginSite({
+    app: ({ tokens, url }) => createApp(tokens as never, { baseUrl: url, secret: 'test' }),
+  })
+  try {
+    const visitor = await site.loggedIn('/login')
+    const lines = print.mock.calls.map(([line]) => JSON.parse(String(line)))
+    const sid = sessionIdOf(visitor.cookie('connect.sid'))
+    const grantId = expect.any(String)
+    expect(lines).toMatchObject([{ type: 'logged_in', grantId, session: digest(sid), user: 'alice' }])
+  } finally {
+    print.mockRestore()
+    await site.close()
+  }
 })

@@ -77,6 +77,7 @@ describe('stepUp()', () => {
     const refused = await visitor.get('/secret')
     expect([refused.status, refused.headers.get('content-type')]).toEqual([401, 'application/problem+json'])
     expect(refused.json).toMatchObject({
+      code: 'ERR_STEP_UP_REQUIRED',
       error: 'insufficient_user_authentication',
       login: expect.stringMatching(/^\/login\?stepUp=up-[\w-]{16}$/),
     })

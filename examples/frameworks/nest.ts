@@ -16,7 +16,13 @@ import {
 } from '@nestjs/common'
 import { NestFactory, Reflector } from '@nestjs/core'
 import session from 'express-session'
-import { type SessionTokens, sessionTokens, TokenError, tokenErrors } from 'session-token-manager'
+import {
+  type SessionTokens,
+  type SessionTokensOptions,
+  sessionTokens,
+  TokenError,
+  tokenErrors,
+} from 'session-token-manager'
 
 /** The scope that a route needs. */
 const Scope = (scope: string) => SetMetadata('scope', scope)
@@ -75,7 +81,7 @@ class OrdersController {
 class AppModule {}
 
 interface Options {
-  options: Parameters<typeof sessionTokens>[0]
+  options: SessionTokensOptions
   login: (req: object, res: unknown, next: () => void) => unknown
   secret: string
 }
@@ -83,7 +89,7 @@ interface Options {
 export async function createApp({ options, login, secret }: Options) {
   const app = await NestFactory.create(AppModule, { logger: false })
   app.use(session({ secret, resave: false, saveUninitialized: false }))
-  app.use(sessionTokens(options as never))
+  app.use(sessionTokens(options))
   app.use(login)
   app.useGlobalFilters(new TokenErrorFilter())
   return app
