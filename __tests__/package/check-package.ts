@@ -17,7 +17,7 @@ try {
   const tarball = pack()
   checkContent(tarball)
   run(root, bin('publint'), 'run', tarball, '--strict')
-  // The one rule that is left out warns of what works from Node 20.19 on: require() of an ES module.
+  // The one rule that is left out warns of what the Node of `engines` can do: require() of an ES module.
   run(root, bin('attw'), tarball, '--profile', 'node16', '--ignore-rules', 'cjs-resolves-to-esm')
 
   const esm = install('esm', tarball)

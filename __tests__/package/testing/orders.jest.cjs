@@ -25,3 +25,7 @@ test('without a login: 401', async () => {
   assert.equal(body.code, 'ERR_NO_TOKENS')
   await idp.close()
 })
+
+test('the login can be loaded', () => {
+  assert.equal(typeof require('session-token-manager/login').login, 'function')
+})
