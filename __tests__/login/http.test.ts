@@ -142,7 +142,10 @@ describe('the option http of login()', () => {
   it('is needed: without it the login fails as unavailable', async () => {
     const { issuer } = await startProvider()
     expect((await logIn(issuer)).status).toBe(401)
-    expect(site!.failures.map(({ reason }) => reason)).toContain('unavailable')
+    expect(site!.failures[0]).toMatchObject({
+      reason: 'unavailable',
+      cause: { message: 'fetch failed', code: 'DEPTH_ZERO_SELF_SIGNED_CERT' },
+    })
   })
 
   it('refuses unknown names', () => {

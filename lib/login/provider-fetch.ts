@@ -29,8 +29,10 @@ export function providerFetch(http: HttpOptions | undefined, timeoutMs: number):
       secrets: () => secrets,
       signal: signal ?? new AbortController().signal,
     }).catch(({ cause }: TokenError) => {
-      // As fetch() says it, so that a `customFetch` of the app gives the same LoginError.
-      throw new TypeError('fetch failed', { cause })
+      // As fetch() says it, so that a `customFetch` of the app gives the same LoginError. The code is for the operator.
+      throw Object.assign(new TypeError('fetch failed'), {
+        code: (cause as { code?: unknown } | undefined)?.code,
+      })
     })
     const text = 'text' in received ? received.text : ''
     const found = HEADERS.flatMap((name) => {
