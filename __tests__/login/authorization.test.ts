@@ -97,8 +97,9 @@ describe('the authorization request', () => {
     [{ scope: 'orders.read' }, /`scope` must have `openid`/],
     [{ max_age: '60' as never }, /`max_age` must be a whole number/],
     [{ prompt: { a: 1 } as never }, /`prompt` must be a string/],
-  ])('is not sent with %j', async (authorization, message) => {
-    const site = await startLoginSite({ login: { authorization } })
+    [undefined, /`authorization` must be an object, or a function that returns one/],
+  ])('is not sent with %j, returned by a function', async (authorization, message) => {
+    const site = await startLoginSite({ login: { authorization: () => authorization as never } })
     try {
       const page = await site.step(site.browser(), '/login')
       expect([page.status, page.json.message]).toEqual([500, expect.stringMatching(message)])
@@ -175,6 +176,15 @@ describe('the options of login()', () => {
     [{ afterLogin: 'https://evil.example' }, /`afterLogin` must be a path of the app/],
     [{ visitorStatus: 204 }, /`visitorStatus` must be 401, or 200/],
     [{ sessionClaims: 'sub' }, /`sessionClaims` must be a list of names/],
+    [{ keepFields: [1] }, /`keepFields` must be a list of names/],
+    [{ keepFields: ['cart'], regenerate() {} }, /`keepFields` has no meaning with `regenerate`/],
+    [{ authorization: { response_type: 'code' } }, /must not give `response_type`\. It is always `code`/],
+    [{ authorization: { response_mode: 'form_post' } }, /Use the option `responseMode`/],
+    [{ authorization: { scope: 'orders.read' } }, /`scope` must have `openid`/],
+    [{ authorization: 'openid' }, /`authorization` must be an object, or a function that returns one/],
+    [{ afterCallback() {} }, /Did you mean `onLogin`\?/],
+    [{ attemptSilentLogin: true }, /Send prompt: 'none' with `authorization`/],
+    [{ pushedAuthorizationRequests: true }, /Did you mean `pushedRequests`\?/],
     [{ allowedOrigins: '*' }, /`allowedOrigins` must be an array of origins/],
     [{ clientAuthentication: undefined }, /`clientAuthentication` is missing/],
     [{ clientAuthentication: tlsClientAuth(certificate()) }, /login\(\) sends no client certificate/],

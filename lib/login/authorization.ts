@@ -56,13 +56,10 @@ export interface AuthorizationRequest {
  * @param stepUp what an API requires besides
  * @throws `ConfigurationError` for a parameter that login() sets by itself, and for a wrong value
  */
-export function authorizationRequest(
-  given: AuthorizationParameters,
-  stepUp: StepUp | undefined,
-): AuthorizationRequest {
+export function authorizationRequest(given: AuthorizationParameters, stepUp?: StepUp): AuthorizationRequest {
   if (typeof given !== 'object' || given === null) {
     throw new ConfigurationError(
-      "`authorization` must give an object, e.g. authorization: () => ({ scope: 'openid offline_access' }).",
+      "`authorization` must be an object, or a function that returns one: authorization: { scope: 'openid offline_access' }.",
     )
   }
   const named = withStepUp({ scope: DEFAULT_SCOPE, ...ownProperties(given) }, stepUp)

@@ -76,15 +76,18 @@ async function enter(
   { dpopKey, returnTo }: Transaction,
 ): Promise<void> {
   const { options, provider } = parts
-  const { onLogin, property, sessionClaims, sessionKey } = options
+  const { keepFields, onLogin, property, sessionClaims, sessionKey } = options
   const held = tokensOf(request, property)
   const session = parts.sessionOf(request)
   const kept = keptIn(session, sessionKey)
-  const isSameUser = held.hasTokens() && kept.sub === claims.sub
+  const data = session.data()
+  const isLoggedIn = held.hasTokens()
+  // A user whose tokens have expired is still another user.
+  const isOthers = kept.sub === undefined ? isLoggedIn : kept.sub !== claims.sub
   try {
-    // The data of another user, or of a visitor, is not this user's. After a step-up it is.
+    // The data of another user is not this user's, and of a visitor's it is what the app names. After a step-up it is.
     await session.renew({
-      ...(isSameUser && session.data()),
+      ...(!isOthers && (isLoggedIn ? data : picked({ ...data }, keepFields))),
       [sessionKey]: {
         sub: claims.sub,
         user: picked(claims, sessionClaims),

@@ -12,6 +12,7 @@ import { issuerUrl } from '../oauth/metadata.js'
 import { duration, flag, fn, oneOf, optional, propertyName, unchecked } from '../options/option-kinds.js'
 import { type Checked, checkOptions, type Option, type OptionTable } from '../options/option-table.js'
 import { checkedAllowedOrigins } from '../outbound/cross-origin.js'
+import { type AuthorizationParameters, authorizationRequest } from './authorization.js'
 import type { LoginOptions, LoginRoutes } from './options.js'
 
 const ROUTES = {
@@ -39,7 +40,8 @@ const OPTIONS = {
   afterLogin: ownPath('/'),
   afterLogout: ownPath('/'),
   idTokenHint: flag(true),
-  sessionClaims: checkClaims,
+  keepFields: checkKeptFields,
+  sessionClaims: names(['sub', 'name', 'preferred_username', 'email', 'picture']),
   visitorStatus: checkVisitorStatus,
   userinfo: flag(),
   onLogin: optional(fn('(tokens, claims, req) => { req.session.user = claims.sub }')),
@@ -58,7 +60,9 @@ const OPTIONS = {
 
 /** The names of express-openid-connect, and of others. */
 const CURES = {
+  afterCallback: 'Did you mean `onLogin`?',
   appSession: 'The session is your own: mount express-session before login().',
+  attemptSilentLogin: "Send prompt: 'none' with `authorization`, and handle `login_required` in `onFailure`.",
   auth0Logout: 'The logout uses the `end_session_endpoint` of the metadata. Leave it out.',
   authRequired: 'Guard routes with requireTokens({ loginPath }).',
   authorizationParams: 'Did you mean `authorization`?',
@@ -69,6 +73,7 @@ const CURES = {
   clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
   idpLogout: 'It is always on. `idTokenHint: false` leaves out the ID token.',
   issuerBaseURL: 'Did you mean `issuer`?',
+  pushedAuthorizationRequests: 'Did you mean `pushedRequests`?',
   redirectUri: 'It is `baseUrl` with `routes.callback`.',
   returnTo: 'It goes into the query of /login.',
   scope: "It is a parameter of the request: authorization: { scope: 'openid offline_access' }.",
@@ -145,11 +150,10 @@ function checkBaseUrl(value: unknown): string {
   )
 }
 
+/** What a function returns is checked when it is called. */
 function checkAuthorization(value: unknown = {}): unknown {
-  if (typeof value === 'function' || (typeof value === 'object' && value !== null)) return value
-  throw new ConfigurationError(
-    "`authorization` must be an object or a function, e.g. authorization: { scope: 'openid offline_access' }.",
-  )
+  if (typeof value !== 'function') authorizationRequest(value as AuthorizationParameters)
+  return value
 }
 
 function checkTransactions(value: unknown, name: string, all: Given): 'cookie' | 'session' {
@@ -169,13 +173,17 @@ function checkTransactions(value: unknown, name: string, all: Given): 'cookie' |
   return place
 }
 
-const CLAIMS = ['sub', 'name', 'preferred_username', 'email', 'picture']
+function names(fallback: readonly string[]): Option<readonly string[]> {
+  return (value = fallback, name) => {
+    if (Array.isArray(value) && value.every((each) => typeof each === 'string')) return value
+    throw new ConfigurationError(`\`${name}\` must be a list of names, e.g. ${name}: ['name'].`)
+  }
+}
 
-function checkClaims(value: unknown = CLAIMS): readonly string[] {
-  if (Array.isArray(value) && value.every((claim) => typeof claim === 'string')) return value
-  throw new ConfigurationError(
-    "`sessionClaims` must be a list of names, e.g. sessionClaims: ['sub', 'name'].",
-  )
+function checkKeptFields(value: unknown, name: string, all: Given): readonly string[] {
+  const fields = names([])(value, name, all)
+  if (fields.length === 0 || !all.regenerate) return fields
+  throw new ConfigurationError('`keepFields` has no meaning with `regenerate`, which keeps what it wants.')
 }
 
 function checkVisitorStatus(value: unknown = 401): 200 | 401 {

@@ -33,6 +33,7 @@ export type ExpressCarrier = IncomingMessage & {
 
 /** The properties of Koa's context that are used. */
 export interface KoaCarrier {
+  readonly app: { emit(event: 'error', error: Error, ctx: object): unknown }
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly request: { readonly body?: unknown }

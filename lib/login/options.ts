@@ -35,7 +35,7 @@ export interface LoginOptions<Request = unknown> {
   baseUrl: string
   /**
    * The parameters of the authorization request, by their names on the wire, or a function of the request that returns them.
-   * Nothing is taken from the query of a request. Default: `{ scope: 'openid offline_access' }`.
+   * Nothing is taken from the query of a request. The request is the one to `/login`; the page is its `returnTo`. Default: `{ scope: 'openid offline_access' }`.
    *
    * @example
    * login({ …, authorization: (req) => ({ scope: 'openid offline_access orders.read', login_hint: req.cookies.lastUser }) })
@@ -61,6 +61,11 @@ export interface LoginOptions<Request = unknown> {
   afterLogout?: string
   /** Whether the logout sends the ID token to the provider, so that it knows which login to end. Default: `true`. */
   idTokenHint?: boolean
+  /**
+   * The fields of a visitor's session that a login keeps, such as `['cart']`. Name only what may be shown to the user who logs in
+   * next in this browser. Of a session in which another user was logged in, nothing is kept. Default: none.
+   */
+  keepFields?: readonly string[]
   /** The claims of the user that `GET /session` shows. Default: `['sub', 'name', 'preferred_username', 'email', 'picture']`. */
   sessionClaims?: readonly string[]
   /** The status of `GET /session` for a visitor: `401`, or `200` with the body `null`. Default: `401`. */
@@ -76,6 +81,7 @@ export interface LoginOptions<Request = unknown> {
   /**
    * Is called with each login that does not succeed. It may log the error. If it returns a string, or a promise of one, the user is
    * sent to this path of the app, and does not get the page of login(). Such a path must not lead to the login by itself.
+   * Without it, failures with the reason `invalid`, `rejected` or `unavailable` are printed on stderr; on Koa the app emits `error`.
    */
   onFailure?(error: LoginError, request: Request): unknown
   /** Whether the request is pushed to a provider that offers it (RFC 9126). One that requires it gets it anyway. Default: `true`. */

@@ -1,13 +1,25 @@
 import { returnPath } from '../middleware/return-path.js'
-import { LoginError, wordsFor } from './login-error.js'
-import { type LoginRequest, type Reply, redirect } from './login-request.js'
+import { LoginError, type LoginErrorReason, wordsFor } from './login-error.js'
+import { type KoaCarrier, type LoginRequest, type Reply, redirect } from './login-request.js'
 import type { LoginParts } from './parts.js'
 
 /** Makes the response to a login that did not succeed: a page that says what to do, or a path of the app. */
 export async function failed(parts: LoginParts, request: LoginRequest, error: unknown): Promise<Reply> {
   if (!(error instanceof LoginError)) throw error
-  const path = await parts.options.onFailure?.(error, request.carrier as never)
+  const { onFailure } = parts.options
+  if (!onFailure) report(request, error)
+  const path = await onFailure?.(error, request.carrier as never)
   return typeof path === 'string' ? redirect(returnPath(path)) : failurePage(parts, error)
+}
+
+/** The failures that an operator has to know of. The others are the user's own doing, such as a login that was cancelled. */
+const REPORTED: readonly LoginErrorReason[] = ['invalid', 'rejected', 'unavailable']
+
+/** Reports a failure as `tokenErrors()` does: on stderr, and on Koa by the event `error` of the app. */
+function report({ carrier, carrierName }: LoginRequest, error: LoginError): void {
+  if (!REPORTED.includes(error.reason)) return
+  if (carrierName === 'ctx') (carrier as KoaCarrier).app.emit('error', error, carrier)
+  else console.error(error)
 }
 
 /** Makes a page without scripts, styles and pictures. It shows nothing that came with the request, but the path to return to. */
