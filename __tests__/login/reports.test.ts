@@ -35,7 +35,10 @@ async function failsWith(error: string | undefined) {
 }
 
 const rejectedWith = (message: RegExp) =>
-  expect.objectContaining({ reason: 'rejected', message: expect.stringMatching(message) })
+  expect.objectContaining({
+    reason: 'rejected',
+    cause: expect.objectContaining({ message: expect.stringMatching(message) }),
+  })
 
 describe('a login that fails, without onFailure', () => {
   it.each([

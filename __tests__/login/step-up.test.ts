@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
-import { StepUpError } from '../../lib/index.js'
+import type { Request, RequestHandler } from 'express'
+import { requireTokens, StepUpError } from '../../lib/index.js'
 import type { AuthorizationServerOptions } from '../helpers/authorization-server.js'
 import { type HttpServer, send, serve } from '../helpers/http-server.js'
 import { type LoginSite, NAVIGATION, SCOPE, startLoginSite } from '../helpers/login-site.js'
@@ -44,6 +45,13 @@ beforeEach(async () => {
   site = await startLoginSite({
     provider,
     session: { rolling: true },
+    login: {
+      authorization: (({ query }: Request) => ({
+        scope: SCOPE,
+        prompt: 'consent',
+        ...(String(query.returnTo).startsWith('/admin') && { acr_values: 'mfa' }),
+      })) as never,
+    },
     routes(app) {
       app.all('/secret', (request, response, next) => {
         request.session.visits = (request.session.visits ?? 0) + 1
@@ -51,6 +59,17 @@ beforeEach(async () => {
           .axios({ baseURL: api.url })
           .get('/secret')
           .then(({ data }) => response.json({ ...data, visits: request.session.visits }), next)
+      })
+      const withMfa: RequestHandler = ({ tokens }, _response, next) => {
+        next(tokens.idTokenClaims?.acr === 'mfa' ? undefined : new StepUpError({ acrValues: 'mfa' }))
+      }
+      app.get('/admin', requireTokens({ loginPath: '/login' }), withMfa, (request, response, next) => {
+        request.tokens
+          .getAccessToken()
+          .then(async ({ token }) => {
+            if (request.query.again) await request.tokens.getAccessToken({ rejected: token })
+          })
+          .then(() => response.json(request.tokens.idTokenClaims?.acr), next)
       })
       app.get('/impossible', () => {
         throw new StepUpError({ acrValues: 'mfa' })
@@ -110,6 +129,20 @@ describe('stepUp()', () => {
     } finally {
       await weak.close()
     }
+  })
+
+  it('S112 a guard asks a user for the stronger login who came to the page by another one, and no other user', async () => {
+    const throughThePage = site.browser()
+    const callback = await site.begin(throughThePage, '/login?returnTo=/admin')
+    await site.step(throughThePage, callback)
+    const direct = await site.step(throughThePage, '/admin')
+    expect([direct.status, direct.json]).toEqual([200, 'mfa'])
+
+    const another = await site.loggedIn('/login?returnTo=/orders')
+    expect((await site.step(another, '/admin')).headers.get('location')).toMatch(/^http.*request_uri/)
+    expect((await site.open(another, '/admin?again=1')).json).toBe('mfa')
+    // The ID token is that of a refresh.
+    expect((await site.step(another, '/admin')).status).toBe(200)
   })
 
   it('S112 claims that fit into no cookie lead a script to no login, which could not ask for them', async () => {
