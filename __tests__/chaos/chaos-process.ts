@@ -5,19 +5,25 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { RedisStore } from 'connect-redis'
 import express, { type Request } from 'express'
 import session from 'express-session'
+import { calculateJwkThumbprint, decodeProtectedHeader } from 'jose'
 import { createClient } from 'redis'
 import {
   type ClientAuthentication,
   clientSecretBasic,
   type GrantState,
   type GrantStore,
+  publicClient,
+  type SessionTokens,
   sessionTokens,
+  type TokenError,
   type TokenEvent,
+  type TokenNeed,
 } from '../../lib/index.js'
 import { openGrants } from '../helpers/grant-servers.js'
 import { type ProcessFault, ProcessFaults } from './process-faults.js'
 import { now } from './records.js'
 import { watchForStalls } from './stalls.js'
+import { storedTokensReader } from './stored-tokens.js'
 
 declare module 'express-session' {
   interface SessionData {
@@ -35,10 +41,16 @@ export interface ProcessSettings {
   readonly tokenEndpoint: string
   readonly revocationEndpoint: string
   readonly clientId: string
-  readonly clientSecret: string
+  /** Absent for a public client. */
+  readonly clientSecret?: string
+  /** The key that the tokens are sealed with; then they are bound to keys. */
+  readonly encryptionKey?: string
+  /** Whether there is a token exchange: `billing`. */
+  readonly exchange: boolean
 }
 
 const settings = JSON.parse(process.env.CHAOS!) as ProcessSettings
+const readTokens = storedTokensReader(settings)
 
 // Written synchronously, so that the entries of a process that is killed a moment later are complete.
 const log = openSync(settings.logFile, 'a')
@@ -51,7 +63,8 @@ function noteEvent(event: TokenEvent): void {
     error?: { code: string; message: string; cause?: Error }
   }
   const message = error && `${error.message} ${error.cause?.message ?? ''}`
-  note({ ...rest, ...(error && { code: error.code, message }) })
+  const refreshToken = rest.type === 'refreshed' ? lastCommitted.get(rest.grantId) : undefined
+  note({ ...rest, refreshToken, ...(error && { code: error.code, message }) })
 }
 
 /** Writes a message to the parent process, synchronously, before anything else happens. */
@@ -69,6 +82,9 @@ watchForStalls((from, to) => note({ type: 'stalled', at: from, to }))
 const sessions = createClient({ url: settings.sessionsUrl })
 sessions.on('error', () => {})
 await sessions.connect()
+
+/** The refresh token that this process tried to commit last, of each grant. */
+const lastCommitted = new Map<string, string | undefined>()
 
 /** The client that connect-redis uses. */
 const sessionClient = {
@@ -105,15 +121,14 @@ function noteStored(key: string, tokens: string | undefined): void {
 }
 
 function grantIn(tokens: string | undefined): string | undefined {
-  return tokens === undefined ? undefined : JSON.parse(tokens).grantId
+  return readTokens(tokens)?.grantId
 }
 
 const noted = new Map<string, string>()
 
 /** Notes the tokens that this process has found in the session store or the grant store, once for each change. */
 function noteTokens(type: 'stored' | 'heard', tokens: string | undefined): void {
-  if (tokens === undefined) return
-  const { grantId, refreshToken } = JSON.parse(tokens) as { grantId: string; refreshToken?: string }
+  const { grantId, refreshToken } = readTokens(tokens) ?? {}
   if (refreshToken === undefined || noted.get(`${type} ${grantId}`) === refreshToken) return
   noted.set(`${type} ${grantId}`, refreshToken)
   note({ type, grantId, refreshToken })
@@ -139,10 +154,12 @@ const watchedGrantStore: GrantStore = {
   },
   async commit(grantId, owner, record, retention) {
     noteTokens('heard', record.tokens)
+    const refreshToken = readTokens(record.tokens)?.refreshToken
+    lastCommitted.set(grantId, refreshToken)
     faults.at('about to commit')
     const state = await grantStore.commit(grantId, owner, record, retention)
     noteState(grantId, state)
-    note({ type: 'committed', grantId, revision: state.record?.revision })
+    note({ type: 'committed', grantId, revision: state.record?.revision, refreshToken })
     faults.at('committed')
     return state
   },
@@ -165,11 +182,12 @@ const REFERENCE_TTL_MS = 3 * 3_600_000
 /** Whether a job has begun a refresh. */
 const jobs = new AsyncLocalStorage<boolean>()
 
-const withSecret = clientSecretBasic(settings.clientSecret)
+const { clientSecret, encryptionKey } = settings
+const authenticate = clientSecret === undefined ? publicClient() : clientSecretBasic(clientSecret)
 
 /** Adds the time at which a request was sent: a stopped process sends it only when it is resumed. */
 const clientAuthentication: ClientAuthentication = async (request) => {
-  const { headers, ...others } = await withSecret(request)
+  const { headers, ...others } = await authenticate(request)
   const isJob = jobs.getStore() === true
   return { ...others, headers: { ...headers, 'x-chaos-sent': String(now()), 'x-chaos-job': String(isJob) } }
 }
@@ -189,7 +207,9 @@ const tokens = sessionTokens({
   revocationEndpoint: settings.revocationEndpoint,
   clientId: settings.clientId,
   clientAuthentication,
-  encryptionKeys: false,
+  encryptionKeys: encryptionKey === undefined ? false : [encryptionKey],
+  dpop: encryptionKey !== undefined,
+  ...(settings.exchange && { exchanges: { billing: { audience: 'billing' } } }),
   grants: watchedGrantStore,
   timeoutMs: 9_000,
   refreshTimeoutMs: 10_000,
@@ -199,16 +219,31 @@ const tokens = sessionTokens({
 app.use(tokens)
 app.use(express.json())
 
+/** A token for a call, and the thumbprint of the key that proves its possession: `none` if there is no key. */
+async function tokenFrom(
+  source: Pick<SessionTokens, 'dpopProof' | 'getAccessToken'>,
+  { exchange, rejected }: TokenNeed,
+) {
+  const { token } = await source.getAccessToken({
+    ...(exchange !== undefined && { exchange }),
+    ...(rejected !== undefined && { rejected }),
+  })
+  if (encryptionKey === undefined) return { token }
+  const request = { method: 'GET', url: 'https://api.example', accessToken: token }
+  const proof = await source.dpopProof(request).catch((error: TokenError) => {
+    if (error.code !== 'ERR_INVALID_TOKEN_RESPONSE') throw error
+  })
+  return { token, jkt: proof ? await calculateJwkThumbprint(decodeProtectedHeader(proof).jwk!) : 'none' }
+}
+
 app.get('/token', async (request, response) => {
   const { written } = request.session
-  const { rejected, handlerMs } = request.query as Record<string, string>
+  const { exchange, rejected, handlerMs } = request.query as Record<string, string>
   if (handlerMs !== undefined) await delay(Number(handlerMs))
-  const answer = await request.tokens
-    .getAccessToken(rejected === undefined ? {} : { rejected })
-    .catch((error) => error)
+  const answer = await tokenFrom(request.tokens, { exchange, rejected } as TokenNeed).catch((error) => error)
   if (answer instanceof Error)
     response.status(statusOf(answer)).json({ ...failure(answer), written: written ?? 0 })
-  else response.json({ token: answer.token, written: written ?? 0 })
+  else response.json({ ...answer, written: written ?? 0 })
 })
 
 app.post('/reference', async (request, response) => {
@@ -217,10 +252,8 @@ app.post('/reference', async (request, response) => {
 
 // A job has no session.
 app.post('/job', async (request, response) => {
-  const { reference, rejected } = request.body as { reference: string; rejected?: string }
-  const need = rejected === undefined ? {} : { rejected }
-  const { token } = await jobs.run(true, () => tokens.offline(reference).getAccessToken(need))
-  response.json({ token })
+  const { reference, ...need } = request.body as TokenNeed & { reference: string }
+  response.json(await jobs.run(true, () => tokenFrom(tokens.offline(reference), need)))
 })
 
 app.post('/end', async (request, response) => {
@@ -230,15 +263,16 @@ app.post('/end', async (request, response) => {
 app.post('/write', async (request, response) => {
   const { written } = request.session
   const { value, handlerMs, asksForToken } = request.query as Record<string, string>
-  const token = asksForToken === undefined ? undefined : await request.tokens.getAccessToken().catch(() => {})
+  const answer = asksForToken === undefined ? {} : await tokenFrom(request.tokens, {}).catch(() => ({}))
   await delay(Number(handlerMs))
   request.session.written = Number(value)
   await saved(request)
-  response.json({ token: token?.token, written: written ?? 0 })
+  response.json({ ...answer, written: written ?? 0 })
 })
 
 app.post('/login', async (request, response) => {
-  await request.tokens.set(request.body)
+  const { dpopKey, ...tokens } = request.body
+  await request.tokens.set(tokens, dpopKey && { dpopKey })
   response.json({ grantId: grantIn((request.session as { tokens?: string }).tokens) })
 })
 

@@ -1,7 +1,9 @@
+import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
+import { startExchangingServer } from '../helpers/token-exchange.js'
 import { FaultInjector } from './fault-injector.js'
 import { ACCESS_TOKEN_TTL, type Plan, type PlanOptions, plan } from './plan.js'
 import { startPostgresProcess } from './postgres-process.js'
@@ -10,6 +12,7 @@ import { startRedisProcess } from './redis-process.js'
 import { RunLog } from './run-log.js'
 import { SiteProcesses } from './site-processes.js'
 import { StoredSessions } from './stored-sessions.js'
+import { storedTokensReader } from './stored-tokens.js'
 import { TokenEndpoint } from './token-endpoint.js'
 
 export interface EnvironmentOptions extends PlanOptions {
@@ -17,6 +20,8 @@ export interface EnvironmentOptions extends PlanOptions {
   readonly oneRedis: boolean
   /** Where the grants are. PostgreSQL keeps its data over a restart. Default: `'redis'`. */
   readonly grants?: 'redis' | 'postgres'
+  /** The tokens of each login are bound to a key of its own (RFC 9449), and are sealed. Default: `false`. */
+  readonly dpop?: boolean
 }
 
 /** All parts of a run. */
@@ -48,7 +53,7 @@ async function open(
   options: EnvironmentOptions,
   atEnd: (end: () => unknown) => void,
 ): Promise<Omit<Environment, 'close'>> {
-  const { processes: count, oneRedis, grants = 'redis', pace = 1 } = options
+  const { processes: count, oneRedis, grants = 'redis', pace = 1, dpop = false, exchange = false } = options
   const log = new RunLog()
   const planned = plan(options)
   const directory = await mkdtemp(join(tmpdir(), 'chaos-'))
@@ -58,11 +63,12 @@ async function open(
   atEnd(grantsRedis.close)
   const sessionsRedis = oneRedis ? grantsRedis : await startRedisProcess()
   if (!oneRedis) atEnd(sessionsRedis.close)
-  const stored = new StoredSessions(sessionsRedis.url)
-  await stored.open()
-  atEnd(() => stored.close())
 
-  const server = await startAuthorizationServer({ accessTokenTtl: ACCESS_TOKEN_TTL })
+  const start = exchange ? startExchangingServer : startAuthorizationServer
+  const server = await start({
+    accessTokenTtl: ACCESS_TOKEN_TTL,
+    ...(dpop && { dpopNonces: 'required' }),
+  })
   atEnd(server.close)
   const incarnations = new Map<string, Incarnation>()
   let faultInjector: FaultInjector | undefined
@@ -70,6 +76,7 @@ async function open(
     server,
     plan: planned,
     log,
+    dpop,
     incarnations,
     atMoment: (...moment) => faultInjector?.atMoment(...moment),
   })
@@ -78,10 +85,14 @@ async function open(
 
   const settings = {
     seed: options.seed,
-    ...siteSettings(server, endpoint),
+    ...siteSettings(server, endpoint, dpop),
+    exchange,
     sessionsUrl: sessionsRedis.url,
     grantsUrl: grantsRedis.url,
   }
+  const stored = new StoredSessions(sessionsRedis.url, storedTokensReader(settings))
+  await stored.open()
+  atEnd(() => stored.close())
   const processes = new SiteProcesses(count, { directory, settings, incarnations, log })
   atEnd(() => processes.close())
   await processes.start()
@@ -89,7 +100,13 @@ async function open(
   return { plan: planned, log, server, endpoint, processes, stored, faultInjector }
 }
 
-function siteSettings(server: AuthorizationServer, { tokenEndpoint, revocationEndpoint }: TokenEndpoint) {
-  const { clientId, clientSecret } = server.clients.client_secret_basic
-  return { tokenEndpoint, revocationEndpoint, clientId, clientSecret }
+/** The refresh tokens of a public client are bound to the key as well (RFC 9449 §5). */
+function siteSettings(
+  { clients }: AuthorizationServer,
+  { tokenEndpoint, revocationEndpoint }: TokenEndpoint,
+  dpop: boolean,
+) {
+  const endpoints = { tokenEndpoint, revocationEndpoint }
+  if (!dpop) return { ...endpoints, ...clients.client_secret_basic }
+  return { ...endpoints, ...clients.none, encryptionKey: randomBytes(32).toString('base64url') }
 }

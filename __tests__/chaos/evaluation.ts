@@ -2,6 +2,7 @@ import type { AuthorizationServer } from '../helpers/authorization-server.js'
 import type { Environment } from './environment.js'
 import {
   type Excuse,
+  exchangesOfOlder,
   type Loss,
   lateIssuesOf,
   lateWritesTo,
@@ -9,9 +10,11 @@ import {
   mayBeServed,
   type Repetition,
   repetitionsOf,
+  wronglyRefused,
 } from './judge.js'
 import {
   END_WITHIN_MS,
+  type Exchange,
   type Grant,
   type Incarnation,
   now,
@@ -52,6 +55,7 @@ export async function evaluate({
   for (const grant of endpoint.grants) {
     checkServedAfterEnd(grant, unreachable, log)
     older += checkOlderTokens(grant, incarnations, log)
+    checkExchanges(grant, redisRestarts, incarnations, log)
     checkRepetitions(repetitionsOf(grant, redisRestarts, incarnations), log, repetitions)
     if (grant.lost) lost.push(checkLoss(lossOf(grant, redisRestarts, incarnations), log))
     if (grant.logout) await checkLogout(grant, server, redisRestarts, log, late)
@@ -125,6 +129,19 @@ function checkOlderTokens(grant: Grant, incarnations: readonly Incarnation[], lo
     log.noteAt(at, `${login}/${serial} was valid, and no other process knew the newer one`, session)
   }
   return fine.length
+}
+
+function checkExchanges(
+  grant: Grant,
+  redisRestarts: readonly RedisRestart[],
+  incarnations: readonly Incarnation[],
+  log: RunLog,
+): void {
+  const say = (invariant: 'I2' | 'I6', { by, serial, sentAt }: Exchange, what: string) =>
+    log.violation(invariant, grant.session, `${by.name} exchanged ${grant.login}/${serial}, ${what}`, sentAt)
+  for (const exchange of wronglyRefused(grant)) say('I6', exchange, 'which was refused')
+  for (const exchange of exchangesOfOlder(grant, redisRestarts, incarnations))
+    say('I2', exchange, 'which was old')
 }
 
 function checkLoss(loss: Loss, log: RunLog): Loss {

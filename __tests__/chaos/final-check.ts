@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { FaultInjector } from './fault-injector.js'
 import { newestKnownSerial } from './judge.js'
 import type { RunLog } from './run-log.js'
-import type { SimulatedUser } from './simulated-user.js'
+import { EXCHANGE, type SimulatedUser } from './simulated-user.js'
 import type { SiteProcesses } from './site-processes.js'
 import type { TokenEndpoint } from './token-endpoint.js'
 
@@ -11,10 +11,14 @@ export interface FinalCheckContext {
   readonly endpoint: TokenEndpoint
   readonly log: RunLog
   readonly faultInjector: FaultInjector
+  /** Whether a part of the requests needs a token exchange. */
+  readonly exchange: boolean
 }
 
 /** How long a process may need to recover from the faults. */
 const RECOVERS_WITHIN_MS = 20_000
+/** The status for a need that the authorization server has refused: the process does not ask again for a minute. */
+const REFUSED = 403
 /** How long a stored session may still lack its newest tokens. */
 const STORED_WITHIN_MS = 2_000
 
@@ -26,7 +30,7 @@ export async function checkFinally(user: SimulatedUser, context: FinalCheckConte
 
 async function checkTokens(
   user: SimulatedUser,
-  { processes, log, faultInjector }: FinalCheckContext,
+  { processes, log, faultInjector, exchange }: FinalCheckContext,
 ): Promise<void> {
   const grant = user.grant!
   const first = user.index % processes.count
@@ -45,8 +49,37 @@ async function checkTokens(
     const elsewhere = await askUntilRecovered(user, processes, process)
     if (!elsewhere) return
   }
+  if (exchange) await checkExchanges(user, processes, first, log)
+  if (!user.loggedIn) return
   await checkStored(user, log)
   await checkJob(user, processes, first + 2, log)
+}
+
+/** Every process gets a token by exchange, and another one in place of one that an API has refused; a job gets one as well. */
+async function checkExchanges(
+  user: SimulatedUser,
+  processes: SiteProcesses,
+  first: number,
+  log: RunLog,
+): Promise<void> {
+  const query = new URLSearchParams(EXCHANGE)
+  const found = await askUntilRecovered(user, processes, first, query)
+  if (!found) return
+  const rejected = new URLSearchParams({ ...EXCHANGE, rejected: found.token })
+  const renewed = await askUntilRecovered(user, processes, first + 1, rejected)
+  if (!renewed) return
+  if (renewed.serial <= found.serial) {
+    const what = `in the end the token of exchange ${found.serial} was not replaced`
+    log.violation('I2', user.index, what)
+  }
+  for (let process = 0; process < processes.count; process++)
+    if (!(await askUntilRecovered(user, processes, process, query))) return
+  for (let deadline = Date.now() + RECOVERS_WITHIN_MS; user.hasReference; await delay(250)) {
+    const process = await processes.serving((first + 2) % processes.count)
+    const { serial, status } = await user.askAsJob(process, EXCHANGE)
+    if (serial !== undefined || !user.loggedIn || status === REFUSED) return
+    if (Date.now() > deadline) return user.neverRecovered(process, status)
+  }
 }
 
 /** By now the grant store knows every login, so a job that has a reference gets the newest token. */
@@ -58,7 +91,7 @@ async function checkJob(
 ): Promise<void> {
   const newest = user.grant!.issues.at(-1)!.serial
   for (let deadline = Date.now() + RECOVERS_WITHIN_MS; user.hasReference; ) {
-    const serial = await user.askAsJob(await processes.serving(slot % processes.count))
+    const { serial } = await user.askAsJob(await processes.serving(slot % processes.count))
     if (serial !== undefined && serial >= newest) return
     if (!user.loggedIn)
       return log.violation('I2', user.index, 'in the end a job is told that the login is over')
@@ -85,7 +118,7 @@ async function askUntilRecovered(
     const process = await processes.serving(slot % processes.count)
     const { status, serial, token } = await user.askForToken(process, query)
     if (serial !== undefined && token !== undefined) return { serial, token }
-    if (!user.loggedIn || status === 200) return undefined
+    if (!user.loggedIn || status === 200 || status === REFUSED) return undefined
     if (Date.now() > deadline) {
       user.neverRecovered(process, status)
       return undefined

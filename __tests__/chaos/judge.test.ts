@@ -1,6 +1,24 @@
 import { describe, expect, it } from '@jest/globals'
-import { lateIssuesOf, lateWritesTo, lossOf, mayBeServed, newestKnownSerial, repetitionsOf } from './judge.js'
-import type { Grant, Incarnation, Issue, LibraryEvent, OlderToken, Presentation } from './records.js'
+import {
+  exchangesOfOlder,
+  hadExpired,
+  lateIssuesOf,
+  lateWritesTo,
+  lossOf,
+  mayBeServed,
+  newestKnownSerial,
+  repetitionsOf,
+  wronglyRefused,
+} from './judge.js'
+import type {
+  Exchange,
+  Grant,
+  Incarnation,
+  Issue,
+  LibraryEvent,
+  OlderToken,
+  Presentation,
+} from './records.js'
 
 function process(details: Partial<Incarnation> = {}): Incarnation {
   return { name: 'p0.1', slot: 0, pauses: [], events: [], ...details }
@@ -25,6 +43,12 @@ function refused(at: number, details: Partial<Presentation> = {}): Presentation 
   return presented(at, { outcome: 'invalid_grant', status: 400, ...details })
 }
 
+/** An access token of the login that came at a time to be exchanged, and was answered ten milliseconds later. */
+function exchanged(at: number, details: Partial<Exchange> = {}): Exchange {
+  const answered = { outcome: 'succeeded', judgedAt: at + 5, answeredAt: at + 10, status: 200 } as const
+  return { number: 1, at, sentAt: at - 1, serial: 1, by: process(), ...answered, ...details }
+}
+
 function grant(presentations: Presentation[], details: Partial<Grant> = {}): Grant {
   const issues: Issue[] = [{ serial: 1, refreshToken: 'r1', accessToken: 'a1', at: 0 }]
   for (const answers of presentations.filter(({ outcome }) => outcome === 'succeeded')) {
@@ -37,7 +61,14 @@ function grant(presentations: Presentation[], details: Partial<Grant> = {}): Gra
       answers,
     })
   }
-  const records = { issues, presentations, revocations: [], olderTokens: [], servedAfterEnd: [] }
+  const records = {
+    issues,
+    presentations,
+    exchanges: [],
+    revocations: [],
+    olderTokens: [],
+    servedAfterEnd: [],
+  }
   return { session: 0, login: 1, sub: 'user', libraryId: 'g', ...records, ...details }
 }
 
@@ -57,6 +88,11 @@ describe('repetitionsOf(grant)', () => {
   it.each<[string, Presentation, string]>([
     ['was answered', presented(100), 'none'],
     ['is under way', { at: 100, sentAt: 99, serial: 1, by: process() }, 'none'],
+    [
+      'was refused for its proof, which had no nonce',
+      presented(100, { outcome: 'other', status: 400 }),
+      'it had not been used',
+    ],
     [
       'was answered with 503, unseen',
       { ...presented(100), outcome: undefined!, status: 503 },
@@ -106,8 +142,40 @@ describe('repetitionsOf(grant)', () => {
       }),
       PAUSED,
     ],
+    [
+      'is of a process that was killed when it had stored an exchanged token beside the earlier refresh token',
+      presented(100, {
+        lostAt: 105,
+        by: process({
+          killedAt: 200,
+          events: [
+            { at: 150, type: 'committed', grantId: 'g', refreshToken: 'r1' },
+            { at: 160, type: 'refreshed', grantId: 'g', refreshToken: 'r1' },
+          ],
+        }),
+      }),
+      KILLED,
+    ],
+    [
+      'is of a process that was killed when it had stored the answer, and named its refresh token',
+      presented(100, {
+        by: process({
+          killedAt: 200,
+          events: [{ at: 150, type: 'committed', grantId: 'g', refreshToken: 'r2' }],
+        }),
+      }),
+      'none',
+    ],
   ])('judges one that %s', (_, earlier, excuse) => {
     expect(excuses([earlier, refused(4_000)])).toEqual([excuse])
+  })
+
+  it('judges both presentations of one refresh that was repeated with a nonce', () => {
+    const withoutNonce = (at: number) => presented(at, { outcome: 'other', status: 400 })
+    const [first, again, last] = [presented(100), withoutNonce(200), refused(210)]
+    expect(excuses([withoutNonce(90), first])).toEqual(['it had not been used'])
+    expect(excuses([first, again, last])).toEqual(['none', 'none'])
+    expect(excuses([presented(100, { lostAt: 105 }), again, last])).toEqual([LOST, LOST])
   })
 
   it('has no excuse for a token whose successor was presented', () => {
@@ -283,6 +351,101 @@ describe('lossOf(grant)', () => {
     ['1/1 was used by p0.1 and presented again by p0.1', [presented(100), refused(200)]],
   ])('has none when %s', (explanation, presentations) => {
     expect(lossOf(grant(presentations))).toEqual({ grant: expect.anything(), explanation })
+  })
+})
+
+describe('lossOf(grant) of a refresh that was repeated with a nonce', () => {
+  it('has a reason only if the refresh token had been used before', () => {
+    const withoutNonce = presented(200, { outcome: 'other', status: 400 })
+    expect(lossOf(grant([withoutNonce, refused(210)])).reason).toBeUndefined()
+    expect(lossOf(grant([presented(100, { lostAt: 110 }), withoutNonce, refused(210)])).reason).toBe(LOST)
+  })
+})
+
+describe('wronglyRefused(grant)', () => {
+  const judged = (exchange: Exchange, presentations: Presentation[] = [], details: Partial<Grant> = {}) =>
+    wronglyRefused(grant(presentations, { exchanges: [exchange], ...details })).length
+
+  it('finds a refusal of a token that had not expired, of a login that was not over', () => {
+    const isRefused = { outcome: 'refused', status: 400 } as const
+    expect(judged(exchanged(100, isRefused))).toBe(1)
+    expect(judged(exchanged(990, isRefused))).toBe(1)
+    expect(judged(exchanged(1_200, { ...isRefused, serial: 2 }), [presented(1_000)])).toBe(1)
+  })
+
+  it('leaves a token that may have expired, as the server counts whole seconds', () => {
+    expect(judged(exchanged(1_000, { outcome: 'refused' }))).toBe(0)
+    expect(judged(exchanged(1_200, { outcome: 'refused' }), [presented(1_000)])).toBe(0)
+  })
+
+  it('leaves a login that was over', () => {
+    const isRefused = { outcome: 'refused' } as const
+    expect(judged(exchanged(300, isRefused), [presented(100), refused(200)])).toBe(0)
+    expect(judged(exchanged(300, isRefused), [presented(100), refused(400)])).toBe(1)
+    const revocations = [{ at: 200, serial: 1, by: process(), processed: true }]
+    expect(judged(exchanged(300, isRefused), [], { revocations })).toBe(0)
+  })
+
+  it('leaves one that was refused for its proof alone, and one that was exchanged', () => {
+    expect(judged(exchanged(100, { outcome: 'other' }))).toBe(0)
+    expect(judged(exchanged(100))).toBe(0)
+  })
+})
+
+describe('hadExpired(exchange, at)', () => {
+  it.each<[string, Partial<Exchange>, number, boolean]>([
+    ['two seconds and a second to read the response later', {}, 3_110, false],
+    ['after that', {}, 3_111, true],
+    [
+      'as long after the end of a pause',
+      { by: process({ pauses: [{ from: 105, to: 5_000 }] }) },
+      8_000,
+      false,
+    ],
+    ['longer after the end of a pause', { by: process({ pauses: [{ from: 105, to: 5_000 }] }) }, 8_001, true],
+    [
+      'after a pause that began later',
+      { by: process({ pauses: [{ from: 1_200, to: 5_000 }] }) },
+      3_111,
+      true,
+    ],
+  ])('of one that is served %s', (_, details, at, expected) => {
+    expect(hadExpired(exchanged(100, details), at)).toBe(expected)
+  })
+})
+
+describe('exchangesOfOlder(grant, redisRestarts, incarnations)', () => {
+  /** Tokens 2 came at 1,000; the access token of the login comes at 3,000 to be exchanged. */
+  const judged = (
+    events: { by?: LibraryEvent[]; other?: LibraryEvent[] },
+    { details, restarts = [] }: { details?: Partial<Exchange>; restarts?: { downAt: number }[] } = {},
+  ) => {
+    const by = process({ pauses: details?.by?.pauses ?? [], events: events.by ?? [] })
+    const other = process({ name: 'p1.1', events: events.other ?? [] })
+    const exchanges = [exchanged(3_000, { ...details, by })]
+    return exchangesOfOlder(grant([presented(1_000)], { exchanges }), restarts, [by, other]).length
+  }
+
+  it('finds one whose process could know the newer token', () => {
+    expect(judged({ other: [told('stored', 1_500)] })).toBe(1)
+    expect(judged({ by: [told('heard', 1_500)] })).toBe(1)
+    expect(judged({ by: [told('heard', 1_500)] }, { details: { isJob: true } })).toBe(1)
+  })
+
+  it('leaves one whose process could not', () => {
+    expect(judged({})).toBe(0)
+    expect(judged({ other: [told('heard', 1_500)] })).toBe(0)
+    expect(judged({ other: [told('stored', 2_500)] })).toBe(0)
+    expect(judged({ other: [told('stored', 1_500)] }, { details: { isJob: true } })).toBe(0)
+    expect(judged({ by: [told('heard', 1_500)] }, { details: { serial: 2 } })).toBe(0)
+  })
+
+  it('leaves one whose process was paused, or whose Redis has forgotten', () => {
+    const paused = { by: process({ pauses: [{ from: 500, to: 2_500 }] }) }
+    const before = { by: process({ pauses: [{ from: 500, to: 1_900 }] }) }
+    expect(judged({ other: [told('stored', 1_500)] }, { details: paused })).toBe(0)
+    expect(judged({ other: [told('stored', 1_500)] }, { details: before })).toBe(1)
+    expect(judged({ other: [told('stored', 1_500)] }, { restarts: [{ downAt: 1_700 }] })).toBe(0)
   })
 })
 

@@ -1,5 +1,15 @@
 import { ACCESS_TOKEN_TTL } from './plan.js'
-import type { Grant, Incarnation, Issue, OlderToken, Pause, Presentation, RedisRestart } from './records.js'
+import type {
+  Exchange,
+  Grant,
+  Incarnation,
+  Issue,
+  LibraryEvent,
+  OlderToken,
+  Pause,
+  Presentation,
+  RedisRestart,
+} from './records.js'
 
 /** Why the library could not know what had become of a refresh token when it presented it once more. */
 export type Excuse =
@@ -195,21 +205,31 @@ function wasOvertaken({ by, sentAt, at }: Presentation, other: Presentation): bo
 /**
  * When what a presentation brought was stored where everybody finds it: in the session, or in Redis for as long as that
  * did not forget. A commit before the authorization server had processed it was of earlier tokens, which a process stored again.
+ * So was one that names an earlier refresh token: a token exchange stores it together with the token that it has brought.
  */
 function storedAt(
   grant: Grant,
-  { by, at, judgedAt: since = at }: Presentation,
+  presentation: Presentation,
   until: number,
   redisRestarts: readonly RedisRestart[],
 ): number | undefined {
+  const { by, at, judgedAt: since = at } = presentation
   const events = by.events.filter(({ grantId, at }) => grantId === grant.libraryId && at >= since)
-  const committed = events.find(({ type }) => type === 'committed')
+  const isOfEarlier = ({ refreshToken }: LibraryEvent) => namesEarlier(grant, presentation, refreshToken)
+  const committed = events.find((event) => event.type === 'committed' && !isOfEarlier(event))
   const forgotten = redisRestarts.some(({ downAt }) => downAt >= since && downAt <= until)
   if (committed && !forgotten) return committed.at
-  const refreshed = events.findIndex(({ type }) => type === 'refreshed')
+  const refreshed = events.findIndex((event) => event.type === 'refreshed' && !isOfEarlier(event))
   if (refreshed === -1) return undefined
   const failed = events.slice(0, refreshed).some(({ type }) => type === 'session_write_failed')
   return failed ? undefined : events[refreshed]!.at
+}
+
+/** Whether a refresh token was issued before the one that a presentation brought. */
+function namesEarlier(grant: Grant, presentation: Presentation, refreshToken: string | undefined): boolean {
+  const issue = grant.issues.find(({ answers }) => answers === presentation)
+  const earlier = grant.issues.slice(0, issue ? issue.serial - 1 : 0)
+  return earlier.some((issue) => issue.refreshToken === refreshToken)
 }
 
 /** Why a login was lost, from the authorization server's records. */
@@ -316,6 +336,60 @@ export function mayBeServed(
   const obtainedAt = (answers ? answers.answeredAt : grant.loggedInAt) ?? issuedAt
   if (obtainedAt + ACCESS_TOKEN_TTL * 1000 < at) return false
   return isJob ? !hasHeard(grant, serial + 1, by, began) : !isTold(grant, serial + 1, by, began, incarnations)
+}
+
+/** A busy machine reads a response later by this much. */
+const LATE_MS = 1_000
+
+/** Whether the token of an exchange had expired at a time, wherever its response was for that long. */
+export function hadExpired({ by, answeredAt }: Exchange, at: number): boolean {
+  // The connection broke: when the response was read is not known.
+  if (answeredAt === undefined) return false
+  const pause = by.pauses.find(({ from, to = at }) => from <= answeredAt + LATE_MS && to >= answeredAt)
+  const readAt = pause ? (pause.to ?? at) : answeredAt
+  return readAt + LATE_MS + ACCESS_TOKEN_TTL * 1000 < at
+}
+
+/** The authorization server counts whole seconds, so that a token expires up to a second early. */
+const ROUNDED_MS = 1_000
+
+/**
+ * The exchanges that the authorization server refused for no reason that the library could not know: the token had not expired, and its
+ * login was not over.
+ */
+export function wronglyRefused(grant: Grant): Exchange[] {
+  const { exchanges, issues, presentations, revocations } = grant
+  const overAt = Math.min(
+    ...presentations.flatMap(({ outcome, judgedAt }) => (outcome === 'invalid_grant' ? judgedAt! : [])),
+    ...revocations.map(({ at }) => at),
+  )
+  return exchanges.filter(({ outcome, serial, judgedAt }) => {
+    if (outcome !== 'refused') return false
+    const expiresAt = issues[serial - 1]!.at + ACCESS_TOKEN_TTL * 1000 - ROUNDED_MS
+    return judgedAt! < Math.min(expiresAt, overAt)
+  })
+}
+
+/**
+ * The exchanges of an access token that was older than one which its process had heard of, or which lay in the session, when it asked.
+ * A process that was paused, and one whose Redis forgot, may be behind.
+ */
+export function exchangesOfOlder(
+  grant: Grant,
+  redisRestarts: readonly RedisRestart[],
+  incarnations: readonly Incarnation[],
+): Exchange[] {
+  return grant.exchanges.filter(({ by, isJob = false, sentAt, serial }) => {
+    // A process that leases the grant reads both stores before it sends.
+    const asked = sentAt - LATE_MS
+    const isKnownOf = isJob
+      ? hasHeard(grant, serial + 1, by, asked)
+      : isTold(grant, serial + 1, by, asked, incarnations)
+    const wasBehind =
+      by.pauses.some(({ from, to = sentAt }) => from <= sentAt && to >= asked) ||
+      redisRestarts.some(({ downAt }) => downAt <= sentAt && downAt >= grant.issues[serial - 1]!.at)
+    return isKnownOf && !wasBehind
+  })
 }
 
 /** Tokens that were issued, whose fate the library must have known for all that happened. */

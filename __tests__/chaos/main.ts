@@ -8,10 +8,11 @@
  * During the run, and once more for every session at the end, it checks:
  *
  * I1  No refresh token is presented twice, unless the library could not know the outcome of the first time.
- * I2  No response has an older token than an earlier response; at the end every session has the newest and can be refreshed.
+ * I2  No response has an older token than an earlier response, or the key of another login; at the end every session has the newest
+ *     and can be refreshed.
  * I3  The app's data in a session are complete.
  * I4  After a logout no process serves its tokens and no session holds them; tokens that arrive late are revoked.
- * I6  Only the authorization server's own response ends a login. Every lost login has a reason.
+ * I6  Only the authorization server's own response ends a login. Every lost login has a reason. An exchange ends none.
  * I10 An end by the operator reaches all processes and jobs within a second.
  *
  * The seed decides the sessions, their requests and all faults. But the timing of real processes varies: the same seed
@@ -31,6 +32,8 @@ const USAGE = `Usage: npm run chaos -- [options]
   --pace <n>        how many times more often than every 3 seconds a fault happens (default: 1)
   --grants <where>  redis or postgres: the grant store (default: redis)
   --one-redis       sessions and grants in one Redis, which keeps its data over restarts
+  --dpop            binds the tokens of each login to a key, with nonces, and seals them
+  --exchange        a quarter of the requests and jobs needs a token exchange
   --traces <dir>    writes the trace of each session with a violation into a directory
   --help
 
@@ -47,6 +50,8 @@ const { values } = parseArgs({
     pace: { type: 'string', default: '1' },
     grants: { type: 'string', default: 'redis' },
     'one-redis': { type: 'boolean', default: false },
+    dpop: { type: 'boolean', default: false },
+    exchange: { type: 'boolean', default: false },
     traces: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
@@ -66,6 +71,8 @@ async function main(): Promise<void> {
     pace: positive('pace'),
     oneRedis: values['one-redis'],
     grants: grantsOf(values.grants),
+    dpop: values.dpop,
+    exchange: values.exchange,
     ...(values.minutes !== undefined && { maxMs: positive('minutes') * 60_000 }),
     onProgress: (progress) => showProgress(progressLine(options, progress)),
   }

@@ -11,6 +11,8 @@ export interface PlannedTokenRequest {
   readonly rejects: boolean
   /** A job asks, which has a reference to the login in place of the session. */
   readonly isJob: boolean
+  /** The token is one that is got in exchange for the session's own. */
+  readonly exchanges?: boolean
   /** When the browser's tab is closed. */
   readonly abortAfterMs?: number
 }
@@ -77,6 +79,8 @@ export interface Plan {
   session(index: number): SessionPlan
   /** The fault of a refresh, by the number of its session's refreshes, and whether a logout may happen at the same time. */
   refreshFault(session: number, presentation: number, besideLogout: boolean): RefreshFault | undefined
+  /** The fault of a token exchange, by the number of its session's exchanges. */
+  exchangeFault(session: number, exchange: number): RefreshFault | undefined
   revocationFault(session: number, revocation: number): Fault | undefined
   /** An endless series of faults, each some time after the previous one. */
   outsideFaults(): Iterable<{ readonly afterMs: number; readonly fault: OutsideFault }>
@@ -89,23 +93,33 @@ export interface PlanOptions {
   readonly steps?: readonly [from: number, to: number]
   /** How many times more often than every 3 seconds outside faults happen. Default: 1. */
   readonly pace?: number
+  /** Whether a part of the token requests needs a token exchange. Default: `false`. */
+  readonly exchange?: boolean
 }
 
 /** The lifetime of an access token in seconds: long enough to be used, short enough for many refreshes. */
 export const ACCESS_TOKEN_TTL = 2
 
+/** How many of the requests need a token exchange. */
+const EXCHANGE_PART = 0.25
+
 /** Longer than a lease holds. */
 export const LONG_PAUSE_MS = 6_000
 
 /** Makes the plan of a run from the seed. Only the timing of the processes is not planned. */
-export function plan({ seed, processes, steps = [6, 12], pace = 1 }: PlanOptions): Plan {
+export function plan({ seed, processes, steps = [6, 12], pace = 1, exchange = false }: PlanOptions): Plan {
   const random = randomFrom(seed)
   return {
-    session: (index) => sessionPlan(random.fork(`session ${index}`), processes, steps),
+    session(index) {
+      const draw = random.fork(`session ${index}`)
+      const planned = sessionPlan(draw, processes, steps)
+      return exchange ? withExchanges(planned, draw.fork('exchange')) : planned
+    },
     refreshFault(session, presentation, besideLogout) {
       const draw = random.fork(`refresh ${session} ${presentation}`)
       return besideLogout && draw.fork('logout').chance(0.6) ? slowResponse(draw) : refreshFault(draw)
     },
+    exchangeFault: (session, count) => refreshFault(random.fork(`exchange ${session} ${count}`)),
     revocationFault(session, revocation) {
       const draw = random.fork(`revocation ${session} ${revocation}`)
       return draw.chance(0.08) ? draw.pick<Fault>([503, 'reset', 'reset-after']) : undefined
@@ -121,6 +135,15 @@ function sessionPlan(random: Random, processes: number, [from, to]: readonly [nu
     steps: Array.from({ length: count }, () => step(random, processes)),
     loginProcess: (index) => login.fork(index).int(0, processes - 1),
   }
+}
+
+/** Lets a part of the requests of a session need an exchange. What else is planned stays as it is. */
+function withExchanges(planned: SessionPlan, random: Random): SessionPlan {
+  const steps = planned.steps.map((step) => ({
+    ...step,
+    tokens: step.tokens.map((request) => ({ ...request, exchanges: random.chance(EXCHANGE_PART) })),
+  }))
+  return { ...planned, steps }
 }
 
 function step(random: Random, processes: number): Step {

@@ -23,7 +23,7 @@ export interface LibraryEvent {
   readonly message?: string
   /** When a stall ended. */
   readonly to?: number
-  /** The newest refresh token that a process found in the session store or the grant store. */
+  /** The refresh token that a process found in the session store or the grant store, or has committed or kept. */
   readonly refreshToken?: string
 }
 
@@ -38,25 +38,40 @@ export interface Issue {
   readonly answers?: Presentation
 }
 
-/** One time that a refresh token came to the authorization server. */
-export interface Presentation {
+/** A token request on its way to the authorization server and back. */
+export interface Processing {
   readonly at: number
   /** When its process sent it: after that the library could not change anything. */
   readonly sentAt: number
-  readonly serial: number
   readonly by: Incarnation
-  /** A job began the refresh. */
+  /** A job began it. */
   readonly isJob?: boolean
   /** The planned fault. */
   fault?: string
-  /** The authorization server's own result; absent until it has processed the request. */
-  outcome?: 'succeeded' | 'invalid_grant' | 'other'
+  /** When the authorization server had processed it. */
   judgedAt?: number
   /** When a response was written to the connection. */
   answeredAt?: number
   status?: number
   /** When the connection broke before the response was written. */
   lostAt?: number
+}
+
+/** One time that a refresh token came to the authorization server. */
+export interface Presentation extends Processing {
+  readonly serial: number
+  /** The authorization server's own result; absent until it has processed the request. `other`: it has not looked at the token. */
+  outcome?: 'succeeded' | 'invalid_grant' | 'other'
+}
+
+/** One time that an access token came to the authorization server to be exchanged for another one. */
+export interface Exchange extends Processing {
+  /** 1 for the first exchange of the login. */
+  readonly number: number
+  /** The serial number of the tokens whose access token it was. */
+  readonly serial: number
+  /** The authorization server's own result; absent until it has processed the request. `other`: it has not looked at the token. */
+  outcome?: 'succeeded' | 'refused' | 'other'
 }
 
 export interface RevocationRecord {
@@ -103,12 +118,15 @@ export interface Grant {
   readonly login: number
   /** The user, as the ID token names it. */
   readonly sub: string
+  /** The thumbprint of the key that its tokens are bound to, if they are. */
+  readonly jkt?: string
   /** The grant id of the library. */
   libraryId?: string
   /** When the browser got the response to the login. */
   loggedInAt?: number
   readonly issues: Issue[]
   readonly presentations: Presentation[]
+  readonly exchanges: Exchange[]
   readonly revocations: RevocationRecord[]
   readonly olderTokens: OlderToken[]
   readonly servedAfterEnd: ServedAfterEnd[]

@@ -25,17 +25,22 @@ export function progressLine({ sessions }: ChaosOptions, progress: Progress): st
 }
 
 /** The result, as text. */
-export function reportOf({ seed, processes, oneRedis, grants }: ChaosOptions, result: ChaosResult): string {
+export function reportOf(options: ChaosOptions, result: ChaosResult): string {
+  const { seed, processes, oneRedis, grants, dpop, exchange } = options
   const { log, repetitions, lost, older, late } = result
   const seconds = result.tookMs / 1000
   const requests = log.counts('requests').get('') ?? 0
   const jobs = log.counts('requests of jobs').get('') ?? 0
+  const withExchange = log.counts('requests with an exchange').get('') ?? 0
+  const nonces = log.counts('nonces').get('') ?? 0
   const redis = storesOf(oneRedis, grants)
   const { ms, what } = log.slowestResponse
   return [
-    `chaos: seed ${seed}, ${processes} processes, ${redis}`,
+    `chaos: seed ${seed}, ${processes} processes, ${redis}${dpop ? ', DPoP' : ''}${exchange ? ', exchanges' : ''}`,
     `${result.sessions} sessions, ${result.logins} logins, ${result.logouts} logouts, ${requests} requests, ${jobs} of them of jobs`,
     `${result.refreshes} refreshes, ${result.presentations} refresh tokens presented`,
+    ...(exchange ? [`${result.exchanges} exchanges, for ${withExchange} requests`] : []),
+    ...(dpop ? [`${nonces} token requests without the newest nonce`] : []),
     `${seconds.toFixed(0)} s, ${(result.refreshes / seconds).toFixed(0)} refreshes/s, ${(requests / seconds).toFixed(0)} requests/s`,
     `slowest response: ${ms.toFixed(0)} ms (${what})`,
     ...table(`${total(log.counts('fault: '))} faults`, log.counts('fault: ')),

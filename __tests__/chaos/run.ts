@@ -31,6 +31,8 @@ export interface ChaosResult extends Evaluation {
   readonly logouts: number
   readonly refreshes: number
   readonly presentations: number
+  /** Access tokens that the authorization server exchanged. */
+  readonly exchanges: number
   readonly tookMs: number
   readonly log: RunLog
 }
@@ -54,7 +56,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   try {
     const users = await runUsers(environment, options, progress)
     progress.phase = 'final check'
-    await checkAll(users, environment, progress)
+    await checkAll(users, { ...environment, exchange: options.exchange ?? false }, progress)
     const evaluation = await evaluate(environment)
     report()
     return { ...evaluation, ...sums(endpoint), sessions: users.length, tookMs: Date.now() - began, log }
@@ -67,7 +69,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
 
 async function runUsers(
   environment: Environment,
-  { sessions, parallel, maxMs = Number.POSITIVE_INFINITY, oneRedis }: ChaosOptions,
+  { sessions, parallel, maxMs = Number.POSITIVE_INFINITY, oneRedis, exchange = false }: ChaosOptions,
   progress: { begun: number; ended: number },
 ): Promise<SimulatedUser[]> {
   const users: SimulatedUser[] = []
@@ -79,6 +81,7 @@ async function runUsers(
       const user = new SimulatedUser(index, environment.plan.session(index), {
         ...environment,
         sessionsMayFail: oneRedis,
+        exchange,
       })
       users.push(user)
       progress.begun++
@@ -91,7 +94,7 @@ async function runUsers(
 
 async function checkAll(
   users: SimulatedUser[],
-  environment: Environment,
+  environment: Environment & { readonly exchange: boolean },
   progress: { checked: number },
 ): Promise<void> {
   const { log, endpoint, faultInjector, processes } = environment
@@ -137,5 +140,7 @@ function sums({ grants, refreshes }: TokenEndpoint) {
     logouts: grants.filter(({ logout }) => logout).length,
     refreshes,
     presentations: grants.reduce((sum, { presentations }) => sum + presentations.length, 0),
+    exchanges: grants.flatMap(({ exchanges }) => exchanges).filter(({ outcome }) => outcome === 'succeeded')
+      .length,
   }
 }

@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ask, type Outcome, type Request } from './browser.js'
+import { hadExpired } from './judge.js'
 import type { PlannedLogout, PlannedTokenRequest, PlannedWrite, SessionPlan, Step } from './plan.js'
 import { END_WITHIN_MS, type Grant, type Incarnation, now } from './records.js'
 import type { RunLog } from './run-log.js'
 import type { RunningProcess, SiteProcesses } from './site-processes.js'
 import type { StoredSession, StoredSessions } from './stored-sessions.js'
-import type { TokenEndpoint } from './token-endpoint.js'
+import type { Owner, TokenEndpoint } from './token-endpoint.js'
 
 export interface SimulatedUserContext {
   readonly processes: SiteProcesses
@@ -14,7 +15,18 @@ export interface SimulatedUserContext {
   readonly log: RunLog
   /** Whether the sessions are out of reach when Redis is. */
   readonly sessionsMayFail: boolean
+  /** Whether a part of the requests needs a token exchange. */
+  readonly exchange: boolean
 }
+
+/** A token in a response, and the thumbprint of the key that it came with. */
+interface Token {
+  readonly token: string
+  readonly jkt?: string
+}
+
+/** The need of a token exchange. */
+export const EXCHANGE = { exchange: 'billing' }
 
 /** The state of a browser when it sent a request: the response may not be older. */
 interface Knowledge {
@@ -23,6 +35,13 @@ interface Knowledge {
   readonly serial: number
   readonly written: number
   readonly isJob: boolean
+}
+
+/** A response to a request for a token: its status, the token, and the serial number of its tokens, or the number of its exchange. */
+export interface Received {
+  readonly status: number | undefined
+  readonly token?: string
+  readonly serial?: number
 }
 
 /** A session after a logout, to be checked again at the end. */
@@ -51,6 +70,8 @@ export class SimulatedUser {
   /** The newest tokens of each login that a response has had. */
   readonly #serials = new Map<Grant, number>()
   #lastToken: string | undefined
+  /** The token of an exchange that came last. */
+  #lastExchanged: string | undefined
   /** A reference to the login, for jobs. */
   #reference: string | undefined
   #logins = 0
@@ -95,12 +116,12 @@ export class SimulatedUser {
     const { endpoint, processes } = this.#context
     const previous = this.grant
     for (;;) {
-      const { grant, response } = await endpoint.login(this.index, ++this.#logins)
+      const { grant, response, dpopKey } = await endpoint.login(this.index, ++this.#logins)
       const process = await processes.serving(this.#plan.loginProcess(this.#logins))
       const outcome = await this.#send(process, `login ${grant.login}`, {
         method: 'POST',
         path: '/login',
-        body: response,
+        body: { ...response, dpopKey },
       })
       if (outcome.sessionCookie) this.cookie = outcome.sessionCookie
       if (outcome.status === 200) {
@@ -124,50 +145,65 @@ export class SimulatedUser {
   }
 
   async #token(planned: PlannedTokenRequest): Promise<void> {
-    const { process, delayMs, handlerMs, rejects, isJob, abortAfterMs } = planned
+    const { process, delayMs, handlerMs, rejects, isJob, exchanges = false, abortAfterMs } = planned
     await delay(delayMs)
+    const rejected = rejects ? this.#last(exchanges) : undefined
+    const need = { ...(exchanges && EXCHANGE), ...(rejected !== undefined && { rejected }) }
     if (isJob && this.#reference !== undefined) {
-      await this.askAsJob(await this.#context.processes.serving(process), rejects)
+      await this.askAsJob(await this.#context.processes.serving(process), need)
       return
     }
-    const query = new URLSearchParams()
+    const query = new URLSearchParams(need)
     if (handlerMs > 0) query.set('handlerMs', String(handlerMs))
-    if (rejects && this.#lastToken !== undefined) query.set('rejected', this.#lastToken)
     await this.askForToken(await this.#context.processes.serving(process), query, abortAfterMs)
   }
 
-  /** Asks for a token and checks the response. Resolves with the serial number of the tokens. */
+  #last(exchanges: boolean): string | undefined {
+    return exchanges ? this.#lastExchanged : this.#lastToken
+  }
+
+  /** Asks for a token and checks the response. */
   async askForToken(
     process: RunningProcess,
     query = new URLSearchParams(),
     abortAfterMs?: number,
-  ): Promise<{ status: number | undefined; serial?: number; token?: string }> {
+  ): Promise<Received> {
     const known = this.#knowledge()
-    const rejected = this.#context.endpoint.ownerOf(query.get('rejected') ?? '')
-    const what = rejected ? `token, not ${nameOf(rejected)}` : 'token'
+    const what = this.#nameOfNeed(query)
     const path = `/token?${query}`
     const outcome = await this.#send(process, what, { method: 'GET', path, abortAfterMs })
     this.#checkWritten(known, outcome)
-    if (outcome.status === 200) {
-      const serial = this.#checkToken(known, process, outcome.json.token)
-      return { status: 200, token: outcome.json.token, ...(serial !== undefined && { serial }) }
-    }
-    if (outcome.status === 401) this.#loggedOut(known, process, outcome)
-    else this.#expectTemporaryError(outcome)
-    return { status: outcome.status }
+    return this.#received(known, process, outcome, query.has('exchange'))
   }
 
-  /** Asks for a token as a job, and checks the response. Resolves with the serial number of the tokens. */
-  async askAsJob(process: RunningProcess, rejects = false): Promise<number | undefined> {
+  /** Asks for a token as a job, and checks the response. */
+  async askAsJob(process: RunningProcess, need: Readonly<Record<string, string>> = {}): Promise<Received> {
     const known = { ...this.#knowledge(), isJob: true }
-    const rejected = rejects ? this.#lastToken : undefined
-    const body = { reference: this.#reference, rejected }
+    const body = { reference: this.#reference, ...need }
     this.#context.log.count('requests of jobs')
-    const outcome = await this.#send(process, 'token for a job', { method: 'POST', path: '/job', body })
-    if (outcome.status === 200) return this.#checkToken(known, process, outcome.json.token)
-    if (outcome.status === 401) this.#loggedOut(known, process, outcome)
-    else this.#expectTemporaryError(outcome)
-    return undefined
+    const what = `${this.#nameOfNeed(new URLSearchParams(need))} for a job`
+    const outcome = await this.#send(process, what, { method: 'POST', path: '/job', body })
+    return this.#received(known, process, outcome, 'exchange' in need)
+  }
+
+  #nameOfNeed(need: URLSearchParams): string {
+    const rejected = this.#context.endpoint.ownerOf(need.get('rejected') ?? '')
+    return `${need.has('exchange') ? 'exchanged token' : 'token'}${rejected ? `, not ${nameOf(rejected)}` : ''}`
+  }
+
+  /** Checks a response to a request for a token. */
+  #received(known: Knowledge, process: RunningProcess, outcome: Outcome, exchanges: boolean): Received {
+    const { status, json } = outcome
+    if (exchanges) this.#context.log.count('requests with an exchange')
+    if (status === 200) {
+      const serial = exchanges
+        ? this.#checkExchanged(known, process, json)
+        : this.#checkToken(known, process, json)
+      return { status, token: json.token, ...(serial !== undefined && { serial }) }
+    }
+    if (status === 401) this.#loggedOut(known, process, outcome)
+    else if (!(exchanges && isExchangeRefused(outcome, known, process))) this.#expectTemporaryError(outcome)
+    return { status }
   }
 
   async #write({ process, handlerMs, asksForToken }: PlannedWrite, besideLogout: boolean): Promise<void> {
@@ -181,7 +217,7 @@ export class SimulatedUser {
     if (outcome.status !== 200) return this.#expectTemporaryError(outcome)
     // A logout saves the session as well, as it was when the request came: then either may win.
     if (!besideLogout) this.written = value
-    if (outcome.json.token !== undefined) this.#checkToken(known, running, outcome.json.token)
+    if (outcome.json.token !== undefined) this.#checkToken(known, running, outcome.json)
   }
 
   async #logout({ process, delayMs, kind }: PlannedLogout): Promise<void> {
@@ -230,13 +266,16 @@ export class SimulatedUser {
       log.violation('I4', this.index, `${when} the stored session holds the tokens${failures}`)
     }
     if (cookie !== this.cookie || this.grant !== grant) return
-    const request: Request = { method: 'GET', path: '/token', cookie }
+    const paths = this.#context.exchange ? ['/token', `/token?${new URLSearchParams(EXCHANGE)}`] : ['/token']
     await Promise.all(
-      processes.awake.map(async (process) => {
-        const outcome = await this.#send(process, `token, ${when}`, request)
-        if (outcome.status !== 200) return this.#expectTemporaryError(outcome, 401)
-        log.violation('I4', this.index, `${when} ${process.incarnation.name} gave a token${failures}`)
-      }),
+      processes.awake.flatMap((process) =>
+        paths.map(async (path) => {
+          const request: Request = { method: 'GET', path, cookie }
+          const outcome = await this.#send(process, `${path.slice(1)}, ${when}`, request)
+          if (outcome.status !== 200) return this.#expectTemporaryError(outcome, 401)
+          log.violation('I4', this.index, `${when} ${process.incarnation.name} gave a token${failures}`)
+        }),
+      ),
     )
   }
 
@@ -251,7 +290,9 @@ export class SimulatedUser {
         const outcome = await this.#send(process, 'token, a second after the end', request)
         if (outcome.status === 200) grant.servedAfterEnd.push({ by: process.incarnation, at: known.at })
         else this.#expectTemporaryError(outcome, 401)
-        if (this.#reference !== undefined) await this.askAsJob(process)
+        if (this.#reference === undefined) return
+        await this.askAsJob(process)
+        if (this.#context.exchange) await this.askAsJob(process, EXCHANGE)
       }),
     )
   }
@@ -311,17 +352,50 @@ export class SimulatedUser {
     return [...parts, status === 200 ? '' : message].filter(Boolean).join(' ')
   }
 
-  #checkToken(known: Knowledge, { incarnation }: RunningProcess, token: string): number | undefined {
-    const { endpoint, log } = this.#context
-    const owner = endpoint.ownerOf(token)
-    const say = (invariant: 'I2' | 'I4', what: string) => log.violation(invariant, this.index, what)
-    if (owner?.grant !== known.grant) {
-      say('I2', `a request of login ${known.grant.login} got ${owner ? nameOf(owner) : 'an unknown token'}`)
+  /** Checks a token of an exchange. Resolves with the number of the exchange. */
+  #checkExchanged(known: Knowledge, process: RunningProcess, json: Token): number | undefined {
+    const owner = this.#ownerFor(known, process, json, true)
+    if (!owner) return undefined
+    const { number } = owner.exchange!
+    if (hadExpired(owner.exchange!, known.at)) {
+      const what = `${process.incarnation.name} served the token of exchange ${nameOf(owner)}, which had expired`
+      this.#context.log.violation('I2', this.index, what)
+    }
+    const last = this.#context.endpoint.ownerOf(this.#lastExchanged ?? '')
+    if (last?.grant !== known.grant || last.exchange!.number < number) this.#lastExchanged = json.token
+    return number
+  }
+
+  /** The owner of a token in a response; `undefined` for a token that is not of the login, or not of the kind that was asked for. */
+  #ownerFor(
+    known: Knowledge,
+    { incarnation }: RunningProcess,
+    { token, jkt }: Token,
+    isExchanged: boolean,
+  ): Owner | undefined {
+    const { grant } = known
+    const owner = this.#context.endpoint.ownerOf(token)
+    const say = (what: string) => this.#context.log.violation('I2', this.index, what)
+    if (owner?.grant !== grant || (owner.exchange !== undefined) !== isExchanged) {
+      say(`a request of login ${grant.login} got ${owner ? nameOf(owner) : 'an unknown token'}`)
       return undefined
     }
-    const { serial } = owner.issue
-    const { logout } = known.grant
+    const { logout } = grant
+    // A logout may have removed the key by the time of the proof.
+    if (jkt !== grant.jkt && !(jkt === 'none' && logout))
+      say(
+        `a token of login ${grant.login} came with ${jkt === 'none' ? 'no key' : 'the key of another login'}`,
+      )
     if (logout?.ended !== undefined) this.#checkAfterLogout(known, incarnation, logout.ended)
+    return owner
+  }
+
+  #checkToken(known: Knowledge, process: RunningProcess, json: Token): number | undefined {
+    const owner = this.#ownerFor(known, process, json, false)
+    if (!owner) return undefined
+    const { incarnation } = process
+    const { token } = json
+    const { serial } = owner.issue
     if (serial < known.serial) {
       const [began, newest] = [known.at, known.serial]
       const { isJob } = known
@@ -371,6 +445,16 @@ export class SimulatedUser {
   }
 }
 
-function nameOf({ grant, issue }: { grant: Grant; issue: { serial: number } }): string {
-  return `${grant.login}/${issue.serial}`
+/** Whether a response is about an exchange that the authorization server refused to this process, which is judged by itself. */
+function isExchangeRefused(
+  { json }: Outcome,
+  { grant }: Knowledge,
+  { incarnation }: RunningProcess,
+): boolean {
+  const wasRefused = grant.exchanges.some(({ by, outcome }) => by === incarnation && outcome === 'refused')
+  return json?.code === 'ERR_INSUFFICIENT_SCOPE' && wasRefused
+}
+
+function nameOf({ grant, issue, exchange }: Owner): string {
+  return `${grant.login}/${issue.serial}${exchange ? ` exchange ${exchange.number}` : ''}`
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createClient } from 'redis'
+import type { ReadStoredTokens } from './stored-tokens.js'
 
 const MAX_TRIES = 100
 const RETRY_MS = 100
@@ -14,8 +15,10 @@ export interface StoredSession {
 /** Reads the site's sessions directly from their store. */
 export class StoredSessions {
   readonly #client: ReturnType<typeof createClient>
+  readonly #readTokens: ReadStoredTokens
 
-  constructor(url: string) {
+  constructor(url: string, readTokens: ReadStoredTokens) {
+    this.#readTokens = readTokens
     this.#client = createClient({ url })
     this.#client.on('error', () => {})
   }
@@ -29,7 +32,7 @@ export class StoredSessions {
     const text = await this.#get(`sess:${sessionIdOf(cookie)}`)
     if (text === null) return undefined
     const session = JSON.parse(text) as { written?: number; tokens?: unknown }
-    const copy = copyOf(session.tokens)
+    const copy = this.#readTokens(session.tokens)
     return { written: session.written, grantId: copy?.grantId, refreshToken: copy?.refreshToken }
   }
 
@@ -48,10 +51,6 @@ export class StoredSessions {
   close(): void {
     this.#client.destroy()
   }
-}
-
-function copyOf(tokens: unknown): { grantId?: string; refreshToken?: string } | undefined {
-  return tokens === undefined ? undefined : JSON.parse(String(tokens))
 }
 
 function sessionIdOf(cookie: string): string {

@@ -1,34 +1,53 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  Agent,
-  createServer,
-  request as httpRequest,
-  type IncomingMessage,
-  type ServerResponse,
-} from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { decodeJwt } from 'jose'
+import { calculateJwkThumbprint, decodeJwt, type JWK } from 'jose'
 import type { AuthorizationServer, TokenResponse } from '../helpers/authorization-server.js'
 import { fail } from '../helpers/faults.js'
 import { readBody, send } from '../helpers/http-server.js'
+import { TOKEN_EXCHANGE } from '../helpers/token-exchange.js'
+import { forward, type Reply } from './forward.js'
 import type { Plan, RefreshFault, RefreshMoment } from './plan.js'
-import { type Grant, type Incarnation, type Issue, now, type Presentation } from './records.js'
+import {
+  type Exchange,
+  type Grant,
+  type Incarnation,
+  type Issue,
+  now,
+  type Presentation,
+  type Processing,
+} from './records.js'
 import type { RunLog } from './run-log.js'
 
-/** The grant and the issue of a token. */
+/** The grant and the issue of a token, and the exchange that brought it, if it is not of the issue itself. */
 export interface Owner {
   readonly grant: Grant
   readonly issue: Issue
+  readonly exchange?: Exchange
 }
 
-/** Injects the planned fault at a moment of a refresh. */
-export type AtMoment = (fault: RefreshFault, moment: RefreshMoment, presentation: Presentation) => void
+/** The tokens of a login, and the private key that they are bound to. */
+export interface NewLogin {
+  readonly grant: Grant
+  readonly response: TokenResponse
+  readonly dpopKey?: JWK
+}
+
+/** Injects the planned fault at a moment of a token request. */
+export type AtMoment = (
+  fault: RefreshFault,
+  moment: RefreshMoment,
+  request: { readonly by: Incarnation },
+) => void
 
 interface TokenEndpointContext {
   readonly server: AuthorizationServer
   readonly plan: Plan
   readonly log: RunLog
+  /** Whether the tokens of each login are bound to a key. */
+  readonly dpop: boolean
   readonly incarnations: ReadonlyMap<string, Incarnation>
   readonly atMoment: AtMoment
 }
@@ -38,15 +57,16 @@ const SENDING_MS = 50
 /** How many presentations of a session may be under way. */
 const ASKED_AT_A_TIME = 3
 
-interface Reply {
-  readonly status: number
-  readonly type: string
+/** A request that has been read, and its response. */
+interface Received {
+  readonly message: IncomingMessage
   readonly body: string
+  readonly response: ServerResponse
 }
 
 /**
- * The token endpoint before the authorization server: it records every refresh token that is presented and its result, and
- * injects the planned faults.
+ * The token endpoint before the authorization server: it records every refresh token that is presented, every exchange, and their
+ * results, and injects the planned faults.
  */
 export class TokenEndpoint {
   readonly grants: Grant[] = []
@@ -56,8 +76,6 @@ export class TokenEndpoint {
   readonly #context: TokenEndpointContext
   readonly #byRefreshToken = new Map<string, Owner>()
   readonly #byAccessToken = new Map<string, Owner>()
-  /** Every request has a new connection, since a kept one may be about to close. */
-  readonly #agent = new Agent()
   readonly #presentations = new Map<number, number>()
   readonly #revocations = new Map<number, number>()
   readonly #http = createServer((message, response) => void this.#handle(message, response))
@@ -104,21 +122,26 @@ export class TokenEndpoint {
     return this.grants.reduce((sum, { issues }) => sum + issues.length - 1, 0)
   }
 
-  async login(session: number, login: number): Promise<{ grant: Grant; response: TokenResponse }> {
-    const response = await this.#context.server.login(`user ${session}`)
+  async login(session: number, login: number): Promise<NewLogin> {
+    const { dpop, server } = this.#context
+    const key = dpop ? generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey : undefined
+    const response = await server.login(`user ${session}`, key && { client: 'none', dpopKey: key })
+    const dpopKey = key && (key.export({ format: 'jwk' }) as JWK)
     const grant: Grant = {
       session,
       login,
       sub: decodeJwt(response.id_token).sub!,
+      ...(dpopKey && { jkt: await calculateJwkThumbprint(dpopKey) }),
       issues: [],
       presentations: [],
+      exchanges: [],
       revocations: [],
       olderTokens: [],
       servedAfterEnd: [],
     }
     this.grants.push(grant)
     this.#issue(grant, response)
-    return { grant, response }
+    return { grant, response, ...(dpopKey && { dpopKey }) }
   }
 
   /** Stops the server for a time; every connection is reset. */
@@ -135,7 +158,6 @@ export class TokenEndpoint {
 
   async close(): Promise<void> {
     await this.#down()
-    this.#agent.destroy()
   }
 
   /** A response that was written a moment ago may not have been sent when its connection is reset. */
@@ -169,63 +191,99 @@ export class TokenEndpoint {
     const body = await readBody(message).catch(() => undefined)
     if (body === undefined) return
     const parameters = new URLSearchParams(body)
-    const token = parameters.get(message.url === '/token' ? 'refresh_token' : 'token')
-    const owner = this.#byRefreshToken.get(token ?? '') ?? this.#byAccessToken.get(token ?? '')
+    const isExchange = parameters.get('grant_type') === TOKEN_EXCHANGE
+    const name = message.url !== '/token' ? 'token' : isExchange ? 'subject_token' : 'refresh_token'
+    const token = parameters.get(name) ?? ''
+    const owner = this.#byRefreshToken.get(token) ?? this.#byAccessToken.get(token)
     const by = this.#context.incarnations.get(String(message.headers['x-chaos-process']))
     if (!owner || !by) return void response.writeHead(500).end()
-    if (message.url === '/token') await this.#present(owner, by, message, body, response)
-    else await this.#revoke(owner, by, message, body, response)
+    const request = { message, body, response }
+    if (message.url !== '/token') await this.#revoke(owner, by, request)
+    else if (isExchange) await this.#exchange(owner, by, request)
+    else await this.#present(owner, by, request)
   }
 
-  async #present(
-    { grant, issue: { serial } }: Owner,
-    by: Incarnation,
-    message: IncomingMessage,
-    body: string,
-    response: ServerResponse,
-  ): Promise<void> {
-    const { log, atMoment } = this.#context
-    const sentAt = Number(message.headers['x-chaos-sent'])
-    const isJob = message.headers['x-chaos-job'] === 'true'
-    const presentation: Presentation = { at: now(), sentAt, serial, by, isJob }
+  async #present({ grant, issue: { serial } }: Owner, by: Incarnation, request: Received): Promise<void> {
+    const presentation: Presentation = { ...sendingOf(request), serial, by }
     grant.presentations.push(presentation)
-    const name = `refresh token ${grant.login}/${serial}${isJob ? ' (for a job)' : ''}`
-    const say = (text: string) => log.note(`AS: ${name} of ${by.name} ${text}`, grant.session)
+    const name = `refresh token ${grant.login}/${serial}${presentation.isJob ? ' (for a job)' : ''}`
+    const say = (text: string) => this.#context.log.note(`AS: ${name} of ${by.name} ${text}`, grant.session)
     say('was presented')
+    await this.#serve(this.#refreshFault(grant), presentation, request, say, (reply) =>
+      this.#recordOutcome(grant, presentation, reply, say),
+    )
+  }
+
+  async #exchange({ grant, issue, exchange: of }: Owner, by: Incarnation, request: Received): Promise<void> {
+    const { log, plan } = this.#context
+    const { session } = grant
+    const number = grant.exchanges.length + 1
+    const exchange: Exchange = { ...sendingOf(request), number, serial: issue.serial, by }
+    grant.exchanges.push(exchange)
+    const name = `access token ${grant.login}/${issue.serial}${exchange.isJob ? ' (for a job)' : ''}`
+    const say = (text: string) => log.note(`AS: ${name} of ${by.name} ${text}`, session)
+    say(`came to be exchanged (${number})`)
+    if (of)
+      log.violation('unexpected response', session, `the exchanged token ${of.number} was exchanged again`)
+    const fault = this.calm ? undefined : plan.exchangeFault(session, number)
+    await this.#serve(fault, exchange, request, say, (reply) => {
+      exchange.judgedAt = now()
+      const { access_token, error, error_description } = JSON.parse(reply.body) as TokenResponse
+      const isWithoutNonce = error === 'use_dpop_nonce'
+      exchange.outcome = reply.status === 200 ? 'succeeded' : isWithoutNonce ? 'other' : 'refused'
+      if (isWithoutNonce) log.count('nonces')
+      if (reply.status === 200) this.#byAccessToken.set(access_token, { grant, issue, exchange })
+      say(
+        reply.status === 200
+          ? `was exchanged (${number})`
+          : `was refused: ${String(error)} (${String(error_description)})`,
+      )
+    })
+  }
+
+  /** Has the authorization server process a request, unless a fault prevents it, and sends the response back. */
+  async #serve(
+    fault: RefreshFault | undefined,
+    record: Processing,
+    { message, body, response }: Received,
+    say: (text: string) => void,
+    onReply: (reply: Reply) => void,
+  ): Promise<void> {
+    const { atMoment, server } = this.#context
     response.once('close', () => {
       if (response.writableFinished) return
-      presentation.lostAt ??= now()
+      record.lostAt ??= now()
       say('lost its connection')
     })
-    const fault = this.#refreshFault(grant)
     if (fault) {
-      presentation.fault = nameOf(fault)
-      say(`has the fault: ${presentation.fault}`)
+      record.fault = nameOf(fault)
+      say(`has the fault: ${record.fault}`)
     }
-    const moment = (at: RefreshMoment) => fault && atMoment(fault, at, presentation)
+    const moment = (at: RefreshMoment) => fault && atMoment(fault, at, record)
 
     moment('asked')
     if (fault?.kind === 'slow') await delay(fault.beforeMs)
     if (fault?.kind === 'refused') {
       const status = fail(response, fault.fault)
-      if (status !== undefined) presentation.status = status
+      if (status !== undefined) record.status = status
       return
     }
-    const reply = await this.#forward(message, body)
-    this.#recordOutcome(grant, presentation, reply, say)
+    const reply = await forward(server.issuer, message, body)
+    record.status = reply.status
+    onReply(reply)
     moment('processed')
     if (fault?.kind === 'slow') await delay(fault.afterMs)
     if (fault?.kind === 'response lost') {
-      presentation.lostAt = now()
+      record.lostAt = now()
       return void fail(response, fault.fault)
     }
     if (response.destroyed) return
     if (this.#isDown) {
-      presentation.lostAt = now()
+      record.lostAt = now()
       return
     }
-    presentation.answeredAt = now()
-    send(response, { status: reply.status, headers: { 'content-type': reply.type }, body: reply.body })
+    record.answeredAt = now()
+    send(response, reply)
     say('was answered')
     moment('answered')
   }
@@ -237,8 +295,8 @@ export class TokenEndpoint {
   }
 
   #recordOutcome(grant: Grant, presentation: Presentation, reply: Reply, say: (text: string) => void): void {
+    const { log } = this.#context
     presentation.judgedAt = now()
-    presentation.status = reply.status
     const response = JSON.parse(reply.body) as TokenResponse
     if (reply.status === 200) {
       presentation.outcome = 'succeeded'
@@ -246,18 +304,21 @@ export class TokenEndpoint {
       say(`gave ${grant.login}/${serial}`)
     } else {
       presentation.outcome = response.error === 'invalid_grant' ? 'invalid_grant' : 'other'
-      say(`was refused: ${String(response.error)} (${String(response.error_description)})`)
+      const why = `${String(response.error)} (${String(response.error_description)})`
+      say(`was refused: ${why}`)
+      // The server asks for its newest nonce, and has not looked at the refresh token.
+      if (response.error === 'use_dpop_nonce') log.count('nonces')
+      else if (presentation.outcome === 'other')
+        log.violation('unexpected response', grant.session, `a refresh was refused: ${why}`)
     }
   }
 
   async #revoke(
     { grant, issue: { serial } }: Owner,
     by: Incarnation,
-    message: IncomingMessage,
-    body: string,
-    response: ServerResponse,
+    { message, body, response }: Received,
   ): Promise<void> {
-    const { log, plan } = this.#context
+    const { log, plan, server } = this.#context
     const revocation = { at: now(), serial, by, processed: false }
     grant.revocations.push(revocation)
     const count = this.#revocations.get(grant.session) ?? 0
@@ -268,34 +329,18 @@ export class TokenEndpoint {
     say(fault === undefined ? 'came' : `came, and has the fault: ${String(fault)}`)
     if (fault !== undefined) log.count(`fault: revocation ${String(fault)}`)
     if (fault !== undefined && fault !== 'reset-after') return void fail(response, fault)
-    const reply = await this.#forward(message, body)
+    const reply = await forward(server.issuer, message, body)
     revocation.processed = reply.status === 200
     say(`was answered with ${reply.status}`)
     if (fault !== undefined) return void fail(response, fault)
-    send(response, { status: reply.status, headers: { 'content-type': reply.type }, body: reply.body })
+    send(response, reply)
   }
+}
 
-  /** Forwards a request to the authorization server, also if the client has disconnected. */
-  #forward({ url, headers }: IncomingMessage, body: string): Promise<Reply> {
-    const { server } = this.#context
-    const { authorization, 'content-type': type } = headers
-    const sent = { authorization, 'content-type': type, 'content-length': Buffer.byteLength(body) }
-    return new Promise((resolve, reject) => {
-      const forwarded = httpRequest(
-        new URL(url ?? '/', server.issuer),
-        { method: 'POST', headers: sent, agent: this.#agent },
-        (response) => {
-          const type = response.headers['content-type'] ?? 'text/plain'
-          readBody(response).then(
-            (text) => resolve({ status: response.statusCode ?? 0, type, body: text }),
-            reject,
-          )
-        },
-      )
-      forwarded.once('error', reject)
-      forwarded.end(body)
-    })
-  }
+/** When a request was sent, and for whom. */
+function sendingOf({ message: { headers } }: Received) {
+  const isJob = headers['x-chaos-job'] === 'true'
+  return { at: now(), sentAt: Number(headers['x-chaos-sent']), isJob }
 }
 
 export function nameOf(fault: RefreshFault): string {

@@ -1,8 +1,9 @@
-import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto'
+import { createHash, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
 import { IncomingMessage, type RequestListener, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { decodeJwt, SignJWT } from 'jose'
 import type { ClientMetadata, Configuration, Provider } from 'oidc-provider'
+import { dpopProof } from './dpop-proof.js'
 import { type Fault, fail, losesAnswer } from './faults.js'
 import { createGate, type Gate } from './gate.js'
 import { type Answer, readBody, send, serve } from './http-server.js'
@@ -72,6 +73,8 @@ export interface LoginRequest {
   client?: ClientAuthenticationMethod
   /** The thumbprint of the key that the code is bound to (RFC 9449 §10). */
   dpopJkt?: string
+  /** The private key, of the curve P-256, that the tokens of the login are bound to (RFC 9449 §5). Default: bearer tokens. */
+  dpopKey?: KeyObject
 }
 
 /** A token endpoint's answer, on the wire (RFC 6749 §5.1). */
@@ -565,7 +568,15 @@ async function login(
     'content-length': String(Buffer.byteLength(body)),
     ...client.headers,
   }
-  const answer = await ask(provider, { method: 'POST', url: '/token', headers }, body)
+  const url = '/token'
+  const sent = async (nonce?: string) => {
+    const { dpopKey } = request
+    const proof = dpopKey && { dpop: await dpopProof(dpopKey, `${provider.issuer}${url}`, nonce) }
+    return ask(provider, { method: 'POST', url, headers: { ...headers, ...proof } }, body)
+  }
+  const first = await sent()
+  const isWithoutNonce = fieldsOf(first).error === 'use_dpop_nonce'
+  const answer = isWithoutNonce ? await sent(first.headers?.['dpop-nonce']) : first
   if (answer.status !== 200) throw new Error(`the login failed: ${answer.status} ${answer.body}`)
   return fieldsOf(answer) as TokenResponse
 }

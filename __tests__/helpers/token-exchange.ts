@@ -1,4 +1,5 @@
 import { errors } from 'oidc-provider'
+import validateDpop, { checkDpopReplay } from 'oidc-provider/lib/helpers/validate_dpop.js'
 import { type AuthorizationServer, startAuthorizationServer } from './authorization-server.js'
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
@@ -19,7 +20,8 @@ const PARAMETERS = [
 
 /**
  * Starts oidc-provider with a grant of its own for exchanges: it takes an access token that it has issued to the client and that is
- * active. The audience `forbidden` is refused. The new token belongs to the grant of the old one.
+ * active. The audience `forbidden` is refused. The new token belongs to the grant of the old one, and to the key of its proof, if there
+ * is one.
  */
 export async function startExchangingServer(
   options: Parameters<typeof startAuthorizationServer>[0] = {},
@@ -34,8 +36,11 @@ export async function startExchangingServer(
     async (ctx) => {
       const { client } = ctx.oidc
       const params = ctx.oidc.params as Record<string, string | undefined>
+      const proof = await validateDpop(provider, ctx)
       const subject = await provider.AccessToken.find(String(params.subject_token))
       if (!subject || subject.clientId !== client!.clientId) throw new errors.InvalidGrant('no such token')
+      if (subject.jkt !== proof?.thumbprint) throw new errors.InvalidGrant('not the key of the token')
+      await checkDpopReplay(provider, ctx, proof, client!.clientId)
       if (params.audience === 'forbidden') throw new errors.InvalidTarget('not for this client')
       const { accountId, grantId } = subject
       const scope = params.scope === undefined ? 'invoices.read' : String(params.scope)
@@ -46,10 +51,11 @@ export async function startExchangingServer(
         gty: 'exchange',
         scope,
       })
+      if (proof) token.setThumbprint('jkt', proof.thumbprint)
       ctx.body = {
         access_token: await token.save(),
         issued_token_type: `${TYPE}access_token`,
-        token_type: 'Bearer',
+        token_type: token.tokenType,
         expires_in: token.expiration,
       }
     },
