@@ -1,4 +1,6 @@
-import { afterEach, describe, expect, it } from '@jest/globals'
+import { afterEach, describe, expect, it, jest } from '@jest/globals'
+import { LEASE_MS } from '../../lib/concurrency/time-constants.js'
+import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { requireTokens } from '../../lib/index.js'
 import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
@@ -8,7 +10,15 @@ import type { Browser } from '../helpers/browser.js'
 import { stillClock } from '../helpers/clock.js'
 import { startTokenEndpoint } from '../helpers/fault-server.js'
 import type { Fault } from '../helpers/faults.js'
-import { ownProcess, type Site, type SiteOptions, sharedSessions, startSite } from '../helpers/site.js'
+import { createGate } from '../helpers/gate.js'
+import {
+  ownProcess,
+  recordingGrants,
+  type Site,
+  type SiteOptions,
+  sharedSessions,
+  startSite,
+} from '../helpers/site.js'
 import { sessionIdOf } from '../helpers/stores.js'
 import { type ExchangingServer, startExchangingServer, TOKEN_EXCHANGE } from '../helpers/token-exchange.js'
 import { json, wireServer } from '../helpers/wire-server.js'
@@ -266,6 +276,137 @@ describe('S103 a token by exchange', () => {
     expect((await browser.get('/token?exchange=billing')).status).toBe(401)
     expect(site.errors.at(-1)).toMatchObject({ code: 'ERR_REAUTHENTICATION_REQUIRED' })
     expect(token).not.toBe(login.access_token)
+  })
+})
+
+describe('S103 another process has refreshed while a process stood still during an exchange', () => {
+  afterEach(() => {
+    jest.restoreAllMocks()
+  })
+
+  /** A grant store whose second commit, that of the exchange, waits at a gate. */
+  function lateCommit() {
+    const gate = createGate()
+    let commits = 0
+    const altered = (grants: GrantStore): Partial<GrantStore> => ({
+      async commit(...record) {
+        if (commits++ === 1) await gate.pass()
+        return grants.commit(...record)
+      },
+    })
+    return { gate, altered }
+  }
+
+  /** Two processes with one session. The grant store of the first one is altered. */
+  async function twoProcesses(altered: (grants: GrantStore) => Partial<GrantStore> = () => ({})) {
+    const server = await startExchangingServer()
+    closers.push(server.close)
+    const grants = recordingGrants()
+    const sessions = sharedSessions()
+    const start = async (store: GrantStore) => {
+      const site = await startSite(server, {
+        store: sessions(),
+        surroundings: { grants: store },
+        tokens: { exchanges: EXCHANGES },
+      })
+      closers.push(site.close)
+      return site
+    }
+    const [still, other] = [await start({ ...grants, ...altered(grants) }), await start(grants)]
+    const browser = still.browser()
+    await still.login(browser)
+    const elsewhere = other.visitorOf(browser)
+    return {
+      server,
+      browser,
+      other,
+      elsewhere,
+      /** Time passes for tokens. */
+      onward() {
+        for (const site of [still, other]) site.clock.advance(2 * HOUR_MS)
+      },
+      /** The lease lapses, and the other process refreshes. Resolves with its response. */
+      async refreshElsewhere() {
+        const { now } = performance
+        const later = (): number => now.call(performance) + LEASE_MS + 1
+        jest.spyOn(performance, 'now').mockImplementation(later)
+        const rejected = await tokenOf(elsewhere)
+        return elsewhere.get(`/token?rejected=${encodeURIComponent(rejected)}`)
+      },
+    }
+  }
+
+  type Parts = Awaited<ReturnType<typeof twoProcesses>>
+
+  async function expectServed({ browser, elsewhere }: Parts, newest: string) {
+    for (const each of [elsewhere, browser]) expect(await tokenOf(each)).toBe(newest)
+  }
+
+  /** Every process goes on with the refresh token of the other process. */
+  async function expectRefreshed({ server, browser, elsewhere, onward }: Parts) {
+    for (const each of [browser, elsewhere]) {
+      onward()
+      await tokenOf(each)
+    }
+    expect(server.presentedAgain()).toEqual([])
+  }
+
+  it('S103 before it committed: the newer refresh token stays, and the token is kept beside it', async () => {
+    const { gate, altered } = lateCommit()
+    const parts = await twoProcesses(altered)
+    const call = tokenOf(parts.browser, 'billing')
+    await gate.reached
+    const { json } = await parts.refreshElsewhere()
+    gate.release()
+    expect(await tokenOf(parts.elsewhere, 'billing')).toBe(await call)
+    expect(parts.server.exchanges()).toHaveLength(1)
+    await expectServed(parts, json.token)
+    await expectRefreshed(parts)
+  })
+
+  it('S103 before the response came: the newer refresh token stays, and the token is kept beside it', async () => {
+    const parts = await twoProcesses()
+    const gate = parts.server.holdAnswer(({ grantType }) => grantType === TOKEN_EXCHANGE)
+    const call = tokenOf(parts.browser, 'billing')
+    await gate.reached
+    const { json } = await parts.refreshElsewhere()
+    gate.release()
+    expect(await tokenOf(parts.elsewhere, 'billing')).toBe(await call)
+    expect(parts.server.exchanges()).toHaveLength(1)
+    await expectServed(parts, json.token)
+    await expectRefreshed(parts)
+  })
+
+  it('S103 before the response came, it cannot commit, and the other one cannot write the session', async () => {
+    let fails = false
+    const parts = await twoProcesses((grants) => ({
+      commit: (...record) => (fails ? Promise.reject(new Error('no commit')) : grants.commit(...record)),
+    }))
+    const gate = parts.server.holdAnswer(({ grantType }) => grantType === TOKEN_EXCHANGE)
+    const call = tokenOf(parts.browser, 'billing')
+    await gate.reached
+    const writes = parts.other.store.failAll('set')
+    await parts.refreshElsewhere()
+    fails = true
+    gate.release()
+    await call
+    fails = false
+    writes()
+    await expectRefreshed(parts)
+  })
+
+  it('S103 before it committed, and the login is over: the token brings it back nowhere', async () => {
+    const { gate, altered } = lateCommit()
+    const { server, browser, elsewhere, other, refreshElsewhere } = await twoProcesses(altered)
+    const call = browser.get('/token?exchange=billing')
+    await gate.reached
+    const { refreshToken } = (await other.storedTokens(elsewhere))!
+    await (await server.provider.RefreshToken.find(refreshToken!))!.destroy()
+    expect((await refreshElsewhere()).status).toBe(401)
+    gate.release()
+    expect((await call).status).toBe(401)
+    for (const each of [browser, elsewhere])
+      expect((await each.get('/token?exchange=billing')).status).toBe(401)
   })
 })
 

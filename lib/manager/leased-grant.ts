@@ -10,7 +10,7 @@ import { type AccessToken, usableToken } from '../tokens/access-token.js'
 import type { RefreshReason } from '../tokens/events.js'
 import { wholeGrant, withEarlierTokens } from '../tokens/grant-proof.js'
 import type { TokenNeed } from '../tokens/token-need.js'
-import { type TokenSet, withSharesOf } from '../tokens/token-set.js'
+import { hasSameLogin, type TokenSet, withAccessTokenOf, withSharesOf } from '../tokens/token-set.js'
 import type { ClientTokens } from './client-tokens.js'
 import { leasedForTooLongError, leaseLapsedError } from './manager-errors.js'
 import { NewestTokens, type NewestTokensContext, type SessionOfGrant } from './newest-tokens.js'
@@ -45,6 +45,8 @@ export class LeasedGrant {
   isLeasedElsewhere = false
   /** The grant store failed, and `onGrantStoreError` says that the refresh goes on without it. */
   #isWithoutStore = false
+  /** The response that is kept brought an access token alone, as that of an exchange does. */
+  #isAccessTokenAlone = false
 
   constructor(context: LeasedGrantContext, parts: RefreshParts) {
     this.#context = context
@@ -147,6 +149,7 @@ export class LeasedGrant {
     const { sessionWriter, shared } = this.#context
     const found = this.#found
     const hasEnded = () => this.#grant.ended !== undefined
+    this.#isAccessTokenAlone = hasSameLogin(tokens, found.tokens)
     found.keep(this.#aheadOfKnown(withEarlierTokens(tokens, found.tokens)))
     if (hasEnded()) return
     const committed = this.#commit()
@@ -193,15 +196,25 @@ export class LeasedGrant {
 
   /**
    * Returns whether another process has committed as well, since the lease was lost. The tokens that came last are the newest, so
-   * they get a higher revision.
+   * they are committed again, with a higher revision.
    */
   #isBehind(held: GrantRecord | undefined, ours: GrantRecord): boolean {
     if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
     const { newest } = this
     if (newest.refreshToken === undefined) return false
-    const tokens = withSharesOf(newest, this.#context.codec.readRecord(newest, held.tokens))
-    this.#found.keep(ownProperties({ ...tokens, revision: held.revision + 1 }))
+    const theirs = this.#context.codec.readRecord(newest, held.tokens)
+    this.#found.keep(ownProperties({ ...this.#onTopOf(theirs, newest), revision: held.revision + 1 }))
     return true
+  }
+
+  /**
+   * Adds new tokens to those that another process has got since. Of a response with an access token alone only that is new: the
+   * refresh token beside it may have been spent since.
+   */
+  #onTopOf(theirs: TokenSet | undefined, tokens: TokenSet): TokenSet {
+    return this.#isAccessTokenAlone && theirs
+      ? withAccessTokenOf(theirs, tokens)
+      : withSharesOf(tokens, theirs)
   }
 
   /** Gives new tokens a higher revision than this process knows by now, for example since another session has joined the grant. */
@@ -209,7 +222,7 @@ export class LeasedGrant {
     const known = this.#grant.tokens
     if (!known || known.revision < tokens.revision || known.refreshToken === tokens.refreshToken)
       return tokens
-    return ownProperties({ ...withSharesOf(tokens, known), revision: known.revision + 1 })
+    return ownProperties({ ...this.#onTopOf(known, tokens), revision: known.revision + 1 })
   }
 
   /** Resolves with `undefined` if the grant store fails and the refresh goes on without it. */

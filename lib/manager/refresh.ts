@@ -86,7 +86,7 @@ export class Refresh {
         const exchanged =
           this.#exchange &&
           (await this.#exchange.run(this.#leased.newest, (own) => this.#send(own, this.#need)))
-        if (exchanged) return { accessToken: await this.#keep(exchanged, this.#need), fresh: true }
+        if (exchanged) return await this.#keepExchanged(exchanged)
         const refreshToken = await this.#refreshToken()
         const need = this.#exchange ? {} : needAtRefresh(this.#leased.newest, this.#need)
         const response = await this.#present(refreshToken, need).catch((error) =>
@@ -213,6 +213,13 @@ export class Refresh {
     throw rejection
   }
 
+  /** Keeps the token of an exchange beside the newest tokens: if this process stood still, another one may have refreshed meanwhile. */
+  async #keepExchanged(response: RefreshResponse): Promise<RefreshOutcome> {
+    const committed = await this.#leased.acquire()
+    if (committed) return { accessToken: committed, fresh: false }
+    return { accessToken: await this.#keep(response, this.#need), fresh: true }
+  }
+
   /** Keeps the tokens of a response. Resolves with its access token. */
   async #keep(response: RefreshResponse, need: TokenNeed): Promise<AccessToken> {
     const { clock, defaultLifetimeMs } = this.#context
@@ -224,7 +231,10 @@ export class Refresh {
     await this.#store(mergeTokens(this.#leased.newest, received, need, clock.now(), defaultLifetimeMs))
     const { accessTokens, revision } = this.#leased.newest
     this.#keptRevision = revision
-    return this.#newerToken(revision) ?? accessTokens[0]!
+    const token = this.#newerToken(revision) ?? accessTokens[0]
+    // The grant has died in another process during an exchange.
+    if (!token) throw cannotRefreshError(this.#leased.newest, this.#need, this.#grant.now())
+    return token
   }
 
   /**

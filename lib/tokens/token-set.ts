@@ -1,5 +1,5 @@
 import { ownProperties } from '../options/own-properties.js'
-import { type AccessToken, isOfLogin } from './access-token.js'
+import { type AccessToken, isOfLogin, keyOf } from './access-token.js'
 import { type DpopKey, secretPartsOf } from './dpop-key.js'
 
 /** All tokens that are held for a grant. Of two sets of one grant, the one with the higher revision is newer. */
@@ -149,6 +149,23 @@ export function withSharesOf(tokens: TokenSet, other: TokenSet | undefined): Tok
     ...(shareKey !== undefined && { shareKey }),
     ...(jobSession && { jobSession }),
     ...(logins > 0 && { logins }),
+  })
+}
+
+/** Whether two token sets differ in their access tokens alone. */
+export function hasSameLogin(tokens: TokenSet, other: TokenSet): boolean {
+  const { dpopKey, idToken, refreshToken } = tokens
+  return refreshToken === other.refreshToken && idToken === other.idToken && dpopKey === other.dpopKey
+}
+
+/** Returns a token set with the newest access token of another one of its grant. A dead token set stays dead. */
+export function withAccessTokenOf(tokens: TokenSet, { accessTokens: [fresh], proof }: TokenSet): TokenSet {
+  if (!fresh || isDead(tokens)) return tokens
+  const others = tokens.accessTokens.filter((token) => keyOf(token) !== keyOf(fresh))
+  return ownProperties({
+    ...tokens,
+    ...(proof !== undefined && { proof }),
+    accessTokens: [fresh, ...others],
   })
 }
 
