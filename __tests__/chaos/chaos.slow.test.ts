@@ -11,7 +11,7 @@ describeWithRedisServer('npm run chaos', () => {
   it.concurrent.each([
     { seed: 'one', oneRedis: false },
     { seed: 'two', oneRedis: true },
-    { seed: 'four', oneRedis: false, dpop: true, exchange: true },
+    { seed: 'four', oneRedis: false, dpop: true, exchange: true, sessions: 10, processes: 2 },
     ...(postgresPrograms() ? [{ seed: 'three', oneRedis: false, grants: 'postgres' as const }] : []),
   ])(
     '$seed: no user is logged out without a reason',
