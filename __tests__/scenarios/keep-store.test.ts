@@ -119,7 +119,7 @@ describe.each([
 })
 
 it.each<[string, Partial<AnySessionTokensOptions>, RegExp]>([
-  ['without a grant store', {}, /needs a grant store/],
+  ['without a grant store', {}, /needs `grants`/],
   ['together with adopt', { grants: memoryGrantStore(), adopt: () => undefined }, /does not go with `adopt`/],
 ])("keep: 'store' is rejected %s", async (_, options, message) => {
   await expect(start({ tokens: { keep: 'store', ...options } })).rejects.toThrow(message)
