@@ -126,7 +126,7 @@ describe('S100 the key of a login that is under way', () => {
 })
 
 it('S100 `authorization` must not give dpop_jkt', async () => {
-  const { site } = await start({ login: { authorization: { scope: 'openid', dpop_jkt: 'x' } } })
+  const { site } = await start({ login: { authorization: () => ({ scope: 'openid', dpop_jkt: 'x' }) } })
   expect((await site.browser().get('/login', NAVIGATION)).status).toBe(500)
   expect(String(site.errors[0])).toContain('It is sent by itself with the option `dpop`')
 })
