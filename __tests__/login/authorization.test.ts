@@ -183,6 +183,7 @@ describe('the options of login()', () => {
     [{ authorization: { scope: 'orders.read' } }, /`scope` must have `openid`/],
     [{ authorization: 'openid' }, /`authorization` must be an object, or a function that returns one/],
     [{ afterCallback() {} }, /Did you mean `onLogin`\?/],
+    [{ session: {} }, /The session is your own: mount express-session before login\(\)/],
     [{ attemptSilentLogin: true }, /Send prompt: 'none' with `authorization`/],
     [{ pushedAuthorizationRequests: true }, /Did you mean `pushedRequests`\?/],
     [{ allowedOrigins: '*' }, /`allowedOrigins` must be an array of origins/],

@@ -61,7 +61,6 @@ const OPTIONS = {
 /** The names of express-openid-connect, and of others. */
 const CURES = {
   afterCallback: 'Did you mean `onLogin`?',
-  appSession: 'The session is your own: mount express-session before login().',
   attemptSilentLogin: "Send prompt: 'none' with `authorization`, and handle `login_required` in `onFailure`.",
   auth0Logout: 'The logout uses the `end_session_endpoint` of the metadata. Leave it out.',
   authRequired: 'Guard routes with requireTokens({ loginPath }).',
@@ -78,6 +77,7 @@ const CURES = {
   returnTo: 'It goes into the query of /login.',
   scope: "It is a parameter of the request: authorization: { scope: 'openid offline_access' }.",
   secret: 'Did you mean `encryptionKeys`?',
+  session: 'The session is your own: mount express-session before login().',
 }
 
 /** The options of `login()` with their defaults. */
