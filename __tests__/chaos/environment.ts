@@ -68,6 +68,8 @@ async function open(
   const server = await start({
     accessTokenTtl: ACCESS_TOKEN_TTL,
     ...(dpop && { dpopNonces: 'required' }),
+    // An access token is refused as soon as it has expired: then it has to be refreshed before it can be exchanged.
+    configure: (standard) => ({ ...standard, clockTolerance: 0 }),
   })
   atEnd(server.close)
   const incarnations = new Map<string, Incarnation>()

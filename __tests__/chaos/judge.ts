@@ -350,8 +350,8 @@ export function hadExpired({ by, answeredAt }: Exchange, at: number): boolean {
   return readAt + LATE_MS + ACCESS_TOKEN_TTL * 1000 < at
 }
 
-/** The authorization server counts whole seconds, so that a token expires up to a second early. */
-const ROUNDED_MS = 1_000
+/** The authorization server counts whole seconds, and takes some time to respond: a token expires this much early. */
+const EARLY_MS = 1_500
 
 /**
  * The exchanges that the authorization server refused for no reason that the library could not know: the token had not expired, and its
@@ -365,7 +365,7 @@ export function wronglyRefused(grant: Grant): Exchange[] {
   )
   return exchanges.filter(({ outcome, serial, judgedAt }) => {
     if (outcome !== 'refused') return false
-    const expiresAt = issues[serial - 1]!.at + ACCESS_TOKEN_TTL * 1000 - ROUNDED_MS
+    const expiresAt = issues[serial - 1]!.at + ACCESS_TOKEN_TTL * 1000 - EARLY_MS
     return judgedAt! < Math.min(expiresAt, overAt)
   })
 }

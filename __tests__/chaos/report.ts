@@ -31,6 +31,7 @@ export function reportOf(options: ChaosOptions, result: ChaosResult): string {
   const seconds = result.tookMs / 1000
   const requests = log.counts('requests').get('') ?? 0
   const jobs = log.counts('requests of jobs').get('') ?? 0
+  const { succeeded, refused } = result.exchanges
   const withExchange = log.counts('requests with an exchange').get('') ?? 0
   const nonces = log.counts('nonces').get('') ?? 0
   const redis = storesOf(oneRedis, grants)
@@ -39,7 +40,7 @@ export function reportOf(options: ChaosOptions, result: ChaosResult): string {
     `chaos: seed ${seed}, ${processes} processes, ${redis}${dpop ? ', DPoP' : ''}${exchange ? ', exchanges' : ''}`,
     `${result.sessions} sessions, ${result.logins} logins, ${result.logouts} logouts, ${requests} requests, ${jobs} of them of jobs`,
     `${result.refreshes} refreshes, ${result.presentations} refresh tokens presented`,
-    ...(exchange ? [`${result.exchanges} exchanges, for ${withExchange} requests`] : []),
+    ...(exchange ? [`${succeeded} exchanges, for ${withExchange} requests; ${refused} were refused`] : []),
     ...(dpop ? [`${nonces} token requests without the newest nonce`] : []),
     `${seconds.toFixed(0)} s, ${(result.refreshes / seconds).toFixed(0)} refreshes/s, ${(requests / seconds).toFixed(0)} requests/s`,
     `slowest response: ${ms.toFixed(0)} ms (${what})`,

@@ -1,6 +1,7 @@
 import { type Environment, type EnvironmentOptions, openEnvironment } from './environment.js'
 import { type Evaluation, evaluate } from './evaluation.js'
 import { checkFinally } from './final-check.js'
+import type { Exchange } from './records.js'
 import type { RunLog } from './run-log.js'
 import { SimulatedUser } from './simulated-user.js'
 import type { SiteProcesses } from './site-processes.js'
@@ -31,8 +32,8 @@ export interface ChaosResult extends Evaluation {
   readonly logouts: number
   readonly refreshes: number
   readonly presentations: number
-  /** Access tokens that the authorization server exchanged. */
-  readonly exchanges: number
+  /** Access tokens that the authorization server exchanged, and those that it refused. */
+  readonly exchanges: { readonly succeeded: number; readonly refused: number }
   readonly tookMs: number
   readonly log: RunLog
 }
@@ -135,12 +136,14 @@ function noteEvents(processes: SiteProcesses, endpoint: TokenEndpoint, log: RunL
 }
 
 function sums({ grants, refreshes }: TokenEndpoint) {
+  const exchanges = grants.flatMap((grant) => grant.exchanges)
+  const exchangesWith = (result: Exchange['outcome']) =>
+    exchanges.filter(({ outcome }) => outcome === result).length
   return {
     logins: grants.filter(({ loggedInAt }) => loggedInAt !== undefined).length,
     logouts: grants.filter(({ logout }) => logout).length,
     refreshes,
     presentations: grants.reduce((sum, { presentations }) => sum + presentations.length, 0),
-    exchanges: grants.flatMap(({ exchanges }) => exchanges).filter(({ outcome }) => outcome === 'succeeded')
-      .length,
+    exchanges: { succeeded: exchangesWith('succeeded'), refused: exchangesWith('refused') },
   }
 }
