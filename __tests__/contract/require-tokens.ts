@@ -347,7 +347,7 @@ export function describeRequireTokens(driver: FrameworkDriver): void {
       const because = (what: string) =>
         expect.objectContaining({
           code: 'ERR_INSUFFICIENT_SCOPE',
-          message: expect.stringContaining('pass it to set()'),
+          message: expect.stringContaining('and offline access at login'),
           details: expect.stringContaining(what),
         })
 
