@@ -364,7 +364,7 @@ describe('S103 another process has refreshed while a process stood still during 
     await expectRefreshed(parts)
   })
 
-  it('S103 before the response came: the newer refresh token stays, and the token is kept beside it', async () => {
+  it('S103 before the response came: the newer refresh token stays, and its access token is exchanged', async () => {
     const parts = await twoProcesses()
     const gate = parts.server.holdAnswer(({ grantType }) => grantType === TOKEN_EXCHANGE)
     const call = tokenOf(parts.browser, 'billing')
@@ -372,7 +372,8 @@ describe('S103 another process has refreshed while a process stood still during 
     const { json } = await parts.refreshElsewhere()
     gate.release()
     expect(await tokenOf(parts.elsewhere, 'billing')).toBe(await call)
-    expect(parts.server.exchanges()).toHaveLength(1)
+    expect(parts.server.exchanges().at(-1)?.get('subject_token')).toBe(json.token)
+    expect(parts.server.exchanges()).toHaveLength(2)
     await expectServed(parts, json.token)
     await expectRefreshed(parts)
   })

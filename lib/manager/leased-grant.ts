@@ -79,7 +79,7 @@ export class LeasedGrant {
    * with a token instead if another process committed one that serves the need.
    */
   async acquire(): Promise<AccessToken | undefined> {
-    while (!this.#isSurelyHeld) {
+    while (!this.isSurelyHeld) {
       const committed = await this.#takeLease()
       if (committed) return committed
       await this.#found.reread()
@@ -90,7 +90,7 @@ export class LeasedGrant {
   }
 
   /** Whether no other process can have had the lease since it was taken. */
-  get #isSurelyHeld(): boolean {
+  get isSurelyHeld(): boolean {
     return this.#isWithoutStore || this.#lease.isSure
   }
 
@@ -99,7 +99,7 @@ export class LeasedGrant {
    * process may have stood still since it took the lease.
    */
   ensureHeld(): void {
-    if (!this.#isSurelyHeld) throw leaseLapsedError()
+    if (!this.isSurelyHeld) throw leaseLapsedError()
   }
 
   async #takeLease(): Promise<AccessToken | undefined> {

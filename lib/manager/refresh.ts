@@ -86,7 +86,9 @@ export class Refresh {
         const exchanged =
           this.#exchange &&
           (await this.#exchange.run(this.#leased.newest, (own) => this.#send(own, this.#need)))
-        if (exchanged) return await this.#keepExchanged(exchanged)
+        // If this process stood still, another one may have refreshed meanwhile. The exchange begins anew, with the newest token.
+        if (exchanged && !this.#leased.isSurelyHeld) continue
+        if (exchanged) return { accessToken: await this.#keep(exchanged, this.#need), fresh: true }
         const refreshToken = await this.#refreshToken()
         const need = this.#exchange ? {} : needAtRefresh(this.#leased.newest, this.#need)
         const response = await this.#present(refreshToken, need).catch((error) =>
@@ -211,13 +213,6 @@ export class Refresh {
     this.#context.emit({ type: 'ended', grantId, reason: 'invalid_grant', scope: 'grant', isLocal: true })
     if (this.#context.shared.isShared) this.#context.shared.news.tellChange(grantId)
     throw rejection
-  }
-
-  /** Keeps the token of an exchange beside the newest tokens: if this process stood still, another one may have refreshed meanwhile. */
-  async #keepExchanged(response: RefreshResponse): Promise<RefreshOutcome> {
-    const committed = await this.#leased.acquire()
-    if (committed) return { accessToken: committed, fresh: false }
-    return { accessToken: await this.#keep(response, this.#need), fresh: true }
   }
 
   /** Keeps the tokens of a response. Resolves with its access token. */
