@@ -1,9 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { describe, expect, it } from '@jest/globals'
 import { decodeJwt, exportJWK, importPKCS8 } from 'jose'
-import { tlsClientAuth } from '../../lib/index.js'
 import { type LoginOptions, login } from '../../lib/login.js'
-import { certificate } from '../helpers/certificate.js'
 import { LOGIN_CLIENT, type LoginSiteOptions, NAVIGATION, startLoginSite } from '../helpers/login-site.js'
 
 /** Starts a site and begins a login. Resolves with the parameters in the URL of the provider. */
@@ -188,14 +186,8 @@ describe('the options of login()', () => {
     [{ pushedAuthorizationRequests: true }, /Did you mean `pushedRequests`\?/],
     [{ allowedOrigins: '*' }, /`allowedOrigins` must be an array of origins/],
     [{ clientAuthentication: undefined }, /`clientAuthentication` is missing/],
-    [{ clientAuthentication: tlsClientAuth(certificate()) }, /login\(\) sends no client certificate/],
   ])('are checked at once: %j', (wrong, message) => {
     expect(() => login({ ...right, ...wrong } as LoginOptions)).toThrow(message)
-  })
-
-  it('take a client certificate that the app has openid-client send', () => {
-    const clientAuthentication = tlsClientAuth(certificate())
-    expect(() => login({ ...right, clientAuthentication, configure() {} })).not.toThrow()
   })
 
   it('leave paths out, and move them under the path of the app', async () => {

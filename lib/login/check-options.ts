@@ -6,8 +6,6 @@ import {
   sealingKeys,
 } from '../middleware/check-options.js'
 import { returnPath } from '../middleware/return-path.js'
-import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
-import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
 import { issuerUrl } from '../oauth/metadata.js'
 import { duration, flag, fn, oneOf, optional, propertyName, unchecked } from '../options/option-kinds.js'
 import { type Checked, checkOptions, type Option, type OptionTable } from '../options/option-table.js'
@@ -30,7 +28,7 @@ const ROUTES = {
 const OPTIONS = {
   issuer: (value) => issuerUrl(value),
   clientId: checkClientId,
-  clientAuthentication: checkAuthentication,
+  clientAuthentication: checkClientAuthentication,
   baseUrl: checkBaseUrl,
   authorization: checkAuthorization,
   routes: checkRoutes,
@@ -92,17 +90,6 @@ export function checkLoginOptions(given: LoginOptions<never>): CheckedLoginOptio
     mount: 'app.use(login({ … }))',
     cures: CURES,
   }) as unknown as CheckedLoginOptions
-}
-
-/** Refuses a client authentication by certificate: login() does not send it, unless the app configures openid-client to do so. */
-function checkAuthentication(value: unknown, _: string, all: Given): unknown {
-  const authentication = checkClientAuthentication(value)
-  if (!usesCertificate(authentication as ClientAuthentication) || all.configure !== undefined)
-    return authentication
-  throw new ConfigurationError(
-    'login() sends no client certificate. Have openid-client send it, by a `customFetch` that `configure` sets, or log in without ' +
-      'login(): req.tokens.acquire() sends the certificate.',
-  )
 }
 
 function route(fallback: string): Option<string | false> {

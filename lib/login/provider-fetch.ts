@@ -1,6 +1,7 @@
 import type { CustomFetch } from 'openid-client'
 import type { TokenError } from '../errors/token-error.js'
 import { type HttpOptions, httpClient, secretsOfHeaders } from '../oauth/http.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 
 /** The response headers that openid-client reads. */
 const HEADERS = ['content-type', 'dpop-nonce', 'www-authenticate']
@@ -8,13 +9,21 @@ const HEADERS = ['content-type', 'dpop-nonce', 'www-authenticate']
 /**
  * Has openid-client send its requests through this library's HTTP client, so that agents, proxy and headers are those of
  * `sessionTokens()`.
+ *
+ * @param certificate returns the client certificate of the connections (RFC 8705). Metadata and keys are fetched without it
  */
-export function providerFetch(http: HttpOptions | undefined, timeoutMs: number): CustomFetch {
+export function providerFetch(
+  http: HttpOptions | undefined,
+  timeoutMs: number,
+  certificate: () => ClientCertificate | undefined,
+): CustomFetch {
   const send = httpClient(http, timeoutMs)
   const secrets = secretsOfHeaders(http?.headers)
 
   return async function fetchFromProvider(url, { body, headers, method, signal }) {
     const { 'user-agent': _, ...rest } = headers
+    const isPublic = method === 'GET' && rest.authorization === undefined
+    const ofClient = isPublic ? undefined : certificate()
     const {
       status,
       header,
@@ -26,6 +35,7 @@ export function providerFetch(http: HttpOptions | undefined, timeoutMs: number):
       url,
       headers: rest,
       ...(body && { body: String(body) }),
+      ...(ofClient && { certificate: ofClient }),
       secrets: () => secrets,
       signal: signal ?? new AbortController().signal,
     }).catch(({ cause }: TokenError) => {

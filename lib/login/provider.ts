@@ -2,7 +2,9 @@ import * as oidc from 'openid-client'
 import { ConfigurationError, type TokenError } from '../errors/token-error.js'
 import { warnOnce } from '../errors/warn-once.js'
 import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
+import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
 import { dpopKeyPair, thumbprintOf } from '../oauth/dpop/keys.js'
+import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import type { CheckedLoginOptions } from './check-options.js'
 import { LoginError } from './login-error.js'
@@ -27,6 +29,8 @@ export class Provider {
   readonly #options: CheckedLoginOptions
   readonly #redirectUri: string
   #configuration: Promise<oidc.Configuration> | undefined
+  /** The certificate that the client authenticated with last. */
+  #certificate: ClientCertificate | undefined
 
   constructor(options: CheckedLoginOptions, redirectUri: string) {
     this.#options = options
@@ -48,11 +52,14 @@ export class Provider {
     const { clientAuthentication, clientId, configure, http, issuer, timeoutMs, verifySignature } =
       this.#options
     const execute = issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []
-    const authenticate = authenticationOf(clientAuthentication, clientId, issuer)
-    const configuration = await oidc.discovery(new URL(issuer), clientId, undefined, authenticate, {
+    const client = usesCertificate(clientAuthentication) ? { use_mtls_endpoint_aliases: true } : undefined
+    const authenticate = authenticationOf(clientAuthentication, clientId, issuer, (certificate) => {
+      this.#certificate = certificate
+    })
+    const configuration = await oidc.discovery(new URL(issuer), clientId, client, authenticate, {
       timeout: timeoutMs / 1000,
       execute: [...execute, ...(verifySignature ? [oidc.enableNonRepudiationChecks] : [])],
-      [oidc.customFetch]: providerFetch(http, timeoutMs),
+      [oidc.customFetch]: providerFetch(http, timeoutMs, () => this.#certificate),
     })
     configure?.(configuration)
     return configuration
@@ -182,6 +189,7 @@ function authenticationOf(
   authenticate: ClientAuthentication,
   clientId: string,
   issuer: string,
+  onCertificate: (certificate: ClientCertificate) => void,
 ): oidc.ClientAuth {
   const authentication = async (
     server: oidc.ServerMetadata,
@@ -204,6 +212,7 @@ function authenticationOf(
       onSecretFailed: warnOfSecret,
     }
     const credentials = await authenticate(request)
+    if (credentials.certificate) onCertificate(credentials.certificate)
     for (const [name, value] of Object.entries(credentials.headers ?? {})) headers.set(name, value)
     for (const [name, value] of Object.entries(credentials.parameters ?? {})) body.set(name, value)
   }
