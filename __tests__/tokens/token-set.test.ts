@@ -16,6 +16,7 @@ import {
   newest,
   secretsOf,
   type TokenSet,
+  withAccessTokenOf,
   withoutRefreshToken,
 } from '../../lib/tokens/token-set.js'
 
@@ -553,5 +554,31 @@ describe('mergeTokens with an empty scope or resource', () => {
     const merged = mergeTokens(tokens, { accessToken: 'token', scope: '' }, { scope: '', resource: '' }, 0, 1)
     const copies = new TokenSetCodec('web')
     expect(copies.read(copies.write(merged))).toEqual(merged)
+  })
+})
+
+describe('withAccessTokenOf(tokens, other)', () => {
+  const [own, exchanged] = [accessToken(), accessToken({ token: 'exchanged', exchange: 'billing' })]
+  const key = (d: string) => ({ kty: 'EC', alg: 'ES256', crv: 'P-256', x: 'x', y: 'y', d })
+
+  it('adds the first access token of the other set, and nothing else of it', () => {
+    const theirs = { ...tokenSet(own), refreshToken: 'newer' }
+    expect(withAccessTokenOf(theirs, tokenSet(exchanged, own))).toEqual({
+      ...theirs,
+      accessTokens: [exchanged, own],
+    })
+  })
+
+  it('leaves out a token that is bound to another key', () => {
+    const theirs = { ...tokenSet(own), dpopKey: key('theirs') }
+    expect(withAccessTokenOf(theirs, { ...tokenSet(exchanged), dpopKey: key('ours') })).toBe(theirs)
+    expect(withAccessTokenOf(tokenSet(own), { ...tokenSet(exchanged), dpopKey: key('ours') })).toEqual(
+      tokenSet(own),
+    )
+  })
+
+  it('keeps a dead token set dead', () => {
+    const dead = deadTokenSet(tokenSet(own))
+    expect(withAccessTokenOf(dead, tokenSet(exchanged))).toBe(dead)
   })
 })

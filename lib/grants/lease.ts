@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { detached } from '../concurrency/detached.js'
 import { LEASE_MS, LEASE_SURE_MS, RENEW_EVERY_MS } from '../concurrency/time-constants.js'
 import type { GrantRecord, GrantState, GrantStore, Retention } from './grant-store.js'
 
@@ -96,7 +97,7 @@ export class Lease {
 
   #keepRenewing(): void {
     heldLeases.add(this)
-    renewals ??= setInterval(renewAll, RENEW_EVERY_MS).unref()
+    renewals ??= detached(() => setInterval(renewAll, RENEW_EVERY_MS).unref())
   }
 
   #stopRenewing(): void {

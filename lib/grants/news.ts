@@ -1,4 +1,5 @@
 import type { Clock } from '../concurrency/clock.js'
+import { detached } from '../concurrency/detached.js'
 import {
   CATCH_UP_PATIENCE_MS,
   LAST_RETRY_MS,
@@ -82,7 +83,7 @@ export class News {
       this.isCurrent = !this.#mayHaveMissed
       if (this.#mayHaveMissed) void this.catchUp()
     }
-    this.#stopListening = store.subscribe((text) => this.#hear(text), onOpen)
+    this.#stopListening = detached(() => store.subscribe!((text) => this.#hear(text), onOpen))
   }
 
   /**
@@ -90,11 +91,9 @@ export class News {
    * ends are read later then. Never rejects.
    */
   catchUp(): Promise<void> {
-    this.#catchingUp ??= Promise.resolve()
-      .then(() => this.#catchUp())
-      .finally(() => {
-        this.#catchingUp = undefined
-      })
+    this.#catchingUp ??= detached(() => Promise.resolve().then(() => this.#catchUp())).finally(() => {
+      this.#catchingUp = undefined
+    })
     return this.#catchingUp
   }
 

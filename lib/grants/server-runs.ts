@@ -1,3 +1,4 @@
+import { detached } from '../concurrency/detached.js'
 import { HOLD_OFF_MS } from '../concurrency/time-constants.js'
 
 /** How long after a failover a process may still store what the new server has lost, in milliseconds. */
@@ -65,7 +66,7 @@ export class ServerRuns {
   }
 
   #keepAsking(): void {
-    this.#asking ??= setInterval(() => void this.#ask(), ASK_EVERY_MS).unref()
+    this.#asking ??= detached(() => setInterval(() => void this.#ask(), ASK_EVERY_MS).unref())
   }
 
   /** Asks whether each run is still there. A node that cannot be reached is asked again later. */

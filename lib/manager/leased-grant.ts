@@ -10,7 +10,7 @@ import { type AccessToken, usableToken } from '../tokens/access-token.js'
 import type { RefreshReason } from '../tokens/events.js'
 import { wholeGrant, withEarlierTokens } from '../tokens/grant-proof.js'
 import type { TokenNeed } from '../tokens/token-need.js'
-import { hasSameLogin, type TokenSet, withAccessTokenOf, withSharesOf } from '../tokens/token-set.js'
+import { type TokenSet, withAccessTokenOf, withSharesOf } from '../tokens/token-set.js'
 import type { ClientTokens } from './client-tokens.js'
 import { leasedForTooLongError, leaseLapsedError } from './manager-errors.js'
 import { NewestTokens, type NewestTokensContext, type SessionOfGrant } from './newest-tokens.js'
@@ -45,8 +45,8 @@ export class LeasedGrant {
   isLeasedElsewhere = false
   /** The grant store failed, and `onGrantStoreError` says that the refresh goes on without it. */
   #isWithoutStore = false
-  /** The response that is kept brought an access token alone, as that of an exchange does. */
-  #isAccessTokenAlone = false
+  /** The tokens that are kept are those of before, and the access token of an exchange. */
+  #isOfExchange = false
 
   constructor(context: LeasedGrantContext, parts: RefreshParts) {
     this.#context = context
@@ -144,12 +144,14 @@ export class LeasedGrant {
   /**
    * Keeps a new token set: in this process at once, then in the grant store, then in the session; unless the grant has ended,
    * which this process knows afterwards. Never rejects.
+   *
+   * @param isOfExchange whether only the first access token is new
    */
-  async keep(tokens: TokenSet): Promise<void> {
+  async keep(tokens: TokenSet, isOfExchange = false): Promise<void> {
     const { sessionWriter, shared } = this.#context
     const found = this.#found
     const hasEnded = () => this.#grant.ended !== undefined
-    this.#isAccessTokenAlone = hasSameLogin(tokens, found.tokens)
+    this.#isOfExchange = isOfExchange
     found.keep(this.#aheadOfKnown(withEarlierTokens(tokens, found.tokens)))
     if (hasEnded()) return
     const committed = this.#commit()
@@ -208,13 +210,11 @@ export class LeasedGrant {
   }
 
   /**
-   * Adds new tokens to those that another process has got since. Of a response with an access token alone only that is new: the
-   * refresh token beside it may have been spent since.
+   * Adds new tokens to those that another process has got since. Of an exchange only the access token is new: the refresh token
+   * beside it may have been spent since.
    */
   #onTopOf(theirs: TokenSet | undefined, tokens: TokenSet): TokenSet {
-    return this.#isAccessTokenAlone && theirs
-      ? withAccessTokenOf(theirs, tokens)
-      : withSharesOf(tokens, theirs)
+    return this.#isOfExchange && theirs ? withAccessTokenOf(theirs, tokens) : withSharesOf(tokens, theirs)
   }
 
   /** Gives new tokens a higher revision than this process knows by now, for example since another session has joined the grant. */

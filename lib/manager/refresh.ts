@@ -88,7 +88,11 @@ export class Refresh {
           (await this.#exchange.run(this.#leased.newest, (own) => this.#send(own, this.#need)))
         // If this process stood still, another one may have refreshed meanwhile. The exchange begins anew, with the newest token.
         if (exchanged && !this.#leased.isSurelyHeld) continue
-        if (exchanged) return { accessToken: await this.#keep(exchanged, this.#need), fresh: true }
+        if (exchanged) {
+          const accessToken = await this.#keep(exchanged, this.#need, true)
+          if (serves(accessToken, this.#need)) return { accessToken, fresh: true }
+          continue
+        }
         const refreshToken = await this.#refreshToken()
         const need = this.#exchange ? {} : needAtRefresh(this.#leased.newest, this.#need)
         const response = await this.#present(refreshToken, need).catch((error) =>
@@ -215,20 +219,21 @@ export class Refresh {
     throw rejection
   }
 
-  /** Keeps the tokens of a response. Resolves with its access token. */
-  async #keep(response: RefreshResponse, need: TokenNeed): Promise<AccessToken> {
+  /** Keeps the tokens of a response, or the access token of an exchange. Resolves with the access token. */
+  async #keep(response: RefreshResponse, need: TokenNeed, isExchange = false): Promise<AccessToken> {
     const { clock, defaultLifetimeMs } = this.#context
     const checked = await checkIdToken(this.#context, this.#leased.newest, response).catch((error) =>
       this.#discard(response, error),
     )
     const { accessToken } = response
     const received = { ...checked, accessToken }
-    await this.#store(mergeTokens(this.#leased.newest, received, need, clock.now(), defaultLifetimeMs))
+    const merged = mergeTokens(this.#leased.newest, received, need, clock.now(), defaultLifetimeMs)
+    await this.#store(merged, isExchange)
     const { accessTokens, revision } = this.#leased.newest
-    this.#keptRevision = revision
     const token = this.#newerToken(revision) ?? accessTokens[0]
     // The grant has died in another process during an exchange.
     if (!token) throw cannotRefreshError(this.#leased.newest, this.#need, this.#grant.now())
+    this.#keptRevision = revision
     return token
   }
 
@@ -251,8 +256,8 @@ export class Refresh {
   }
 
   /** Stores tokens in all stores. Throws if the grant has ended in the meantime: an ended grant stays ended. */
-  async #store(tokens: TokenSet): Promise<void> {
-    await this.#leased.keep(tokens)
+  async #store(tokens: TokenSet, isExchange = false): Promise<void> {
+    await this.#leased.keep(tokens, isExchange)
     const { ended } = this.#grant
     if (ended && ended !== 'replaced') await this.#revoke(this.#leased.newest)
     if (ended) throw noTokensError()

@@ -152,15 +152,15 @@ export function withSharesOf(tokens: TokenSet, other: TokenSet | undefined): Tok
   })
 }
 
-/** Whether two token sets differ in their access tokens alone. */
-export function hasSameLogin(tokens: TokenSet, other: TokenSet): boolean {
-  const { dpopKey, idToken, refreshToken } = tokens
-  return refreshToken === other.refreshToken && idToken === other.idToken && dpopKey === other.dpopKey
-}
-
-/** Returns a token set with the newest access token of another one of its grant. A dead token set stays dead. */
-export function withAccessTokenOf(tokens: TokenSet, { accessTokens: [fresh], proof }: TokenSet): TokenSet {
-  if (!fresh || isDead(tokens)) return tokens
+/**
+ * Returns a token set with the newest access token of another one of its grant, unless the tokens are bound to other keys. A dead
+ * token set stays dead.
+ */
+export function withAccessTokenOf(
+  tokens: TokenSet,
+  { accessTokens: [fresh], dpopKey, proof }: TokenSet,
+): TokenSet {
+  if (!fresh || isDead(tokens) || dpopKey?.d !== tokens.dpopKey?.d) return tokens
   const others = tokens.accessTokens.filter((token) => keyOf(token) !== keyOf(fresh))
   return ownProperties({
     ...tokens,

@@ -1,0 +1,46 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { describe, expect, it } from '@jest/globals'
+import type { GrantStore } from '../../lib/grants/grant-store.js'
+import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
+import { News } from '../../lib/grants/news.js'
+import { stillClock } from '../helpers/clock.js'
+
+const requests = new AsyncLocalStorage<string>()
+
+describe('the news of the grant store', () => {
+  function newsOver(store: Partial<GrantStore>): News {
+    return new News({
+      store: { ...memoryGrantStore(), ...store } as GrantStore,
+      isShared: true,
+      clock: stillClock(),
+      audience: 'a',
+    })
+  }
+
+  it('are subscribed to outside of the request that comes first, which they outlive', () => {
+    let found: unknown = 'nothing'
+    const news = newsOver({
+      subscribe() {
+        found = requests.getStore()
+        return () => {}
+      },
+    })
+    requests.run('the first request', () => news.listen())
+    news.close()
+    expect(found).toBeUndefined()
+  })
+
+  it('are caught up with outside of the request that comes first', async () => {
+    const found: unknown[] = []
+    const news = newsOver({
+      async recentEnds() {
+        found.push(requests.getStore())
+        return [{ grantId: 'a', ended: 'logged_out' }]
+      },
+    })
+    news.onEnd = () => void found.push(requests.getStore())
+    await requests.run('the first request', () => news.catchUp())
+    news.close()
+    expect(found).toEqual([undefined, undefined])
+  })
+})
