@@ -1,6 +1,7 @@
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
 import type { Request } from 'express'
 import session from 'express-session'
+import { FAST_WRITE_MS } from '../../lib/concurrency/time-constants.js'
 import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import type { TokenSet } from '../../lib/tokens/token-set.js'
 import type { Browser } from '../helpers/browser.js'
@@ -669,6 +670,21 @@ describe('the app removes the tokens by itself', () => {
       delete request.session.tokens
     })
     await tab.get('/out')
+    await expectLoggedOut(site, tab)
+  })
+
+  it('by delete req.session.tokens, in a store that reads slowly: the grant is ended once', async () => {
+    const store = new session.MemoryStore()
+    const get = store.get.bind(store)
+    store.get = (sid, callback) => void setTimeout(() => get(sid, callback), FAST_WRITE_MS + 10)
+    const site = await start({ store })
+    const tab = await loggedIn(site)
+    const end = jest.spyOn(site.mounted.manager.sessionGrants, 'end')
+    site.handle('/out', (request) => {
+      delete request.session.tokens
+    })
+    await tab.get('/out')
+    expect(end).toHaveBeenCalledTimes(1)
     await expectLoggedOut(site, tab)
   })
 

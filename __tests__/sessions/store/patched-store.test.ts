@@ -248,6 +248,62 @@ describe('patchedStore(store)', () => {
     expect(calls).toBe(2)
   })
 
+  /** Reads take longer than a fast write. */
+  function readSlowly(store: session.Store): void {
+    const get = store.get.bind(store)
+    store.get = (sid, callback) => void setTimeout(() => get(sid, callback), FAST_WRITE_MS + 10)
+  }
+
+  it('does what an interceptor adds for its write once, although it reads a slow store again', async () => {
+    const recording = recordingStore()
+    readSlowly(recording.store)
+    const { store, patched } = patchedRecording(recording)
+    await set(store, 'one', data({ mark: 'old' }))
+    recording.forget()
+    const writes: unknown[] = []
+    let calls = 0
+    intercept(patched, {
+      wantsStored: () => true,
+      onSave(_, saved, __, ___, onWrite) {
+        const call = ++calls
+        onWrite(() => writes.push([call, recording.count('set')]))
+        return { ...saved, mark: call }
+      },
+    })
+    await set(store, 'one', data({ mark: 'old' }))
+    expect(await readSession(store, 'one')).toMatchObject({ mark: calls })
+    expect(writes).toEqual([[calls, 0]])
+  })
+
+  it('fails as an interceptor fails, and calls it once', async () => {
+    const { recording, store, patched } = patchedRecording()
+    const failure = new Error('no such revision')
+    const onSave = jest.fn<SaveInterceptor['onSave']>(() => {
+      throw failure
+    })
+    intercept(patched, { wantsStored: () => true, onSave })
+    expect(await set(store, 'one', data())).toBe(failure)
+    expect(onSave).toHaveBeenCalledTimes(1)
+    expect(recording.count('set')).toBe(0)
+  })
+
+  it('reads once if the read fails, and calls the interceptors with what they recall', async () => {
+    const { recording, store, patched } = patchedRecording()
+    const seen: unknown[] = []
+    intercept(patched, {
+      wantsStored: () => true,
+      recall: () => 'recalled',
+      onSave(_, saved, __, stored) {
+        seen.push(stored)
+        return saved
+      },
+    })
+    recording.failNext('get')
+    expect(await set(store, 'one', data({ mark: 'old' }))).toBeFalsy()
+    expect(seen).toEqual([{ mark: 'recalled' }])
+    expect(recording.count('get')).toBe(1)
+  })
+
   it('calls the interceptors with the stored session before it is destroyed', async () => {
     const { store, patched } = patchedRecording()
     await set(store, 'one', data({ user: 'alice' }))
@@ -309,6 +365,29 @@ describe('patched.update(sid, change)', () => {
     }
     expect(await patched.update('one', change)).toBe(true)
     expect(await readSession(store, 'one')).toMatchObject({ cart: 'full', mark: 'new' })
+    expect(calls).toBe(2)
+  })
+
+  it.each([
+    ['once', 'cart', [0]],
+    ['not at all, if the session that was read again needs no change', 'mark', []],
+  ])('says that it is about to store the session: %s', async (_, key, expected) => {
+    const { recording, store, patched } = patchedRecording()
+    await set(store, 'one', data({ mark: 'old' }))
+    recording.forget()
+    const { sessions } = store as unknown as { sessions: Record<string, string> }
+    let calls = 0
+    const change = (stored: SessionData) => {
+      if (++calls === 1) {
+        sessions.one = JSON.stringify({ ...JSON.parse(sessions.one!), [key]: 'new' })
+        standStill()
+      }
+      return stored.mark === 'new' ? false : mark('new')(stored)
+    }
+    const writes: number[] = []
+    const isStored = await patched.update('one', change, () => writes.push(recording.count('set')))
+    expect(isStored).toBe(expected.length > 0)
+    expect(writes).toEqual(expected)
     expect(calls).toBe(2)
   })
 

@@ -128,17 +128,27 @@ export class OriginalStore {
   }
 
   /**
-   * Reads a session, and resolves with what is made of it, to be written at once; `undefined` if nothing is to be written. After a
-   * slow read, or when this process stood still since, another process may have saved the session: it is read again.
+   * Reads a session and makes the data to write; resolves with `undefined` if nothing is to be written. Reads again if the read was
+   * slow, or this process stood still since: another process may have saved the session.
+   *
+   * @param makeUnread makes the data if the read fails. Default: rejects
    */
   async readToWrite<T>(
     sid: string,
     request: NotedRequest | undefined,
     make: (stored: SessionData | undefined) => T,
+    makeUnread?: () => T,
   ): Promise<T> {
     for (let reads = 1; ; reads++) {
       const startedAt = performance.now()
-      const made = make(await this.read(sid, request))
+      let stored: SessionData | undefined
+      try {
+        stored = await this.read(sid, request)
+      } catch (error) {
+        if (makeUnread) return makeUnread()
+        throw error
+      }
+      const made = make(stored)
       const isFresh = isFast(performance.now() - startedAt) || reads === MAX_READS
       if (isFresh || made === undefined) return made
     }

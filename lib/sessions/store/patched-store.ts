@@ -86,16 +86,24 @@ export class PatchedStore {
 
   /**
    * Reads the stored session, changes it and stores it again, under its exclusive lock. `change` returns `false` to leave the
-   * session alone; it may be called again, with a session that was read again. Resolves with whether it was stored.
+   * session alone; it may be called again, with a session that was read again. `onWrite` is called once, right before the session
+   * is stored. Resolves with whether it was stored.
    */
-  update(sid: string, change: (session: SessionData) => boolean, request?: NotedRequest): Promise<boolean> {
+  update(
+    sid: string,
+    change: (session: SessionData) => boolean,
+    onWrite: () => void = () => {},
+    request?: NotedRequest,
+  ): Promise<boolean> {
     return this.#locks.exclusively(sid, async () => {
       const changed = await this.original.readToWrite(sid, request, (stored) => {
         const session = stored && this.original.inflate(sid, stored)
         return session && change(session) ? session : undefined
       })
-      if (changed) await this.original.write(sid, changed)
-      return changed !== undefined
+      if (!changed) return false
+      onWrite()
+      await this.original.write(sid, changed)
+      return true
     })
   }
 

@@ -16,15 +16,18 @@ export interface SaveInterceptor {
   /** Whether a session that is about to be touched holds another login than the one that is known to be stored. */
   isSuperseded(sid: string, session: SessionData): boolean
   /**
-   * Returns the session to be stored in place of the one that the app saves; the same object if nothing is to be changed.
+   * Returns the session to be stored in place of the one that the app saves; the same object if nothing is to be changed. It may be
+   * called again for one save, with a session that was read again.
    *
    * @param stored the stored session, where `wantsStored()` asked for it; `undefined` also if nothing is stored
+   * @param onWrite takes an effect that is due once, right before the returned session is written
    */
   onSave(
     sid: string,
     session: SessionData,
     loaded: SessionBaseline | undefined,
     stored: SessionData | undefined,
+    onWrite: (effect: () => void) => void,
   ): SessionData
   /** Whether another process has changed the value of a session that was just stored. Never rejects. */
   isOutdated(session: SessionData): Promise<boolean>

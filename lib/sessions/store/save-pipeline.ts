@@ -41,7 +41,7 @@ export class SavePipeline {
     return this.applyInterceptors(sid, session, undefined, loaded)
   }
 
-  /** Does the same for a session that is touched, as a store may write the whole session then. */
+  /** Returns the session to be stored for one that is touched, as a store may write the whole session then. */
   prepareTouch(sid: string, session: SessionData): SessionData | undefined {
     for (const interceptor of this.#interceptors) if (interceptor.isSuperseded(sid, session)) return undefined
     // A touched session is as it was loaded, so the stored session need not be read.
@@ -49,33 +49,43 @@ export class SavePipeline {
     return this.applyInterceptors(sid, session, loaded?.values ?? session, loaded)
   }
 
-  /** Returns the session to be stored, as the interceptors decide one after the other. */
+  /** Returns the session to be stored, as the interceptors decide one after the other. It is to be written at once. */
   applyInterceptors(
     sid: string,
     session: SessionData,
     stored?: SessionData,
     loaded = baselineOf(session),
   ): SessionData {
-    let result = session
-    for (const interceptor of this.#interceptors) result = interceptor.onSave(sid, result, loaded, stored)
-    return result
+    const { written, effects } = this.#decide(sid, session, stored, loaded)
+    for (const effect of effects) effect()
+    return written
+  }
+
+  /** Returns the session to be stored, and the effects that are due when it is written. */
+  #decide(sid: string, session: SessionData, stored?: SessionData, loaded = baselineOf(session)) {
+    const effects: (() => void)[] = []
+    const onWrite = (effect: () => void) => void effects.push(effect)
+    let written = session
+    for (const interceptor of this.#interceptors)
+      written = interceptor.onSave(sid, written, loaded, stored, onWrite)
+    return { written, effects }
   }
 
   /** Stores a session merged with the stored one. */
   async saveMerged(sid: string, session: SessionData, operation: SessionStore['set']): Promise<Saved> {
-    const merged = (before: SessionData | undefined, stored = before) => ({
-      before,
-      written: this.applyInterceptors(sid, session, stored),
-    })
-    const { before, written } = await this.#store
-      .readToWrite(sid, requestOf(session), (stored) => merged(stored))
-      .catch(() => merged(undefined, this.#recalled(sid, session)))
+    const { before, written, effects } = await this.#store.readToWrite(
+      sid,
+      requestOf(session),
+      (before) => ({ before, ...this.#decide(sid, session, before) }),
+      () => ({ before: undefined, ...this.#decide(sid, session, this.#recalled(sid, session)) }),
+    )
+    for (const effect of effects) effect()
     const at = performance.now()
     await promisify((callback) => operation(sid, written, callback))
     return { before, written, at }
   }
 
-  /** Does the same for a session that is touched. A touch changes nothing that another process could undo. */
+  /** Stores a session that is touched, merged with the stored one. A touch changes nothing that another process could undo. */
   async touchMerged(sid: string, session: SessionData, operation: SessionStore['set']): Promise<Saved> {
     return { ...(await this.saveMerged(sid, session, operation)), before: undefined }
   }

@@ -138,11 +138,11 @@ export class StoredTokens implements SaveInterceptor {
     const change = (session: SessionData) => {
       if (!replaces(this.#copies.valueIn(session))) return false
       putCopy(session, this.key, copy.value)
-      // Requests that loaded the session before this write are about to save it.
-      this.#note(sid, copy, copy.of !== undefined && this.#isNewest(copy))
       return true
     }
-    return this.#store.update(sid, change, request)
+    // Requests that loaded the session before this write are about to save it.
+    const onWrite = () => this.#note(sid, copy, copy.of !== undefined && this.#isNewest(copy))
+    return this.#store.update(sid, change, onWrite, request)
   }
 
   /** Remembers the copy that a session holds from now on, and whether it is the newest of its grant. */
@@ -190,14 +190,17 @@ export class StoredTokens implements SaveInterceptor {
     session: SessionData,
     loaded: SessionBaseline | undefined,
     stored: SessionData | undefined,
+    onWrite: (effect: () => void) => void,
   ): SessionData {
     const held = this.#copies.in(session)
     const isLogin = this.#logins.has(held.value)
     const { before, current } = isLogin
       ? { current: held }
       : this.#copies.toStore(held, loaded, stored, this.current.get(sid))
-    if (before) void this.#grants.end(before, before, this.#ended(sid, before, session, requestOf(session)))
-    this.#note(sid, current, !isLogin || this.#isNewest(held))
+    onWrite(() => {
+      if (before) void this.#grants.end(before, before, this.#ended(sid, before, session, requestOf(session)))
+      this.#note(sid, current, !isLogin || this.#isNewest(held))
+    })
     return current.value === held.value ? session : this.#copies.put(session, current)
   }
 
