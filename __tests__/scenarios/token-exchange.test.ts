@@ -387,7 +387,8 @@ describe('S103 another process has refreshed while a process stood still during 
     const call = tokenOf(parts.browser, 'billing')
     await gate.reached
     const writes = parts.other.store.failAll('set')
-    await parts.refreshElsewhere()
+    expect(await parts.refreshElsewhere()).toMatchObject({ status: 200 })
+    expect(parts.other.events.map(({ type }) => type)).toContain('session_write_failed')
     fails = true
     gate.release()
     await call
