@@ -17,6 +17,9 @@ export type TokenErrorCode =
   | 'ERR_ORIGIN_NOT_ALLOWED'
   | 'ERR_STEP_UP_REQUIRED'
 
+/** The grant stores that processes share, as error messages name them. */
+export const SHARED_GRANT_STORES = 'redisGrantStore(client) or postgresGrantStore(pool)'
+
 const KINDS: Record<TokenErrorCode, { status: number; retryable: boolean }> = {
   ERR_CONFIGURATION: { status: 500, retryable: false },
   ERR_NO_TOKENS: { status: 401, retryable: false },

@@ -1,6 +1,6 @@
 import type { BackgroundTasks } from '../concurrency/background-tasks.js'
 import { QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
-import { ConfigurationError, TokenError } from '../errors/token-error.js'
+import { ConfigurationError, SHARED_GRANT_STORES, TokenError } from '../errors/token-error.js'
 import type { GrantEnd } from '../grants/grant-store.js'
 import { wholeGrant } from '../tokens/grant-proof.js'
 import { newest, type TokenSet } from '../tokens/token-set.js'
@@ -130,8 +130,8 @@ export class EndsOfUsers {
 
 function noLabelsError(): ConfigurationError {
   return new ConfigurationError(
-    'The grant store cannot find the grants of a user: it has no method grantsWith(). Use redisGrantStore(client) or ' +
-      'postgresGrantStore(pool), or add the method to your grant store.',
+    'The grant store cannot find the grants of a user: it has no method grantsWith(). ' +
+      `Use ${SHARED_GRANT_STORES}, or add the method to your grant store.`,
   )
 }
 

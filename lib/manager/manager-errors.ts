@@ -1,5 +1,5 @@
 import { safeExcerpt } from '../errors/redact.js'
-import { StepUpError, TokenError } from '../errors/token-error.js'
+import { SHARED_GRANT_STORES, StepUpError, TokenError } from '../errors/token-error.js'
 import { type AccessToken, unexpiredToken } from '../tokens/access-token.js'
 import type { EndReason, IgnoredReason } from '../tokens/events.js'
 import type { TokenNeed } from '../tokens/token-need.js'
@@ -187,8 +187,8 @@ export function forgottenReferenceError(isShared: boolean): TokenError {
       ? 'The grant store has forgotten the tokens of this reference, since they were not used for as long as it was asked to keep ' +
           'them. Make another reference, with a longer ttlMs: req.tokens.offlineReference({ ttlMs }).'
       : 'This process does not know the tokens of this reference. Without a grant store that processes share, a reference works ' +
-          'only in the process that made it, until it ends. Give both processes the same `grants`: redisGrantStore(client) or ' +
-          'postgresGrantStore(pool).',
+          'only in the process that made it, until it ends. ' +
+          `Give both processes the same \`grants\`: ${SHARED_GRANT_STORES}.`,
   )
 }
 

@@ -1,4 +1,9 @@
-import { ConfigurationError, isLoggedOutError, type TokenError } from '../errors/token-error.js'
+import {
+  ConfigurationError,
+  isLoggedOutError,
+  SHARED_GRANT_STORES,
+  type TokenError,
+} from '../errors/token-error.js'
 import { ownProperties } from '../options/own-properties.js'
 import type { OfflineReference } from '../sessions/codec/offline-reference.js'
 import { OfflineSession } from '../sessions/offline-session.js'
@@ -139,7 +144,7 @@ export class OfflineReferences {
 function sharedStoreRequiredError(): ConfigurationError {
   return new ConfigurationError(
     'offlineReference() needs a grant store that processes share: the session has no store in which tokens that a job refreshes ' +
-      'could be kept. Give `grants`: redisGrantStore(client) or postgresGrantStore(pool).',
+      `could be kept. Give \`grants\`: ${SHARED_GRANT_STORES}.`,
   )
 }
 

@@ -3,7 +3,7 @@ import {
   DEFAULT_REFRESH_TIMEOUT_MS,
   DEFAULT_TIMEOUT_MS,
 } from '../concurrency/time-constants.js'
-import { ConfigurationError } from '../errors/token-error.js'
+import { ConfigurationError, SHARED_GRANT_STORES } from '../errors/token-error.js'
 import type { GrantStore } from '../grants/grant-store.js'
 import * as clientAuthentications from '../oauth/client-authentication/client-authentication.js'
 import { selfSignedTlsClientAuth, tlsClientAuth } from '../oauth/client-authentication/tls-client.js'
@@ -221,8 +221,8 @@ function checkKeep(value: unknown, name: string, all: Given): 'session' | 'store
   }
   if (keep === 'store' && all.grants === undefined) {
     throw new ConfigurationError(
-      "keep: 'store' needs `grants`, since the sessions hold no tokens then: grants: redisGrantStore(client) or " +
-        'postgresGrantStore(pool). With memoryGrantStore() a restart logs all users out.',
+      `keep: 'store' needs \`grants\`, since the sessions hold no tokens then: grants: ${SHARED_GRANT_STORES}. ` +
+        'With memoryGrantStore() a restart logs all users out.',
     )
   }
   return keep

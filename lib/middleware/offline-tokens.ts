@@ -1,5 +1,5 @@
 import type { AxiosInstance } from 'axios'
-import { ConfigurationError } from '../errors/token-error.js'
+import { ConfigurationError, SHARED_GRANT_STORES } from '../errors/token-error.js'
 import { unusableReferenceError } from '../manager/manager-errors.js'
 import { ownValue } from '../options/own-properties.js'
 import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
@@ -198,8 +198,8 @@ function noSessions(): SessionLayer<object> {
 
 function grantsRequiredError(): ConfigurationError {
   return new ConfigurationError(
-    'offlineTokens() needs the grant store that the processes of the app share: grants: redisGrantStore(client) or ' +
-      'postgresGrantStore(pool). Without one a reference works only in the process that made it, by the offline() of its sessionTokens().',
+    `offlineTokens() needs the grant store that the processes of the app share: grants: ${SHARED_GRANT_STORES}. ` +
+      'Without one a reference works only in the process that made it, by the offline() of its sessionTokens().',
   )
 }
 

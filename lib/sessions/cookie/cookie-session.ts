@@ -1,4 +1,4 @@
-import { ConfigurationError, TokenError } from '../../errors/token-error.js'
+import { ConfigurationError, SHARED_GRANT_STORES, TokenError } from '../../errors/token-error.js'
 import { ownValue } from '../../options/own-properties.js'
 import { identityOf } from '../../tokens/grant-proof.js'
 import type { TokenSetCodec } from '../codec/token-set-codec.js'
@@ -169,7 +169,7 @@ export function cookieTooLargeError(bytes: number): TokenError {
   return new TokenError(
     'ERR_SESSION_TOO_LARGE',
     `The session with its tokens would make a cookie of ${bytes} bytes, and browsers take ${MAX_COOKIE_BYTES}. ` +
-      "Use keep: 'store' with a shared grant store, grants: redisGrantStore(client) or postgresGrantStore(pool), or a session layer " +
+      `Use keep: 'store' with a shared grant store, grants: ${SHARED_GRANT_STORES}, or a session layer ` +
       'with a store.',
   )
 }
