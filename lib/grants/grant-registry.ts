@@ -68,7 +68,10 @@ export class GrantRegistry {
     return this.grantIfKnown(grantId)?.tokens
   }
 
-  /** Returns the same for a session's share of a grant; `'ended'` if the share has ended, or the grant as a whole. */
+  /**
+   * Returns the newest token set of a session's grant that this process knows; `'ended'` if the session's share of the grant has
+   * ended, or the grant as a whole.
+   */
   newestOf(of: GrantIdentity): TokenSet | 'ended' | undefined {
     const grant = this.grantIfKnown(of.grantId)
     const ended = grant ? grant.endOf(of.share) : this.endOf(of)

@@ -53,6 +53,9 @@ export class AccessTokens {
   /**
    * Returns an access token that serves the need. A promise only if the token at hand is not valid, or has to be written to the
    * response: a request with a valid token waits for nothing.
+   *
+   * @throws `ConfigurationError` if there is no exchange of this name, `ERR_NO_TOKENS` if the user is not logged in. A returned
+   * promise rejects with `ERR_NO_TOKENS`, `ERR_REAUTHENTICATION_REQUIRED`, or the error of the refresh.
    */
   get(session: SessionAdapter, need: TokenNeed): AccessToken | Promise<AccessToken> {
     if (need.exchange !== undefined) requireExchange(need.exchange, this.#context.exchanges)

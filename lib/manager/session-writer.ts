@@ -8,7 +8,7 @@ import type { ManagerContext } from './manager-context.js'
 
 export type SessionWriterContext = Pick<ManagerContext, 'clock' | 'codec' | 'emit' | 'registry' | 'shared'>
 
-/** Whether a write has replaced an older copy, or has found a copy that is as new. */
+/** Whether a write has replaced an older copy, or has found no older copy of the session's grant. */
 export type Written = 'replaced' | 'kept'
 
 /**
@@ -26,6 +26,9 @@ export class SessionWriter {
    * Writes a token set into the session's storage if it is newer than the stored one. Tries once more after a failure. Resolves
    * with `false` after the second failure, which is an event and does no harm: the next request finds the tokens in this
    * process or in the grant store.
+   *
+   * If the grant has ended meanwhile, the tokens are removed again. If this process has learned of newer tokens meanwhile, they are
+   * written as well; `'replaced'` holds for the first write, even if this second one fails.
    *
    * @param aliveAt when the grant store last confirmed that the grant has not ended, on the monotonic clock
    */

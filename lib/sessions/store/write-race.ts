@@ -7,7 +7,8 @@ import { FAST_WRITE_MS, RACE_WINDOW_MS } from '../../concurrency/time-constants.
  * this (session-locks.ts). Between processes two rules settle it:
  *
  * 1. Write fast, or ask again. A process writes tokens within FAST_WRITE_MS after it has learned that the grant has not ended.
- *    If the write took longer, the process asks the grant store again, and removes the tokens if the grant has ended.
+ *    If the write took longer, the process asks the grant store again. It removes the tokens if the grant has ended, and writes
+ *    newer tokens if it finds them.
  * 2. Wait, then look again. A process that may have raced with another one waits for RACE_WINDOW_MS, in which every fast write
  *    ends. Then it reads the stored session and repairs it: what the app saved, the newest tokens, or none after a logout.
  *
