@@ -96,7 +96,9 @@ const sessionClient = {
   },
   async set(...args: Parameters<typeof sessions.set>) {
     faults.at('session about to be written')
-    const at = now()
+    const key = String(args[0])
+    const at = handedOver.get(key) ?? now()
+    handedOver.delete(key)
     const answer = await sessions.set(...args)
     const { tokens } = JSON.parse(String(args[1])) as { tokens?: string }
     const grantId = grantIn(tokens) ?? lastGrants.get(String(args[0]))
@@ -106,6 +108,16 @@ const sessionClient = {
   },
   expire: (...args: Parameters<typeof sessions.expire>) => sessions.expire(...args),
   del: (...args: Parameters<typeof sessions.del>) => sessions.del(...args),
+}
+
+/** When the library handed each session over to the store. From then on the library can change nothing about the write. */
+const handedOver = new Map<string, number>()
+
+class NotingStore extends RedisStore {
+  override set(...args: Parameters<RedisStore['set']>): ReturnType<RedisStore['set']> {
+    handedOver.set(`sess:${args[0]}`, now())
+    return super.set(...args)
+  }
 }
 
 /** A session write that takes this long was delayed by a pause, and may undo later writes of other processes. */
@@ -199,7 +211,7 @@ app.use(
     secret: 'chaos',
     resave: false,
     saveUninitialized: false,
-    store: new RedisStore({ client: sessionClient }),
+    store: new NotingStore({ client: sessionClient }),
   }),
 )
 const tokens = sessionTokens({

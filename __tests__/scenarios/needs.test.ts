@@ -436,6 +436,13 @@ describe('an API that rejects every token', () => {
     expect((await browser.get('/token?rejected=at4')).json.token).toBe('at4')
   })
 
+  it('counts no token that could not be replaced, since the server was down', async () => {
+    const { site, browser } = await visit((_named, index) => (index === 1 ? { status: 503 } : undefined))
+    for (let call = 0; call < 5; call++) expect((await browser.get('/token?rejected=at0')).status).toBe(503)
+    site.clock.advance(10_000)
+    expect((await browser.get('/token?rejected=at0')).json.token).not.toBe('at0')
+  })
+
   it('does not slow down another need', async () => {
     const { browser } = await visit(() => undefined)
     let token = 'at0'

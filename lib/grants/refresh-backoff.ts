@@ -206,13 +206,17 @@ export class RefreshBackoff {
   }
 
   /**
-   * Returns whether a valid token that an API rejected may be replaced by a refresh now, and counts it. Three are replaced at
-   * once. From the fourth within a minute on the wait doubles, from 1 to 60 s.
+   * Returns whether a valid token that an API rejected may be replaced by a refresh now. Three are replaced at once. From the
+   * fourth within a minute on the wait doubles, from 1 to 60 s.
    */
   mayReplace(key: string, now: number): boolean {
+    return nextReplacement(this.#replacements?.get(key), now) !== undefined
+  }
+
+  /** Notes that a valid token which an API rejected was replaced. */
+  replaced(key: string, now: number): void {
     const replacements = nextReplacement(this.#replacements?.get(key), now)
     if (replacements) this.#replacements = withEntry(this.#replacements, key, replacements)
-    return replacements !== undefined
   }
 }
 

@@ -189,14 +189,17 @@ export class AccessTokens {
     key: string,
   ): Promise<AccessToken> {
     const { grant, held, now, tokens } = view
-    const rejected = this.#rejectedTooOften(view, need, key)
-    if (rejected) return rejected
+    const { clock } = this.#context
+    const rejected = this.#validButRejected(view, need)
+    // If valid tokens were replaced too often, the API would reject the next one as well.
+    if (rejected && !grant.backoff.mayReplace(key, clock.monotonic())) return rejected
     if (tokens.refreshToken === undefined && !tokens.isReference && !mayExchange(view, need)) {
       this.#context.onExpired(tokens, now)
       throw cannotRefreshError(tokens, need, now)
     }
     const order = { grant, session, tokens, share: held.share, need, key }
     const outcome = await waitFor(this.#starter.start({ ...order, reason: reasonOf(tokens, need, key) }))
+    if (rejected) grant.backoff.replaced(key, clock.monotonic())
     this.#requireMember(held)
     // Only a refresh ahead of expiry ends without an outcome.
     const { accessToken, fresh } = outcome!
@@ -215,17 +218,11 @@ export class AccessTokens {
     if (!isMember || registry.endOf(held)) throw noTokensError()
   }
 
-  /** Returns the token that an API rejected, if valid tokens were replaced too often: the API would reject the next one as well. */
-  #rejectedTooOften(
-    { grant, now, tokens }: SessionView & { readonly grant: Grant },
-    { rejected, ...need }: TokenNeed,
-    key: string,
-  ): AccessToken | undefined {
+  /** Returns the token that an API rejected, if it is valid and would serve the need. */
+  #validButRejected({ now, tokens }: SessionView, { rejected, ...need }: TokenNeed): AccessToken | undefined {
     if (rejected === undefined) return undefined
-    const { clock, leeway } = this.#context
-    const usable = usableToken(tokens, ownProperties(need), now, leeway)
-    if (usable?.token !== rejected) return undefined
-    return grant.backoff.mayReplace(key, clock.monotonic()) ? undefined : usable
+    const usable = usableToken(tokens, ownProperties(need), now, this.#context.leeway)
+    return usable?.token === rejected ? usable : undefined
   }
 }
 

@@ -68,8 +68,10 @@ export class ClientTokens {
     }
     const { rejected, ...need } = given
     const current = rejected === undefined ? undefined : usableToken(held, ownProperties(need), now, leeway)
-    const isTooOften = current?.token === rejected && !grant.backoff.mayReplace(of.key, clock.monotonic())
-    if (current && isTooOften) return current
+    if (current && current.token === rejected) {
+      if (!grant.backoff.mayReplace(of.key, clock.monotonic())) return current
+      grant.backoff.replaced(of.key, clock.monotonic())
+    }
     return this.#requestedOrUnexpired(of, given)
   }
 
