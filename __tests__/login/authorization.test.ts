@@ -74,6 +74,8 @@ describe('the authorization request', () => {
           login_hint: request.query.user,
           max_age: 60,
           resource: ['https://a.example', 'https://b.example'],
+          audience: ['a', 'b'],
+          acr_values: 2 as never,
           prompt: undefined,
         })) as never,
       },
@@ -82,6 +84,7 @@ describe('the authorization request', () => {
       const page = await site.step(site.browser(), '/login?user=bob')
       const { searchParams } = new URL(page.headers.get('location')!)
       expect(searchParams.getAll('resource')).toEqual(['https://a.example', 'https://b.example'])
+      expect([searchParams.getAll('audience'), searchParams.get('acr_values')]).toEqual([['a', 'b'], '2'])
       expect([searchParams.get('login_hint'), searchParams.get('max_age')]).toEqual(['bob', '60'])
       expect(searchParams.has('prompt')).toBe(false)
     } finally {
@@ -95,6 +98,10 @@ describe('the authorization request', () => {
     [{ scope: 'orders.read' }, /`scope` must have `openid`/],
     [{ max_age: '60' as never }, /`max_age` must be a whole number/],
     [{ prompt: { a: 1 } as never }, /`prompt` must be a string/],
+    // As Express reads `?prompt=consent&prompt=none`.
+    [{ prompt: ['consent', 'none'] }, /`prompt` must be a string or a number;/],
+    [{ resource: [['https://a.example']] as never }, /`resource` must be a string or a number;/],
+    [{ acr_values: ['mfa'] as never }, /`acr_values` must be a string/],
     [undefined, /`authorization` must be an object, or a function that returns one/],
   ])('is not sent with %j, returned by a function', async (authorization, message) => {
     const site = await startLoginSite({ login: { authorization: () => authorization as never } })
@@ -185,6 +192,12 @@ describe('the options of login()', () => {
     [{ attemptSilentLogin: true }, /Send prompt: 'none' with `authorization`/],
     [{ pushedAuthorizationRequests: true }, /Did you mean `pushedRequests`\?/],
     [{ allowedOrigins: '*' }, /`allowedOrigins` must be an array of origins/],
+    [
+      { sessionKey: 'tokens' },
+      /`sessionKey` must not be 'tokens', which is in use\. Choose another, e\.g\. 'login'/,
+    ],
+    [{ sessionKey: 'cookie' }, /`sessionKey` must not be 'cookie'/],
+    [{ sessionKey: 'save' }, /`sessionKey` must not be 'save'/],
     [{ clientAuthentication: undefined }, /`clientAuthentication` is missing/],
   ])('are checked at once: %j', (wrong, message) => {
     expect(() => login({ ...right, ...wrong } as LoginOptions)).toThrow(message)

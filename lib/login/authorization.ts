@@ -43,6 +43,9 @@ const OWN: Readonly<Record<string, string>> = {
   request_uri: 'Use the option `pushedRequests`.',
 }
 
+/** The parameters that may come several times (RFC 8707 §2; RFC 6749 §3.1 forbids it for others). */
+const REPEATED: readonly string[] = ['resource', 'audience']
+
 /** The parameters of one authorization request, and what the ID token is checked for. */
 export interface AuthorizationRequest {
   readonly parameters: URLSearchParams
@@ -69,7 +72,9 @@ export function authorizationRequest(given: AuthorizationParameters, stepUp?: St
     if (Object.hasOwn(OWN, name)) {
       throw new ConfigurationError(`\`authorization\` must not give \`${name}\`. ${OWN[name]}`)
     }
-    for (const each of [value].flat()) parameters.append(name, textOf(each, name))
+    for (const each of REPEATED.includes(name) ? [value].flat() : [value]) {
+      parameters.append(name, textOf(each, name))
+    }
   }
   checkScope(named.scope)
   const { acr_values: acrValues, max_age: maxAge } = named
@@ -77,7 +82,7 @@ export function authorizationRequest(given: AuthorizationParameters, stepUp?: St
     parameters,
     checks: {
       ...(maxAge !== undefined && { maxAge: checkedMaxAge(maxAge) }),
-      ...(acrValues !== undefined && { acrValues }),
+      ...(acrValues !== undefined && { acrValues: String(acrValues) }),
     },
   }
 }
@@ -85,7 +90,7 @@ export function authorizationRequest(given: AuthorizationParameters, stepUp?: St
 function textOf(value: unknown, name: string): string {
   if (typeof value === 'string' || (typeof value === 'number' && Number.isFinite(value))) return String(value)
   throw new ConfigurationError(
-    `\`authorization\`: \`${name}\` must be a string, a number or an array of strings.`,
+    `\`authorization\`: \`${name}\` must be a string or a number; \`resource\` and \`audience\` may be arrays of strings.`,
   )
 }
 

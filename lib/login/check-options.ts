@@ -4,6 +4,7 @@ import {
   checkClientId,
   checkHttp,
   sealingKeys,
+  sessionKey,
 } from '../middleware/check-options.js'
 import { returnPath } from '../middleware/return-path.js'
 import { issuerUrl } from '../oauth/metadata.js'
@@ -53,7 +54,7 @@ const OPTIONS = {
   configure: optional(fn('(configuration) => { enableDecryptingResponses(configuration, …) }')),
   timeoutMs: duration(10_000),
   property: propertyName('tokens'),
-  sessionKey: propertyName('login'),
+  sessionKey: sessionKey('login', 'tokens'),
 } satisfies OptionTable<LoginOptions>
 
 /** The names of express-openid-connect, and of others. */

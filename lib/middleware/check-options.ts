@@ -59,7 +59,7 @@ const OPTIONS = {
   session: optional(fn('(request) => ({ read, write, clear })')),
   sessionMaxAgeMs: optional(duration(30 * DAY_MS, { most: 3_650 * DAY_MS })),
   maxLoginAgeMs: optional(duration(12 * 60 * 60 * 1000, { most: 3_650 * DAY_MS })),
-  sessionKey: checkSessionKey,
+  sessionKey: sessionKey('tokens'),
   property: propertyName('tokens'),
   leewayMs: duration(10_000, { least: 0 }),
   refreshAheadMs: checkRefreshAhead,
@@ -233,12 +233,15 @@ const SESSION_PROPERTIES: readonly string[] = [
   ...['cookie', 'id', 'req', 'save', 'reload', 'touch', 'destroy', 'regenerate', 'resetMaxAge'],
 ]
 
-function checkSessionKey(value: unknown, name: string, all: Given): string {
-  const key = propertyName('tokens')(value, name, all)
-  if (!SESSION_PROPERTIES.includes(key)) return key
-  throw new ConfigurationError(
-    `\`${name}\` must not be '${key}', which is in use. Choose another, e.g. 'tokens'.`,
-  )
+/** Checks for a key of the session that has no other use. */
+export function sessionKey(fallback: string, ...inUse: readonly string[]): Option<string> {
+  return (value, name, all) => {
+    const key = propertyName(fallback)(value, name, all)
+    if (!SESSION_PROPERTIES.includes(key) && !inUse.includes(key)) return key
+    throw new ConfigurationError(
+      `\`${name}\` must not be '${key}', which is in use. Choose another, e.g. '${fallback}'.`,
+    )
+  }
 }
 
 export function checkHttp(http: unknown): HttpOptions {
