@@ -1,12 +1,13 @@
 import { generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
 import type { RequestListener } from 'node:http'
-import { createServer } from 'node:https'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { exportJWK, SignJWT } from 'jose'
 import type { Browser, BrowserAnswer } from './browser.js'
 import { certificate } from './certificate.js'
 import { readBody, send } from './http-server.js'
-import { listening, urlOf } from './mtls-server.js'
 
 /** A request that a provider got. */
 export interface ProviderRequest {
@@ -89,6 +90,16 @@ export async function startTlsProvider(): Promise<TlsProvider> {
       }
     },
   }
+}
+
+async function listening(server: Server): Promise<Server> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return server
+}
+
+function urlOf(server: Server): string {
+  return `https://localhost:${(server.address() as AddressInfo).port}`
 }
 
 /** Logs a user of the provider in at a site. */

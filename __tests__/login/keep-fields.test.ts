@@ -108,6 +108,30 @@ describe('keepFields', () => {
     expect((await visitor.get('/data')).json).toEqual({})
   })
 
+  it.each([
+    ['alice', 'who has logged in before'],
+    ['carol', 'who has not'],
+  ])('keeps nothing of a user whom the app has put into the session: %s logs in, %s', async (next) => {
+    site = await startLoginSite({
+      ...options,
+      routes(app) {
+        routes(app)
+        app.get('/become-bob', ({ tokens }: Request, response, next) => {
+          const bob = site.provider.login('bob')
+          bob.then((given) => tokens.set(given)).then(() => response.json(null), next)
+        })
+      },
+    })
+    const visitor = site.browser()
+    await enter(visitor, 'alice')
+    await visitor.get('/become-bob')
+    await visitor.get('/fill')
+    const other = site.browser()
+    other.setCookie('connect.sid', visitor.cookie('connect.sid')!)
+    await enter(other, next)
+    expect((await other.get('/data')).json).toEqual({})
+  })
+
   const koa = ({ tokens, login: given }: Parameters<NonNullable<LoginSiteOptions['app']>>[0]) => {
     const app = new Koa()
     app.keys = ['test']

@@ -1,7 +1,10 @@
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
-import type { Request } from 'express'
+import type { Express, Request } from 'express'
+import { type Configuration, customFetch } from 'openid-client'
 import type { LoginClaims, LoginTokens } from '../../lib/login.js'
-import { type LoginSite, type LoginSiteOptions, startLoginSite } from '../helpers/login-site.js'
+import { failingGrants } from '../helpers/failing-grants.js'
+import { createGate } from '../helpers/gate.js'
+import { type LoginSite, type LoginSiteOptions, SCOPE, startLoginSite } from '../helpers/login-site.js'
 
 let site: LoginSite
 const start = async (options?: LoginSiteOptions) => {
@@ -18,6 +21,27 @@ const withNames: LoginSiteOptions['provider'] = {
     claims: { openid: ['sub', 'name'] },
     findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId, name }) }),
   }),
+}
+
+/** A route that has the tokens refreshed. */
+function refreshRoute(app: Express): void {
+  app.get('/refresh', ({ tokens }: Request, response, next) => {
+    tokens
+      .getAccessToken()
+      .then(({ token }) => tokens.getAccessToken({ rejected: token }))
+      .then(() => response.json({}), next)
+  })
+}
+
+/** A route that shows what `onLogin` has noted in the session. */
+function accountRoute(app: Express): void {
+  app.get('/account', ({ session }: Request, response) => {
+    response.json((session as { account?: string }).account ?? null)
+  })
+}
+
+function note(claims: LoginClaims, { session }: Request): void {
+  Object.assign(session, { account: claims.sub })
 }
 
 describe('GET /session', () => {
@@ -88,14 +112,7 @@ describe('userinfo', () => {
     await start({
       provider: withNames,
       login: { userinfo: true },
-      routes(app) {
-        app.get('/refresh', (request, response, next) => {
-          request.tokens
-            .getAccessToken()
-            .then(({ token }) => request.tokens.getAccessToken({ rejected: token }))
-            .then(() => response.json({}), next)
-        })
-      },
+      routes: refreshRoute,
     })
     const visitor = await site.loggedIn()
     expect((await visitor.get('/session')).json.user).toEqual({ sub: 'alice', name: 'Alice' })
@@ -104,6 +121,79 @@ describe('userinfo', () => {
     await visitor.get('/refresh')
     expect(site.provider.refreshes()).toBe(1)
     expect((await visitor.get('/session')).json.user.name).toBe('Alice B.')
+  })
+
+  it('is not put into a session whose user logs out while it is fetched', async () => {
+    const gate = createGate()
+    let isHeld = false
+    await start({
+      login: {
+        userinfo: true,
+        onLogin: (_: LoginTokens, claims: LoginClaims, request: Request) => note(claims, request),
+        configure(configuration: Configuration) {
+          configuration[customFetch] = async (url, { body, headers, method }) => {
+            const response = await fetch(url, { body: (body as string) ?? null, headers, method })
+            if (isHeld && new URL(url).pathname === '/me') await gate.pass()
+            return response
+          }
+        },
+      } as never,
+      routes(app) {
+        refreshRoute(app)
+        accountRoute(app)
+      },
+    })
+    const visitor = await site.loggedIn()
+    expect((await visitor.get('/account')).json).toBe('alice')
+    await visitor.get('/refresh')
+    isHeld = true
+    const asked = visitor.get('/session')
+    await gate.reached
+    const out = await visitor.post('/logout', undefined, { headers: { accept: 'application/json' } })
+    expect(out.status).toBe(200)
+    gate.release()
+    const { json, status } = await asked
+    expect([status, json]).toEqual([401, null])
+    expect((site.store as unknown as { sessions: object }).sessions).toEqual({})
+    expect((await visitor.get('/account')).json).toBeNull()
+  })
+
+  it('is not shown of the user who has logged in when the app has put another one into the session', async () => {
+    await start({
+      provider: {
+        configure: (it) => ({
+          ...it,
+          claims: { openid: ['sub', 'name'] },
+          findAccount: (_, accountId) => ({
+            accountId,
+            claims: (use) => ({
+              sub: accountId,
+              ...(use === 'userinfo' && { name: `the name of ${accountId}` }),
+            }),
+          }),
+        }),
+      },
+      login: { userinfo: true },
+      routes(app) {
+        app.get('/become-bob', ({ tokens }: Request, response, next) => {
+          const bob = site.provider.login('bob')
+          bob.then((given) => tokens.set(given)).then(() => response.json({}), next)
+        })
+      },
+    })
+    const visitor = await site.loggedIn()
+    const shown = async () => (await visitor.get('/session')).json.user
+    expect(await shown()).toEqual({ sub: 'alice', name: 'the name of alice' })
+    await visitor.get('/become-bob')
+    await site.provider.down()
+    const withoutUserinfo = await shown()
+    await site.provider.up()
+    expect(withoutUserinfo).toEqual({ sub: 'bob' })
+    expect(await shown()).toEqual({ sub: 'bob', name: 'the name of bob' })
+    await site.provider.down()
+    const known = await shown()
+    await site.provider.up()
+    expect(known).toEqual({ sub: 'bob', name: 'the name of bob' })
   })
 })
 
@@ -129,5 +219,73 @@ describe('onLogin', () => {
     expect((await visitor.get('/')).json).toEqual({ loggedIn: false })
     expect(site.failures).toMatchObject([{ reason: 'refused' }])
     expect(site.provider.revocations).toHaveLength(1)
+  })
+
+  it.each([
+    ['a visitor', []],
+    ['another user', ['/login?user=bob']],
+  ])('leaves no user in the session when it throws at the login of %s', async (_, earlier) => {
+    await start({
+      login: {
+        authorization: ({ query }: Request) => ({
+          scope: SCOPE,
+          prompt: 'login consent',
+          login_hint: query.user,
+        }),
+        onLogin(_: LoginTokens, claims: LoginClaims, request: Request) {
+          note(claims, request)
+          if (claims.sub === 'alice') throw new Error('this account is locked')
+        },
+      } as never,
+      routes: accountRoute,
+    })
+    const visitor = site.browser()
+    for (const path of earlier) await site.step(visitor, await site.begin(visitor, path))
+    const other = site.browser()
+    if (earlier.length > 0) other.setCookie('connect.sid', visitor.cookie('connect.sid')!)
+    expect((await site.step(other, await site.begin(other, '/login?user=alice'))).status).toBe(500)
+    expect((await other.get('/account')).json).toBeNull()
+    expect(site.errors).toMatchObject([{ message: 'this account is locked' }])
+  })
+
+  it('leaves the user who was logged in when it throws at another login of this user', async () => {
+    let isDown = false
+    await start({
+      login: {
+        onLogin(_: LoginTokens, claims: LoginClaims, request: Request) {
+          if (isDown) throw new Error('the database is down')
+          note(claims, request)
+        },
+      } as never,
+      routes: accountRoute,
+    })
+    const visitor = await site.loggedIn()
+    isDown = true
+    expect((await site.step(visitor, await site.begin(visitor))).status).toBe(500)
+    expect((await visitor.get('/account')).json).toBe('alice')
+    expect((await visitor.get('/')).json).toEqual({ loggedIn: true })
+  })
+
+  it('leaves no user in the session when it refuses and the grant store is down', async () => {
+    const grants = failingGrants()
+    let refuses = false
+    await start({
+      tokens: { grants: grants.store },
+      login: {
+        onLogin(_: LoginTokens, claims: LoginClaims, request: Request) {
+          note(claims, request)
+          if (refuses) grants.goAway()
+          return !refuses
+        },
+      } as never,
+      routes: accountRoute,
+    })
+    const visitor = await site.loggedIn()
+    const callback = await site.begin(visitor)
+    refuses = true
+    const { status } = await site.step(visitor, callback)
+    grants.comeBack()
+    expect([status, site.errors]).toMatchObject([503, [{ code: 'ERR_GRANT_STORE' }]])
+    expect((await visitor.get('/account')).json).toBeNull()
   })
 })

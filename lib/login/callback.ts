@@ -82,8 +82,9 @@ async function enter(
   const kept = keptIn(session, sessionKey)
   const data = session.data()
   const isLoggedIn = held.hasTokens()
-  // A user whose tokens have expired is still another user.
-  const isOthers = kept.sub === undefined ? isLoggedIn : kept.sub !== claims.sub
+  // A user whose tokens have expired is still another user, and so is one whom the app has put into the session itself.
+  const users = isLoggedIn ? [kept.sub, held.idTokenClaims?.sub ?? kept.sub] : [kept.sub ?? claims.sub]
+  const isOthers = users.some((sub) => sub !== claims.sub)
   try {
     // The data of another user is not this user's, and of a visitor's it is what the app names. After a step-up it is.
     await session.renew({
@@ -101,9 +102,12 @@ async function enter(
     await held.set(tokens, dpopKey && { dpopKey })
   } catch (error) {
     provider.discard(tokens)
-    if (error instanceof LoginError) {
-      await held.clear()
-      await session.end()
+    const isRefused = error instanceof LoginError
+    try {
+      if (isRefused) await held.clear()
+    } finally {
+      // onLogin may have noted a user who is not logged in.
+      if (isRefused || isOthers || !isLoggedIn) await session.end()
     }
     throw error
   }

@@ -63,7 +63,8 @@ export interface LoginOptions<Request = unknown> {
   idTokenHint?: boolean
   /**
    * The fields of a visitor's session that a login keeps, such as `['cart']`. Name only what may be shown to the user who logs in
-   * next in this browser. Of a session in which another user was logged in, nothing is kept. Default: none.
+   * next in this browser, and take their values for input of a stranger: an attacker who plants a session cookie has filled them.
+   * Never name a field that says who the user is. Of a session in which another user was logged in, nothing is kept. Default: none.
    */
   keepFields?: readonly string[]
   /** The claims of the user that `GET /session` shows. Default: `['sub', 'name', 'preferred_username', 'email', 'picture']`. */
@@ -74,8 +75,8 @@ export interface LoginOptions<Request = unknown> {
   userinfo?: boolean
   /**
    * Is called when the user has logged in, with the new session and before it has the tokens. Store there what your app needs.
-   * `false` refuses the user: the tokens are revoked, and the session stays without a login. An error that it throws goes to
-   * the app's error handler.
+   * `false` refuses the user: the tokens are revoked, and the session ends. An error that it throws goes to the app's error
+   * handler. Then the session ends as well, unless this user was logged in before.
    */
   onLogin?(tokens: LoginTokens, claims: LoginClaims, request: Request): unknown
   /**

@@ -11,10 +11,12 @@ export async function sessionInfo(parts: LoginParts, request: LoginRequest): Pro
   const tokens = tokensOf(request, options.property)
   const session = parts.sessionOf(request)
   session.keepExpiry()
+  const user = tokens.hasTokens() && (await claimsOfUser(parts, request))
+  // The user may have logged out while userinfo was fetched.
   if (!tokens.hasTokens()) return json(options.visitorStatus, null)
   const expiresAt = session.expiresAt()
   return json(200, {
-    user: await claimsOfUser(parts, request),
+    user,
     secondsLeft: expiresAt === undefined ? null : Math.max(0, Math.floor((expiresAt - Date.now()) / 1000)),
     logoutUrl: paths.logout === false ? null : paths.logout,
   })

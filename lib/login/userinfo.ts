@@ -25,8 +25,11 @@ export async function claimsOfUser(
   const session = parts.sessionOf(request)
   const kept = keptIn(session, sessionKey)
   const { idToken, idTokenClaims } = tokens
-  const known = { ...picked(idTokenClaims, sessionClaims), ...(userinfo && kept.user) }
-  if (!userinfo) return { ...kept.user, ...known }
+  // The app may have put another user into the session since the login.
+  const isOthers = idTokenClaims !== undefined && idTokenClaims.sub !== kept.sub
+  const ofLogin = isOthers ? undefined : kept.user
+  const known = { ...picked(idTokenClaims, sessionClaims), ...(userinfo && ofLogin) }
+  if (!userinfo) return { ...ofLogin, ...known }
   if (idToken === undefined || idTokenClaims === undefined || kept.userinfoOf === hashOf(idToken))
     return known
   try {
@@ -34,9 +37,11 @@ export async function claimsOfUser(
     await tokens.enterRoute({}, 'required', false)
     const { token, tokenType } = await tokens.getAccessToken()
     const key = tokenType === 'DPoP' ? dpopKeyOf(tokens) : undefined
-    const fetched = await parts.provider.userinfo(token, idTokenClaims.sub!, key)
+    const sub = idTokenClaims.sub!
+    const fetched = await parts.provider.userinfo(token, sub, key)
     const user = picked({ ...fetched, ...idTokenClaims }, sessionClaims)
-    await session.put(sessionKey, { ...kept, user, userinfoOf: hashOf(idToken) })
+    // After a logout meanwhile, this would store the deleted session again.
+    if (tokens.hasTokens()) await session.put(sessionKey, { ...kept, sub, user, userinfoOf: hashOf(idToken) })
     return user
   } catch {
     // The claims of the last time are shown, and the next request fetches again.
