@@ -1,8 +1,11 @@
 import { generateKeyPairSync, sign } from 'node:crypto'
 
 /** A certificate that nobody has to trust, with its key, for a TLS server of a test: X.509, signed by itself. */
-export function certificate(daysLeft = 365): { readonly cert: string; readonly key: string } {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+export function certificate(
+  daysLeft = 365,
+  namedCurve = 'P-256',
+): { readonly cert: string; readonly key: string } {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve })
   const year = 365 * 86_400_000
   const validity = der(TAG.sequence, utcTime(Date.now() - year), utcTime(Date.now() + daysLeft * 86_400_000))
   const name = der(

@@ -29,9 +29,10 @@ export interface TlsProvider {
 
 /**
  * Starts a provider for the client `login-app`. A code of it is the nonce of its login, and its user is `ann`. Its second port has
- * the endpoints for client certificates. Both ports take any client certificate, or none.
+ * the endpoints for client certificates. Both ports take any client certificate, or none. With `isStrict` the second one
+ * refuses those whose key is not on the curve P-256.
  */
-export async function startTlsProvider(): Promise<TlsProvider> {
+export async function startTlsProvider({ isStrict = false } = {}): Promise<TlsProvider> {
   const own = certificate()
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const requests: ProviderRequest[] = []
@@ -47,10 +48,10 @@ export async function startTlsProvider(): Promise<TlsProvider> {
     }
   const asking = { ...own, requestCert: true, rejectUnauthorized: false }
   const main = await listening(createServer(asking, listener(false)))
-  const mutual = await listening(createServer(asking, listener(true)))
+  const mutual = await listening(createServer({ ...asking, ...(isStrict && STRICT) }, listener(true)))
   const [issuer, alias] = [urlOf(main), urlOf(mutual)]
   const idToken = (nonce: string | null) =>
-    new SignJWT({ nonce })
+    new SignJWT(nonce === null ? {} : { nonce })
       .setProtectedHeader({ alg: 'ES256' })
       .setIssuer(issuer)
       .setAudience('login-app')
@@ -91,6 +92,9 @@ export async function startTlsProvider(): Promise<TlsProvider> {
     },
   }
 }
+
+/** With this, the client sends no certificate, and the server refuses that with an alert. */
+const STRICT = { sigalgs: 'ECDSA+SHA256', rejectUnauthorized: true }
 
 async function listening(server: Server): Promise<Server> {
   server.listen(0, '127.0.0.1')

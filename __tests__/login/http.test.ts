@@ -1,10 +1,11 @@
 import { once } from 'node:events'
-import { createServer as createProxy } from 'node:http'
+import { createServer as createProxy, type RequestListener } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
 import { afterEach, describe, expect, it } from '@jest/globals'
 import { type HttpOptions, publicClient } from '../../lib/index.js'
 import { login } from '../../lib/login.js'
+import { serve } from '../helpers/http-server.js'
 import { LOGIN_KEY, type LoginSite, type LoginSiteOptions, startLoginSite } from '../helpers/login-site.js'
 import { logInAt, startTlsProvider } from '../helpers/tls-provider.js'
 
@@ -104,5 +105,41 @@ describe('the option http of login()', () => {
       ...{ clientAuthentication: publicClient(), encryptionKeys: [LOGIN_KEY], http: { agent: {} } as never },
     }
     expect(() => login(options)).toThrow('`http`')
+  })
+})
+
+describe('what the operator reads', () => {
+  /** Begins a login at a provider, and returns the status of the page. */
+  async function beginAt(provider: RequestListener): Promise<number> {
+    const { down, url } = await serve(() => provider)
+    closing.push(down)
+    site = await startLoginSite({ login: { issuer: url, timeoutMs: 200 } })
+    return (await site.step(site.browser(), '/login')).status
+  }
+
+  it('of a provider that never responds: that time is out', async () => {
+    expect(await beginAt(() => {})).toBe(503)
+    expect(site!.failures).toMatchObject([
+      { reason: 'unavailable', cause: { message: 'operation timed out', code: 'OAUTH_TIMEOUT' } },
+    ])
+  })
+
+  it.each([
+    [200, 502, 'rejected'],
+    [500, 503, 'unavailable'],
+  ])('of a response with status %i that is too large: that it is', async (status, ofPage, reason) => {
+    const huge = JSON.stringify({ text: 'x'.repeat(1_100_000) })
+    const respond: RequestListener = (_, response) =>
+      void response.writeHead(status, { 'content-type': 'application/json' }).end(huge)
+    expect(await beginAt(respond)).toBe(ofPage)
+    const message = `The login failed (${reason}). The provider's response is larger than 1 MB.`
+    expect(site!.failures).toMatchObject([{ reason, message }])
+  })
+
+  it('of a response that is not compressed as it says: that it could not be decompressed', async () => {
+    const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip' }
+    expect(await beginAt((_, response) => void response.writeHead(200, headers).end('{}'))).toBe(502)
+    const message = "The login failed (rejected). The provider's response could not be decompressed."
+    expect(site!.failures).toMatchObject([{ reason: 'rejected', message }])
   })
 })

@@ -1,5 +1,5 @@
 import * as oidc from 'openid-client'
-import { TokenError } from '../errors/token-error.js'
+import { OwnError, TokenError } from '../errors/token-error.js'
 import { LoginError, type LoginErrorReason } from './login-error.js'
 
 /** The error codes of a provider that may not show a page (OpenID Connect Core §3.1.2.6). */
@@ -27,7 +27,8 @@ export function loginErrorOf(
 ): Error {
   const own = errorOfThisLibrary(error)
   if (own) return own
-  const details = { cause: error, secrets, returnTo }
+  const cause = causesOf(error).find((one) => one instanceof OwnError) ?? error
+  const details = { cause, secrets, returnTo }
   if (error instanceof oidc.AuthorizationResponseError || error instanceof oidc.ResponseBodyError) {
     const { error: code, error_description: errorDescription } = error
     const reason = LOGIN_REQUIRED.includes(code) ? 'login_required' : (REASONS[code] ?? 'rejected')

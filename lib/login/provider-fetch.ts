@@ -1,5 +1,5 @@
 import type { CustomFetch } from 'openid-client'
-import type { TokenError } from '../errors/token-error.js'
+import { OwnError, type TokenError } from '../errors/token-error.js'
 import { type HttpOptions, httpClient, secretsOfHeaders } from '../oauth/http.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
 
@@ -7,15 +7,15 @@ import type { ClientCertificate } from '../tokens/client-certificate.js'
 const HEADERS = ['content-type', 'dpop-nonce', 'www-authenticate']
 
 /**
- * Has openid-client send its requests through this library's HTTP client, so that agents, proxy and headers are those of
- * `sessionTokens()`.
+ * Makes the function with which openid-client sends its requests: through this library's HTTP client, so that agents, proxy and
+ * headers are those of `sessionTokens()`.
  *
- * @param certificate returns the client certificate of the connections (RFC 8705). Metadata and keys are fetched without it
+ * @param certificate resolves with the client certificate of the connections (RFC 8705). Metadata and keys are fetched without it
  */
 export function providerFetch(
   http: HttpOptions | undefined,
   timeoutMs: number,
-  certificate: () => ClientCertificate | undefined,
+  certificate: () => Promise<ClientCertificate | undefined>,
 ): CustomFetch {
   const send = httpClient(http, timeoutMs)
   const secrets = secretsOfHeaders(http?.headers)
@@ -23,7 +23,7 @@ export function providerFetch(
   return async function fetchFromProvider(url, { body, headers, method, signal }) {
     const { 'user-agent': _, ...rest } = headers
     const isPublic = method === 'GET' && rest.authorization === undefined
-    const ofClient = isPublic ? undefined : certificate()
+    const ofClient = isPublic ? undefined : await certificate()
     const {
       status,
       header,
@@ -38,17 +38,21 @@ export function providerFetch(
       ...(ofClient && { certificate: ofClient }),
       secrets: () => secrets,
       signal: signal ?? new AbortController().signal,
-    }).catch(({ cause }: TokenError) => {
+    }).catch((error: TokenError) => {
+      if (error.code === 'ERR_CLIENT_REJECTED') throw error
+      signal?.throwIfAborted()
       // As fetch() says it, so that a `customFetch` of the app gives the same LoginError. The code is for the operator.
       throw Object.assign(new TypeError('fetch failed'), {
-        code: (cause as { code?: unknown } | undefined)?.code,
+        code: (error.cause as { code?: unknown } | undefined)?.code,
       })
     })
-    const text = 'text' in received ? received.text : ''
+    if ('flaw' in received) {
+      throw Object.assign(new OwnError(`The provider's response ${received.flaw}.`), { status })
+    }
     const found = HEADERS.flatMap((name) => {
       const value = header(name)
       return value === undefined ? [] : [[name, value] as [string, string]]
     })
-    return new Response(text || null, { status, headers: found })
+    return new Response(received.text || null, { status, headers: found })
   }
 }

@@ -1,10 +1,9 @@
 import * as oidc from 'openid-client'
 import { ConfigurationError, type TokenError } from '../errors/token-error.js'
 import { warnOnce } from '../errors/warn-once.js'
-import type { ClientAuthentication } from '../oauth/client-authentication/client-authentication.js'
+import type { ClientCredentials } from '../oauth/client-authentication/client-authentication.js'
 import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
 import { dpopKeyPair, thumbprintOf } from '../oauth/dpop/keys.js'
-import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import type { CheckedLoginOptions } from './check-options.js'
 import { LoginError } from './login-error.js'
@@ -29,8 +28,6 @@ export class Provider {
   readonly #options: CheckedLoginOptions
   readonly #redirectUri: string
   #configuration: Promise<oidc.Configuration> | undefined
-  /** The certificate that the client authenticated with last. */
-  #certificate: ClientCertificate | undefined
 
   constructor(options: CheckedLoginOptions, redirectUri: string) {
     this.#options = options
@@ -52,14 +49,15 @@ export class Provider {
     const { clientAuthentication, clientId, configure, http, issuer, timeoutMs, verifySignature } =
       this.#options
     const execute = issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []
-    const client = usesCertificate(clientAuthentication) ? { use_mtls_endpoint_aliases: true } : undefined
-    const authenticate = authenticationOf(clientAuthentication, clientId, issuer, (certificate) => {
-      this.#certificate = certificate
-    })
+    const isOverTls = usesCertificate(clientAuthentication)
+    const client = isOverTls ? { use_mtls_endpoint_aliases: true } : undefined
+    const certificate = async () =>
+      isOverTls ? (await credentialsFor(this.#options)).certificate : undefined
+    const authenticate = authenticationOf(this.#options)
     const configuration = await oidc.discovery(new URL(issuer), clientId, client, authenticate, {
       timeout: timeoutMs / 1000,
       execute: [...execute, ...(verifySignature ? [oidc.enableNonRepudiationChecks] : [])],
-      [oidc.customFetch]: providerFetch(http, timeoutMs, () => this.#certificate),
+      [oidc.customFetch]: providerFetch(http, timeoutMs, certificate),
     })
     configure?.(configuration)
     return configuration
@@ -185,38 +183,34 @@ async function proofsOf(
 }
 
 /** Makes the client authentication of openid-client of this library's. */
-function authenticationOf(
-  authenticate: ClientAuthentication,
-  clientId: string,
-  issuer: string,
-  onCertificate: (certificate: ClientCertificate) => void,
-): oidc.ClientAuth {
+function authenticationOf(options: CheckedLoginOptions): oidc.ClientAuth {
   const authentication = async (
     server: oidc.ServerMetadata,
     _client: unknown,
     body: URLSearchParams,
     headers: Headers,
   ): Promise<void> => {
-    const tokenEndpoint = server.token_endpoint ?? issuer
+    const tokenEndpoint = server.token_endpoint ?? options.issuer
     const endpoint = body.has('grant_type')
       ? tokenEndpoint
       : body.has('token')
         ? (server.revocation_endpoint ?? tokenEndpoint)
         : (server.pushed_authorization_request_endpoint ?? tokenEndpoint)
-    const request = {
-      clientId,
-      issuer,
-      tokenEndpoint,
-      endpoint,
-      now: Date.now(),
-      onSecretFailed: warnOfSecret,
-    }
-    const credentials = await authenticate(request)
-    if (credentials.certificate) onCertificate(credentials.certificate)
+    const credentials = await credentialsFor(options, tokenEndpoint, endpoint)
     for (const [name, value] of Object.entries(credentials.headers ?? {})) headers.set(name, value)
     for (const [name, value] of Object.entries(credentials.parameters ?? {})) body.set(name, value)
   }
   return authentication
+}
+
+/** Asks the client authentication for what it adds to a request. */
+async function credentialsFor(
+  { clientAuthentication, clientId, issuer }: CheckedLoginOptions,
+  tokenEndpoint = issuer,
+  endpoint = tokenEndpoint,
+): Promise<ClientCredentials> {
+  const onSecretFailed = warnOfSecret
+  return clientAuthentication({ clientId, issuer, tokenEndpoint, endpoint, now: Date.now(), onSecretFailed })
 }
 
 /** Warns of a secret that failed: `login()` has no events. */
