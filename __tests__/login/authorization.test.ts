@@ -137,6 +137,16 @@ describe("responseMode: 'form_post'", () => {
     }
   })
 
+  it('alone has a callback for POST; else such a request is passed on to the app', async () => {
+    const site = await startLoginSite()
+    try {
+      const page = await site.browser().post('/callback', new URLSearchParams({ code: 'x' }), NAVIGATION)
+      expect([page.status, site.failures]).toEqual([404, []])
+    } finally {
+      await site.close()
+    }
+  })
+
   const form = 'application/x-www-form-urlencoded'
   it.each([
     ['that is JSON', '{}', 'application/json', `is not ${form}.`],

@@ -30,8 +30,8 @@ async function failsWith(error: string | undefined) {
   const callback = new URL(await site.begin(visitor))
   callback.searchParams.delete('code')
   if (error !== undefined) callback.searchParams.set('error', error)
-  await site.step(visitor, callback.href)
-  return callback.searchParams.get('state')!
+  const { status } = await site.step(visitor, callback.href)
+  return { state: callback.searchParams.get('state')!, status }
 }
 
 const rejectedWith = (message: RegExp) =>
@@ -47,20 +47,44 @@ describe('a login that fails, without onFailure', () => {
     ['invalid', undefined],
   ])('is printed on stderr, once, for the reason %s', async (reason, error) => {
     await start()
-    const state = await failsWith(error)
+    const { state } = await failsWith(error)
     expect(printed.mock.calls).toEqual([[expect.objectContaining({ name: 'LoginError', reason })]])
     expect(inspect(printed.mock.calls, { depth: 9 })).not.toContain(state)
   })
 
-  it.each(['access_denied', 'login_required', 'unmet_authentication_requirements'])(
-    'is not printed for %s, which a user brings about',
-    async (error) => {
-      await start()
-      await failsWith(error)
-      await site.step(site.browser(), '/callback?code=x&state=y')
-      expect(printed).not.toHaveBeenCalled()
-    },
-  )
+  it.each([
+    ['access_denied', 403],
+    ['login_required', 401],
+    ['unmet_authentication_requirements', 403],
+  ])('is not printed for %s, which a user brings about', async (error, status) => {
+    await start()
+    expect(await failsWith(error)).toMatchObject({ status })
+    expect(printed).not.toHaveBeenCalled()
+  })
+
+  it('is not printed for a request of a stranger, which fits no login', async () => {
+    await start({ login: { responseMode: 'form_post' } })
+    const stranger = site.browser()
+    const { status } = await site.step(stranger, '/callback?code=x&state=y')
+    const responses = [status]
+    for (const body of [{}, new URLSearchParams({ code: 'x'.repeat(33_000) })]) {
+      responses.push((await stranger.post('/callback', body)).status)
+    }
+    expect(responses).toEqual([400, 400, 400])
+    expect(printed).not.toHaveBeenCalled()
+  })
+
+  it('is printed without the query of the page', async () => {
+    await start()
+    const visitor = site.browser()
+    const callback = new URL(await site.begin(visitor, '/login?returnTo=/orders?invitation=hush'))
+    callback.searchParams.delete('code')
+    const page = await site.step(visitor, callback.href)
+    expect([page.status, page.text]).toEqual([400, expect.stringContaining('hush')])
+    expect(printed.mock.calls).toEqual([[expect.objectContaining({ reason: 'invalid' })]])
+    expect(inspect(printed.mock.calls, { depth: 9 })).not.toContain('hush')
+    expect(JSON.stringify(printed.mock.calls)).not.toContain('hush')
+  })
 
   it('is printed with its cause when userinfo refuses the token', async () => {
     const withoutUserinfo: typeof fetch = async (url, init) =>
@@ -95,8 +119,8 @@ describe('a login that fails, without onFailure', () => {
         return app.callback()
       },
     })
-    await failsWith('invalid_request')
-    await failsWith('access_denied')
+    expect(await failsWith('invalid_request')).toMatchObject({ status: 502 })
+    expect(await failsWith('access_denied')).toMatchObject({ status: 403 })
     expect(reported).toEqual([['rejected', '/callback']])
     expect(printed).not.toHaveBeenCalled()
   })
@@ -104,6 +128,6 @@ describe('a login that fails, without onFailure', () => {
 
 it('is not printed when the app has onFailure', async () => {
   await start({ login: { onFailure: () => undefined } })
-  await failsWith('invalid_request')
+  expect(await failsWith('invalid_request')).toMatchObject({ status: 502 })
   expect(printed).not.toHaveBeenCalled()
 })

@@ -86,7 +86,8 @@ async function enter(
   const users = isLoggedIn ? [kept.sub, held.idTokenClaims?.sub ?? kept.sub] : [kept.sub ?? claims.sub]
   const isOthers = users.some((sub) => sub !== claims.sub)
   try {
-    // The data of another user is not this user's, and of a visitor's it is what the app names. After a step-up it is.
+    // Another user's data is dropped. Of a visitor's data the named fields are kept. If the same user is still logged in, all
+    // data is kept.
     await session.renew({
       ...(!isOthers && (isLoggedIn ? data : picked({ ...data }, keepFields))),
       [sessionKey]: {

@@ -171,7 +171,9 @@ function names(fallback: readonly string[]): Option<readonly string[]> {
 function checkKeptFields(value: unknown, name: string, all: Given): readonly string[] {
   const fields = names([])(value, name, all)
   if (fields.length === 0 || !all.regenerate) return fields
-  throw new ConfigurationError('`keepFields` has no meaning with `regenerate`, which keeps what it wants.')
+  throw new ConfigurationError(
+    '`keepFields` has no meaning with `regenerate`, which decides what the session keeps.',
+  )
 }
 
 function checkVisitorStatus(value: unknown = 401): 200 | 401 {

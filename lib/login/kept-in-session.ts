@@ -17,8 +17,8 @@ export function keptIn(session: AppSession, key: string): KeptInSession {
   return typeof kept === 'object' && kept !== null ? kept : {}
 }
 
-/** Picks some claims. */
-export function picked(claims: object | undefined, names: readonly string[]): Record<string, unknown> {
-  const all = (claims ?? {}) as Record<string, unknown>
+/** Picks the named ones of some claims, or of the fields of a session. */
+export function picked(from: object | undefined, names: readonly string[]): Record<string, unknown> {
+  const all = (from ?? {}) as Record<string, unknown>
   return Object.fromEntries(names.filter((name) => Object.hasOwn(all, name)).map((name) => [name, all[name]]))
 }

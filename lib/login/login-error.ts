@@ -115,7 +115,7 @@ export class LoginError extends Error {
   declare readonly error?: string
   /** The provider's `error_description`, if it sent one. */
   declare readonly errorDescription?: string
-  /** The path to which the login was to lead. */
+  /** The path to which the login was to lead. It is not enumerable, so logs do not show what is in its query. */
   declare readonly returnTo?: string
 
   constructor(reason: LoginErrorReason, details: LoginErrorDetails = {}) {
@@ -131,7 +131,7 @@ export class LoginError extends Error {
     this.status = KINDS[reason].status
     if (error !== undefined) this.error = safe(error)
     if (errorDescription !== undefined) this.errorDescription = safe(errorDescription)
-    if (returnTo !== undefined) this.returnTo = returnTo
+    if (returnTo !== undefined) Object.defineProperty(this, 'returnTo', { value: returnTo })
   }
 }
 

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ConfigurationError } from '../errors/token-error.js'
+import type { ReportingContext } from '../middleware/report-error.js'
 import { RequestTokens } from '../middleware/request-tokens.js'
 import { type ArrivedRequest, hostAskedFor, type KnownOfRequest } from '../outbound/cross-origin.js'
 
@@ -32,8 +33,7 @@ export type ExpressCarrier = IncomingMessage & {
 }
 
 /** The properties of Koa's context that are used. */
-export interface KoaCarrier {
-  readonly app: { emit(event: 'error', error: Error, ctx: object): unknown }
+export interface KoaCarrier extends ReportingContext {
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly request: { readonly body?: unknown }

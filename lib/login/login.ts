@@ -44,7 +44,7 @@ const partsOf = new WeakMap<object, LoginParts>()
  * Logs users in and out at an OpenID provider, and hands the tokens over to `sessionTokens()`. Mount it behind `sessionTokens()`.
  * openid-client does every step of the protocol: the authorization code flow with PKCE, state and nonce.
  *
- * `GET /login?returnTo=/orders` sends the user to the provider. `GET /callback` (or POST, for `form_post`) gives the session
+ * `GET /login?returnTo=/orders` sends the user to the provider. `GET /callback` (with `form_post` also POST) gives the session
  * another id, keeps the tokens in it, and leads to the path. `POST /logout` logs out here, revokes the tokens, and leads to the
  * provider's logout. `GET /session` tells a page who is logged in. `POST /backchannel-logout` ends logins when the provider says so.
  * Other requests pass.
@@ -79,13 +79,13 @@ export function partsOfLogin(middleware: object): LoginParts {
 }
 
 /** Makes the function that finds the handler of a request. Requests of the app cost it one look at a map. */
-function finderOf({ paths }: LoginParts): Find {
+function finderOf({ options, paths }: LoginParts): Find {
   const routes = new Map<string, Readonly<Record<string, Handler>>>()
   const add = (path: string | false, handlers: Readonly<Record<string, Handler>>) => {
     if (path !== false) routes.set(path, { __proto__: null as never, ...handlers })
   }
   add(paths.login, { GET: begin })
-  add(paths.callback, { GET: callback, POST: callback })
+  add(paths.callback, { GET: callback, ...(options.responseMode === 'form_post' && { POST: callback }) })
   add(paths.logout, { POST: guarded(logout) })
   add(paths.session, { GET: sessionInfo })
   add(paths.backchannelLogout, { POST: backchannelLogout })

@@ -35,7 +35,8 @@ export interface LoginOptions<Request = unknown> {
   baseUrl: string
   /**
    * The parameters of the authorization request, by their names on the wire, or a function of the request that returns them.
-   * Nothing is taken from the query of a request. The request is the one to `/login`; the page is its `returnTo`. Default: `{ scope: 'openid offline_access' }`.
+   * Nothing is taken from the query of a request. The request is the one to `/login`; the page is its `returnTo`. Default:
+   * `{ scope: 'openid offline_access' }`.
    *
    * @example
    * login({ …, authorization: (req) => ({ scope: 'openid offline_access orders.read', login_hint: req.cookies.lastUser }) })
@@ -64,7 +65,8 @@ export interface LoginOptions<Request = unknown> {
   /**
    * The fields of a visitor's session that a login keeps, such as `['cart']`. Name only what may be shown to the user who logs in
    * next in this browser, and take their values for input of a stranger: an attacker who plants a session cookie has filled them.
-   * Never name a field that says who the user is. Of a session in which another user was logged in, nothing is kept. Default: none.
+   * Never name a field that says who the user is. Of a session in which `login()` knows of another user, nothing
+   * is kept. Default: none.
    */
   keepFields?: readonly string[]
   /** The claims of the user that `GET /session` shows. Default: `['sub', 'name', 'preferred_username', 'email', 'picture']`. */
@@ -82,7 +84,8 @@ export interface LoginOptions<Request = unknown> {
   /**
    * Is called with each login that does not succeed. It may log the error. If it returns a string, or a promise of one, the user is
    * sent to this path of the app, and does not get the page of login(). Such a path must not lead to the login by itself.
-   * Without it, failures with the reason `invalid`, `rejected` or `unavailable` are printed on stderr; on Koa the app emits `error`.
+   * Without it, failures of a login that was begun here are printed on stderr if the reason is `invalid`, `rejected` or `unavailable`;
+   * on Koa the app emits `error`.
    */
   onFailure?(error: LoginError, request: Request): unknown
   /** Whether the request is pushed to a provider that offers it (RFC 9126). One that requires it gets it anyway. Default: `true`. */

@@ -1,3 +1,4 @@
+import { reportError } from '../middleware/report-error.js'
 import { returnPath } from '../middleware/return-path.js'
 import { LoginError, type LoginErrorReason, wordsFor } from './login-error.js'
 import { type KoaCarrier, type LoginRequest, type Reply, redirect } from './login-request.js'
@@ -15,11 +16,11 @@ export async function failed(parts: LoginParts, request: LoginRequest, error: un
 /** The failures that an operator has to know of. The others are the user's own doing, such as a login that was cancelled. */
 const REPORTED: readonly LoginErrorReason[] = ['invalid', 'rejected', 'unavailable']
 
-/** Reports a failure as `tokenErrors()` does: on stderr, and on Koa by the event `error` of the app. */
+/** Reports a failure as `tokenErrors()` does. A request that fits no login, which any client can send, is not reported. */
 function report({ carrier, carrierName }: LoginRequest, error: LoginError): void {
-  if (!REPORTED.includes(error.reason)) return
-  if (carrierName === 'ctx') (carrier as KoaCarrier).app.emit('error', error, carrier)
-  else console.error(error)
+  const isOfLogin = error.returnTo !== undefined
+  if (!isOfLogin || !REPORTED.includes(error.reason)) return
+  reportError(error, carrierName === 'ctx' ? (carrier as KoaCarrier) : undefined)
 }
 
 /** Makes a page without scripts, styles and pictures. It shows nothing that came with the request, but the path to return to. */

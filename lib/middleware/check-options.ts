@@ -244,6 +244,7 @@ export function sessionKey(fallback: string, ...inUse: readonly string[]): Optio
   }
 }
 
+/** Checks the option `http`, of `sessionTokens()` and of `login()`. */
 export function checkHttp(http: unknown): HttpOptions {
   return checkOptions(http as HttpOptions, HTTP_OPTIONS, {
     of: '`http`',

@@ -3,6 +3,7 @@ import { problemOf } from '../errors/problem-details.js'
 import { TokenError } from '../errors/token-error.js'
 import { fn, optional } from '../options/option-kinds.js'
 import { checkOptions, type OptionTable } from '../options/option-table.js'
+import { reportError } from './report-error.js'
 import { notExpressError, notKoaError } from './wrong-framework.js'
 
 /** What `tokenErrors()` does besides responding. */
@@ -53,7 +54,7 @@ export function tokenErrors(options: TokenErrorsOptions = {}) {
     }
     if (error.status >= 500) {
       if (onError) onError(error, request)
-      else console.error(error)
+      else reportError(error)
     }
     const { status, headers, body } = problemOf(error)
     response.writeHead(status, headers).end(body)
@@ -91,7 +92,7 @@ export function koaTokenErrors(options: TokenErrorsOptions = {}) {
       if (!(error instanceof TokenError) || ctx.headerSent) throw error
       if (error.status >= 500) {
         if (onError) onError(error, ctx)
-        else ctx.app.emit('error', error, ctx)
+        else reportError(error, ctx)
       }
       const { status, headers, body } = problemOf(error)
       ctx.status = status
