@@ -30,7 +30,7 @@ export interface TlsProvider {
 /**
  * Starts a provider for the client `login-app`. A code of it is the nonce of its login, and its user is `ann`. Its second port has
  * the endpoints for client certificates. Both ports take any client certificate, or none. With `isStrict` the second one
- * refuses those whose key is not on the curve P-256.
+ * refuses every certificate: one whose key is not on the curve P-256 with an alert.
  */
 export async function startTlsProvider({ isStrict = false } = {}): Promise<TlsProvider> {
   const own = certificate()
