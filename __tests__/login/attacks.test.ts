@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
+import { customFetch } from 'openid-client'
 import { LOGIN_CLIENT, type LoginSite, NAVIGATION, SCOPE, startLoginSite } from '../helpers/login-site.js'
 
 let site: LoginSite
@@ -108,6 +109,39 @@ describe('S111 an attacker', () => {
       expect(user.cookie('connect.sid')).toBe(session)
     } finally {
       jest.restoreAllMocks()
+      await strict.close()
+    }
+  })
+
+  it.each([
+    [['mfa'], 403],
+    ['pwd', 403],
+    [undefined, 403],
+    ['mfa', 303],
+  ])('cannot pass a wrong acr off as an accepted one: %j gets %i', async (acr, status) => {
+    const strict = await startLoginSite({
+      login: {
+        pushedRequests: false,
+        verifySignature: false,
+        // 'undefined' is what a missing acr is as a text.
+        authorization: { scope: SCOPE, prompt: 'consent', acr_values: 'undefined mfa' },
+        configure(configuration) {
+          configuration[customFetch] = async (url, { body, headers, method }) => {
+            const response = await fetch(url, { body: (body as string) ?? null, headers, method })
+            if (new URL(url).pathname !== '/token') return response
+            const tokens = (await response.json()) as { id_token: string }
+            const [header, payload = '', signature] = tokens.id_token.split('.')
+            const claims = { ...JSON.parse(Buffer.from(payload, 'base64url').toString()), acr }
+            const edited = Buffer.from(JSON.stringify(claims)).toString('base64url')
+            return Response.json({ ...tokens, id_token: [header, edited, signature].join('.') })
+          }
+        },
+      },
+    })
+    try {
+      const visitor = strict.browser()
+      expect((await strict.step(visitor, await strict.begin(visitor))).status).toBe(status)
+    } finally {
       await strict.close()
     }
   })

@@ -4,6 +4,7 @@ import { inspect } from 'node:util'
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import type { Request } from 'express'
 import { type Configuration, customFetch } from 'openid-client'
+import { clientSecretJwt, clientSecretPost } from '../../lib/index.js'
 import type { LoginTokens } from '../../lib/login.js'
 import type { Browser } from '../helpers/browser.js'
 import { LOGIN_CLIENT, type LoginSite, NAVIGATION, startLoginSite } from '../helpers/login-site.js'
@@ -44,8 +45,8 @@ async function start(login: object = {}): Promise<void> {
         configuration[customFetch] = async (url, { body, headers, method }) => {
           const text = String(body ?? '')
           const sent = new URLSearchParams(text)
-          for (const name of ['code', 'code_verifier', 'client_secret']) secrets.push(...sent.getAll(name))
-          secrets.push(new Headers(headers).get('authorization')?.split(' ').at(-1) ?? '')
+          for (const name of ['code', 'code_verifier']) secrets.push(...sent.getAll(name))
+          secrets.push(...credentialsIn(text, new Headers(headers)))
           const own = provider(new URL(url), text, new Headers(headers))
           return own ?? fetch(url, { body: (body as string) ?? null, headers, method })
         }
@@ -62,6 +63,14 @@ async function start(login: object = {}): Promise<void> {
           .then(() => response.json(null), next)
       }),
   })
+}
+
+/** The credentials of the client in a request. */
+function credentialsIn(body: string, headers: Headers): string[] {
+  const sent = new URLSearchParams(body)
+  const inForm = ['client_secret', 'client_assertion'].flatMap((name) => sent.getAll(name))
+  const inHeaders = ['authorization', 'x-api-key'].map((name) => headers.get(name)?.split(' ').at(-1) ?? '')
+  return [...inForm, ...inHeaders].filter(Boolean)
 }
 
 /** Everything that a logger could make of a value. */
@@ -132,7 +141,7 @@ describe('S60 no code, verifier, token or secret shows', () => {
     [
       'an error that quotes the request',
       (body, headers) => {
-        const all = `${body} ${decodeURIComponent(body)} ${headers.get('authorization')}`
+        const all = `${headers.get('authorization')} ${body} ${decodeURIComponent(body)}`
         const answer = { error: all, error_description: all, error_uri: all }
         return new Response(JSON.stringify(answer), { status: 400, headers: json })
       },
@@ -147,7 +156,7 @@ describe('S60 no code, verifier, token or secret shows', () => {
     [
       'a challenge that quotes the request',
       (body, headers) => {
-        const quoted = `Basic realm="${body}", error="${headers.get('authorization')}"`
+        const quoted = `Basic error="${headers.get('authorization')}", realm="${body}"`
         return new Response('', { status: 401, headers: { 'www-authenticate': quoted } })
       },
     ],
@@ -190,15 +199,41 @@ describe('S60 no code, verifier, token or secret shows', () => {
     expect(leaks()).toEqual([])
   })
 
-  it('when the pushed request is refused with what it was', async () => {
-    await start()
+  it.each([
+    ['Basic', undefined],
+    ['the form', clientSecretPost(LOGIN_CLIENT.clientSecret)],
+    ['a JWT', clientSecretJwt(LOGIN_CLIENT.clientSecret)],
+    [
+      'a header of the app',
+      () => ({
+        headers: { 'x-api-key': 'key-of-the-gateway-0123456789' },
+        parameters: { client_id: LOGIN_CLIENT.clientId },
+      }),
+    ],
+  ])('when the pushed request is refused with the credentials of %s and what it was', async (_, method) => {
+    await start(method && { clientAuthentication: method })
     provider = ({ pathname }, body, headers) => {
       if (pathname !== '/request') return undefined
-      const all = `${body} ${headers.get('authorization')}`
-      const answer = { error: 'invalid_request', error_description: all }
+      const all = `unknown client ${credentialsIn(body, headers)}. ${body} ${headers.get('authorization')}`
+      const answer = { error: 'invalid_client', error_description: all }
       return new Response(JSON.stringify(answer), { status: 400, headers: json })
     }
     expect((await site.step(watched(), '/login')).status).toBe(502)
+    expect(site.failures).toMatchObject([{ errorDescription: expect.stringMatching(/^unknown client /) }])
+    expect(leaks()).toEqual([])
+  })
+
+  it('when a gateway quotes a header of the option http', async () => {
+    const key = 'key-of-the-gateway-0123456789'
+    await start({ http: { headers: { 'x-api-key': key } } })
+    secrets.push(key)
+    provider = ({ pathname }) => {
+      if (pathname !== '/request') return undefined
+      const answer = { error: 'access_denied', error_description: `unknown key ${key}` }
+      return new Response(JSON.stringify(answer), { status: 403, headers: json })
+    }
+    expect((await site.step(watched(), '/login')).status).toBe(403)
+    expect(site.failures).toMatchObject([{ errorDescription: expect.stringMatching(/^unknown key /) }])
     expect(leaks()).toEqual([])
   })
 

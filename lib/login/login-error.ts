@@ -101,7 +101,8 @@ export interface LoginErrorDetails {
 const MAX_LENGTH = 200
 
 /**
- * The error of a login that did not succeed. It holds no token, code or verifier, so it can be logged as it is.
+ * The error of a login that did not succeed. It holds no token, code, verifier or credential of the client, so it can be logged as it
+ * is.
  *
  * `onFailure` gets it. Its `status` is that of the page that the user gets.
  */

@@ -1,9 +1,12 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import * as oidc from 'openid-client'
 import { ConfigurationError, type TokenError } from '../errors/token-error.js'
 import { warnOnce } from '../errors/warn-once.js'
 import type { ClientCredentials } from '../oauth/client-authentication/client-authentication.js'
 import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
 import { dpopKeyPair, thumbprintOf } from '../oauth/dpop/keys.js'
+import { secretsOfHeaders } from '../oauth/http.js'
+import { secretsOfRequest } from '../oauth/token-endpoint/token-endpoint.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import type { CheckedLoginOptions } from './check-options.js'
 import { LoginError } from './login-error.js'
@@ -22,6 +25,9 @@ export interface CompletedLogin {
   /** The claims of the ID token, and of userinfo if the option asks for it. */
   readonly claims: LoginClaims
 }
+
+/** What the client authentication has added to the requests of a step. openid-client does not tell. */
+const added = new AsyncLocalStorage<ClientCredentials[]>()
 
 /** The OpenID provider, as openid-client speaks to it. */
 export class Provider {
@@ -67,8 +73,8 @@ export class Provider {
    * Makes the URL to which the user is sent. The request is signed if there is a key (RFC 9101), and pushed if the provider
    * offers that (RFC 9126).
    */
-  async authorizationUrl(parameters: URLSearchParams, transaction: Transaction): Promise<URL> {
-    try {
+  authorizationUrl(parameters: URLSearchParams, transaction: Transaction): Promise<URL> {
+    return this.#step(transaction.returnTo, [transaction.codeVerifier], async () => {
       const configuration = await this.configuration()
       const request = await this.#requestOf(parameters, transaction)
       const { requestObjectKey: key } = this.#options
@@ -79,8 +85,24 @@ export class Provider {
       }
       const signed = key && (await oidc.buildAuthorizationUrlWithJAR(configuration, request, key))
       return await oidc.buildAuthorizationUrlWithPAR(configuration, signed?.searchParams ?? request)
+    })
+  }
+
+  /** Runs a step of a login. No error of it shows a secret of the client, or one of these. */
+  async #step<T>(
+    returnTo: string | undefined,
+    secrets: readonly string[],
+    run: () => Promise<T>,
+  ): Promise<T> {
+    const credentials: ClientCredentials[] = []
+    try {
+      return await added.run(credentials, run)
     } catch (error) {
-      throw loginErrorOf(error, transaction.returnTo, [transaction.codeVerifier])
+      const ofClient = credentials.flatMap((each) =>
+        secretsOfRequest(Object.entries(each.parameters ?? {}), each),
+      )
+      const ofHeaders = secretsOfHeaders(this.#options.http?.headers)
+      throw loginErrorOf(error, returnTo, [...secrets, ...ofClient, ...ofHeaders])
     }
   }
 
@@ -115,10 +137,10 @@ export class Provider {
    * Checks the parameters of a callback, exchanges the code, and checks the ID token: state, `iss` (RFC 9207), nonce, PKCE,
    * `max_age` and `acr_values`.
    */
-  async complete(parameters: URLSearchParams, transaction: Transaction): Promise<CompletedLogin> {
+  complete(parameters: URLSearchParams, transaction: Transaction): Promise<CompletedLogin> {
     const { acrValues, codeVerifier, dpopKey, maxAge, nonce, returnTo, state } = transaction
     const secrets = [codeVerifier, ...parameters.getAll('code')]
-    try {
+    return this.#step(returnTo, secrets, async () => {
       const configuration = await this.configuration()
       const url = new URL(this.#redirectUri)
       url.search = String(parameters)
@@ -142,20 +164,16 @@ export class Provider {
         this.discard(tokens)
         throw error
       }
-    } catch (error) {
-      throw loginErrorOf(error, returnTo, secrets)
-    }
+    })
   }
 
   /** Fetches the claims of userinfo again. */
-  async userinfo(accessToken: string, sub: string, dpopKey?: DpopKey): Promise<oidc.UserInfoResponse> {
-    try {
+  userinfo(accessToken: string, sub: string, dpopKey?: DpopKey): Promise<oidc.UserInfoResponse> {
+    return this.#step(undefined, [accessToken], async () => {
       const configuration = await this.configuration()
       const proving = await proofsOf(configuration, dpopKey)
       return await oidc.fetchUserInfo(configuration, accessToken, sub, proving)
-    } catch (error) {
-      throw loginErrorOf(error, undefined, [accessToken])
-    }
+    })
   }
 
   /** Revokes tokens that no session gets (RFC 7009). Without success they stay valid until they expire. */
@@ -197,6 +215,7 @@ function authenticationOf(options: CheckedLoginOptions): oidc.ClientAuth {
         ? (server.revocation_endpoint ?? tokenEndpoint)
         : (server.pushed_authorization_request_endpoint ?? tokenEndpoint)
     const credentials = await credentialsFor(options, tokenEndpoint, endpoint)
+    added.getStore()?.push(credentials)
     for (const [name, value] of Object.entries(credentials.headers ?? {})) headers.set(name, value)
     for (const [name, value] of Object.entries(credentials.parameters ?? {})) body.set(name, value)
   }
@@ -220,6 +239,6 @@ function warnOfSecret({ message }: TokenError): void {
 
 /** Checks that the user logged in by one of the accepted ways (OpenID Connect Core §3.1.2.1, RFC 9470 §5). */
 function checkAcr(acr: unknown, acrValues: string | undefined, returnTo: string): void {
-  if (acrValues === undefined || acrValues.split(' ').includes(String(acr))) return
+  if (acrValues === undefined || (typeof acr === 'string' && acrValues.split(' ').includes(acr))) return
   throw new LoginError('unmet', { returnTo })
 }

@@ -216,7 +216,7 @@ function append(form: Form, parameters: FormParameters, names: readonly string[]
 }
 
 /** Collects the strings in a request that no error may show. */
-function secretsOfRequest(form: Form, client: ClientCredentials): string[] {
+export function secretsOfRequest(form: Form, client: ClientCredentials): string[] {
   const inForm = form.filter(([name]) => !PUBLIC.has(name)).map(([, value]) => value)
   const inHeaders = Object.values(client.headers ?? {}).flatMap((value) => [
     value,
