@@ -53,14 +53,13 @@ export async function startMtlsServer(
   const plain = await listening(createServer(own, listener(false)))
   const options = { ...own, requestCert: true, rejectUnauthorized: isStrict, ca }
   const mutual = await listening(createServer(options, listener(true)))
-  const url = (server: Server) => `https://localhost:${(server.address() as AddressInfo).port}`
-  const issuer = url(plain)
+  const issuer = urlOf(plain)
   const socketOf = (ctx: { socket: unknown }) => ctx.socket as TLSSocket
   provider = new Provider(issuer, {
     adapter: oidcStorage(clients),
     cookies: { keys: [randomBytes(16).toString('hex')] },
     clientAuthMethods: ['tls_client_auth', 'self_signed_tls_client_auth'],
-    discovery: { mtls_endpoint_aliases: { token_endpoint: `${url(mutual)}/token` } },
+    discovery: { mtls_endpoint_aliases: { token_endpoint: `${urlOf(mutual)}/token` } },
     rotateRefreshToken: true,
     scopes: ['openid', 'offline_access', 'orders.read'],
     findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
@@ -121,10 +120,15 @@ export async function startMtlsServer(
   }
 }
 
-async function listening(server: Server): Promise<Server> {
+/** Has a server listen on any port of the loopback interface. */
+export async function listening(server: Server): Promise<Server> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return server
+}
+
+export function urlOf(server: Server): string {
+  return `https://localhost:${(server.address() as AddressInfo).port}`
 }
 
 /** How a client with these certificates of its own is registered. */

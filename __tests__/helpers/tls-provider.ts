@@ -1,13 +1,12 @@
 import { generateKeyPairSync, X509Certificate } from 'node:crypto'
-import { once } from 'node:events'
 import type { RequestListener } from 'node:http'
-import { createServer, type Server } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import { exportJWK, SignJWT } from 'jose'
 import type { Browser, BrowserAnswer } from './browser.js'
 import { certificate } from './certificate.js'
 import { readBody, send } from './http-server.js'
+import { listening, urlOf } from './mtls-server.js'
 
 /** A request that a provider got. */
 export interface ProviderRequest {
@@ -95,16 +94,6 @@ export async function startTlsProvider({ isStrict = false } = {}): Promise<TlsPr
 
 /** With this, the client sends no certificate, and the server refuses that with an alert. */
 const STRICT = { sigalgs: 'ECDSA+SHA256', rejectUnauthorized: true }
-
-async function listening(server: Server): Promise<Server> {
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return server
-}
-
-function urlOf(server: Server): string {
-  return `https://localhost:${(server.address() as AddressInfo).port}`
-}
 
 /** Logs a user of the provider in at a site. */
 export async function logInAt(site: {
