@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
 import * as oidc from 'openid-client'
 import { ConfigurationError, type TokenError } from '../errors/token-error.js'
 import { warnOnce } from '../errors/warn-once.js'
@@ -26,14 +25,16 @@ export interface CompletedLogin {
   readonly claims: LoginClaims
 }
 
-/** What the client authentication has added to the requests of a step. openid-client does not tell. */
-const added = new AsyncLocalStorage<ClientCredentials[]>()
+/** How many secrets of client authentications are remembered. Each request may have new ones. */
+const MAX_SECRETS = 200
 
 /** The OpenID provider, as openid-client speaks to it. */
 export class Provider {
   readonly #options: CheckedLoginOptions
   readonly #redirectUri: string
   #configuration: Promise<oidc.Configuration> | undefined
+  /** What the client authentication has added to the latest requests, which no error may show. */
+  readonly #secrets = new Set<string>()
 
   constructor(options: CheckedLoginOptions, redirectUri: string) {
     this.#options = options
@@ -59,7 +60,7 @@ export class Provider {
     const client = isOverTls ? { use_mtls_endpoint_aliases: true } : undefined
     const certificate = async () =>
       isOverTls ? (await credentialsFor(this.#options)).certificate : undefined
-    const authenticate = authenticationOf(this.#options)
+    const authenticate = authenticationOf(this.#options, (credentials) => this.#noteSecrets(credentials))
     const configuration = await oidc.discovery(new URL(issuer), clientId, client, authenticate, {
       timeout: timeoutMs / 1000,
       execute: [...execute, ...(verifySignature ? [oidc.enableNonRepudiationChecks] : [])],
@@ -94,16 +95,21 @@ export class Provider {
     secrets: readonly string[],
     run: () => Promise<T>,
   ): Promise<T> {
-    const credentials: ClientCredentials[] = []
     try {
-      return await added.run(credentials, run)
+      return await run()
     } catch (error) {
-      const ofClient = credentials.flatMap((each) =>
-        secretsOfRequest(Object.entries(each.parameters ?? {}), each),
-      )
       const ofHeaders = secretsOfHeaders(this.#options.http?.headers)
-      throw loginErrorOf(error, returnTo, [...secrets, ...ofClient, ...ofHeaders])
+      throw loginErrorOf(error, returnTo, [...secrets, ...this.#secrets, ...ofHeaders])
     }
+  }
+
+  #noteSecrets(credentials: ClientCredentials): void {
+    for (const secret of secretsOfRequest(Object.entries(credentials.parameters ?? {}), credentials)) {
+      // The latest one is the last to be forgotten.
+      this.#secrets.delete(secret)
+      this.#secrets.add(secret)
+    }
+    while (this.#secrets.size > MAX_SECRETS) this.#secrets.delete(this.#secrets.values().next().value!)
   }
 
   async #requestOf(
@@ -201,7 +207,10 @@ async function proofsOf(
 }
 
 /** Makes the client authentication of openid-client of this library's. */
-function authenticationOf(options: CheckedLoginOptions): oidc.ClientAuth {
+function authenticationOf(
+  options: CheckedLoginOptions,
+  onCredentials: (credentials: ClientCredentials) => void,
+): oidc.ClientAuth {
   const authentication = async (
     server: oidc.ServerMetadata,
     _client: unknown,
@@ -215,7 +224,7 @@ function authenticationOf(options: CheckedLoginOptions): oidc.ClientAuth {
         ? (server.revocation_endpoint ?? tokenEndpoint)
         : (server.pushed_authorization_request_endpoint ?? tokenEndpoint)
     const credentials = await credentialsFor(options, tokenEndpoint, endpoint)
-    added.getStore()?.push(credentials)
+    onCredentials(credentials)
     for (const [name, value] of Object.entries(credentials.headers ?? {})) headers.set(name, value)
     for (const [name, value] of Object.entries(credentials.parameters ?? {})) body.set(name, value)
   }
