@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
+import type { Request } from 'express'
 import { customFetch } from 'openid-client'
 import { LOGIN_CLIENT, type LoginSite, NAVIGATION, SCOPE, startLoginSite } from '../helpers/login-site.js'
 
@@ -23,6 +24,28 @@ describe('S111 an attacker', () => {
     expect((await site.step(victim, callback)).status).toBe(400)
     expect((await victim.get('/')).json).toEqual({ loggedIn: false })
     expect(site.provider.tokenRequests).toHaveLength(before)
+  })
+
+  it('cannot finish a login that the user before has begun, though logins are noted in the session', async () => {
+    const authorization = (({ query }: Request) => ({
+      scope: SCOPE,
+      prompt: 'login consent',
+      login_hint: query.user as string,
+    })) as never
+    const shared = await startLoginSite({ login: { transactions: 'session', authorization } })
+    try {
+      const alice = shared.browser()
+      await shared.step(alice, await shared.begin(alice, '/login?user=alice&returnTo=/orders'))
+      const unfinished = await shared.begin(alice, '/login?user=alice&returnTo=/orders?of=alice')
+      const bob = shared.browser()
+      bob.setCookie('connect.sid', alice.cookie('connect.sid')!)
+      await shared.step(bob, await shared.begin(bob, '/login?user=bob&returnTo=/orders'))
+      const page = await shared.step(bob, unfinished)
+      expect(page.headers.get('location')).toBe('/')
+      expect((await bob.get('/session')).json.user).toEqual({ sub: 'bob' })
+    } finally {
+      await shared.close()
+    }
   })
 
   it("cannot do so in a browser whose user has logged in: it stays the victim's session", async () => {

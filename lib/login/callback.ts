@@ -94,7 +94,7 @@ async function enter(
         sub: claims.sub,
         user: picked(claims, sessionClaims),
         ...(options.userinfo && { userinfoOf: hashOf(tokens.id_token) }),
-        ...(kept.notes && { notes: kept.notes }),
+        ...(!isOthers && kept.notes && { notes: kept.notes }),
       },
     })
     if ((await onLogin?.(tokens, claims, request.carrier as never)) === false) {
