@@ -240,12 +240,13 @@ async function tokenFrom(
     ...(exchange !== undefined && { exchange }),
     ...(rejected !== undefined && { rejected }),
   })
-  if (encryptionKey === undefined) return { token }
+  const served = { token, servedAt: now() }
+  if (encryptionKey === undefined) return served
   const request = { method: 'GET', url: 'https://api.example', accessToken: token }
   const proof = await source.dpopProof(request).catch((error: TokenError) => {
     if (error.code !== 'ERR_INVALID_TOKEN_RESPONSE') throw error
   })
-  return { token, jkt: proof ? await calculateJwkThumbprint(decodeProtectedHeader(proof).jwk!) : 'none' }
+  return { ...served, jkt: proof ? await calculateJwkThumbprint(decodeProtectedHeader(proof).jwk!) : 'none' }
 }
 
 app.get('/token', async (request, response) => {

@@ -333,21 +333,30 @@ export function mayBeServed(
   incarnations: readonly Incarnation[],
 ): boolean {
   const { answers, at: issuedAt } = grant.issues[serial - 1]!
-  const obtainedAt = (answers ? answers.answeredAt : grant.loggedInAt) ?? issuedAt
+  const obtainedAt = (answers ? readAt(answers, at) : grant.loggedInAt) ?? issuedAt
   if (obtainedAt + ACCESS_TOKEN_TTL * 1000 < at) return false
   return isJob ? !hasHeard(grant, serial + 1, by, began) : !isTold(grant, serial + 1, by, began, incarnations)
+}
+
+/** When a process read a response: at the end of a pause, if it was paused when the response came, or at most `lateMs` later. */
+function readAt(
+  { by, answeredAt }: Pick<Presentation, 'by' | 'answeredAt'>,
+  until: number,
+  lateMs = 0,
+): number | undefined {
+  if (answeredAt === undefined) return undefined
+  const pause = by.pauses.find(({ from, to = until }) => from <= answeredAt + lateMs && to >= answeredAt)
+  return pause ? (pause.to ?? until) : answeredAt
 }
 
 /** A busy machine reads a response later by this much. */
 const LATE_MS = 1_000
 
 /** Whether the token of an exchange had expired at a time, wherever its response was for that long. */
-export function hadExpired({ by, answeredAt }: Exchange, at: number): boolean {
+export function hadExpired(exchange: Exchange, at: number): boolean {
+  const read = readAt(exchange, at, LATE_MS)
   // The connection broke: when the response was read is not known.
-  if (answeredAt === undefined) return false
-  const pause = by.pauses.find(({ from, to = at }) => from <= answeredAt + LATE_MS && to >= answeredAt)
-  const readAt = pause ? (pause.to ?? at) : answeredAt
-  return readAt + LATE_MS + ACCESS_TOKEN_TTL * 1000 < at
+  return read !== undefined && read + LATE_MS + ACCESS_TOKEN_TTL * 1000 < at
 }
 
 /** The authorization server counts whole seconds, and takes some time to respond: a token expires this much early. */

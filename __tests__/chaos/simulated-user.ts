@@ -22,6 +22,8 @@ export interface SimulatedUserContext {
 /** A token in a response, and the thumbprint of the key that it came with. */
 interface Token {
   readonly token: string
+  /** When the library handed it out. The response is on its way for some time. */
+  readonly servedAt: number
   readonly jkt?: string
 }
 
@@ -394,12 +396,12 @@ export class SimulatedUser {
     const owner = this.#ownerFor(known, process, json, false)
     if (!owner) return undefined
     const { incarnation } = process
-    const { token } = json
+    const { servedAt: at, token } = json
     const { serial } = owner.issue
     if (serial < known.serial) {
       const [began, newest] = [known.at, known.serial]
       const { isJob } = known
-      known.grant.olderTokens.push({ by: incarnation, began, at: now(), serial, newest, isJob })
+      known.grant.olderTokens.push({ by: incarnation, began, at, serial, newest, isJob })
     }
     if (serial > (this.#serials.get(known.grant) ?? 0)) {
       this.#serials.set(known.grant, serial)
