@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from '@jest/globals'
 import type { Request } from 'express'
 import { RACE_WINDOW_MS, RECENT_REFRESH_MS } from '../../lib/concurrency/time-constants.js'
@@ -191,6 +192,20 @@ describe('a save in one process races with the write of a refresh in another', (
     expect((await refreshing.stored(tab))?.views).toBe(2)
     await expectNewest(refreshing, tab)
   })
+})
+
+it('S21 a process that knows of the refresh of a slow one leaves the session to it: nothing is stored over it', async () => {
+  const { refreshing, other, tab, visitor } = await twoProcessesThatShare()
+  other.clock.advance(HOUR_MS)
+  const { write, answer } = await aboutToWrite(refreshing, tab)
+  const { json } = await visitor.get('/token')
+  await delay(3 * RACE_WINDOW_MS)
+  const meanwhile = other.store.count('set')
+  write.release()
+  expect((await answer).json.token).toBe(json.token)
+  await delay(RECENT_REFRESH_MS)
+  expect([meanwhile, other.store.count('set')]).toEqual([0, 0])
+  expect((await other.storedTokens(visitor))?.accessTokens[0]?.token).toBe(json.token)
 })
 
 describe('a logout in one process races with the write of a refresh in another', () => {

@@ -1,7 +1,8 @@
 import type { BackgroundTasks } from '../concurrency/background-tasks.js'
+import { RECENT_REFRESH_MS } from '../concurrency/time-constants.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
-import { raceWindowOver } from '../sessions/store/write-race.js'
+import { raceWindowOver, recentRefreshOver } from '../sessions/store/write-race.js'
 import { identityOf } from '../tokens/grant-proof.js'
 import { type TokenSet, withShare } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
@@ -37,9 +38,10 @@ export class SessionRepair {
     const stale = this.#staleCopy(session, tokens)
     if (!stale || registry.peek(tokens.grantId)?.inFlight) return
     if ((this.#repaired.get(session) ?? 0) >= tokens.revision) return
+    const isRecent = registry.peek(tokens.grantId)?.learnedWithin(RECENT_REFRESH_MS) ?? false
     this.#background.runOnce(`repair ${identityOf(stale)}`, async () => {
-      // Another process may be about to write the same tokens.
-      if (shared.isShared) await raceWindowOver()
+      // Another process may be about to write the same tokens. A repair beside it could undo what the app saves at that moment.
+      if (shared.isShared) await (isRecent ? recentRefreshOver() : raceWindowOver())
       const written = await sessionWriter.store(session, withShare(tokens, stale.share))
       if (written) this.#repaired.set(session, tokens.revision)
       this.#report(written, tokens, stale)

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { FAST_WRITE_MS, RACE_WINDOW_MS } from '../../concurrency/time-constants.js'
+import { FAST_WRITE_MS, RACE_WINDOW_MS, RECENT_REFRESH_MS } from '../../concurrency/time-constants.js'
 
 /*
  * Write races. A session store cannot change a session in one step: a process reads the session, changes it and writes it
@@ -10,7 +10,8 @@ import { FAST_WRITE_MS, RACE_WINDOW_MS } from '../../concurrency/time-constants.
  *    If the write took longer, the process asks the grant store again. It removes the tokens if the grant has ended, and writes
  *    newer tokens if it finds them.
  * 2. Wait, then look again. A process that may have raced with another one waits for RACE_WINDOW_MS, in which every fast write
- *    ends. Then it reads the stored session and repairs it: what the app saved, the newest tokens, or none after a logout.
+ *    ends. Then it reads the stored session and repairs it: what the app saved, the newest tokens, or none after a logout. A
+ *    process that finds the tokens of before in a session leaves them to the process that has refreshed, for RECENT_REFRESH_MS.
  *
  * A process may have raced when it learns from the grant store that another process has refreshed or ended the grant, when it
  * has learned so less than RECENT_REFRESH_MS ago, when the grant store does not respond, or when its own write was slow.
@@ -24,4 +25,9 @@ export function isFast(elapsedMs: number): boolean {
 /** Resolves when every other process that was about to write the session has done so. */
 export async function raceWindowOver(): Promise<void> {
   await delay(RACE_WINDOW_MS)
+}
+
+/** Resolves when a process that refreshed a moment ago has written the session, even if it is slow. */
+export async function recentRefreshOver(): Promise<void> {
+  await delay(RECENT_REFRESH_MS)
 }
