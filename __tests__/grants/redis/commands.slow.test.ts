@@ -144,11 +144,14 @@ async function costOf(action: () => Promise<unknown>): Promise<Cost> {
   return { scripts: await counts.scripts(), ms: performance.now() - start }
 }
 
-/** On a machine that is busy with other things a holder renews its lease, and those who wait ask again after a second. */
+/**
+ * On a machine that is busy with other things a holder renews its lease, those who wait ask again after a second, and a slow write to
+ * the session is followed by a read.
+ */
 function expectCost({ scripts, ms }: Cost, expected: number, waiters = 0): void {
   const more = Math.floor(ms / RENEWAL_MS) + Math.floor(ms / 1_000) * waiters
   if (more === 0) expect(scripts).toBe(expected)
-  else expect(scripts).toBeLessThanOrEqual(expected + more)
+  else expect(scripts).toBeLessThanOrEqual(expected + more + 1)
 }
 
 /** One holds the lease, others wait for it, each with so many scripts; it commits, and they are told. */

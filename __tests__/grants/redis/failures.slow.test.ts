@@ -490,7 +490,8 @@ describeWithRedisServer('redisGrantStore(client) on a Redis in trouble', () => {
       const impatient = new Redis(loading.url, { enableReadyCheck: false })
       impatient.on('error', () => {})
       toClose.push(() => impatient.disconnect())
-      const asking = redisGrantStore(impatient)
+      // A busy machine may take its time over an error.
+      const asking = redisGrantStore(impatient, { commandTimeoutMs: 10_000 })
       await asking.read(grant)
       const restarted = loading.restart()
       while (!(await isLoading(impatient))) await delay(10)
