@@ -86,7 +86,7 @@ export class Refresh {
         const exchanged =
           this.#exchange &&
           (await this.#exchange.run(this.#leased.newest, (own) => this.#send(own, this.#need)))
-        // If this process stood still, another one may have refreshed meanwhile. The exchange begins anew, with the newest token.
+        // If this process stood still, another one may have refreshed meanwhile. The exchange starts again, with the newest token.
         if (exchanged && !this.#leased.isSurelyHeld) continue
         if (exchanged) {
           const accessToken = await this.#keep(exchanged, this.#need, true)
