@@ -111,6 +111,18 @@ describe("S104 the client's own token", () => {
     expect(ownRequests(server).length).toBeLessThan(6)
   })
 
+  it('S104 an API rejects one token of 20 callers: all of them get the same new one', async () => {
+    const { server, site } = await start()
+    const { client } = site.middleware
+    const { token } = await client.getAccessToken()
+    const next = await Promise.all(
+      Array.from({ length: 20 }, () => client.getAccessToken({ rejected: token })),
+    )
+    expect(new Set(next.map(({ token }) => token)).size).toBe(1)
+    expect(next[0]!.token).not.toBe(token)
+    expect(ownRequests(server)).toHaveLength(2)
+  })
+
   it('S104 is in no session, and needs none', async () => {
     const { site } = await start()
     const browser = site.browser()
@@ -262,6 +274,22 @@ describe("S104 the client's own token, and a server that fails", () => {
     await client.getAccessToken()
     clock.advance(HOUR_MS - 5_000)
     expect((await client.getAccessToken()).token).toBe('own0')
+  })
+
+  it('S104 a rejected token that could not be replaced is not handed out instead', async () => {
+    const { site, clock } = await scripted((index) => (index === 1 || index > 5 ? success(index) : 503))
+    const { client } = site.middleware
+    clock.advance(60_000)
+    await expect(client.getAccessToken()).rejects.toMatchObject({ retryable: true })
+    clock.advance(60_000)
+    const { token } = await client.getAccessToken()
+    for (let call = 0; call < 4; call++) {
+      clock.advance(60_000)
+      await expect(client.getAccessToken({ rejected: token })).rejects.toMatchObject({ retryable: true })
+      await expect(client.getAccessToken({ rejected: token })).rejects.toMatchObject({ retryable: true })
+    }
+    clock.advance(60_000)
+    expect((await client.getAccessToken({ rejected: token })).token).toBe('own6')
   })
 
   it('S104 failures of three needs open the breaker, which is that of the refreshes as well', async () => {

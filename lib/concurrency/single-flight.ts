@@ -13,6 +13,11 @@ export class SingleFlight<K, V> {
     return started
   }
 
+  /** Whether work for this key is in flight. */
+  has(key: K): boolean {
+    return this.#inFlight.has(key)
+  }
+
   /** Resolves when no work is in flight. */
   async drain(): Promise<void> {
     while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight.values())

@@ -8,6 +8,11 @@ export interface GrantRecord {
    * Every process gives the same labels. Absent if there are none. `read()` and the other methods need not return them.
    */
   readonly labels?: readonly string[]
+  /**
+   * Whether the store may have had the grant before. If it does not know the grant now, it has lost it, and perhaps a lease with
+   * it. A store that can lose its knowledge then waits before it leases the grant, so that the holder can renew first.
+   */
+  readonly isStoredAgain?: boolean
 }
 
 /**

@@ -41,6 +41,12 @@ export interface SharedState extends GrantState {
   readonly tokens?: TokenSet
 }
 
+interface CommitOptions {
+  /** Whether the grant store may have had the grant before, see `GrantRecord`. */
+  readonly isStoredAgain?: boolean
+  readonly timeoutMs?: number
+}
+
 /** The facts of the end of a grant in another process. */
 const LEARNED = { scope: 'grant', isLocal: false } as const
 
@@ -157,11 +163,11 @@ export class SharedGrants {
   async commit(
     tokens: TokenSet,
     retention: Retention | undefined,
-    timeoutMs = QUICK_TIMEOUT_MS,
+    { isStoredAgain = false, timeoutMs = QUICK_TIMEOUT_MS }: CommitOptions = {},
   ): Promise<SharedState & { readonly isOurs: boolean }> {
     const { codec, registry, store } = this.#context
     const { grantId } = tokens
-    const record = this.recordOf(tokens)
+    const record = { ...this.recordOf(tokens), ...(isStoredAgain && { isStoredAgain }) }
     const state = await withTimeout(
       timeoutMs,
       store.commit(grantId, randomUUID(), record, retention),

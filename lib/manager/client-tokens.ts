@@ -68,11 +68,11 @@ export class ClientTokens {
     }
     const { rejected, ...need } = given
     const current = rejected === undefined ? undefined : usableToken(held, ownProperties(need), now, leeway)
-    if (current && current.token === rejected) {
-      if (!grant.backoff.mayReplace(of.key, clock.monotonic())) return current
-      grant.backoff.replaced(of.key, clock.monotonic())
-    }
-    return this.#requestedOrUnexpired(of, given)
+    const isReplaced = current !== undefined && current.token === rejected
+    // If valid tokens were replaced too often, the API would reject the next one as well.
+    if (isReplaced && !this.#flights.has(of.key) && !grant.backoff.mayReplace(of.key, clock.monotonic()))
+      return current
+    return this.#requestedOrUnexpired(of, given, isReplaced)
   }
 
   /** Returns every token that this process holds, which no error may show. */
@@ -94,12 +94,16 @@ export class ClientTokens {
     return made
   }
 
-  async #requestedOrUnexpired(of: ClientNeed, given: TokenNeed): Promise<AccessToken> {
+  async #requestedOrUnexpired(of: ClientNeed, given: TokenNeed, isReplaced: boolean): Promise<AccessToken> {
     const { patienceMs, timeoutMs } = this.#context
     const unexpired = () => unexpiredToken(heldBy(of.grant), given, of.grant.now())
     const isUrgent = given.minValidityMs !== undefined || unexpired() === undefined
     try {
-      return await withTimeout(isUrgent ? timeoutMs : patienceMs, this.#requested(of), tooSlowError)
+      return await withTimeout(
+        isUrgent ? timeoutMs : patienceMs,
+        this.#requested(of, isReplaced),
+        tooSlowError,
+      )
     } catch (error) {
       const token = unexpired()
       if (token) return token
@@ -107,10 +111,14 @@ export class ClientTokens {
     }
   }
 
-  /** Joins the request for a token that is in flight, or starts one. */
-  #requested(of: ClientNeed): Promise<AccessToken> {
+  /**
+   * Joins the request for a token that is in flight, or starts one.
+   *
+   * @param isReplaced whether the token at hand is valid, but an API rejected it
+   */
+  #requested(of: ClientNeed, isReplaced = false): Promise<AccessToken> {
     return this.#flights.do(of.key, () => {
-      const requested = this.#request(of)
+      const requested = this.#request(of, isReplaced)
       this.#background.run(of.caller, requested)
       return requested
     })
@@ -131,7 +139,7 @@ export class ClientTokens {
     health.throwWhileFailing(caller)
   }
 
-  async #request(of: ClientNeed): Promise<AccessToken> {
+  async #request(of: ClientNeed, isReplaced: boolean): Promise<AccessToken> {
     const { clock, defaultLifetimeMs, emit, health } = this.#context
     const { caller, grant, key, need } = of
     this.#throwDuringPause(of)
@@ -141,6 +149,7 @@ export class ClientTokens {
       const response = await this.#send(of)
       grant.learn(mergeTokens(heldBy(grant), response, need, clock.now(), defaultLifetimeMs), false)
       grant.backoff.succeeded(key)
+      if (isReplaced) grant.backoff.replaced(key, clock.monotonic())
       return heldBy(grant).accessTokens[0]!
     } catch (failure) {
       const error = clientTokenError(failure as TokenError)

@@ -2,7 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from '@jest/globals'
 import { postgresGrantStore } from '../../../lib/postgres.js'
 import { describeGrantStore } from '../../contract/grant-store.js'
+import { describeLostLease } from '../../contract/lost-lease.js'
 import { describeWithPostgres } from '../../helpers/postgres.js'
+
+const GRACE_MS = 300
 
 await describeWithPostgres(
   'postgresGrantStore(pool)',
@@ -15,6 +18,12 @@ await describeWithPostgres(
       const store = postgresGrantStore(pool, { table, graceMs: 0 })
       return { store, close: () => store.close() }
     })
+
+    describeLostLease(() => ({
+      store: postgresGrantStore(pool, { table, graceMs: GRACE_MS }),
+      graceMs: GRACE_MS,
+      lose: (grant) => pool.query(`delete from ${table} where grant_id = $1`, [grant]),
+    }))
 
     it('sends what a process publishes to all processes', async () => {
       const stores = [1, 2].map(() => postgresGrantStore(pool, { table }))

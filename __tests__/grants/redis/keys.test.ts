@@ -6,6 +6,7 @@ import { createClient as createClient5 } from 'redis5'
 import { ConfigurationError } from '../../../lib/index.js'
 import { type RedisClient, type RedisGrantStoreOptions, redisGrantStore } from '../../../lib/redis.js'
 import type { TokenSet } from '../../../lib/tokens/token-set.js'
+import { describeLostLease } from '../../contract/lost-lease.js'
 import { describeWithRedis, redisUrl } from '../../helpers/redis.js'
 
 const request = { ttlMs: 60_000, waitMs: 0, revision: 0 }
@@ -141,6 +142,14 @@ describeWithRedis('what redisGrantStore(client) keeps', () => {
       expect(await lease({ owner: 'b', waitMs: 600, idleMs: 2 * HOUR_MS })).toEqual({ granted: false })
       expect(await store.renew(grant, 'a', 60_000)).toBe(true)
     })
+  })
+
+  describeLostLease(() => {
+    const graceMs = 300
+    const prefix = `${randomUUID()}:`
+    const store = redisGrantStore(client, { prefix, graceMs })
+    stores.push(store)
+    return { store, graceMs, lose: (grant) => client.del(`${prefix}${grant}`) }
   })
 
   describe('a grant that was last leased in an earlier run of the server', () => {

@@ -47,7 +47,7 @@ ${lockRow(names)}
       wait := known.ttl_ms;
       known.leased_until := moment + ${ms('wait')};
     end if;
-    if wait <= 0 and (known.owner is not null or known.revision is null or from_before) then
+    if wait <= 0 and (known.owner is not null or known.free_at is not null or known.revision is null or from_before) then
       known.free_at := least(
         known.free_at,
         moment + ${ms('case when known.owner is null and known.revision is null then _grace_unknown else _grace end')}
@@ -91,7 +91,7 @@ export function renewOf(names: Names): string {
     )}
 ${lockRow(names)}
   is_lost := known.owner is null and known.left_by is distinct from _owner
-    and (known.revision is null or ${HOLD_OFF} > 0 or coalesce(known.run <> server_run, false));
+    and (known.revision is null or known.free_at is not null or ${HOLD_OFF} > 0 or coalesce(known.run <> server_run, false));
   if known.ended is not null or (known.owner is distinct from _owner and not is_lost) then renewed := false; return next; return; end if;
   update ${table} set owner = _owner, leased_until = moment + ${ms('_ttl')}, ttl_ms = _ttl, left_by = null,
     free_at = null, run = server_run, expires_at = ${keptFor('2 * _ttl')} where grant_id = _grant;

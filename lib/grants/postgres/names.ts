@@ -33,7 +33,7 @@ export type Method = 'lease' | 'renew' | 'commit' | 'release' | 'end' | 'read'
 const TYPES: Readonly<Record<Method, readonly string[]>> = {
   lease: ['text', 'text', DOUBLE, 'bigint', DOUBLE, DOUBLE, DOUBLE, DOUBLE],
   renew: ['text', 'text', DOUBLE],
-  commit: ['text', 'text', 'bigint', 'text', DOUBLE, 'boolean', 'text[]'],
+  commit: ['text', 'text', 'bigint', 'text', DOUBLE, 'boolean', 'text[]', DOUBLE],
   release: ['text', 'text'],
   end: ['text', 'text', DOUBLE],
   read: ['text'],

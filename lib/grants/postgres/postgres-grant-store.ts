@@ -139,7 +139,7 @@ class PostgresGrants implements PostgresGrantStore {
   async commit(
     grantId: string,
     owner: string,
-    { revision, tokens, labels = [] }: GrantRecord,
+    { revision, tokens, labels = [], isStoredAgain }: GrantRecord,
     retention?: Retention,
   ): Promise<GrantState> {
     const { state } = await this.#ask('commit', grantId, [
@@ -149,6 +149,7 @@ class PostgresGrants implements PostgresGrantStore {
       this.#ttlOf(retention),
       this.#runs.hasJustChanged,
       labels.length > 0 ? labels : null,
+      isStoredAgain ? this.#options.graceMs : null,
     ])
     this.#sweep.soon()
     return state.ended || state.record ? state : { record: { revision, tokens } }

@@ -1,11 +1,12 @@
 import type { Names } from './names.js'
-import { DURABLE, declare, keptFor, lockRow, notifyOf, plpgsql, runOf } from './sql-parts.js'
+import { DURABLE, declare, keptFor, lockRow, ms, notifyOf, plpgsql, runOf } from './sql-parts.js'
 
 /**
  * Keeps a record if it is newer, and releases the lease of the owner. Returns why the grant has ended, or a newer record.
  *
  * Only the lease holder surely has the newest tokens. After a failover any process stores what it knows, and another process may
- * know of a later refresh. So such a grant still counts as one from an earlier run.
+ * know of a later refresh. So such a grant still counts as one from an earlier run. If the table has lost a grant, a record that is
+ * stored again does not hide that a lease may be lost as well: the holder can still renew it first.
  */
 export function commitOf(names: Names): string {
   const { table } = names
@@ -13,7 +14,7 @@ export function commitOf(names: Names): string {
     names.of('commit'),
     `
   _grant text, _owner text, _revision bigint, _tokens text, _ttl double precision, _has_moved boolean,
-  _labels text[]`,
+  _labels text[], _grace double precision`,
     'table (end_reason text, of_revision bigint, of_tokens text, server_run text)',
     `${declare(
       names,
@@ -40,6 +41,8 @@ ${lockRow(names)}
       leased_until = case when is_held then null else known.leased_until end,
       ttl_ms = case when is_held then null else known.ttl_ms end,
       left_by = case when is_held then _owner else known.left_by end,
+      free_at = case when _grace is null then null when known.revision is null and known.owner is null
+        then coalesce(known.free_at, moment + ${ms('_grace')}) else known.free_at end,
       waiting = false,
       expires_at = ${keptFor('_ttl')}
       where grant_id = _grant;

@@ -135,7 +135,7 @@ class RedisGrants implements RedisGrantStore {
     record: GrantRecord,
     retention?: Retention,
   ): Promise<GrantState> {
-    const { revision, tokens, labels = [] } = record
+    const { revision, tokens, labels = [], isStoredAgain } = record
     const ttl = this.#ttlOf(retention)
     const hasMoved = this.#runs.hasJustChanged ? '1' : '0'
     const args = [
@@ -147,6 +147,7 @@ class RedisGrants implements RedisGrantStore {
       grantId,
       hasMoved,
       labels.join(' '),
+      isStoredAgain ? String(this.#options.graceMs) : '',
     ]
     const [ended, newerRevision, newerTokens, run, isToBeLabelled] = await this.#run(COMMIT, grantId, args)
     this.#runs.noteRun(textOf(run), grantId)

@@ -10,7 +10,7 @@ export interface RedisScript {
  * A grant is one hash:
  *   revision, tokens   the newest record
  *   owner, until, ttl  the lease: its owner, its end by Redis' clock, and its duration, in milliseconds
- *   free               when another owner may take a lease that ran out, or a lease of a grant that Redis does not know
+ *   free               when another owner may take a lease that ran out, or a lease that Redis may have lost; absent once it is taken
  *   run                the run of the server in which the grant was last leased, or in which it began; '-' if that is not known
  *   waiting            set when a process has to wait, so that a change is published only if a process waits for it
  *   labels, labelled   the labels of the record, and until when they lead to the grant, in milliseconds
@@ -99,7 +99,7 @@ if known[3] ~= owner then
     wait = tonumber(known[7])
     redis.call('HSET', KEYS[1], 'until', text(now + wait))
   end
-  if wait <= 0 and (known[3] or not known[1] or from_before(known[8])) then
+  if wait <= 0 and (known[3] or known[6] or not known[1] or from_before(known[8])) then
     local grace = (known[3] or known[1]) and ARGV[4] or ARGV[5]
     local free = math.min(tonumber(known[6]) or now + grace, now + grace)
     redis.call('HSET', KEYS[1], 'free', text(free))
@@ -133,8 +133,8 @@ export const RENEW = script(
   SERVER,
   `
 local owner, ttl = ARGV[1], ARGV[2]
-local known = redis.call('HMGET', KEYS[1], 'owner', 'revision', 'ended', 'run')
-local forgotten = not known[1] and (not known[2] or hold_off > 0 or from_before(known[4]))
+local known = redis.call('HMGET', KEYS[1], 'owner', 'revision', 'ended', 'run', 'free')
+local forgotten = not known[1] and (not known[2] or known[5] or hold_off > 0 or from_before(known[4]))
 if known[3] or (known[1] ~= owner and not forgotten) then return 0 end
 local lasts = string.format('%.0f', now + ttl)
 redis.call('HSET', KEYS[1], 'owner', owner, 'until', lasts, 'ttl', ttl, 'run', run or '')
@@ -148,11 +148,12 @@ return 1
  * Keeps a record if it is newer, and releases the lease of the owner.
  *
  * ARGV: owner, revision, tokens, grantTtlMs, channel, grantId, whether another server has just taken over (1 or 0), labels
- * separated by spaces. Returns why the grant has ended, a newer record if there is one, the run of the server, and 1 if the labels
+ * separated by spaces, and for a record that is stored again graceMs, or ''. Returns why the grant has ended, a newer record if there is one, the run of the server, and 1 if the labels
  * must be told where to find the grant: they hold for twice as long as the grant, so this happens once in that time.
  *
  * Only the lease holder surely has the newest tokens. After a failover any process stores what it knows, and another process may
- * know of a later refresh. So such a grant still counts as one from an earlier run.
+ * know of a later refresh. So such a grant still counts as one from an earlier run. If Redis has lost a grant, a record that is
+ * stored again does not hide that a lease may be lost as well: the holder can still renew it first.
  */
 export const COMMIT = script(
   NOW,
@@ -161,7 +162,7 @@ export const COMMIT = script(
   SERVER,
   `
 local owner, revision, tokens, ttl, channel, grant = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local has_moved, labels = ARGV[7] == '1', ARGV[8]
+local has_moved, labels, grace = ARGV[7] == '1', ARGV[8], tonumber(ARGV[9])
 local known = redis.call('HMGET', KEYS[1], 'revision', 'tokens', 'owner', 'ended', 'run', 'labels', 'labelled')
 if known[4] then return { known[4], '', '', run or '', 0 } end
 local newer = tonumber(revision) > tonumber(known[1] or 0)
@@ -169,6 +170,8 @@ if newer then
   local begun_in = has_moved and '-' or run
   local last_run = known[3] == owner and run or known[5] or begun_in
   redis.call('HSET', KEYS[1], 'revision', revision, 'tokens', tokens, 'run', last_run or '')
+  if not grace then redis.call('HDEL', KEYS[1], 'free')
+  elseif not known[1] and not known[3] then redis.call('HSETNX', KEYS[1], 'free', string.format('%.0f', now + grace)) end
   keep_for(ttl)
 end
 if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl') end
