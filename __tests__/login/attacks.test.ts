@@ -48,6 +48,29 @@ describe('S111 an attacker', () => {
     }
   })
 
+  it('cannot have the victim finish a login that was begun in a planted session, once the victim has logged in', async () => {
+    const shared = await startLoginSite({
+      login: { transactions: 'session', authorization: { scope: SCOPE, prompt: 'login consent' } },
+    })
+    try {
+      const attacker = shared.browser()
+      const callback = await shared.begin(attacker, '/login?returnTo=/orders')
+      const victim = shared.browser()
+      victim.setCookie('connect.sid', attacker.cookie('connect.sid')!)
+      await shared.step(victim, await shared.begin(victim))
+      const { user } = (await victim.get('/session')).json
+      const session = victim.cookie('connect.sid')
+      const exchanged = shared.provider.tokenRequests.length
+      const page = await shared.step(victim, callback)
+      expect([page.status, page.headers.get('location')]).toEqual([303, '/orders'])
+      expect(victim.cookie('connect.sid')).toBe(session)
+      expect((await victim.get('/session')).json.user).toEqual(user)
+      expect(shared.provider.tokenRequests).toHaveLength(exchanged)
+    } finally {
+      await shared.close()
+    }
+  })
+
   it("cannot do so in a browser whose user has logged in: it stays the victim's session", async () => {
     const victim = await site.loggedIn('/login?returnTo=/orders')
     const session = victim.cookie('connect.sid')

@@ -17,7 +17,12 @@ export async function callback(parts: LoginParts, request: LoginRequest): Promis
     const parameters = isForm ? await formOf(request) : queryOf(request.path)
     const transaction = transactionOf(parts, request, parameters.getAll('state'))
     // A logged-in user who comes by the back button, by a bookmark, or twice, has arrived.
-    if (transaction === undefined || transaction.isUsed || parts.used.has(transaction.state)) {
+    if (
+      transaction === undefined ||
+      transaction.isUsed ||
+      parts.used.has(transaction.state) ||
+      isOfVisitorBefore(parts, request, transaction)
+    ) {
       return arrivedBefore(parts, request, transaction)
     }
     return await finish(parts, request, transaction, parameters)
@@ -35,6 +40,19 @@ function transactionOf(
   if (!/^[\w-]{43}$/.test(state) || another !== undefined) return undefined
   const transaction = notes.read<Transaction>(request, nameOf(state))
   return transaction?.state === state ? transaction : undefined
+}
+
+/**
+ * Whether a login is noted in the session of a user who has logged in since. Somebody who has planted the session of the visitor before
+ * may have begun it.
+ */
+function isOfVisitorBefore(
+  { options }: LoginParts,
+  request: LoginRequest,
+  { isOfVisitor }: Transaction,
+): boolean {
+  const { property, transactions } = options
+  return transactions === 'session' && isOfVisitor === true && tokensOf(request, property).hasTokens()
 }
 
 function arrivedBefore(

@@ -22,6 +22,8 @@ export interface Transaction {
   readonly acrValues?: string
   /** The requirement that the login is to meet, see `StepUps`. */
   readonly stepUp?: string
+  /** Whether it was begun in a session without a user. */
+  readonly isOfVisitor?: true
   /** Whether its callback has come. Then the other values are empty. */
   readonly isUsed?: true
   /** The key that the tokens are to be bound to, with the option `dpop` of `sessionTokens()`. */
@@ -29,7 +31,10 @@ export interface Transaction {
 }
 
 /** What a transaction is begun with. */
-export type TransactionStart = Pick<Transaction, 'returnTo' | 'maxAge' | 'acrValues' | 'stepUp' | 'dpopKey'>
+export type TransactionStart = Pick<
+  Transaction,
+  'returnTo' | 'maxAge' | 'acrValues' | 'stepUp' | 'dpopKey' | 'isOfVisitor'
+>
 
 export function newTransaction(start: TransactionStart): Transaction {
   return {
