@@ -15,7 +15,7 @@ describe('news of grants', () => {
     const changes = new GrantChanges('channel', subscribe)
     expect(await Promise.all([changes.listen(), changes.listen()])).toEqual([true, true])
     expect(await changes.listen()).toBe(true)
-    const functions = Array(3).fill(expect.any(Function))
+    const functions = Array(4).fill(expect.any(Function))
     expect(subscribe.mock.calls).toEqual([['channel', ...functions]])
   })
 
@@ -93,7 +93,7 @@ describe('a listener to what processes publish', () => {
 describe('a subscription that has ended by itself', () => {
   it('is opened again at once, and each waiting process asks again', async () => {
     const lost: (() => void)[] = []
-    const subscribe = jest.fn<Subscribe>(async (_channel, _listener, _onAgain, onLost) => {
+    const subscribe = jest.fn<Subscribe>(async (_channel, _listener, _onAgain, _onInterrupted, onLost) => {
       lost.push(onLost!)
       return () => {}
     })
@@ -110,7 +110,7 @@ describe('a subscription that has ended by itself', () => {
 
   it('is not opened again after the end', async () => {
     let lost = () => {}
-    const subscribe = jest.fn<Subscribe>(async (_channel, _listener, _onAgain, onLost) => {
+    const subscribe = jest.fn<Subscribe>(async (_channel, _listener, _onAgain, _onInterrupted, onLost) => {
       lost = onLost!
       return () => {}
     })

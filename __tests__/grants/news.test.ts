@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from '@jest/globals'
-import type { GrantStore } from '../../lib/grants/grant-store.js'
+import type { GrantStore, RecentEnd } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { News } from '../../lib/grants/news.js'
 import { stillClock } from '../helpers/clock.js'
@@ -28,6 +29,33 @@ describe('the news of the grant store', () => {
     requests.run('the first request', () => news.listen())
     news.close()
     expect(found).toBeUndefined()
+  })
+
+  it.each<[string, (onOpen: () => void, onInterrupted: () => void) => void]>([
+    ['has not begun to arrive', () => {}],
+    [
+      'is interrupted',
+      (onOpen, onInterrupted) => {
+        onOpen()
+        setTimeout(onInterrupted, 50)
+      },
+    ],
+  ])('S80 an end is known within a second while the subscription %s', async (_, subscription) => {
+    const ends: RecentEnd[] = []
+    const news = newsOver({
+      subscribe(_listener, onOpen, onInterrupted) {
+        subscription(onOpen!, onInterrupted!)
+        return () => {}
+      },
+      recentEnds: async () => ends,
+    })
+    const heard = new Promise<number>((resolve) => (news.onEnd = () => resolve(performance.now())))
+    await news.catchUp()
+    await delay(100)
+    const endedAt = performance.now()
+    ends.push({ grantId: 'a', ended: 'logged_out' })
+    expect((await heard) - endedAt).toBeLessThan(1_000)
+    news.close()
   })
 
   it('are caught up with outside of the request that comes first', async () => {

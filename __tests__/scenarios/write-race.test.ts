@@ -141,6 +141,23 @@ describe('a save in one process races with the write of a refresh in another', (
     await expectNewest(refreshing, tab)
   })
 
+  it('S22 which comes after it, when this process has refreshed as well meanwhile: the saved data is saved again', async () => {
+    const { refreshing, other, tab, visitor } = await twoProcesses()
+    const { write, answer } = await aboutToWrite(refreshing, tab)
+    other.clock.advance(HOUR_MS)
+    const { token } = (await visitor.get('/token')).json
+    expect((await visitor.get(`/token?rejected=${token}`)).status).toBe(200)
+    await other.mounted.manager.close()
+    other.store.forget()
+    const saving = visitor.post('/write', {})
+    await asked(other, 'set')
+    write.release()
+    expect((await answer).status).toBe(200)
+    expect((await saving).status).toBe(200)
+    expect((await refreshing.stored(tab))?.views).toBe(1)
+    await expectNewest(refreshing, tab)
+  })
+
   it('S22 S47 which comes after it, when the grant store does not respond: the saved data is saved again', async () => {
     const grants = memoryGrantStore()
     const othersGrants = { ...methodsOf(grants), read: noConnection }

@@ -1,13 +1,20 @@
 /**
- * Subscribes to a channel. Resolves, once subscribed, with a function that ends the subscription; rejects if it fails. After a
- * reconnection it subscribes again and calls `onSubscribedAgain`, if it can, or it has ended and calls `onLost`.
+ * Subscribes to a channel. Resolves, once subscribed, with a function that ends the subscription; rejects if it fails. When the
+ * connection breaks, it calls `onInterrupted` and, once it has subscribed again, `onSubscribedAgain`, if it can; or it has ended
+ * and calls `onLost`.
  */
 export type Subscribe = (
   channel: string,
   listener: (message: string) => void,
   onSubscribedAgain?: () => void,
+  onInterrupted?: () => void,
   onLost?: () => void,
 ) => Promise<() => unknown>
+
+interface NewsCallbacks {
+  readonly onOpen?: (() => void) | undefined
+  readonly onInterrupted?: (() => void) | undefined
+}
 
 /** How long after a failed subscription the next one is tried, in milliseconds. */
 const RETRY_MS = 5_000
@@ -27,7 +34,7 @@ export class GrantChanges {
   readonly #channel: string
   readonly #subscribe: Subscribe | undefined
   readonly #listeners = new Map<string, Set<() => void>>()
-  readonly #newsListeners = new Map<(text: string) => void, (() => void) | undefined>()
+  readonly #newsListeners = new Map<(text: string) => void, NewsCallbacks>()
   #opening: Promise<boolean> | undefined
   #unsubscribe: (() => unknown) | undefined
   #closed = false
@@ -61,6 +68,7 @@ export class GrantChanges {
         this.#channel,
         (message) => this.#notify(message),
         () => this.#notifyOpen(),
+        () => this.#notifyInterrupted(),
         () => this.#lost(),
       )
       if (this.isListening) this.#notifyOpen()
@@ -77,6 +85,7 @@ export class GrantChanges {
   #lost(): void {
     if (this.#closed) return
     this.#unsubscribe = undefined
+    this.#notifyInterrupted()
     this.#openAgain()
     for (const listeners of this.#listeners.values()) for (const wake of listeners) wake()
   }
@@ -88,17 +97,21 @@ export class GrantChanges {
 
   /**
    * Calls the listener with each text for all processes, once the subscription is open. Calls `onOpen` then, and when the
-   * subscription is open again. Returns a function that stops the calls.
+   * subscription is open again; `onInterrupted` when it breaks. Returns a function that stops the calls.
    */
-  onNews(listener: (text: string) => void, onOpen?: () => void): () => void {
-    this.#newsListeners.set(listener, onOpen)
+  onNews(listener: (text: string) => void, onOpen?: () => void, onInterrupted?: () => void): () => void {
+    this.#newsListeners.set(listener, { onOpen, onInterrupted })
     if (this.isListening) onOpen?.()
     else void this.listen()
     return () => void this.#newsListeners.delete(listener)
   }
 
   #notifyOpen(): void {
-    for (const onOpen of this.#newsListeners.values()) onOpen?.()
+    for (const { onOpen } of this.#newsListeners.values()) onOpen?.()
+  }
+
+  #notifyInterrupted(): void {
+    for (const { onInterrupted } of this.#newsListeners.values()) onInterrupted?.()
   }
 
   watch(grantId: string): Watch {

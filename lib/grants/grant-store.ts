@@ -124,8 +124,11 @@ export interface GrantStore {
    * Calls the listener with each text that a process has published. Calls `onOpen` when the texts begin to arrive, and again when
    * they arrive again after a time in which some may have been lost: then the library reads the recent ends. Returns a function
    * that stops the calls.
+   *
+   * Calls `onInterrupted`, if it can, when texts may be lost from now on. Until `onOpen` the library reads the recent ends twice a
+   * second.
    */
-  subscribe?(listener: (text: string) => void, onOpen?: () => void): () => void
+  subscribe?(listener: (text: string) => void, onOpen?: () => void, onInterrupted?: () => void): () => void
   /**
    * Optional: resolves with the ids of the grants whose records have a label. It lists every grant that has not ended and that the
    * store remembers; it may list grants that have ended or were forgotten. It keeps a label for no longer than the grant. Without

@@ -55,6 +55,8 @@ export class Grant {
   jitter = Math.random()
   /** When this process learned of the tokens, on both clocks. */
   #learnedAt = { now: 0, monotonic: 0 }
+  /** When this process last learned of tokens of another process, on the monotonic clock. It may have got newer ones since. */
+  #heardAt = Number.NEGATIVE_INFINITY
   #rejection: Rejection | undefined
   /** The digest of a refresh token that was sent and may have been spent. */
   #presented: string | undefined
@@ -105,6 +107,7 @@ export class Grant {
     this.isFromAnotherProcess = isFromAnotherProcess
     this.jitter = Math.random()
     this.#learnedAt = { now: this.#clock.now(), monotonic: this.#clock.monotonic() }
+    if (isFromAnotherProcess) this.#heardAt = this.#learnedAt.monotonic
     return true
   }
 
@@ -116,10 +119,9 @@ export class Grant {
     return this.#presented === undefined
   }
 
-  /** Whether another process got the newest token set, and this process learned of it within the last `ms` milliseconds. */
-  learnedWithin(ms: number): boolean {
-    if (!this.#tokens || !this.isFromAnotherProcess) return false
-    return this.#clock.monotonic() - this.#learnedAt.monotonic < ms
+  /** Whether this process has learned within the last `ms` milliseconds that another process has refreshed the grant. */
+  heardWithin(ms: number): boolean {
+    return this.#clock.monotonic() - this.#heardAt < ms
   }
 
   /**

@@ -6,6 +6,7 @@ import {
   NEWS_CHECK_MS,
   RECENT_ENDS_MS,
   SUBSCRIBE_PATIENCE_MS,
+  UNHEARD_CHECK_MS,
 } from '../concurrency/time-constants.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
 import { ownValue, parseJsonObject } from '../options/own-properties.js'
@@ -31,7 +32,7 @@ const OVERLAP_MS = 60_000
  *
  * Only a process with access to the grant store can publish. A text may be lost. So the recent ends are read before the first token
  * is handed out, and again when a connection was lost, and otherwise every {@link NEWS_CHECK_MS}: a connection may be dead without a
- * sign of it.
+ * sign of it. While no text can arrive they are read every {@link UNHEARD_CHECK_MS}.
  */
 export class News {
   /** Called with the end of a grant, or of the share of one session, in another process or in this one. */
@@ -45,6 +46,8 @@ export class News {
   readonly #context: NewsContext
   readonly #client: string
   #isListening = false
+  /** Whether texts arrive, as far as the grant store can tell. */
+  #isOpen = false
   #stopListening: (() => void) | undefined
   #opened: Promise<void> | undefined
   #catchingUp: Promise<void> | undefined
@@ -79,11 +82,16 @@ export class News {
     this.#opened = new Promise((resolve) => (opened = resolve))
     const onOpen = () => {
       opened()
+      this.#isOpen = true
       this.#mayHaveMissed = this.#context.isShared
       this.isCurrent = !this.#mayHaveMissed
       if (this.#mayHaveMissed) void this.catchUp()
     }
-    this.#stopListening = detached(() => store.subscribe!((text) => this.#hear(text), onOpen))
+    const onInterrupted = () => {
+      this.#isOpen = false
+      if (this.#readAt !== undefined) this.#schedule(UNHEARD_CHECK_MS)
+    }
+    this.#stopListening = detached(() => store.subscribe!((text) => this.#hear(text), onOpen, onInterrupted))
   }
 
   /**
@@ -118,7 +126,7 @@ export class News {
       for (const end of await store.recentEnds(withinMs)) this.#learn(end)
       if (sinceMs >= RECENT_ENDS_MS) this.#knownSince = clock.now() - RECENT_ENDS_MS + OVERLAP_MS
       this.#readAt = startedAt
-      this.#schedule(NEWS_CHECK_MS)
+      this.#schedule(this.#isOpen || !store.subscribe ? NEWS_CHECK_MS : UNHEARD_CHECK_MS)
     } catch {
       this.#schedule(LAST_RETRY_MS)
     }

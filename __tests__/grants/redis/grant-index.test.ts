@@ -98,26 +98,31 @@ describeWithRedis('the labels of grants in Redis', () => {
   it.each([
     ['ioredis', async (name: string) => new Redis(await redisUrl(), { connectionName: name })],
     ['node-redis', async (name: string) => createClient({ url: await redisUrl(), name }).connect()],
-  ])('a subscription of %s that broke is open again: the listener is told', async (_, connect) => {
-    const name = randomUUID()
-    const own = await connect(name)
-    toClose.push(() => ('destroy' in own ? own.destroy() : own.disconnect()))
-    const store = storeOver(own)
-    const onOpen = jest.fn()
-    const opened = (times: number) =>
-      new Promise<void>((resolve) => {
-        onOpen.mockImplementation(() => onOpen.mock.calls.length >= times && resolve())
-      })
-    const first = opened(1)
-    store.subscribe!(() => {}, onOpen)
-    await first
-    const second = opened(2)
-    const subscriptions = (await client.client('LIST')) as string
-    const [, id] = new RegExp(`^id=(\\d+) .*name=${name} .*sub=1 `, 'm').exec(subscriptions) ?? []
-    await client.client('KILL', 'ID', id!)
-    await second
-    const heard = new Promise((resolve) => store.subscribe!(resolve))
-    await store.publish!('a text')
-    expect(await heard).toBe('a text')
-  })
+  ])(
+    'a subscription of %s that broke, and that it is open again: the listener is told',
+    async (_, connect) => {
+      const name = randomUUID()
+      const own = await connect(name)
+      toClose.push(() => ('destroy' in own ? own.destroy() : own.disconnect()))
+      const store = storeOver(own)
+      const onOpen = jest.fn()
+      const opened = (times: number) =>
+        new Promise<void>((resolve) => {
+          onOpen.mockImplementation(() => onOpen.mock.calls.length >= times && resolve())
+        })
+      const first = opened(1)
+      const onInterrupted = jest.fn()
+      store.subscribe!(() => {}, onOpen, onInterrupted)
+      await first
+      const second = opened(2)
+      const subscriptions = (await client.client('LIST')) as string
+      const [, id] = new RegExp(`^id=(\\d+) .*name=${name} .*sub=1 `, 'm').exec(subscriptions) ?? []
+      await client.client('KILL', 'ID', id!)
+      await second
+      expect(onInterrupted).toHaveBeenCalled()
+      const heard = new Promise((resolve) => store.subscribe!(resolve))
+      await store.publish!('a text')
+      expect(await heard).toBe('a text')
+    },
+  )
 })

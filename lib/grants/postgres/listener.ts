@@ -38,7 +38,7 @@ export function subscribeWith(
   if (listenClient === false) return undefined
   const connect = listenClient ?? (Client && (() => new Client(options)))
   if (connect === undefined) return undefined
-  return async (_name, listener, _onSubscribedAgain, onLost = () => {}) => {
+  return async (_name, listener, _onSubscribedAgain, _onInterrupted, onLost = () => {}) => {
     const connection = new Connection(connect() as ListeningClient, names, onLost)
     try {
       await withTimeout(LISTEN_TIMEOUT_MS, connection.open(listener, notify), noNotification)

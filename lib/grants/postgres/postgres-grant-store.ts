@@ -88,6 +88,8 @@ class PostgresGrants implements PostgresGrantStore {
   readonly #commands: Commands
   readonly #changes: GrantChanges
   readonly #sweep: Sweep
+  /** Absent if no process is to listen. */
+  readonly subscribe?: NonNullable<GrantStore['subscribe']>
   /** Whether the app has asked this process to migrate. Then it does so again on a database without the table. */
   #migrates = false
   readonly #runs = new ServerRuns(async (grantId) => (await this.#ask('read', grantId)).run)
@@ -98,6 +100,7 @@ class PostgresGrants implements PostgresGrantStore {
     this.#commands = new Commands(pool, options.commandTimeoutMs)
     const subscribe = subscribeWith(options.listenClient, pool, this.#names, (text) => this.#notify(text))
     this.#changes = new GrantChanges(this.#names.lock, subscribe, LISTEN_AGAIN_MS)
+    if (subscribe) this.subscribe = (...callbacks) => this.#changes.onNews(...callbacks)
     this.#sweep = new Sweep(this.#commands, this.#names)
   }
 
@@ -176,10 +179,6 @@ class PostgresGrants implements PostgresGrantStore {
 
   async publish(text: string): Promise<void> {
     await this.#notify(`${NEWS}${text}`)
-  }
-
-  subscribe(listener: (text: string) => void, onOpen?: () => void): () => void {
-    return this.#changes.onNews(listener, onOpen)
   }
 
   async grantsWith(label: string): Promise<string[]> {

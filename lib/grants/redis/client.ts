@@ -30,13 +30,15 @@ export interface RedisCommands {
   send(command: readonly string[], key: string): Promise<unknown>
   /**
    * Subscribes to a channel on a separate connection, and subscribes again after a reconnection. Resolves, once subscribed, with a
-   * function that ends the subscription; rejects if it fails. Calls `onSubscribedAgain`, if it can, after a reconnection. Without
-   * this method, a process that waits for another process asks Redis twenty times a second.
+   * function that ends the subscription; rejects if it fails. Calls `onInterrupted`, if it can, when the connection breaks, and
+   * `onSubscribedAgain` after a reconnection. Without this method, a process that waits for another process asks Redis twenty
+   * times a second.
    */
   subscribe?(
     channel: string,
     listener: (message: string) => void,
     onSubscribedAgain?: () => void,
+    onInterrupted?: () => void,
   ): Promise<() => unknown>
 }
 
@@ -85,7 +87,7 @@ function ioredisConnection(client: IoredisMethods): RedisConnection {
         () => client.evalsha(script.sha1, 1, key, ...args),
         () => client.eval(script.source, 1, key, ...args),
       ),
-    async subscribe(channel, listener, onSubscribedAgain = ignore) {
+    async subscribe(channel, listener, onSubscribedAgain = ignore, onInterrupted = ignore) {
       const subscriber = client.isCluster ? duplicateOfCluster(client) : client.duplicate(IOREDIS_OVERRIDES)
       subscriber.on('error', ignore)
       subscriber.on('message', (_channel, message) => listener(message!))
@@ -96,6 +98,7 @@ function ioredisConnection(client: IoredisMethods): RedisConnection {
       // The reply to a second subscription says that Redis has received the one that ioredis has sent again.
       const again = () => void subscriber.subscribe(channel).then(onSubscribedAgain, ignore)
       subscriber.on('ready', again)
+      subscriber.on('close', onInterrupted)
       return end
     },
   }
@@ -178,7 +181,7 @@ function viaClient(client: NodeRedisMethods): RedisCommands['subscribe'] {
 
 function viaDuplicate(client: NodeRedisMethods): RedisCommands['subscribe'] {
   if (typeof client.subscribe !== 'function') return undefined
-  return async (channel, listener, onSubscribedAgain = ignore) => {
+  return async (channel, listener, onSubscribedAgain = ignore, onInterrupted = ignore) => {
     const subscriber = client.duplicate()
     // After a reconnection the subscriber subscribes again by itself, before it is ready.
     subscriber.on('error', ignore)
@@ -187,6 +190,7 @@ function viaDuplicate(client: NodeRedisMethods): RedisCommands['subscribe'] {
       () => (subscriber.destroy ? subscriber.destroy() : subscriber.disconnect?.()),
     )
     subscriber.on('ready', onSubscribedAgain)
+    subscriber.on('reconnecting', onInterrupted)
     return end
   }
 }

@@ -97,7 +97,7 @@ class RedisGrants implements RedisGrantStore {
     this.#connection = connection
     this.#options = options
     this.#changes = new GrantChanges(`${options.prefix}changes`, connection.subscribe)
-    if (connection.subscribe) this.subscribe = (listener, onOpen) => this.#changes.onNews(listener, onOpen)
+    if (connection.subscribe) this.subscribe = (...callbacks) => this.#changes.onNews(...callbacks)
   }
 
   lease(grantId: string, request: LeaseRequest): Promise<GrantState & { granted: boolean }> {
