@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from '@jest/globals'
 import type { GrantStore } from '../../lib/index.js'
 
@@ -52,6 +53,26 @@ export function describeLostLease(start: () => LosingStore): void {
       const askedAt = performance.now()
       expect(await lease('other', 10 * graceMs)).toMatchObject({ granted: true, record })
       expect(performance.now() - askedAt).toBeGreaterThan(graceMs / 2)
+      expect(await store.renew(grant, 'holder', 60_000)).toBe(false)
+    })
+
+    it('S47 is over once its holder has renewed and released it', async () => {
+      const { grant, lease, store } = await lost()
+      await store.commit(grant, 'another', again)
+      await lease('other')
+      await store.renew(grant, 'holder', 60_000)
+      await store.release(grant, 'holder')
+      expect(await store.renew(grant, 'holder', 60_000)).toBe(false)
+      expect(await lease('other')).toMatchObject({ granted: true })
+    })
+
+    it('S47 a lease that ran out while another process waited is over once it is released', async () => {
+      const { grant, lease, store } = await lost()
+      await store.commit(grant, 'another', { revision: 1, tokens: 'tokens' })
+      await store.lease(grant, { owner: 'holder', ttlMs: 1, waitMs: 0, revision: 1 })
+      await delay(10)
+      expect(await lease('other')).toMatchObject({ granted: false })
+      await store.release(grant, 'holder')
       expect(await store.renew(grant, 'holder', 60_000)).toBe(false)
     })
 

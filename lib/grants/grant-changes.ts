@@ -111,6 +111,7 @@ export class GrantChanges {
   }
 
   #notifyInterrupted(): void {
+    if (this.#closed) return
     for (const { onInterrupted } of this.#newsListeners.values()) onInterrupted?.()
   }
 

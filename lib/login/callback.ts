@@ -43,8 +43,8 @@ function transactionOf(
 }
 
 /**
- * Whether a login is noted in the session of a user who has logged in since. Somebody who has planted the session of the visitor before
- * may have begun it.
+ * Whether a login was begun in a visitor's session, and a user has logged in there since. An attacker who has planted the visitor's
+ * session in this browser may have begun it.
  */
 function isOfVisitorBefore(
   { options }: LoginParts,

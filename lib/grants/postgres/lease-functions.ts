@@ -110,7 +110,7 @@ export function releaseOf(names: Names): string {
     `${declare(names)}
   select * into known from ${table} g where g.grant_id = _grant and g.owner = _owner for update;
   if not found then return; end if;
-  update ${table} set owner = null, leased_until = null, ttl_ms = null, left_by = _owner, waiting = false,
+  update ${table} set owner = null, leased_until = null, ttl_ms = null, left_by = _owner, free_at = null, waiting = false,
     revision = coalesce(known.revision, 0) where grant_id = _grant;
   ${notifyOf(names)}
 end`,

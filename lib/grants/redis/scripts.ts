@@ -148,8 +148,9 @@ return 1
  * Keeps a record if it is newer, and releases the lease of the owner.
  *
  * ARGV: owner, revision, tokens, grantTtlMs, channel, grantId, whether another server has just taken over (1 or 0), labels
- * separated by spaces, and for a record that is stored again graceMs, or ''. Returns why the grant has ended, a newer record if there is one, the run of the server, and 1 if the labels
- * must be told where to find the grant: they hold for twice as long as the grant, so this happens once in that time.
+ * separated by spaces, and graceMs for a record that is stored again, otherwise ''. Returns why the grant has ended, a newer record
+ * if there is one, the run of the server, and 1 if the labels must be told where to find the grant: they hold for twice as long as
+ * the grant, so this happens once in that time.
  *
  * Only the lease holder surely has the newest tokens. After a failover any process stores what it knows, and another process may
  * know of a later refresh. So such a grant still counts as one from an earlier run. If Redis has lost a grant, a record that is
@@ -174,7 +175,7 @@ if newer then
   elseif not known[1] and not known[3] then redis.call('HSETNX', KEYS[1], 'free', string.format('%.0f', now + grace)) end
   keep_for(ttl)
 end
-if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl') end
+if known[3] == owner then redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl', 'free') end
 if newer or known[3] == owner then notify(channel, grant) end
 if not newer then return { '', known[1], known[2], run or '', 0 } end
 local are_labelled = known[6] == labels and tonumber(known[7] or 0) >= now + ttl and not has_moved
@@ -188,7 +189,7 @@ export const RELEASE = script(
   `
 local owner, channel, grant = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('HGET', KEYS[1], 'owner') ~= owner then return 0 end
-redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl')
+redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl', 'free')
 -- The key stays, so that RENEW does not read the released lease as a lost one.
 redis.call('HSETNX', KEYS[1], 'revision', 0)
 notify(channel, grant)
