@@ -46,9 +46,11 @@ export class Grant {
   /** The refresh of this grant in this process. There is one at a time. */
   inFlight: RefreshInFlight | undefined
   readonly #clock: Clock
-  #ended: GrantEnd | undefined
+  /** Why the grant has ended. Only `end()` changes it. */
+  ended: GrantEnd | undefined
   #endedShares: EndedShares | undefined
-  #tokens: TokenSet | undefined
+  /** The newest token set that this process knows. Only `learn()` and `end()` change it. */
+  tokens: TokenSet | undefined
   /** Whether another process got the newest token set. */
   isFromAnotherProcess = false
   /** Between 0 and 1: how long a refresh ahead of expiry is delayed, see `isDueAhead()`. Another one for each token set. */
@@ -66,24 +68,19 @@ export class Grant {
   constructor(id: string, clock: Clock, ended?: GrantEnd, endedShares?: EndedShares) {
     this.id = id
     this.#clock = clock
-    this.#ended = ended
+    this.ended = ended
     this.#endedShares = endedShares
-  }
-
-  /** Why the grant has ended. */
-  get ended(): GrantEnd | undefined {
-    return this.#ended
   }
 
   /** Returns why a session's share of the grant has ended, or the grant as a whole. */
   endOf(share: string | undefined): GrantEnd | undefined {
-    if (this.#ended || share === undefined) return this.#ended
+    if (this.ended || share === undefined) return this.ended
     return this.#endedShares?.get(share) ?? (this.#isForeign(share) ? 'logged_out' : undefined)
   }
 
   /** Whether this grant never gave out a share, as far as this process knows: the session with the share was edited. */
   #isForeign(share: string): boolean {
-    const shareKey = this.#tokens?.shareKey
+    const shareKey = this.tokens?.shareKey
     if (shareKey === undefined || share === this.#knownShare) return false
     if (!isShareOf(shareKey, share)) return true
     this.#knownShare = share
@@ -95,15 +92,10 @@ export class Grant {
     this.#endedShares = ended
   }
 
-  /** The newest token set that this process knows. */
-  get tokens(): TokenSet | undefined {
-    return this.#tokens
-  }
-
   /** Keeps a token set if it is newer than the known one. Returns whether it is. */
   learn(tokens: TokenSet, isFromAnotherProcess: boolean): boolean {
-    if (this.#tokens && this.#tokens.revision >= tokens.revision) return false
-    this.#tokens = withShare(tokens, undefined)
+    if (this.tokens && this.tokens.revision >= tokens.revision) return false
+    this.tokens = withShare(tokens, undefined)
     this.isFromAnotherProcess = isFromAnotherProcess
     this.jitter = Math.random()
     this.#learnedAt = { now: this.#clock.now(), monotonic: this.#clock.monotonic() }
@@ -113,8 +105,8 @@ export class Grant {
 
   /** Ends the grant, and forgets its tokens. Returns whether the grant can be forgotten, since it holds no presented token. */
   end(reason: GrantEnd): boolean {
-    this.#ended ??= reason
-    this.#tokens = undefined
+    this.ended ??= reason
+    this.tokens = undefined
     this.#rejection = undefined
     return this.#presented === undefined
   }
@@ -130,13 +122,13 @@ export class Grant {
    */
   now(): number {
     const now = this.#clock.now()
-    if (!this.#tokens) return now
+    if (!this.tokens) return now
     return Math.max(now, this.#learnedAt.now + this.#clock.monotonic() - this.#learnedAt.monotonic)
   }
 
   /** Whether the newest token set is that of a grant that the authorization server has ended. */
   get isDead(): boolean {
-    return this.#tokens !== undefined && isDead(this.#tokens)
+    return this.tokens !== undefined && isDead(this.tokens)
   }
 
   /**
@@ -144,7 +136,7 @@ export class Grant {
    * grant has or had, or the key of its record.
    */
   proves(tokens: TokenSet): boolean {
-    const known = this.#tokens
+    const known = this.tokens
     if (!known || known === tokens) return true
     return tokens.isReference ? tokens.proof === known.proof : sharesToken(tokens, known)
   }
