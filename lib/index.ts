@@ -74,6 +74,7 @@ export {
   sessionFetch,
 } from './outbound/ambient.js'
 export type { SessionAxiosConfig } from './outbound/axios/axios.js'
+export type { SessionFetchConfig } from './outbound/fetch/fetch.js'
 export type { OutboundOptions, Replay } from './outbound/outbound-options.js'
 export type { EncryptionKeysOption } from './sessions/codec/key-ring.js'
 export type { EncryptionKey } from './sessions/codec/sealing.js'

@@ -5,6 +5,7 @@ import { inspect } from 'node:util'
 import { afterEach, describe, expect, it } from '@jest/globals'
 import {
   type ClientAuthentication,
+  type ClientCertificate,
   clientSecretBasic,
   requireTokens,
   selfSignedTlsClientAuth,
@@ -246,6 +247,66 @@ describe('S102 tokens that are bound to the certificate, at an API that checks i
     expect(api.certificates.filter((it) => it === undefined).length).toBeGreaterThan(0)
   })
 
+  it('S102 fetch(): with the certificate, over one dispatcher, and refused without', async () => {
+    const { api, browser, site } = await visitApi()
+    const made: unknown[] = []
+    const clientCertificate = ({ cert, key }: ClientCertificate) => {
+      const dispatcher = new (platformAgent())({ connect: { ca: api.own.cert, cert, key } })
+      made.push(dispatcher)
+      return dispatcher
+    }
+    const trusting = new (platformAgent())({ connect: { ca: api.own.cert } })
+    site.handle('/call', ({ tokens }) =>
+      statusOf(
+        tokens.fetch({ baseURL: api.url, clientCertificate })('/a', { dispatcher: trusting } as never),
+      ),
+    )
+    site.handle('/plain', ({ tokens }) =>
+      statusOf(tokens.fetch({ baseURL: api.url })('/a', { dispatcher: trusting } as never)),
+    )
+    expect((await browser.get('/call')).json).toBe(200)
+    expect((await browser.get('/plain')).json).toBe(401)
+    expect((await browser.get('/call')).json).toBe(200)
+    expect(made).toHaveLength(1)
+    expect(api.certificates[0]).toBe(fingerprint(own))
+    expect(api.certificates.at(-1)).toBe(fingerprint(own))
+    const client = site.middleware.client.fetch({ baseURL: api.url, clientCertificate })
+    expect((await client('/a')).status).toBe(200)
+    expect(made).toHaveLength(1)
+  })
+
+  it('S102 fetch(), a certificate that is renewed: the next call has the new one', async () => {
+    let current = own
+    const { api, browser, site } = await visitApi(tlsClientAuth(() => current))
+    const clientCertificate = ({ cert, key }: ClientCertificate) =>
+      new (platformAgent())({ connect: { ca: api.own.cert, cert, key } })
+    site.handle('/call', ({ tokens }) =>
+      statusOf(tokens.fetch({ baseURL: api.url, replay: 'never', clientCertificate })('/a')),
+    )
+    expect((await browser.get('/call')).json).toBe(200)
+    current = certificate()
+    site.clock.advance(61_000)
+    await browser.get('/call')
+    expect((await browser.get('/call')).json).toBe(401)
+    expect(api.certificates.at(-1)).toBe(fingerprint(current))
+  })
+
+  it('S102 fetch(), a redirect to an origin that was not named: no certificate', async () => {
+    const { api, browser, site } = await visitApi()
+    const other = await startMtlsApi({ boundTo: async () => undefined }, api.own)
+    closers.push(other.close)
+    api.elsewhere = `${other.url}/a`
+    const agent = (more: object) => new (platformAgent())({ connect: { ca: api.own.cert, ...more } })
+    const clientCertificate = ({ cert, key }: ClientCertificate) => agent({ cert, key })
+    const dispatcher = agent({})
+    site.handle('/call', ({ tokens }) =>
+      statusOf(tokens.fetch({ baseURL: api.url, clientCertificate })('/elsewhere', { dispatcher } as never)),
+    )
+    expect((await browser.get('/call')).json).toBe(401)
+    expect(api.certificates).toEqual([fingerprint(own)])
+    expect(other.certificates).toEqual([undefined])
+  })
+
   it('S102 a call that is observed has the certificate as well', async () => {
     const { agent, api, browser, site } = await visitApi()
     const observe = () => {}
@@ -312,7 +373,13 @@ describe('S102 tokens that are bound to the certificate, at an API that checks i
     const clientCertificate = true
     expect(() => client.axios({ baseURL: 'http://localhost:1', clientCertificate })).toThrow(/needs https/)
     expect(() => bearerProxy({ target: 'http://localhost:1', clientCertificate })).toThrow(/needs https/)
-    expect(() => client.fetch({ baseURL: api.url, clientCertificate } as never)).toThrow(/Use axios/)
+    expect(() => client.fetch({ baseURL: api.url, clientCertificate } as never)).toThrow(
+      /must be a function that makes one of undici/,
+    )
+    const http = { baseURL: 'http://localhost:1', clientCertificate: () => ({}) }
+    expect(() => client.fetch(http)).toThrow(/needs https/)
+    const none = client.fetch({ baseURL: api.url, clientCertificate: () => ({}) })
+    await expect(none('/a')).rejects.toThrow(/must be a function that makes one of undici/)
     const adapter = async () => Promise.reject(new Error('not called'))
     await expect(client.axios({ baseURL: api.url, clientCertificate, adapter }).get('/')).rejects.toThrow(
       /of your own/,
@@ -336,3 +403,14 @@ describe('S102 tokens that are bound to the certificate, at an API that checks i
     expect(String(plain.errors[0])).toContain('the client authenticates without one')
   })
 })
+
+interface PlatformAgent {
+  new (options: { connect: object }): object
+}
+
+/** Returns the platform's own class of dispatchers; the package undici has the same. */
+function platformAgent(): PlatformAgent {
+  // Jest runs tests in a realm of their own. `fetch` is of the realm in which the platform keeps its dispatcher.
+  const realm = fetch.constructor('return globalThis')()
+  return realm[Symbol.for('undici.globalDispatcher.1')].constructor
+}

@@ -4,6 +4,7 @@ import type { Clock } from '../concurrency/clock.js'
 import { GRANT_STORE_TIMEOUT_MS, QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
 import { OwnError, TokenError, type TokenErrorDetails } from '../errors/token-error.js'
+import { ownProperties } from '../options/own-properties.js'
 import type { EmitEvent } from '../tokens/event-emitter.js'
 import { type GrantIdentity, identityOf, wholeGrant } from '../tokens/grant-proof.js'
 import { isDead, type TokenSet } from '../tokens/token-set.js'
@@ -39,12 +40,6 @@ export interface SharedGrantsContext {
 /** The state of a grant in the grant store, with the token set of its record if this process can read it. */
 export interface SharedState extends GrantState {
   readonly tokens?: TokenSet
-}
-
-interface CommitOptions {
-  /** Whether the grant store may have had the grant before, see `GrantRecord`. */
-  readonly isStoredAgain?: boolean
-  readonly timeoutMs?: number
 }
 
 /** The facts of the end of a grant in another process. */
@@ -156,18 +151,24 @@ export class SharedGrants {
     const { codec, labelsOf } = this.#context
     const labels = labelsOf(tokens)
     const { revision } = tokens
-    return { revision, tokens: codec.record(tokens), ...(labels.length > 0 && { labels }) }
+    return ownProperties({ revision, tokens: codec.record(tokens), ...(labels.length > 0 && { labels }) })
   }
 
-  /** Commits a token set, and learns from the response. `isOurs` is true if the store holds this very set afterwards. */
+  /**
+   * Commits a token set, and learns from the response. `isOurs` is true if the store holds this very set afterwards.
+   *
+   * @param isStoredAgain whether the grant store may have had the grant before, see `GrantRecord`
+   */
   async commit(
     tokens: TokenSet,
     retention: Retention | undefined,
-    { isStoredAgain = false, timeoutMs = QUICK_TIMEOUT_MS }: CommitOptions = {},
+    isStoredAgain: boolean,
+    timeoutMs = QUICK_TIMEOUT_MS,
   ): Promise<SharedState & { readonly isOurs: boolean }> {
     const { codec, registry, store } = this.#context
     const { grantId } = tokens
-    const record = { ...this.recordOf(tokens), ...(isStoredAgain && { isStoredAgain }) }
+    const first = this.recordOf(tokens)
+    const record = isStoredAgain ? ownProperties({ ...first, isStoredAgain }) : first
     const state = await withTimeout(
       timeoutMs,
       store.commit(grantId, randomUUID(), record, retention),

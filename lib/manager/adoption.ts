@@ -132,7 +132,7 @@ export class Adoption implements Adopter {
     const { emit, onGrantStoreError, retentions, shared } = this.#context
     const { grantId } = tokens
     try {
-      return await shared.commit(tokens, retentions.ofGrant(session), { timeoutMs: GRANT_STORE_TIMEOUT_MS })
+      return await shared.commit(tokens, retentions.ofGrant(session), false, GRANT_STORE_TIMEOUT_MS)
     } catch (cause) {
       const error = grantStoreError('The grant store failed, so tokens could not be adopted', {
         cause,

@@ -50,7 +50,7 @@ export class Shares {
       if (held && held.refreshToken === undefined) return undefined
       const tokens = held ? joinedTokens(held, first) : first
       try {
-        const state = await shared.commit(tokens, retention, { isStoredAgain: held !== undefined })
+        const state = await shared.commit(tokens, retention, held !== undefined)
         if (state.ended) return undefined
         if (state.isOurs) return { tokens }
         held = state.tokens
@@ -115,7 +115,7 @@ export class Shares {
       const shares = sharesBeside(share, held)
       if (shares.length === 0) return false
       const without = ownProperties({ ...held, shares, revision: held.revision + 1 })
-      const state = await shared.commit(without, retention, { isStoredAgain: true }).catch(() => undefined)
+      const state = await shared.commit(without, retention, true).catch(() => undefined)
       if (!state || state.isOurs || !state.record) {
         registry.learn(without)
         return true

@@ -94,9 +94,7 @@ export class OfflineReferences {
           jobSession: ownProperties({ sid, ...(share !== undefined && { share }) }),
         }),
       })
-      const state = await shared
-        .commit(again, retention, { isStoredAgain: true })
-        .catch((cause) => this.#failed(held, cause))
+      const state = await shared.commit(again, retention, true).catch((cause) => this.#failed(held, cause))
       if (state.ended) throw noTokensError()
       if (state.isOurs) {
         const ofSession = withShare(again, held.share)

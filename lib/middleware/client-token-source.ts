@@ -1,8 +1,7 @@
 import type { AxiosInstance } from 'axios'
 import { ConfigurationError } from '../errors/token-error.js'
 import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
-import { fetchOver } from '../outbound/fetch/fetch.js'
-import type { OutboundOptions } from '../outbound/outbound-options.js'
+import { fetchOver, type SessionFetchConfig } from '../outbound/fetch/fetch.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
 import { ReturnedToken } from '../tokens/returned-token.js'
 import { completedNeed, type TokenNeed } from '../tokens/token-need.js'
@@ -32,7 +31,7 @@ export interface ClientTokenSource extends TokenSource {
   /** Makes an axios instance whose calls carry the client's own token, by the rules of `req.tokens.axios()`. */
   axios(config: SessionAxiosConfig): AxiosInstance
   /** Makes a function that is called like `fetch()`, and whose calls carry the client's own token. */
-  fetch(config: OutboundOptions): typeof fetch
+  fetch(config: SessionFetchConfig): typeof fetch
 }
 
 /** The tokens of a client. */
@@ -56,7 +55,7 @@ export class ClientSource implements ClientTokenSource, OutboundTokens {
     return axiosOver(() => this, config)
   }
 
-  fetch(config: OutboundOptions): typeof fetch {
+  fetch(config: SessionFetchConfig): typeof fetch {
     return fetchOver(() => this, config)
   }
 

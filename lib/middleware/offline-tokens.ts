@@ -3,8 +3,7 @@ import { ConfigurationError, SHARED_GRANT_STORES } from '../errors/token-error.j
 import { unusableReferenceError } from '../manager/manager-errors.js'
 import { ownValue } from '../options/own-properties.js'
 import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
-import { fetchOver } from '../outbound/fetch/fetch.js'
-import type { OutboundOptions } from '../outbound/outbound-options.js'
+import { fetchOver, type SessionFetchConfig } from '../outbound/fetch/fetch.js'
 import type { OfflineSession } from '../sessions/offline-session.js'
 import type { SessionLayer } from '../sessions/session-layer.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
@@ -50,7 +49,7 @@ export interface OfflineTokens extends TokenSource {
   /** Makes an axios instance whose calls carry a valid access token, as on a request. */
   axios(config: SessionAxiosConfig): AxiosInstance
   /** Makes a function that is called like `fetch()`, and whose calls carry a valid access token, as on a request. */
-  fetch(config: OutboundOptions): typeof fetch
+  fetch(config: SessionFetchConfig): typeof fetch
 }
 
 /** The tokens of users for a process without requests: what `offlineTokens()` returns. */
@@ -118,7 +117,7 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
     return axiosOver(() => this, config)
   }
 
-  fetch(config: OutboundOptions): typeof fetch {
+  fetch(config: SessionFetchConfig): typeof fetch {
     return fetchOver(() => this, config)
   }
 

@@ -7,8 +7,7 @@ import { type IdTokenClaims, idTokenClaims } from '../oauth/id-token/id-token.js
 import { handedOverTokens } from '../oauth/token-endpoint/handed-over-tokens.js'
 import { fieldValue, hasField, ownProperties, ownValue } from '../options/own-properties.js'
 import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
-import { fetchOver } from '../outbound/fetch/fetch.js'
-import type { OutboundOptions } from '../outbound/outbound-options.js'
+import { fetchOver, type SessionFetchConfig } from '../outbound/fetch/fetch.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
@@ -174,7 +173,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
     return axiosOver(() => this, config)
   }
 
-  fetch(config: OutboundOptions): typeof fetch {
+  fetch(config: SessionFetchConfig): typeof fetch {
     return fetchOver(() => this, config)
   }
 

@@ -2,7 +2,7 @@ import type { AxiosInstance } from 'axios'
 import type { AcquireParameters } from '../oauth/authorization-server.js'
 import type { IdTokenClaims } from '../oauth/id-token/id-token.js'
 import type { SessionAxiosConfig } from '../outbound/axios/axios.js'
-import type { OutboundOptions } from '../outbound/outbound-options.js'
+import type { SessionFetchConfig } from '../outbound/fetch/fetch.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import type { TokenSource, ValidAccessToken } from '../tokens/token-source.js'
 import type { ClientTokenSource } from './client-token-source.js'
@@ -200,7 +200,7 @@ export interface SessionTokens extends TokenSource {
    * const api = req.tokens.fetch({ baseURL: 'https://api.example.com' })
    * const orders = await (await api('/orders')).json()
    */
-  fetch(config: OutboundOptions): typeof fetch
+  fetch(config: SessionFetchConfig): typeof fetch
   /**
    * The client's own tokens (RFC 6749 §4.4), for what the app does in its own name. No user need be logged in. On a route with
    * `requireTokens({ user: 'client' })` a need without a scope, a resource and an audience takes those of the route.

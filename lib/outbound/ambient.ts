@@ -6,8 +6,8 @@ import { ConfigurationError } from '../errors/token-error.js'
 import { ownProperties } from '../options/own-properties.js'
 import type { OutboundTokens } from '../tokens/token-source.js'
 import { axiosOver, type SessionAxiosConfig } from './axios/axios.js'
-import { fetchOver } from './fetch/fetch.js'
-import { type OutboundOptions, rejectInheritedOutboundOptions } from './outbound-options.js'
+import { fetchOver, type SessionFetchConfig } from './fetch/fetch.js'
+import { rejectInheritedOutboundOptions } from './outbound-options.js'
 
 /** A request that is being served, with the tokens of its session. */
 interface Served {
@@ -58,7 +58,7 @@ function whenEnded(response: ServerResponse, callback: () => void): void {
 export interface AmbientAxiosConfig extends SessionAxiosConfig, Ambient {}
 
 /** The options of `sessionFetch()`. */
-export interface AmbientFetchConfig extends OutboundOptions, Ambient {}
+export interface AmbientFetchConfig extends SessionFetchConfig, Ambient {}
 
 /** Whose tokens are meant, where several are mounted. */
 export interface Ambient {
@@ -98,7 +98,7 @@ export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
  * // anywhere below a handler: await orders('/orders')
  */
 export function sessionFetch(config: AmbientFetchConfig): typeof fetch {
-  const { property, others } = split(config, 'sessionFetch')
+  const { property, others } = split(config, 'sessionFetch', ['property', 'clientCertificate'])
   return fetchOver(() => tokensNow(property), others, 'sessionFetch')
 }
 
@@ -106,9 +106,10 @@ export function sessionFetch(config: AmbientFetchConfig): typeof fetch {
 function split<Config extends Ambient>(
   config: Config,
   client: string,
+  names: string[] = ['property'],
 ): { property: string; others: Omit<Config, 'property'> } {
   if (typeof config !== 'object' || config === null) return { property: 'tokens', others: config }
-  rejectInheritedOutboundOptions(config, client, ['property'])
+  rejectInheritedOutboundOptions(config, client, names)
   const { property = 'tokens', ...others } = ownProperties(config)
   return { property, others }
 }

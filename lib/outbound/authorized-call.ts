@@ -143,7 +143,7 @@ async function authorizationFor<Response>(
 
 function noCertificate(): ConfigurationError {
   return new ConfigurationError(
-    '`clientCertificate: true` does not go with these tokens, which have no certificate.',
+    '`clientCertificate` does not go with these tokens, which have no certificate.',
   )
 }
 

@@ -21,7 +21,7 @@ export function requireHttps(origins: Iterable<string>): void {
   for (const origin of origins) {
     if (origin.startsWith('https:')) continue
     throw new ConfigurationError(
-      '`clientCertificate: true` needs https: name the API, and each allowed origin, by an https URL.',
+      '`clientCertificate` needs https: name the API, and each allowed origin, by an https URL.',
     )
   }
 }

@@ -42,7 +42,7 @@ export const replayOption = oneOf<Replay>(['always', 'idempotent', 'never'])
 export const needOption = (need: unknown = {}): TokenNeed => normalizeNeed(need as TokenNeed)
 
 /** The options of every outbound client. One may take more. */
-const OPTIONS = {
+export const OUTBOUND_OPTIONS = {
   baseURL: unchecked,
   allowedOrigins: unchecked,
   need: needOption,
@@ -51,18 +51,27 @@ const OPTIONS = {
 } satisfies OptionTable<OutboundOptions>
 
 /** The options of an outbound client once they have been checked. */
-export interface CheckedOptions extends Checked<OutboundOptions, typeof OPTIONS> {
+export interface CheckedOptions extends Checked<OutboundOptions, typeof OUTBOUND_OPTIONS> {
   readonly origins: ReadonlySet<string>
 }
 
-/** @param client names the client in messages, e.g. `fetch` */
-export function checkOutboundOptions(given: OutboundOptions, client: string): CheckedOptions {
-  return withOrigins(checkOptions(given, OPTIONS, usageOf(client)))
+/**
+ * @param client names the client in messages, e.g. `fetch`
+ * @param table all options of this client
+ */
+export function checkOutboundOptions<Given extends OutboundOptions, Table extends OptionTable<Given>>(
+  given: Given,
+  client: string,
+  table: Table,
+): Checked<Given, Table> & Pick<CheckedOptions, 'origins'> {
+  const checked = checkOptions(given, table, usageOf(client))
+  const { allowedOrigins, baseURL } = checked as unknown as CheckedOptions
+  return { ...checked, origins: namedOrigins(baseURL, allowedOrigins) }
 }
 
 /** Checks the options of a client that takes others as well. */
 export function checkKnownOutboundOptions(given: OutboundOptions, client: string): CheckedOptions {
-  const checked = checkKnownOptions(given, OPTIONS, usageOf(client))
+  const checked = checkKnownOptions(given, OUTBOUND_OPTIONS, usageOf(client))
   const misspelt = Object.keys(given).find((name) => /^base_?ur[il]$/i.test(name) && name !== 'baseURL')
   if (misspelt === undefined) return withOrigins(checked)
   throw new ConfigurationError(`${client}() has no option \`${misspelt}\`. Did you mean \`baseURL\`?`)
@@ -70,10 +79,10 @@ export function checkKnownOutboundOptions(given: OutboundOptions, client: string
 
 /** Checks that no option of a client is inherited, nor another one of these names. */
 export function rejectInheritedOutboundOptions(given: object, client: string, others: string[]): void {
-  rejectInheritedOptions(given, [...others, ...Object.keys(OPTIONS)], `${client}()`)
+  rejectInheritedOptions(given, [...others, ...Object.keys(OUTBOUND_OPTIONS)], `${client}()`)
 }
 
-function withOrigins(checked: Checked<OutboundOptions, typeof OPTIONS>): CheckedOptions {
+function withOrigins(checked: Checked<OutboundOptions, typeof OUTBOUND_OPTIONS>): CheckedOptions {
   return { ...checked, origins: namedOrigins(checked.baseURL, checked.allowedOrigins) }
 }
 
@@ -81,10 +90,6 @@ function usageOf(client: string): Usage {
   return {
     of: `${client}()`,
     takes: `${client}() takes an object that names the API: ${client}({ baseURL: 'https://api.example.com' })`,
-    cures: {
-      scope: 'Did you mean `need: { scope }`?',
-      clientCertificate:
-        'The platform takes a certificate for fetch() by the dispatcher of a call alone. Use axios({ …, clientCertificate: true }).',
-    },
+    cures: { scope: 'Did you mean `need: { scope }`?' },
   }
 }

@@ -38,10 +38,7 @@ export class Restorer {
       const ended = registry.endOf(entry.of)
       if (ended) await shared.end(entry.of, ended, entry.retention, OPERATION_MS)
       else if (tokens && this.#mayBeNewest(entry)) {
-        const state = await shared.commit(tokens, entry.retention, {
-          isStoredAgain: true,
-          timeoutMs: OPERATION_MS,
-        })
+        const state = await shared.commit(tokens, entry.retention, true, OPERATION_MS)
         if (!state.ended && !entry.lacksRecord) this.report(entry, tokens, 'lost')
         entry.revision = tokens.revision
       } else entry.revision = 0

@@ -1,16 +1,37 @@
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
 import { raceAbort } from '../../concurrency/abortable.js'
+import type { OptionTable } from '../../options/option-table.js'
 import { ownProperties } from '../../options/own-properties.js'
+import type { ClientCertificate } from '../../tokens/client-certificate.js'
 import type { OutboundTokens } from '../../tokens/token-source.js'
 import { type Attempt, type Authorization, mayReplay, sendAuthorized } from '../authorized-call.js'
 import { cleanResponse } from '../bodies.js'
 import { cleanError, type Secrets } from '../cleaning.js'
-import { requireNamedOrigin } from '../origins.js'
-import { checkOutboundOptions, type OutboundOptions } from '../outbound-options.js'
+import { requireHttps, requireNamedOrigin } from '../origins.js'
+import { checkOutboundOptions, OUTBOUND_OPTIONS, type OutboundOptions } from '../outbound-options.js'
 import { sendProven } from '../proven-request.js'
 import { DEFAULT_MAX_REDIRECTS, tokenAlong } from '../redirect-rules.js'
+import { dispatcherFor, makeDispatcherOption } from './certificate-dispatchers.js'
 import { discard, sendFollowing } from './redirects.js'
 import { type FetchRequest, isUsedUp, requestOf } from './request.js'
+
+/** Which token goes where, and over which connections. */
+export interface SessionFetchConfig extends OutboundOptions {
+  /**
+   * Makes a dispatcher of undici with the client certificate of `tlsClientAuth()` or `selfSignedTlsClientAuth()`, for an API whose tokens
+   * are bound to it (RFC 8705 §3): requests with the token go over its connections. It is called once for each certificate, so
+   * define the function once, and not for each request. Default: connections without a certificate.
+   *
+   * @example
+   * const clientCertificate = ({ cert, key }: ClientCertificate) => new Agent({ connect: { cert, key } })
+   */
+  clientCertificate?: (certificate: ClientCertificate) => object
+}
+
+const OPTIONS = {
+  ...OUTBOUND_OPTIONS,
+  clientCertificate: makeDispatcherOption,
+} satisfies OptionTable<SessionFetchConfig>
 
 /**
  * Makes a function like the platform's `fetch()` that sends the session's access token to the origins named and to no other.
@@ -22,11 +43,14 @@ import { type FetchRequest, isUsedUp, requestOf } from './request.js'
  */
 export function fetchOver(
   tokens: () => OutboundTokens,
-  config: OutboundOptions,
+  config: SessionFetchConfig,
   client = 'fetch',
 ): typeof fetch {
-  const checked = checkOutboundOptions(config, client)
+  const checked = checkOutboundOptions(config, client, OPTIONS)
+  const { clientCertificate: makeDispatcher } = checked
   const { origins, need, replay, baseURL, maxRedirects = DEFAULT_MAX_REDIRECTS } = checked
+
+  if (makeDispatcher) requireHttps(origins)
 
   return async function authorizedFetch(input, init) {
     const request = requestOf(input, init ?? {}, baseURL)
@@ -38,9 +62,9 @@ export function fetchOver(
       tokens: tokens(),
       need,
       mayReplay: !isUsedUp(request.body) && mayReplay(replay, request.method),
-      clientCertificate: false,
+      clientCertificate: makeDispatcher !== undefined,
       send: (authorization, secrets) =>
-        attempt(request, maxRedirects, tokenAlong(origins, authorization), secrets),
+        attempt({ ...request, makeDispatcher }, maxRedirects, tokenAlong(origins, authorization), secrets),
       wait: (work) => untilAborted(work, request.signal),
     })
   }
@@ -96,7 +120,9 @@ async function sendOnce(
   clean: (error: unknown) => unknown,
   proof?: string,
 ): Promise<Response> {
-  const { url, method, body, redirect, settings, signal } = request
+  const { url, method, body, makeDispatcher, redirect, settings, signal } = request
+  const certificate = authorization?.certificate
+  const dispatcher = makeDispatcher && certificate && dispatcherFor(makeDispatcher, certificate)
   const headers = new Headers(request.headers)
   // Only the token authorizes a request.
   headers.delete('Authorization')
@@ -105,6 +131,7 @@ async function sendOnce(
   try {
     const init = {
       ...settings,
+      ...(dispatcher && { dispatcher: dispatcher as never }),
       method,
       headers,
       body: body ?? null,

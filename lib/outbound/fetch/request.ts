@@ -2,6 +2,7 @@ import { types } from 'node:util'
 import { fieldValue } from '../../options/own-properties.js'
 import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from '../redirect-rules.js'
 import { isStream } from '../streams.js'
+import type { MakeDispatcher } from './certificate-dispatchers.js'
 
 type Input = Parameters<typeof fetch>[0]
 
@@ -13,6 +14,8 @@ export interface FetchRequest {
   readonly body: RequestInit['body']
   readonly redirect: RequestInit['redirect']
   readonly signal: AbortSignal | null | undefined
+  /** Makes the dispatcher of the requests that carry the token, if the app asks for the client certificate. */
+  readonly makeDispatcher?: MakeDispatcher | undefined
   /** The other options of the app for `fetch()`. */
   readonly settings: Readonly<Record<string, unknown>>
 }
