@@ -74,6 +74,20 @@ async function aboutToWriteAtOnce(site: Site, tab: Browser, path?: string) {
   return { write, answer }
 }
 
+/** The other process saves what the app has changed, and the refreshing one writes after that: neither is undone. */
+async function expectSavedBeside(
+  { refreshing, other, tab, visitor }: Awaited<ReturnType<typeof besideEachOther>>,
+  { write, answer }: Awaited<ReturnType<typeof aboutToWriteAtOnce>>,
+): Promise<void> {
+  const saving = visitor.post('/write', {})
+  await asked(other, 'set')
+  write.release()
+  expect((await answer).status).toBe(200)
+  expect((await saving).status).toBe(200)
+  expect((await refreshing.stored(tab))?.views).toBe(1)
+  await expectNewest(refreshing, tab)
+}
+
 /** As if the write took long enough to look suspicious, in the time of the one who writes. */
 async function late(site: Site): Promise<void> {
   site.clock.advance(RACE_WINDOW_MS)
@@ -81,15 +95,9 @@ async function late(site: Site): Promise<void> {
 
 describe('a save in one process races with the write of a refresh in another', () => {
   it('S21 S22 which comes after it, with the earlier session: the saved data is saved again', async () => {
-    const { refreshing, other, tab, visitor } = await twoProcesses()
-    const { write, answer } = await aboutToWrite(refreshing, tab)
-    const saving = visitor.post('/write', {})
-    await asked(other, 'set')
-    write.release()
-    expect((await answer).status).toBe(200)
-    expect((await saving).status).toBe(200)
-    expect((await refreshing.stored(tab))?.views).toBe(1)
-    await expectNewest(refreshing, tab)
+    const processes = await twoProcesses()
+    const writing = await aboutToWrite(processes.refreshing, processes.tab)
+    await expectSavedBeside(processes, writing)
   })
 
   it('S21 which came before it, and is undone by it: the newest tokens are put back', async () => {
@@ -125,51 +133,35 @@ describe('a save in one process races with the write of a refresh in another', (
   })
 
   it('S22 which comes after it, and long after the commit, as the refreshing process is busy: the saved data is saved again', async () => {
-    const { refreshing, other, tab, visitor } = await twoProcesses()
-    const { write, answer } = await aboutToWrite(refreshing, tab)
+    const processes = await twoProcesses()
+    const { other, refreshing, tab, visitor } = processes
+    const writing = await aboutToWrite(refreshing, tab)
     other.clock.advance(HOUR_MS)
     expect((await visitor.get('/token')).status).toBe(200)
     await other.mounted.manager.close()
     other.clock.advance(RECENT_REFRESH_MS / 2)
     other.store.forget()
-    const saving = visitor.post('/write', {})
-    await asked(other, 'set')
-    write.release()
-    expect((await answer).status).toBe(200)
-    expect((await saving).status).toBe(200)
-    expect((await refreshing.stored(tab))?.views).toBe(1)
-    await expectNewest(refreshing, tab)
+    await expectSavedBeside(processes, writing)
   })
 
   it('S22 which comes after it, when this process has refreshed as well meanwhile: the saved data is saved again', async () => {
-    const { refreshing, other, tab, visitor } = await twoProcesses()
-    const { write, answer } = await aboutToWrite(refreshing, tab)
+    const processes = await twoProcesses()
+    const { other, refreshing, tab, visitor } = processes
+    const writing = await aboutToWrite(refreshing, tab)
     other.clock.advance(HOUR_MS)
     const { token } = (await visitor.get('/token')).json
     expect((await visitor.get(`/token?rejected=${token}`)).status).toBe(200)
     await other.mounted.manager.close()
     other.store.forget()
-    const saving = visitor.post('/write', {})
-    await asked(other, 'set')
-    write.release()
-    expect((await answer).status).toBe(200)
-    expect((await saving).status).toBe(200)
-    expect((await refreshing.stored(tab))?.views).toBe(1)
-    await expectNewest(refreshing, tab)
+    await expectSavedBeside(processes, writing)
   })
 
   it('S22 S47 which comes after it, when the grant store does not respond: the saved data is saved again', async () => {
     const grants = memoryGrantStore()
     const othersGrants = { ...methodsOf(grants), read: noConnection }
-    const { refreshing, other, tab, visitor } = await twoProcesses({ grants, othersGrants })
-    const { write, answer } = await aboutToWrite(refreshing, tab)
-    const saving = visitor.post('/write', {})
-    await asked(other, 'set')
-    write.release()
-    expect((await answer).status).toBe(200)
-    expect((await saving).status).toBe(200)
-    expect((await refreshing.stored(tab))?.views).toBe(1)
-    await expectNewest(refreshing, tab)
+    const processes = await twoProcesses({ grants, othersGrants })
+    const writing = await aboutToWrite(processes.refreshing, processes.tab)
+    await expectSavedBeside(processes, writing)
   })
 
   it('S21 S47 which came before it, when the grant store has just begun to respond again: the newest tokens are restored', async () => {
@@ -323,8 +315,9 @@ describe('a logout in one process races with the write of a refresh in another',
   })
 
   it('S35 which is fast, and the logout got the result of the refresh: reads the session again all the same', async () => {
-    const { refreshing, other, tab, visitor } = await twoProcesses()
-    const { write, answer } = await aboutToWrite(refreshing, tab)
+    const processes = await twoProcesses()
+    const { other, refreshing, tab, visitor } = processes
+    const writing = await aboutToWrite(refreshing, tab)
     other.clock.advance(HOUR_MS)
     expect((await visitor.get('/token')).status).toBe(200)
     other.store.forget()
