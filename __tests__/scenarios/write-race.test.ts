@@ -315,9 +315,8 @@ describe('a logout in one process races with the write of a refresh in another',
   })
 
   it('S35 which is fast, and the logout got the result of the refresh: reads the session again all the same', async () => {
-    const processes = await twoProcesses()
-    const { other, refreshing, tab, visitor } = processes
-    const writing = await aboutToWrite(refreshing, tab)
+    const { refreshing, other, tab, visitor } = await twoProcesses()
+    const { write, answer } = await aboutToWrite(refreshing, tab)
     other.clock.advance(HOUR_MS)
     expect((await visitor.get('/token')).status).toBe(200)
     other.store.forget()
