@@ -37,7 +37,9 @@ describe('the news of the grant store', () => {
       'is interrupted',
       (onOpen, onInterrupted) => {
         onOpen()
-        setTimeout(onInterrupted, 50)
+        // As a client that cannot connect again: it reports each attempt.
+        const attempts = setInterval(onInterrupted, 50)
+        setTimeout(() => clearInterval(attempts), 1_500)
       },
     ],
   ])('S80 an end is known within a second while the subscription %s', async (_, subscription) => {

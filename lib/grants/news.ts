@@ -88,6 +88,8 @@ export class News {
       if (this.#mayHaveMissed) void this.catchUp()
     }
     const onInterrupted = () => {
+      // A client may report each attempt to connect that fails.
+      if (!this.#isOpen) return
       this.#isOpen = false
       if (this.#readAt !== undefined) this.#schedule(UNHEARD_CHECK_MS)
     }
