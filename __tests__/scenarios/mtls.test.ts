@@ -374,12 +374,12 @@ describe('S102 tokens that are bound to the certificate, at an API that checks i
     expect(() => client.axios({ baseURL: 'http://localhost:1', clientCertificate })).toThrow(/needs https/)
     expect(() => bearerProxy({ target: 'http://localhost:1', clientCertificate })).toThrow(/needs https/)
     expect(() => client.fetch({ baseURL: api.url, clientCertificate } as never)).toThrow(
-      /must be a function that makes one of undici/,
+      /must be a function that returns a dispatcher of undici/,
     )
     const http = { baseURL: 'http://localhost:1', clientCertificate: () => ({}) }
     expect(() => client.fetch(http)).toThrow(/needs https/)
     const none = client.fetch({ baseURL: api.url, clientCertificate: () => ({}) })
-    await expect(none('/a')).rejects.toThrow(/must be a function that makes one of undici/)
+    await expect(none('/a')).rejects.toThrow(/must be a function that returns a dispatcher of undici/)
     const adapter = async () => Promise.reject(new Error('not called'))
     await expect(client.axios({ baseURL: api.url, clientCertificate, adapter }).get('/')).rejects.toThrow(
       /of your own/,
@@ -408,9 +408,9 @@ interface PlatformAgent {
   new (options: { connect: object }): object
 }
 
-/** Returns the platform's own class of dispatchers; the package undici has the same. */
+/** Returns the platform's own class of dispatchers, which works like `Agent` of the package undici. */
 function platformAgent(): PlatformAgent {
-  // Jest runs tests in a realm of their own. `fetch` is of the realm in which the platform keeps its dispatcher.
+  // Jest runs tests in a realm of their own. `fetch` leads to the realm in which the platform keeps its dispatcher.
   const realm = fetch.constructor('return globalThis')()
   return realm[Symbol.for('undici.globalDispatcher.1')].constructor
 }

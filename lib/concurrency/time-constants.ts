@@ -33,9 +33,9 @@ export const LOCK_TIMEOUT_MS = 5_000
 export const RECENT_ENDS_MS = 3_600_000
 /** How often a process reads the recent ends, in case that it has missed news without a sign of it. */
 export const NEWS_CHECK_MS = 10_000
-/** How often a process reads the recent ends while it cannot hear the news of others: an end is known within a second. */
-export const UNHEARD_CHECK_MS = 500
-/** How long a process waits until it can hear the news of others, before it reads the recent ends in any case. */
+/** How often a process reads the recent ends while it receives no news: so it knows an end within a second. */
+export const CHECK_WITHOUT_NEWS_MS = 500
+/** How long a process waits until it receives the news, before it reads the recent ends in any case. */
 export const SUBSCRIBE_PATIENCE_MS = 500
 /** How long a valid token waits for the recent ends, when a process starts or was cut off from the news. */
 export const CATCH_UP_PATIENCE_MS = 1_000

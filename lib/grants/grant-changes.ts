@@ -1,7 +1,8 @@
 /**
- * Subscribes to a channel. Resolves, once subscribed, with a function that ends the subscription; rejects if it fails. When the
- * connection breaks, it calls `onInterrupted` and, once it has subscribed again, `onSubscribedAgain`, if it can; or it has ended
- * and calls `onLost`.
+ * Subscribes to a channel. Resolves, once subscribed, with a function that ends the subscription; rejects if it fails.
+ *
+ * A broken connection has one of two results. Either the function calls `onInterrupted`, subscribes again and calls
+ * `onSubscribedAgain`. Or the subscription has ended, and the function calls `onLost`.
  */
 export type Subscribe = (
   channel: string,
@@ -97,7 +98,7 @@ export class GrantChanges {
 
   /**
    * Calls the listener with each text for all processes, once the subscription is open. Calls `onOpen` then, and when the
-   * subscription is open again; `onInterrupted` when it breaks. Returns a function that stops the calls.
+   * subscription is open again. Calls `onInterrupted` when the subscription breaks. Returns a function that stops the calls.
    */
   onNews(listener: (text: string) => void, onOpen?: () => void, onInterrupted?: () => void): () => void {
     this.#newsListeners.set(listener, { onOpen, onInterrupted })

@@ -9,8 +9,8 @@ export interface GrantRecord {
    */
   readonly labels?: readonly string[]
   /**
-   * Whether the store may have had the grant before. If it does not know the grant now, it has lost it, and perhaps a lease with
-   * it. A store that can lose its knowledge then waits before it leases the grant, so that the holder can renew first.
+   * Whether the store may have had the grant before. If so, a store that does not know the grant has lost it, and perhaps a lease
+   * as well. A store that can lose data then waits before it leases the grant, so that the holder can renew first.
    */
   readonly isStoredAgain?: boolean
 }
@@ -125,8 +125,8 @@ export interface GrantStore {
    * they arrive again after a time in which some may have been lost: then the library reads the recent ends. Returns a function
    * that stops the calls.
    *
-   * Calls `onInterrupted`, if it can, when texts may be lost from now on. Until `onOpen` the library reads the recent ends twice a
-   * second.
+   * Calls `onInterrupted`, if the store notices it, when texts may be lost from now on. Then the library reads the recent ends
+   * twice a second, until the store calls `onOpen`.
    */
   subscribe?(listener: (text: string) => void, onOpen?: () => void, onInterrupted?: () => void): () => void
   /**

@@ -57,8 +57,8 @@ export class Grant {
   jitter = Math.random()
   /** When this process learned of the tokens, on both clocks. */
   #learnedAt = { now: 0, monotonic: 0 }
-  /** When this process last learned of tokens of another process, on the monotonic clock. It may have got newer ones since. */
-  #heardAt = Number.NEGATIVE_INFINITY
+  /** When this process last learned of a refresh by another process, on the monotonic clock. It may have newer tokens by now. */
+  #refreshedElsewhereAt = Number.NEGATIVE_INFINITY
   #rejection: Rejection | undefined
   /** The digest of a refresh token that was sent and may have been spent. */
   #presented: string | undefined
@@ -99,7 +99,7 @@ export class Grant {
     this.isFromAnotherProcess = isFromAnotherProcess
     this.jitter = Math.random()
     this.#learnedAt = { now: this.#clock.now(), monotonic: this.#clock.monotonic() }
-    if (isFromAnotherProcess) this.#heardAt = this.#learnedAt.monotonic
+    if (isFromAnotherProcess) this.#refreshedElsewhereAt = this.#learnedAt.monotonic
     return true
   }
 
@@ -112,8 +112,8 @@ export class Grant {
   }
 
   /** Whether this process has learned within the last `ms` milliseconds that another process has refreshed the grant. */
-  heardWithin(ms: number): boolean {
-    return this.#clock.monotonic() - this.#heardAt < ms
+  wasRefreshedElsewhereWithin(ms: number): boolean {
+    return this.#clock.monotonic() - this.#refreshedElsewhereAt < ms
   }
 
   /**

@@ -2,11 +2,11 @@ import type { Clock } from '../concurrency/clock.js'
 import { detached } from '../concurrency/detached.js'
 import {
   CATCH_UP_PATIENCE_MS,
+  CHECK_WITHOUT_NEWS_MS,
   LAST_RETRY_MS,
   NEWS_CHECK_MS,
   RECENT_ENDS_MS,
   SUBSCRIBE_PATIENCE_MS,
-  UNHEARD_CHECK_MS,
 } from '../concurrency/time-constants.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
 import { ownValue, parseJsonObject } from '../options/own-properties.js'
@@ -32,7 +32,7 @@ const OVERLAP_MS = 60_000
  *
  * Only a process with access to the grant store can publish. A text may be lost. So the recent ends are read before the first token
  * is handed out, and again when a connection was lost, and otherwise every {@link NEWS_CHECK_MS}: a connection may be dead without a
- * sign of it. While no text can arrive they are read every {@link UNHEARD_CHECK_MS}.
+ * sign of it. While no text can arrive, the ends are read every {@link CHECK_WITHOUT_NEWS_MS}.
  */
 export class News {
   /** Called with the end of a grant, or of the share of one session, in another process or in this one. */
@@ -46,7 +46,7 @@ export class News {
   readonly #context: NewsContext
   readonly #client: string
   #isListening = false
-  /** Whether texts arrive, as far as the grant store can tell. */
+  /** Whether texts arrive. A connection may be dead without a sign of it. */
   #isOpen = false
   #stopListening: (() => void) | undefined
   #opened: Promise<void> | undefined
@@ -91,7 +91,7 @@ export class News {
       // A client may report each attempt to connect that fails.
       if (!this.#isOpen) return
       this.#isOpen = false
-      if (this.#readAt !== undefined) this.#schedule(UNHEARD_CHECK_MS)
+      if (this.#readAt !== undefined) this.#schedule(CHECK_WITHOUT_NEWS_MS)
     }
     this.#stopListening = detached(() => store.subscribe!((text) => this.#hear(text), onOpen, onInterrupted))
   }
@@ -128,7 +128,7 @@ export class News {
       for (const end of await store.recentEnds(withinMs)) this.#learn(end)
       if (sinceMs >= RECENT_ENDS_MS) this.#knownSince = clock.now() - RECENT_ENDS_MS + OVERLAP_MS
       this.#readAt = startedAt
-      this.#schedule(this.#isOpen || !store.subscribe ? NEWS_CHECK_MS : UNHEARD_CHECK_MS)
+      this.#schedule(this.#isOpen || !store.subscribe ? NEWS_CHECK_MS : CHECK_WITHOUT_NEWS_MS)
     } catch {
       this.#schedule(LAST_RETRY_MS)
     }

@@ -21,7 +21,7 @@ export async function callback(parts: LoginParts, request: LoginRequest): Promis
       transaction === undefined ||
       transaction.isUsed ||
       parts.used.has(transaction.state) ||
-      isOfVisitorBefore(parts, request, transaction)
+      hasLoggedInSince(parts, request, transaction)
     ) {
       return arrivedBefore(parts, request, transaction)
     }
@@ -43,10 +43,10 @@ function transactionOf(
 }
 
 /**
- * Whether a login was begun in a visitor's session, and a user has logged in there since. An attacker who has planted the visitor's
- * session in this browser may have begun it.
+ * Whether a login was begun in a visitor's session, and a user has logged in there since. An attacker may have begun it, and may
+ * have planted the visitor's session in this browser.
  */
-function isOfVisitorBefore(
+function hasLoggedInSince(
   { options }: LoginParts,
   request: LoginRequest,
   { isOfVisitor }: Transaction,

@@ -68,11 +68,11 @@ export class ClientTokens {
     }
     const { rejected, ...need } = given
     const current = rejected === undefined ? undefined : usableToken(held, ownProperties(need), now, leeway)
-    const isReplaced = current !== undefined && current.token === rejected
-    // If valid tokens were replaced too often, the API would reject the next one as well.
-    if (isReplaced && !this.#flights.has(of.key) && !grant.backoff.mayReplace(of.key, clock.monotonic()))
+    const isRejected = current !== undefined && current.token === rejected
+    // The API has rejected several new tokens in a row, so it would reject the next one as well.
+    if (isRejected && !this.#flights.has(of.key) && !grant.backoff.mayReplace(of.key, clock.monotonic()))
       return current
-    return this.#requestedOrUnexpired(of, given, isReplaced)
+    return this.#requestedOrUnexpired(of, given, isRejected)
   }
 
   /** Returns every token that this process holds, which no error may show. */
@@ -94,14 +94,14 @@ export class ClientTokens {
     return made
   }
 
-  async #requestedOrUnexpired(of: ClientNeed, given: TokenNeed, isReplaced: boolean): Promise<AccessToken> {
+  async #requestedOrUnexpired(of: ClientNeed, given: TokenNeed, isRejected: boolean): Promise<AccessToken> {
     const { patienceMs, timeoutMs } = this.#context
     const unexpired = () => unexpiredToken(heldBy(of.grant), given, of.grant.now())
     const isUrgent = given.minValidityMs !== undefined || unexpired() === undefined
     try {
       return await withTimeout(
         isUrgent ? timeoutMs : patienceMs,
-        this.#requested(of, isReplaced),
+        this.#requested(of, isRejected),
         tooSlowError,
       )
     } catch (error) {
@@ -114,11 +114,11 @@ export class ClientTokens {
   /**
    * Joins the request for a token that is in flight, or starts one.
    *
-   * @param isReplaced whether the token at hand is valid, but an API rejected it
+   * @param isRejected whether an API has rejected the token that this process holds, although it has not expired
    */
-  #requested(of: ClientNeed, isReplaced = false): Promise<AccessToken> {
+  #requested(of: ClientNeed, isRejected = false): Promise<AccessToken> {
     return this.#flights.do(of.key, () => {
-      const requested = this.#request(of, isReplaced)
+      const requested = this.#request(of, isRejected)
       this.#background.run(of.caller, requested)
       return requested
     })
@@ -139,7 +139,7 @@ export class ClientTokens {
     health.throwWhileFailing(caller)
   }
 
-  async #request(of: ClientNeed, isReplaced: boolean): Promise<AccessToken> {
+  async #request(of: ClientNeed, isRejected: boolean): Promise<AccessToken> {
     const { clock, defaultLifetimeMs, emit, health } = this.#context
     const { caller, grant, key, need } = of
     this.#throwDuringPause(of)
@@ -149,7 +149,7 @@ export class ClientTokens {
       const response = await this.#send(of)
       grant.learn(mergeTokens(heldBy(grant), response, need, clock.now(), defaultLifetimeMs), false)
       grant.backoff.succeeded(key)
-      if (isReplaced) grant.backoff.replaced(key, clock.monotonic())
+      if (isRejected) grant.backoff.replaced(key, clock.monotonic())
       return heldBy(grant).accessTokens[0]!
     } catch (failure) {
       const error = clientTokenError(failure as TokenError)

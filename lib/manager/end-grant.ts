@@ -59,7 +59,7 @@ export class GrantEnds {
     const known = of.share === undefined ? registry.tokensOf(grantId) : undefined
     const tokens = seen ? newest(seen, known) : known
     const endedBefore = registry.endOf(of) !== undefined
-    const isRecent = registry.peek(grantId)?.heardWithin(RECENT_REFRESH_MS) ?? false
+    const isRecent = registry.peek(grantId)?.wasRefreshedElsewhereWithin(RECENT_REFRESH_MS) ?? false
     registry.end(of, reason, retention.ttlMs)
     if (!endedBefore) this.emitEnd(of, reason)
     try {

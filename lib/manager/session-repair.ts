@@ -38,7 +38,7 @@ export class SessionRepair {
     const stale = this.#staleCopy(session, tokens)
     if (!stale || registry.peek(tokens.grantId)?.inFlight) return
     if ((this.#repaired.get(session) ?? 0) >= tokens.revision) return
-    const isRecent = registry.peek(tokens.grantId)?.heardWithin(RECENT_REFRESH_MS) ?? false
+    const isRecent = registry.peek(tokens.grantId)?.wasRefreshedElsewhereWithin(RECENT_REFRESH_MS) ?? false
     this.#background.runOnce(`repair ${identityOf(stale)}`, async () => {
       // Another process may be about to write the same tokens. A repair beside it could undo what the app saves at that moment.
       if (shared.isShared) await (isRecent ? recentRefreshOver() : raceWindowOver())

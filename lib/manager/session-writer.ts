@@ -98,7 +98,7 @@ export class SessionWriter {
     const { registry, shared } = this.#context
     if (registry.endOf(held)) return false
     const { grantId } = held
-    const isRecent = registry.peek(grantId)?.heardWithin(RECENT_REFRESH_MS) ?? false
+    const isRecent = registry.peek(grantId)?.wasRefreshedElsewhereWithin(RECENT_REFRESH_MS) ?? false
     const before = Math.max(held.revision, registry.tokensOf(grantId)?.revision ?? 0)
     const hasResponded = await shared.readQuickly(held)
     const isNewer = (registry.tokensOf(grantId)?.revision ?? 0) > before

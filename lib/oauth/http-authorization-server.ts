@@ -260,7 +260,7 @@ function checkedEndpoints(options: HttpAuthorizationServerOptions) {
 
 function noCertificate(): ConfigurationError {
   return new ConfigurationError(
-    '`clientCertificate: true` sends the certificate of the client, but the client authenticates without one. Use clientAuthentication: ' +
+    '`clientCertificate` sends the certificate of the client, but the client authenticates without one. Use clientAuthentication: ' +
       'tlsClientAuth({ cert, key }) or selfSignedTlsClientAuth({ cert, key }), or leave `clientCertificate` out.',
   )
 }

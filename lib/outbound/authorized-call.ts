@@ -143,7 +143,7 @@ async function authorizationFor<Response>(
 
 function noCertificate(): ConfigurationError {
   return new ConfigurationError(
-    '`clientCertificate` does not go with these tokens, which have no certificate.',
+    '`clientCertificate` needs tokens of a client with a certificate. These tokens have none: leave `clientCertificate` out.',
   )
 }
 

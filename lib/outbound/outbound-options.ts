@@ -41,7 +41,7 @@ export const replayOption = oneOf<Replay>(['always', 'idempotent', 'never'])
 /** The option `need`. */
 export const needOption = (need: unknown = {}): TokenNeed => normalizeNeed(need as TokenNeed)
 
-/** The options of every outbound client. One may take more. */
+/** The options of every outbound client. A client may take more. */
 export const OUTBOUND_OPTIONS = {
   baseURL: unchecked,
   allowedOrigins: unchecked,
@@ -56,6 +56,8 @@ export interface CheckedOptions extends Checked<OutboundOptions, typeof OUTBOUND
 }
 
 /**
+ * Checks the options of an outbound client, and adds the origins that they name.
+ *
  * @param client names the client in messages, e.g. `fetch`
  * @param table all options of this client
  */

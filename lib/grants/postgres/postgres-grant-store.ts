@@ -88,7 +88,7 @@ class PostgresGrants implements PostgresGrantStore {
   readonly #commands: Commands
   readonly #changes: GrantChanges
   readonly #sweep: Sweep
-  /** Absent if no process is to listen. */
+  /** Absent with `listenClient: false`, and for a pool without a `Client`. */
   readonly subscribe?: NonNullable<GrantStore['subscribe']>
   /** Whether the app has asked this process to migrate. Then it does so again on a database without the table. */
   #migrates = false

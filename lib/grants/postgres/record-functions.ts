@@ -5,8 +5,10 @@ import { DURABLE, declare, keptFor, lockRow, ms, notifyOf, plpgsql, runOf } from
  * Keeps a record if it is newer, and releases the lease of the owner. Returns why the grant has ended, or a newer record.
  *
  * Only the lease holder surely has the newest tokens. After a failover any process stores what it knows, and another process may
- * know of a later refresh. So such a grant still counts as one from an earlier run. If the table has lost a grant, a record that is
- * stored again does not hide that a lease may be lost as well: the holder can still renew it first.
+ * know of a later refresh. So such a grant still counts as one from an earlier run.
+ *
+ * A table that has lost a grant may have lost its lease as well. A record that is stored again does not change that: the holder
+ * can still renew the lease first.
  */
 export function commitOf(names: Names): string {
   const { table } = names

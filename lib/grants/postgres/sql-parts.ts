@@ -5,7 +5,7 @@ import type { Names } from './names.js'
  *   revision, tokens            the newest record; revision 0 without tokens if the grant was leased and never committed
  *   owner, leased_until, ttl_ms the lease: its owner, its end by the server's clock, and its duration
  *   left_by                     the owner that released or committed last, so that a late renewal does not take the lease again
- *   free_at                     when another owner may take a lease that ran out, or that the table may have lost; null once it is taken
+ *   free_at                     when another owner may take a lease that ran out or that the table may have lost; null once taken
  *   run                         the run of the server in which the grant was last leased, or in which it began; '-' if not known
  *   waiting                     set when a process has to wait, so that a change is notified only if a process waits for it
  *   labels                      the labels of the record

@@ -30,9 +30,10 @@ export interface RedisCommands {
   send(command: readonly string[], key: string): Promise<unknown>
   /**
    * Subscribes to a channel on a separate connection, and subscribes again after a reconnection. Resolves, once subscribed, with a
-   * function that ends the subscription; rejects if it fails. Calls `onInterrupted`, if it can, when the connection breaks, and
-   * `onSubscribedAgain` after a reconnection. Without this method, a process that waits for another process asks Redis twenty
-   * times a second.
+   * function that ends the subscription; rejects if it fails.
+   *
+   * Calls `onInterrupted` when the connection breaks, and `onSubscribedAgain` after a reconnection, if the client notices them.
+   * Without this method, a process that waits for another process asks Redis twenty times a second.
    */
   subscribe?(
     channel: string,

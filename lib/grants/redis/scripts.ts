@@ -10,7 +10,7 @@ export interface RedisScript {
  * A grant is one hash:
  *   revision, tokens   the newest record
  *   owner, until, ttl  the lease: its owner, its end by Redis' clock, and its duration, in milliseconds
- *   free               when another owner may take a lease that ran out, or a lease that Redis may have lost; absent once it is taken
+ *   free               when another owner may take a lease that ran out or that Redis may have lost; absent once it is taken
  *   run                the run of the server in which the grant was last leased, or in which it began; '-' if that is not known
  *   waiting            set when a process has to wait, so that a change is published only if a process waits for it
  *   labels, labelled   the labels of the record, and until when they lead to the grant, in milliseconds
@@ -148,13 +148,16 @@ return 1
  * Keeps a record if it is newer, and releases the lease of the owner.
  *
  * ARGV: owner, revision, tokens, grantTtlMs, channel, grantId, whether another server has just taken over (1 or 0), labels
- * separated by spaces, and graceMs for a record that is stored again, otherwise ''. Returns why the grant has ended, a newer record
- * if there is one, the run of the server, and 1 if the labels must be told where to find the grant: they hold for twice as long as
- * the grant, so this happens once in that time.
+ * separated by spaces, and graceMs for a record that is stored again, otherwise ''.
+ *
+ * Returns why the grant has ended, a newer record if there is one, the run of the server, and 1 if the grant is to be added to its
+ * labels. The labels hold for twice as long as the grant, so this happens once in that time.
  *
  * Only the lease holder surely has the newest tokens. After a failover any process stores what it knows, and another process may
- * know of a later refresh. So such a grant still counts as one from an earlier run. If Redis has lost a grant, a record that is
- * stored again does not hide that a lease may be lost as well: the holder can still renew it first.
+ * know of a later refresh. So such a grant still counts as one from an earlier run.
+ *
+ * Redis that has lost a grant may have lost its lease as well. A record that is stored again does not change that: the holder can
+ * still renew the lease first.
  */
 export const COMMIT = script(
   NOW,

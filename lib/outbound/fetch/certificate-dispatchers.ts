@@ -8,7 +8,7 @@ import { digestOf } from '../../tokens/grant-proof.js'
 /** Makes a dispatcher of undici whose connections have the certificate, such as `new Agent({ connect: { cert, key } })`. */
 export type MakeDispatcher = (certificate: ClientCertificate) => object
 
-/** For how many certificates of one function the dispatchers are kept, and so their connections: each tenant may have its own. */
+/** How many dispatchers of one function are kept, with their connections. Each tenant may have a certificate of its own. */
 const MAX_CERTIFICATES = 100
 
 const made = new WeakMap<MakeDispatcher, LRUCache<string, object>>()
@@ -41,7 +41,7 @@ export const makeDispatcherOption: Option<MakeDispatcher | undefined> = (given) 
 
 function noDispatcherError(): ConfigurationError {
   return new ConfigurationError(
-    'The platform takes a certificate for fetch() by a dispatcher alone, so `clientCertificate` must be a function that makes one ' +
-      'of undici: clientCertificate: ({ cert, key }) => new Agent({ connect: { cert, key } }). Or use axios({ …, clientCertificate: true }).',
+    '`clientCertificate` of fetch() must be a function that returns a dispatcher of undici: ' +
+      'clientCertificate: ({ cert, key }) => new Agent({ connect: { cert, key } }). Or use axios({ …, clientCertificate: true }).',
   )
 }

@@ -15,12 +15,13 @@ import { dispatcherFor, makeDispatcherOption } from './certificate-dispatchers.j
 import { discard, sendFollowing } from './redirects.js'
 import { type FetchRequest, isUsedUp, requestOf } from './request.js'
 
-/** Which token goes where, and over which connections. */
+/** The options of `fetch()`: the API, the token that calls carry, and the client certificate of the connections. */
 export interface SessionFetchConfig extends OutboundOptions {
   /**
-   * Makes a dispatcher of undici with the client certificate of `tlsClientAuth()` or `selfSignedTlsClientAuth()`, for an API whose tokens
-   * are bound to it (RFC 8705 §3): requests with the token go over its connections. It is called once for each certificate, so
-   * define the function once, and not for each request. Default: connections without a certificate.
+   * Makes a dispatcher of undici with the client certificate of `tlsClientAuth()` or `selfSignedTlsClientAuth()`, for an API
+   * whose tokens are bound to it (RFC 8705 §3). Requests with the token go over its connections; a `dispatcher` of the call is
+   * for the other requests. The function is called once for each certificate, so define it once, and not for each request.
+   * Default: connections without a certificate.
    *
    * @example
    * const clientCertificate = ({ cert, key }: ClientCertificate) => new Agent({ connect: { cert, key } })
