@@ -180,7 +180,7 @@ async function bytesOf(fill: () => Promise<string[]>): Promise<{ ids: string[]; 
 
 async function heapUsed(): Promise<number> {
   for (let round = 0; round < 3; round++) {
-    // What the last turn of the event loop has used is garbage in the next one only.
+    // Objects that one turn of the event loop has used can be collected in the next turn only.
     await delay(20)
     collectGarbage()
   }

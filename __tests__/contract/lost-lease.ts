@@ -11,7 +11,7 @@ export interface LosingStore {
   lose(grantId: string): Promise<unknown>
 }
 
-/** A grant store loses a grant with its lease, and another process stores the record again before the holder renews. */
+/** Tests that a store loses a grant with its lease, and that another process stores the record again before the holder renews. */
 export function describeLostLease(start: () => LosingStore): void {
   const record = { revision: 1, tokens: 'tokens' }
   const again = { ...record, isStoredAgain: true }
@@ -28,7 +28,7 @@ export function describeLostLease(start: () => LosingStore): void {
   }
 
   describe('S47 a lease that was lost with its grant, whose record is stored again', () => {
-    it('S47 is left to its holder, who renews it', async () => {
+    it('S47 is left to its holder, which can renew it', async () => {
       const { grant, lease, store } = await lost()
       await store.commit(grant, 'another', again)
       expect(await lease('other')).toMatchObject({ granted: false, record })
@@ -39,7 +39,7 @@ export function describeLostLease(start: () => LosingStore): void {
       expect(await lease('other')).toMatchObject({ granted: false, record: newer })
     })
 
-    it('S47 is left to its holder as well if the record is stored after another process has asked', async () => {
+    it('S47 is left to its holder if another process asks for it before the record is stored again', async () => {
       const { grant, lease, store } = await lost()
       expect(await lease('other')).toMatchObject({ granted: false })
       await store.commit(grant, 'another', again)
@@ -47,7 +47,7 @@ export function describeLostLease(start: () => LosingStore): void {
       expect(await store.renew(grant, 'holder', 60_000)).toBe(true)
     })
 
-    it('S47 goes to another process after the grace, and then not back', async () => {
+    it('S47 goes to another process after the grace, and then its holder cannot renew it', async () => {
       const { grant, graceMs, lease, store } = await lost()
       await store.commit(grant, 'another', again)
       const askedAt = performance.now()
@@ -86,7 +86,7 @@ export function describeLostLease(start: () => LosingStore): void {
     })
   })
 
-  it('S47 a record that is stored again, and that the store still has, delays nobody', async () => {
+  it('S47 a record that is stored again while the store still has the grant delays no lease', async () => {
     const { store } = start()
     const grant = randomUUID()
     await store.commit(grant, 'login', record)

@@ -38,7 +38,7 @@ const recipes: [name: string, file: string, env?: NodeJS.ProcessEnv][] = [
 /** Further recipes, whose authorization server is asked for other tokens. */
 const others: typeof recipes = [
   ['token exchange', 'token-exchange.ts'],
-  // Nothing waits for its expiry.
+  // No test waits until this token expires.
   ["the client's own token", 'client-credentials.ts', { ACCESS_TOKEN_SECONDS: '60' }],
 ]
 const running = new Map<string, Recipe>()

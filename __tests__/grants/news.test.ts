@@ -32,7 +32,7 @@ describe('the news of the grant store', () => {
   })
 
   it.each<[string, (onOpen: () => void, onInterrupted: () => void) => void]>([
-    ['has not begun to arrive', () => {}],
+    ['is not open yet', () => {}],
     [
       'is interrupted',
       (onOpen, onInterrupted) => {

@@ -48,7 +48,7 @@ describe('S111 an attacker', () => {
     }
   })
 
-  it('cannot have the victim finish a login that was begun in a planted session, once the victim has logged in', async () => {
+  it('cannot make the victim finish a login of a planted session, after the victim has logged in there', async () => {
     const shared = await startLoginSite({
       login: { transactions: 'session', authorization: { scope: SCOPE, prompt: 'login consent' } },
     })

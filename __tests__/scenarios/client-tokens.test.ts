@@ -111,7 +111,7 @@ describe("S104 the client's own token", () => {
     expect(ownRequests(server).length).toBeLessThan(6)
   })
 
-  it('S104 an API rejects one token of 20 callers: all of them get the same new one', async () => {
+  it('S104 an API rejects the token of 20 callers: all of them get the same new one', async () => {
     const { server, site } = await start()
     const { client } = site.middleware
     const { token } = await client.getAccessToken()

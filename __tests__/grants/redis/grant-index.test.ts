@@ -99,7 +99,7 @@ describeWithRedis('the labels of grants in Redis', () => {
     ['ioredis', async (name: string) => new Redis(await redisUrl(), { connectionName: name })],
     ['node-redis', async (name: string) => createClient({ url: await redisUrl(), name }).connect()],
   ])(
-    'a subscription of %s that broke, and that it is open again: the listener is told',
+    'the listener is told when a subscription of %s breaks, and when it is open again',
     async (_, connect) => {
       const name = randomUUID()
       const own = await connect(name)
