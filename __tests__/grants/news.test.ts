@@ -31,6 +31,8 @@ describe('the news of the grant store', () => {
     expect(found).toBeUndefined()
   })
 
+  let attempts: NodeJS.Timeout | undefined
+
   it.each<[string, (onOpen: () => void, onInterrupted: () => void) => void]>([
     ['is not open yet', () => {}],
     [
@@ -38,8 +40,7 @@ describe('the news of the grant store', () => {
       (onOpen, onInterrupted) => {
         onOpen()
         // As a client that cannot connect again: it reports each attempt.
-        const attempts = setInterval(onInterrupted, 50)
-        setTimeout(() => clearInterval(attempts), 1_500)
+        attempts = setInterval(onInterrupted, 50)
       },
     ],
   ])('S80 an end is known within a second while the subscription %s', async (_, subscription) => {
@@ -57,6 +58,7 @@ describe('the news of the grant store', () => {
     const endedAt = performance.now()
     ends.push({ grantId: 'a', ended: 'logged_out' })
     expect((await heard) - endedAt).toBeLessThan(1_000)
+    clearInterval(attempts)
     news.close()
   })
 

@@ -33,8 +33,8 @@ export interface PostgresGrantStoreOptions extends PostgresTableOptions {
   /**
    * Makes the client that listens for notifications, one for a process and another one when the connection has broken. It must
    * reach the database itself, and not over PgBouncer in transaction mode. With `false` no process listens: a process that waits for
-   * another process asks the database twenty times a second, and learns nothing that others publish. Default: a client with the
-   * settings of the pool.
+   * another process asks the database twenty times a second, and reads the recent ends every ten seconds. Default: a client with
+   * the settings of the pool.
    */
   listenClient?: (() => PostgresClient) | false
 }
