@@ -62,6 +62,37 @@ describe('the news of the grant store', () => {
     news.close()
   })
 
+  it('S80 an end is known within a second although the subscription broke and came back during a read', async () => {
+    const ends: RecentEnd[] = []
+    let onOpen = () => {}
+    let respond = () => {}
+    const news = newsOver({
+      subscribe(_listener, opened) {
+        onOpen = opened!
+        return () => {}
+      },
+      async recentEnds() {
+        const found = [...ends]
+        await new Promise<void>((resolve) => (respond = resolve))
+        return found
+      },
+    })
+    const isHeard = new Promise<boolean>((resolve) => (news.onEnd = () => resolve(true)))
+    news.listen()
+    onOpen()
+    const reading = news.catchUp()
+    await delay(0)
+    const first = respond
+    ends.push({ grantId: 'a', ended: 'logged_out' })
+    onOpen()
+    first()
+    await reading
+    const answering = setInterval(() => respond(), 20).unref()
+    expect(await Promise.race([isHeard, delay(2_000, false)])).toBe(true)
+    clearInterval(answering)
+    news.close()
+  })
+
   it('are caught up with outside of the request that comes first', async () => {
     const found: unknown[] = []
     const news = newsOver({

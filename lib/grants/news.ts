@@ -128,10 +128,15 @@ export class News {
       for (const end of await store.recentEnds(withinMs)) this.#learn(end)
       if (sinceMs >= RECENT_ENDS_MS) this.#knownSince = clock.now() - RECENT_ENDS_MS + OVERLAP_MS
       this.#readAt = startedAt
-      this.#schedule(this.#isOpen || !store.subscribe ? NEWS_CHECK_MS : CHECK_WITHOUT_NEWS_MS)
+      this.#schedule(this.#hearsAll ? NEWS_CHECK_MS : CHECK_WITHOUT_NEWS_MS)
     } catch {
       this.#schedule(LAST_RETRY_MS)
     }
+  }
+
+  /** Whether no text can have been lost since the last read began, as far as the grant store can tell. */
+  get #hearsAll(): boolean {
+    return !this.#context.store.subscribe || (this.#isOpen && !this.#mayHaveMissed)
   }
 
   #schedule(ms: number): void {
