@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals'
 import cookieSession from 'cookie-session'
 import express, { type Request } from 'express'
 import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
-import { clientSecretBasic, type GrantStore } from '../../lib/index.js'
+import { clientSecretBasic, type GrantRecord, type GrantStore } from '../../lib/index.js'
 import { composeMiddleware } from '../../lib/middleware/composition.js'
 import { middlewareOf } from '../../lib/middleware/express.js'
 import { startApp } from '../helpers/app.js'
@@ -127,6 +127,28 @@ describe('tokens that the app has in its session', () => {
       await expectNewest(site, tab)
     },
   )
+
+  it('S47 in a second session are stored as the newest ones, and again: the grant store may have lost them', async () => {
+    const grants = memoryGrantStore()
+    const committed: GrantRecord[] = []
+    const commit = grants.commit.bind(grants)
+    grants.commit = (grantId, owner, record, retention) => {
+      committed.push(record)
+      return commit(grantId, owner, record, retention)
+    }
+    const site = await startOwn({ surroundings: { grants } })
+    const oauth = await handedOver()
+    const tab = await withOwn(site, oauth)
+    site.clock.advance(HOUR_MS)
+    const token = await ask(tab)
+    const second = await withOwn(site, oauth)
+    expect(await ask(second)).toBe(token)
+    expect(committed.map(({ revision, isStoredAgain }) => [revision, isStoredAgain])).toEqual([
+      [1, undefined],
+      [2, undefined],
+      [2, true],
+    ])
+  })
 
   it('a request that began before the refresh requests a token after it: it gets the newest, without a refresh', async () => {
     const site = await startOwn()

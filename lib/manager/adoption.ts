@@ -116,23 +116,29 @@ export class Adoption implements Adopter {
     const { clock, emit, registry } = this.#context
     const { grantId } = handedOver
     const startedAt = clock.monotonic()
-    const isKnown = registry.tokensOf(grantId) !== undefined
-    const state = await this.#commit(session, handedOver)
+    const known = registry.tokensOf(grantId)
+    // A grant store that has lost the grant must not get tokens back that a refresh has replaced.
+    const tokens = newest(handedOver, known)
+    const state = await this.#commit(session, tokens, known !== undefined)
     if (registry.ended(grantId)) return false
-    const found = newest(handedOver, state?.tokens)
+    const found = newest(tokens, state?.tokens)
     registry.learn(found, found !== handedOver)
     const isStored = await this.#store(session, newest(found, registry.tokensOf(grantId)))
-    const isFirst = isStored && !isKnown && found === handedOver
+    const isFirst = isStored && !known && found === handedOver
     if (isFirst) emit({ type: 'adopted', grantId, durationMs: clock.monotonic() - startedAt })
     return isStored
   }
 
   /** Commits the tokens to the grant store. Resolves with its state, which may be newer, or an end. */
-  async #commit(session: SessionAdapter, tokens: TokenSet): Promise<SharedState | undefined> {
+  async #commit(
+    session: SessionAdapter,
+    tokens: TokenSet,
+    isStoredAgain: boolean,
+  ): Promise<SharedState | undefined> {
     const { emit, onGrantStoreError, retentions, shared } = this.#context
     const { grantId } = tokens
     try {
-      return await shared.commit(tokens, retentions.ofGrant(session), false, GRANT_STORE_TIMEOUT_MS)
+      return await shared.commit(tokens, retentions.ofGrant(session), isStoredAgain, GRANT_STORE_TIMEOUT_MS)
     } catch (cause) {
       const error = grantStoreError('The grant store failed, so tokens could not be adopted', {
         cause,
