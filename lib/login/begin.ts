@@ -42,7 +42,7 @@ export async function beginLogin(
     ...checks,
     ...(stepUp && { stepUp: stepUp.name }),
     ...(dpopKey && { dpopKey }),
-    ...(!held.hasTokens() && { isOfVisitor: true }),
+    ...(options.transactions === 'session' && !held.hasTokens() && { isOfVisitor: true }),
   })
   try {
     const url = await provider.authorizationUrl(parameters, transaction)

@@ -51,8 +51,7 @@ function hasLoggedInSince(
   request: LoginRequest,
   { isOfVisitor }: Transaction,
 ): boolean {
-  const { property, transactions } = options
-  return transactions === 'session' && isOfVisitor === true && tokensOf(request, property).hasTokens()
+  return isOfVisitor === true && tokensOf(request, options.property).hasTokens()
 }
 
 function arrivedBefore(

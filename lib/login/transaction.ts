@@ -22,7 +22,7 @@ export interface Transaction {
   readonly acrValues?: string
   /** The requirement that the login is to meet, see `StepUps`. */
   readonly stepUp?: string
-  /** Whether the login was begun in a session without a user. */
+  /** Whether the login was begun in a session without a user. Noted only with `transactions: 'session'`. */
   readonly isOfVisitor?: true
   /** Whether its callback has come. Then the other values are empty. */
   readonly isUsed?: true
