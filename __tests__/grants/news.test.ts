@@ -1,12 +1,16 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
-import { describe, expect, it } from '@jest/globals'
+import { describe, expect, it, jest } from '@jest/globals'
 import type { GrantStore, RecentEnd } from '../../lib/grants/grant-store.js'
 import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
 import { News } from '../../lib/grants/news.js'
 import { stillClock } from '../helpers/clock.js'
 
 const requests = new AsyncLocalStorage<string>()
+
+function thrown(): never {
+  throw new Error('not connected')
+}
 
 describe('the news of the grant store', () => {
   function newsOver(store: Partial<GrantStore>): News {
@@ -90,6 +94,41 @@ describe('the news of the grant store', () => {
     const answering = setInterval(() => respond(), 20).unref()
     expect(await Promise.race([isHeard, delay(2_000, false)])).toBe(true)
     clearInterval(answering)
+    news.close()
+  })
+
+  it('S80 a read of the recent ends without a response does not stop the later ones', async () => {
+    jest.useFakeTimers()
+    const onEnd = jest.fn()
+    let reads = 0
+    const news = newsOver({
+      recentEnds() {
+        reads++
+        return reads === 1 ? new Promise(() => {}) : Promise.resolve([{ grantId: 'a', ended: 'logged_out' }])
+      },
+    })
+    news.onEnd = onEnd
+    try {
+      const caughtUp = news.catchUp()
+      await jest.advanceTimersByTimeAsync(1_000)
+      await caughtUp
+      await jest.advanceTimersByTimeAsync(10_000)
+      expect(onEnd).toHaveBeenCalled()
+    } finally {
+      news.close()
+      jest.useRealTimers()
+    }
+  })
+
+  it.each<[string, Partial<GrantStore>]>([
+    ['subscribe() throws', { subscribe: thrown }],
+    ['publish() throws', { publish: thrown }],
+    ['publish() returns no promise', { publish: (() => {}) as never }],
+  ])('fail no request if %s in a grant store of the app', async (_, methods) => {
+    const news = newsOver({ recentEnds: async () => [], ...methods })
+    await news.catchUp()
+    await news.publish('a text')
+    expect(news.isCurrent).toBe(true)
     news.close()
   })
 

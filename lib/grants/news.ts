@@ -3,6 +3,7 @@ import { detached } from '../concurrency/detached.js'
 import {
   CATCH_UP_PATIENCE_MS,
   CHECK_WITHOUT_NEWS_MS,
+  GRANT_STORE_TIMEOUT_MS,
   LAST_RETRY_MS,
   NEWS_CHECK_MS,
   RECENT_ENDS_MS,
@@ -93,7 +94,13 @@ export class News {
       this.#isOpen = false
       if (this.#readAt !== undefined) this.#schedule(CHECK_WITHOUT_NEWS_MS)
     }
-    this.#stopListening = detached(() => store.subscribe!((text) => this.#hear(text), onOpen, onInterrupted))
+    try {
+      this.#stopListening = detached(() =>
+        store.subscribe!((text) => this.#hear(text), onOpen, onInterrupted),
+      )
+    } catch {
+      // The recent ends are read as long as no text arrives.
+    }
   }
 
   /**
@@ -125,7 +132,8 @@ export class News {
     const sinceMs = this.#readAt === undefined ? RECENT_ENDS_MS : startedAt - this.#readAt + OVERLAP_MS
     const withinMs = Math.min(sinceMs, RECENT_ENDS_MS)
     try {
-      for (const end of await store.recentEnds(withinMs)) this.#learn(end)
+      const ends = await withTimeout(GRANT_STORE_TIMEOUT_MS, store.recentEnds(withinMs), tooLate)
+      for (const end of ends) this.#learn(end)
       if (sinceMs >= RECENT_ENDS_MS) this.#knownSince = clock.now() - RECENT_ENDS_MS + OVERLAP_MS
       this.#readAt = startedAt
       this.#schedule(this.#hearsAll ? NEWS_CHECK_MS : CHECK_WITHOUT_NEWS_MS)
@@ -163,7 +171,11 @@ export class News {
 
   /** Sends a text without tokens to all processes. Does nothing if the grant store cannot do so. Never rejects. */
   async publish(text: string): Promise<void> {
-    await this.#context.store.publish?.(text).catch(() => {})
+    try {
+      await this.#context.store.publish?.(text)
+    } catch {
+      // The other processes read the recent ends.
+    }
   }
 
   #hear(text: string): void {
