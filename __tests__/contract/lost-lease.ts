@@ -84,6 +84,17 @@ export function describeLostLease(start: () => LosingStore): void {
       const state = await store.lease(grant, { owner: 'next', ttlMs: 60_000, waitMs: 0, revision: 2 })
       expect(state).toMatchObject({ granted: true })
     })
+
+    it('S47 a lease that ran out while another process waited is over once its owner has stored the record again', async () => {
+      const { grant, lease, store } = await lost()
+      await store.commit(grant, 'another', record)
+      await store.lease(grant, { owner: 'holder', ttlMs: 1, waitMs: 0, revision: 1 })
+      await delay(10)
+      expect(await lease('other')).toMatchObject({ granted: false })
+      await store.commit(grant, 'holder', again)
+      expect(await store.renew(grant, 'late', 60_000)).toBe(false)
+      expect(await lease('other')).toMatchObject({ granted: true })
+    })
   })
 
   it('S47 a record that is stored again while the store still has the grant delays no lease', async () => {

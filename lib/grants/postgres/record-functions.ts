@@ -43,7 +43,7 @@ ${lockRow(names)}
       leased_until = case when is_held then null else known.leased_until end,
       ttl_ms = case when is_held then null else known.ttl_ms end,
       left_by = case when is_held then _owner else known.left_by end,
-      free_at = case when _grace is null then null when known.revision is null and known.owner is null
+      free_at = case when _grace is null or is_held then null when known.revision is null and known.owner is null
         then coalesce(known.free_at, moment + ${ms('_grace')}) else known.free_at end,
       waiting = false,
       expires_at = ${keptFor('_ttl')}
