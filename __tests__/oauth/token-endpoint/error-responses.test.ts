@@ -308,6 +308,19 @@ describe('S55 an error that requires the user', () => {
       400,
       { error: 'invalid_grant', suberror, error_codes: [50076] },
     ]),
+    ...[
+      ...[50072, 50074, 50076, 50078, 50079, 50097, 50158],
+      ...[53000, 53001, 53002, 53003, 53004, 65001, 65004],
+    ].map((code): [string, number, object] => [
+      `Entra ID: ${code} without a suberror`,
+      400,
+      { error: 'invalid_grant', error_codes: [code] },
+    ]),
+    [
+      'Entra ID: a code in the description alone',
+      400,
+      { error: 'invalid_grant', error_description: 'AADSTS65001: The user has not consented.' },
+    ],
     [
       'Entra ID: protection_policy_required',
       400,
@@ -337,9 +350,10 @@ describe('S55 an error that requires the user', () => {
   it.each(['bad_token', 'token_expired', 'client_mismatch'])(
     'S55 Entra ID: %s is about the refresh token',
     async (suberror) => {
-      expect((await refused(400, { error: 'invalid_grant', suberror })).code).toBe(
-        'ERR_REAUTHENTICATION_REQUIRED',
-      )
+      for (const codes of [[], [50076]]) {
+        const error = await refused(400, { error: 'invalid_grant', suberror, error_codes: codes })
+        expect(error.code).toBe('ERR_REAUTHENTICATION_REQUIRED')
+      }
     },
   )
 

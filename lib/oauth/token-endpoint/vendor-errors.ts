@@ -198,6 +198,27 @@ const ENTRA_INTERACTION: ReadonlySet<unknown> = new Set([
 ])
 
 /**
+ * The AADSTS codes of Entra ID for the same, beside `invalid_grant`. They count only without a `suberror`, which older endpoints
+ * do not send. learn.microsoft.com, "Microsoft Entra authentication and authorization error codes".
+ */
+const ENTRA_INTERACTION_CODES: ReadonlySet<number> = new Set([
+  50072, // UserStrongAuthEnrollmentRequiredInterrupt: MFA must be set up.
+  50074, // UserStrongAuthClientAuthNRequiredInterrupt: MFA is required.
+  50076, // UserStrongAuthClientAuthNRequired: MFA is required for this API.
+  50078, // UserStrongAuthExpired: the MFA of the login is too old.
+  50079, // UserStrongAuthEnrollmentRequired: MFA must be set up.
+  50097, // DeviceAuthenticationRequired.
+  50158, // ExternalSecurityChallenge: an MFA that is not Microsoft's.
+  53000, // DeviceNotCompliant.
+  53001, // DeviceNotDomainJoined.
+  53002, // ApplicationUsedIsNotAnApprovedApp.
+  53003, // BlockedByConditionalAccess.
+  53004, // ProofUpBlockedDueToRisk: MFA must be set up elsewhere.
+  65001, // DelegationDoesNotExist: no consent to this API.
+  65004, // UserDeclinedConsent.
+])
+
+/**
  * The `error_subtype` of Google, beside `invalid_grant`, if the administrator requires a new login at intervals. The refresh
  * token stays valid. support.google.com/a/answer/9368756; google-auth-library-python, reauth.py.
  */
@@ -223,8 +244,14 @@ export function isTemporary(status: number, code: string, fields: JsonObject, is
 }
 
 /** Whether a response says that the user must take part, though its code does not say so. */
-export function isInteraction(code: string, { suberror, error_subtype: subtype }: JsonObject): boolean {
-  return ENTRA_INTERACTION.has(suberror) || (code === 'invalid_grant' && GOOGLE_INTERACTION.has(subtype))
+export function isInteraction(code: string, fields: JsonObject): boolean {
+  const { suberror, error_subtype: subtype } = fields
+  if (ENTRA_INTERACTION.has(suberror)) return true
+  if (code !== 'invalid_grant') return false
+  return (
+    GOOGLE_INTERACTION.has(subtype) ||
+    (!suberror && entraCodes(fields).some((it) => ENTRA_INTERACTION_CODES.has(it)))
+  )
 }
 
 /** Finds the codes of Entra ID in a response: in a field of their own, and at the beginning of the description. */
