@@ -447,6 +447,7 @@ export function describeProxy(framework: ProxyFramework): void {
           '/api/..%2fadmin',
           '/api/a%2F..%5cadmin',
         ],
+        ...['/api/%61dmin', '/api/super%2duser', '/api/admin%00'],
         ...['/api/\\admin', '/api/a\\..\\admin', '/api/a%2fb', '/api/a%5Cb', '/api/1#a', '/api/1?a#/../b'],
         ...[
           'http://a/api/1',

@@ -15,7 +15,9 @@ describe('pathAtApi(rules, request)', () => {
     ['/1?', '/orders/1?'],
     ['/1??a=?', '/orders/1??a=?'],
     ['/a..b/..c', '/orders/a..b/..c'],
-    ['/.../.a/a./%2ea', '/orders/.../.a/a./%2ea'],
+    ['/.../.a/a./..a', '/orders/.../.a/a./..a'],
+    ['/%7Eada/a%20b/%28c%29%2C%3A%40%2B', '/orders/%7Eada/a%20b/%28c%29%2C%3A%40%2B'],
+    ['/1?path=%61%2e%00', '/orders/1?path=%61%2e%00'],
     ['/1?path=../..', '/orders/1?path=../..'],
     ['/1?path=%2f%5c\\', '/orders/1?path=%2f%5c\\'],
     ['//evil.example/1', '/orders//evil.example/1'],
@@ -57,15 +59,25 @@ describe('pathAtApi(rules, request)', () => {
     'http:///a/admin',
   ]
 
-  it.each([...LEADING_UP, ...STAYING, ...UNLIKE_ELSEWHERE, ...NO_PATHS, ...ABSOLUTE])(
-    'refuses %j',
-    async (url) => {
-      for (const encodedSeparators of ['refuse', 'pass'] as const) {
-        expect(await pathAtApi(rules(orders, { encodedSeparators }), { url })).toBeUndefined()
-        expect(await pathAtApi(rules(root, { encodedSeparators }), { url })).toBeUndefined()
-      }
-    },
-  )
+  const ENCODED_WITHOUT_NEED = ['/%61dmin', '/%41dmin', '/admi%6E', '/%7a', '/%5A', '/v%31', '/v%39']
+  const MARKS_AND_NUL = [
+    '/super%2duser',
+    '/super%5Fuser',
+    '/admin%2ejson',
+    '/%2ea',
+    '/admin%00',
+    '/admin%00.json',
+  ]
+
+  it.each([
+    ...[...LEADING_UP, ...STAYING, ...UNLIKE_ELSEWHERE, ...NO_PATHS, ...ABSOLUTE],
+    ...[...ENCODED_WITHOUT_NEED, ...MARKS_AND_NUL],
+  ])('refuses %j', async (url) => {
+    for (const encodedSeparators of ['refuse', 'pass'] as const) {
+      expect(await pathAtApi(rules(orders, { encodedSeparators }), { url })).toBeUndefined()
+      expect(await pathAtApi(rules(root, { encodedSeparators }), { url })).toBeUndefined()
+    }
+  })
 
   it.each(['/a%2fb', '/a%2Fb', '/a%5cb', '/%5C'])('refuses %s unless it is to pass', async (url) => {
     expect(await pathAtApi(rules(orders), { url })).toBeUndefined()
