@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
 import { UnsecuredJWT } from 'jose'
@@ -115,6 +116,27 @@ describe('tokenResponse(fields, source)', () => {
     ],
   ])('S4 the response has %s', (_, fields, lifetimeMs) => {
     expect(read({ access_token: 'at', ...fields }).lifetimeMs).toBe(lifetimeMs)
+  })
+
+  it('S4 a date without a time zone is in UTC, whatever the zone of the host', () => {
+    const dates = [
+      '2024-06-01T14:00:00',
+      '2024-06-01T14:00:00.000',
+      '2024-06-01 14:00:00',
+      '06/01/2024 2:00:00 PM',
+      '2024-06-01T14:00:00Z',
+      '2024-06-01T16:00:00+02:00',
+      '2024-06-01 16:00:00 +0200',
+      'Sat, 01 Jun 2024 14:00:00 GMT',
+    ]
+    const program =
+      "import { expiryIn } from './lib/oauth/token-endpoint/expiry.ts';" +
+      `console.log(JSON.stringify(${JSON.stringify(dates)}.map((expires_at) => expiryIn({ expires_at }, ${NOW}).untilMs)))`
+    const [file, argv] = [process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', program]]
+    const printed = execFileSync(file, argv, {
+      env: { ...process.env, TZ: 'America/New_York', TSX_TSCONFIG_PATH: '__tests__/tsconfig.json' },
+    })
+    expect(JSON.parse(String(printed))).toEqual(dates.map(() => 7_200_000))
   })
 
   it.each<[string, unknown, string | undefined]>([

@@ -109,11 +109,20 @@ function secondsIn(value: unknown): number | undefined {
   return seconds !== undefined && seconds > 0 ? seconds * 1000 : undefined
 }
 
+/** A time of day at the end of a date in a string, without a time zone. */
+const WITHOUT_ZONE = /(?<![+-]\d?)\d:\d{2}(?:[.,]\d+)?(?:\s*[ap]m)?$/i
+
+/** Parses a date in a string. Without a time zone it is in UTC: hosts differ in theirs. */
+function dateIn(text: string): Date {
+  if (!WITHOUT_ZONE.test(text)) return new Date(text)
+  return new Date(text + (/\dT\d/.test(text) ? 'Z' : ' UTC'))
+}
+
 /** Converts a `Date`, a date in a string, or a number of seconds or milliseconds to milliseconds since the epoch. */
 function epochMs(value: unknown): number | undefined {
   const number = numberIn(value)
   if (number !== undefined) return number > SECONDS_OR_MILLISECONDS ? number : number * 1000
-  const date = typeof value === 'string' && /\d[-/ ]/.test(value) ? new Date(value) : value
+  const date = typeof value === 'string' && /\d[-/ ]/.test(value) ? dateIn(value) : value
   const time = isDate(date) ? date.getTime() : Number.NaN
   return Number.isFinite(time) ? time : undefined
 }
