@@ -261,6 +261,43 @@ describe('koa-session with a store: stores and keys of all kinds', () => {
     expect(tokensIn(store.get(key))).toBeUndefined()
   })
 
+  it('a store that returns thenables, as a query builder does, is read once, and deleting the tokens is a logout', async () => {
+    const store = koaMemoryStore()
+    let reads = 0
+    /** Runs when it is waited for, each time anew. */
+    const query = <T>(run: () => Promise<T>) => ({
+      // biome-ignore lint/suspicious/noThenProperty: a query is a thenable
+      then: (resolve: (value: T) => unknown, reject: (reason: unknown) => unknown) =>
+        run().then(resolve, reject),
+    })
+    const queries = {
+      ...store,
+      get: (...args: Parameters<typeof store.get>) =>
+        query(() => {
+          reads++
+          return store.get(...args)
+        }),
+      set: (...args: Parameters<typeof store.set>) => query(() => store.set(...args)),
+      destroy: (...args: Parameters<typeof store.destroy>) => query(() => store.destroy(...args)),
+    } as unknown as KoaMemoryStore
+    const site = await start({ store: queries })
+    site.handle('/read', (ctx) => ({ views: ctx.session.views ?? 0 }))
+    site.handle('/out', (ctx) => {
+      delete ctx.session.tokens
+    })
+    const tab = await loggedIn(site)
+    await refresh(site, tab)
+    const key = tab.cookie(KOA_COOKIE)!
+    const old = store.peek(key)!
+    expect(await server.isActive(tokensIn(old)!.refreshToken!)).toBe(true)
+    reads = 0
+    await tab.get('/read')
+    expect(reads).toBe(1)
+    await tab.get('/out')
+    store.poke(key, old)
+    expect(await tab.get('/token')).toMatchObject(loggedOut)
+  })
+
   it('a store that needs the request gets it with every call', async () => {
     const store = koaMemoryStore()
     const site = await start({ store })

@@ -74,8 +74,13 @@ function patchLoading(store: KoaStore, { interceptors }: PatchedStore): void {
       return data
     }
     const returned = get(key, maxAge, options)
-    return returned instanceof Promise ? returned.then(loaded) : loaded(returned)
+    return isThenable(returned) ? Promise.resolve(returned).then(loaded) : loaded(returned)
   })
+}
+
+/** Whether koa-session will wait for a value: a promise of any kind, or a query that runs when it is waited for. */
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }
 
 function patchSave(store: KoaStore, facade: StoreFacade): void {
