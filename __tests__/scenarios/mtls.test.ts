@@ -384,6 +384,10 @@ describe('S102 tokens that are bound to the certificate, at an API that checks i
     await expect(client.axios({ baseURL: api.url, clientCertificate, adapter }).get('/')).rejects.toThrow(
       /of your own/,
     )
+    for (const httpVersion of [2, '2'] as const) {
+      const overHttp2 = client.axios({ baseURL: api.url, clientCertificate, httpVersion: httpVersion as 2 })
+      await expect(overHttp2.get('/')).rejects.toThrow(/Leave `httpVersion` out/)
+    }
     const plain = await startSite(
       {
         tokenEndpoint: 'https://localhost:1/token',

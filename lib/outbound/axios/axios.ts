@@ -29,7 +29,8 @@ import { forgetfulTransport } from './transport.js'
 export interface SessionAxiosConfig extends Omit<CreateAxiosDefaults, 'baseURL'>, OutboundOptions {
   /**
    * Whether the connections to the named origins have the client certificate of `tlsClientAuth()` or `selfSignedTlsClientAuth()`, for
-   * an API whose tokens are bound to it (RFC 8705 §3). Does not go with an adapter or a transport of your own. Default: `false`.
+   * an API whose tokens are bound to it (RFC 8705 §3). Does not go with an adapter or a transport of your own, nor with `httpVersion: 2`.
+   * Default: `false`.
    */
   clientCertificate?: boolean
 }
@@ -126,6 +127,7 @@ async function authorizedCall(
   const url = axios.getUri(config)
   requireNamedOrigin(url, origins)
   if (isCertified && !goesThroughNode(call)) throw ownTransportError()
+  if (isCertified && Number(config.httpVersion) === 2) throw http2Error()
   const isUsedUp = isStream(config.data)
   return sendAuthorized({
     method: config.method ?? 'get',
@@ -148,6 +150,13 @@ function ownTransportError(): ConfigurationError {
   return new ConfigurationError(
     '`clientCertificate: true` does not go with an adapter or a transport of your own, which makes its connections itself. Leave one of ' +
       'them out, or give the certificate to its connections.',
+  )
+}
+
+function http2Error(): ConfigurationError {
+  return new ConfigurationError(
+    '`clientCertificate: true` does not go with `httpVersion: 2`, for which axios makes connections without a certificate. Leave ' +
+      '`httpVersion` out.',
   )
 }
 
