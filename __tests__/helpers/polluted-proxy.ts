@@ -41,6 +41,7 @@ const POLLUTION: Readonly<Record<string, unknown>> = {
   host: 'other.invalid',
   hostname: 'other.invalid',
   socketPath: '/tmp/other.sock',
+  certificate: { hostname: '127.0.0.1', port: portOf(other) },
 }
 
 /** Asks without `fetch()`, which reads the pollution as well. */

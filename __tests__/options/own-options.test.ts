@@ -184,6 +184,21 @@ const OF_TOKENS = [
     'claims',
   ],
 ]
+/** What parts of the library tell each other, and what grant stores and APIs respond. */
+const OF_PARTS = [
+  ...[
+    'certificate',
+    'dpopKey',
+    'ended',
+    'exchange',
+    'failure',
+    'isGrantEnded',
+    'isLeased',
+    'location',
+    'namesNeed',
+  ],
+  ...['onEvicted', 'record', 'rejected', 'ttlMs', 'upgraded', 'wait', 'www-authenticate'],
+]
 /** What is read of a request to decide whether it comes from a page of another origin. */
 const OF_REQUESTS = ['origin', 'sec-fetch-site', 'upgrade', ':authority', 'x-forwarded-host']
 const everyName = [
@@ -191,6 +206,7 @@ const everyName = [
   ...OF_AXIOS,
   ...OF_FETCH,
   ...OF_TOKENS,
+  ...OF_PARTS,
 ]
 
 describe('what an object inherits', () => {
@@ -307,6 +323,51 @@ describe('a property of Object.prototype', () => {
     })
     expect(proxy.requests).toEqual([])
     expect(pollution.reads).toEqual([])
+  })
+
+  it('S60 is no client certificate, whose settings would lead a request elsewhere', async () => {
+    const elsewhere = await wireServer((_, response) => json(response, {}))
+    closing.push(elsewhere.close)
+    const { server, options } = await authorizationServer()
+    const tokens = await tokensOf(options)
+    await tokens.set({ access_token: 'at', refresh_token: 'rt', expires_at: 1 })
+    pollution = pollute(['certificate'], { hostname: '127.0.0.1', port: elsewhere.port })
+    expect((await tokens.getAccessToken()).token).toBe('at-1')
+    pollution.end()
+    expect(server.requests).toHaveLength(1)
+    expect(elsewhere.requests).toEqual([])
+    expect(pollution.reads).toEqual([])
+  })
+
+  it('is no need of a refresh that names none, and no end of a grant', async () => {
+    const forms: string[] = []
+    const server = await wireServer(({ body }, response) => {
+      forms.push(body)
+      const isExchange = body.includes('token-exchange')
+      if (isExchange) return json(response, { access_token: 'exchanged', expires_in: 3600 })
+      // The need is refused, and the refresh without it is not.
+      if (body.includes('scope=refused')) return json(response, { error: 'invalid_grant' }, 400)
+      return json(response, { access_token: `at-${forms.length}`, refresh_token: 'rt', expires_in: 3600 })
+    })
+    closing.push(server.close)
+    const exchanges = { x: { audience: 'x' } }
+    const tokens = await tokensOf({ tokenEndpoint: `${server.url}/token`, exchanges })
+    await tokens.set({ access_token: 'at', refresh_token: 'rt', expires_at: 1 })
+    for (const name of ['scope', 'resource', 'audience', 'exchange', 'rejected', 'ended', 'record']) {
+      pollution = pollute([name], `polluted-${name}`)
+      const refused = await tokens.getAccessToken({ scope: 'refused' }).catch((error) => error.code)
+      const exchanged = await tokens
+        .getAccessToken({ exchange: 'x', rejected: 'exchanged' })
+        .catch(() => undefined)
+      pollution.end()
+      expect([name, refused, typeof exchanged, pollution.reads]).toEqual([
+        name,
+        'ERR_STEP_UP_REQUIRED',
+        'object',
+        [],
+      ])
+    }
+    expect(forms.join(' ')).not.toContain('polluted')
   })
 
   it('is read nowhere where an API refuses a token, or wants another login', async () => {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { detached } from '../concurrency/detached.js'
 import { LEASE_MS, LEASE_SURE_MS, RENEW_EVERY_MS } from '../concurrency/time-constants.js'
+import { ownProperties } from '../options/own-properties.js'
 import type { GrantRecord, GrantState, GrantStore, Retention } from './grant-store.js'
 
 /** The lease of one grant, for one refresh of this process. It is renewed until it is committed or released. */
@@ -41,7 +42,7 @@ export class Lease {
       await this.#grants.release(this.#grantId, this.#owner)
     }
     const askedAt = performance.now()
-    const response = await this.#grants.lease(this.#grantId, request)
+    const response = ownProperties(await this.#grants.lease(this.#grantId, request))
     if (response.granted) {
       this.#held = true
       this.#hasLapsed = false
@@ -58,7 +59,7 @@ export class Lease {
   async commit(record: GrantRecord, retention?: Retention): Promise<GrantState> {
     // A renewal that arrives after the commit could take the lease again.
     this.#stopRenewing()
-    const state = await this.#grants.commit(this.#grantId, this.#owner, record, retention)
+    const state = ownProperties(await this.#grants.commit(this.#grantId, this.#owner, record, retention))
     this.#held = false
     return state
   }

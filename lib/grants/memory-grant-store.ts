@@ -1,5 +1,6 @@
 import { count } from '../options/option-kinds.js'
 import { checkOptions, type OptionTable } from '../options/option-table.js'
+import { ownProperties } from '../options/own-properties.js'
 import { ExpiringMap } from './expiring-map.js'
 import type {
   EndedGrant,
@@ -99,8 +100,9 @@ class MemoryGrantStore implements GrantStore {
     grantId: string,
     owner: string,
     record: GrantRecord,
-    { ttlMs = GRANT_TTL_MS, onEvicted }: Partial<Retention> = {},
+    retention: Partial<Retention> = {},
   ): Promise<GrantState> {
+    const { ttlMs = GRANT_TTL_MS, onEvicted } = ownProperties(retention)
     const known = this.#records.get(grantId)
     if (!this.#ended.has(grantId) && record.revision > (known?.revision ?? 0)) {
       const labels = record.labels ?? known?.labels
@@ -123,8 +125,9 @@ class MemoryGrantStore implements GrantStore {
   async end(
     grantId: string,
     why: GrantEnd,
-    { ttlMs = GRANT_TTL_MS, onEvicted }: Partial<Retention> = {},
+    retention: Partial<Retention> = {},
   ): Promise<EndedGrant | undefined> {
+    const { ttlMs = GRANT_TTL_MS, onEvicted } = ownProperties(retention)
     const record = this.#records.get(grantId)
     const isLeased = this.#leases.has(grantId)
     this.#records.delete(grantId)
@@ -140,9 +143,9 @@ class MemoryGrantStore implements GrantStore {
 
   #state(grantId: string): GrantState {
     const ended = this.#ended.get(grantId)
-    if (ended) return { ended }
+    if (ended) return ownProperties({ ended })
     const record = this.#records.get(grantId)
-    return record ? { record: withoutLabels(record) } : {}
+    return ownProperties(record ? { record: withoutLabels(record) } : {})
   }
 
   #holder(grantId: string): Lease | undefined {

@@ -70,11 +70,11 @@ export class SharedGrants {
   /** Reads the newest state of a grant, and learns from it. */
   async read(of: GrantKey, timeoutMs = GRANT_STORE_TIMEOUT_MS): Promise<SharedState> {
     const { registry, store } = this.#context
-    const state = await withTimeout(timeoutMs, store.read(of.grantId), noResponse)
+    const state = ownProperties(await withTimeout(timeoutMs, store.read(of.grantId), noResponse))
     const tokens = this.learn(of, state)
     if (isOfSeveral(of, tokens ?? registry.tokensOf(of.grantId))) await this.learnOfShare(of, timeoutMs)
     registry.noteAsked(of.grantId)
-    return { ...state, ...(tokens && { tokens }) }
+    return ownProperties({ ...state, ...(tokens && { tokens }) })
   }
 
   /**
@@ -142,8 +142,8 @@ export class SharedGrants {
   }
 
   /** Reads the newest state of a grant, or the end of a share, without learning from it. */
-  peek(of: GrantIdentity, timeoutMs: number): Promise<GrantState> {
-    return withTimeout(timeoutMs, this.#context.store.read(identityOf(of)), noResponse)
+  async peek(of: GrantIdentity, timeoutMs: number): Promise<GrantState> {
+    return ownProperties(await withTimeout(timeoutMs, this.#context.store.read(identityOf(of)), noResponse))
   }
 
   /** Returns a token set as the grant store keeps it. */
@@ -169,20 +169,17 @@ export class SharedGrants {
     const { grantId } = tokens
     const first = this.recordOf(tokens)
     const record = isStoredAgain ? ownProperties({ ...first, isStoredAgain }) : first
-    const state = await withTimeout(
-      timeoutMs,
-      store.commit(grantId, randomUUID(), record, retention),
-      noResponse,
-    )
+    const committing = store.commit(grantId, randomUUID(), record, retention)
+    const state = ownProperties(await withTimeout(timeoutMs, committing, noResponse))
     if (state.ended) this.learnEnd(wholeGrant(grantId), state.ended)
     const isOurs = !state.ended && (!state.record || state.record.tokens === record.tokens)
     if (isOurs) registry.learn(tokens)
     const held = isOurs ? tokens : codec.readRecord(tokens, state.record?.tokens)
-    return { ...state, isOurs, ...(held && { tokens: held }) }
+    return ownProperties({ ...state, isOurs, ...(held && { tokens: held }) })
   }
 
   /** Ends a grant, or the share of one session, and tells the other processes. Resolves with the record that the store had. */
-  end(
+  async end(
     of: GrantIdentity,
     reason: GrantEnd,
     retention: Retention | undefined,
@@ -190,7 +187,8 @@ export class SharedGrants {
   ): Promise<EndedGrant | undefined> {
     const ending = this.#context.store.end(identityOf(of), reason, retention)
     if (this.isShared) this.news.tellEnd(of, reason)
-    return withTimeout(timeoutMs, ending, noResponse)
+    const ended = await withTimeout(timeoutMs, ending, noResponse)
+    return ended && ownProperties(ended)
   }
 
   /** Learns from a state that the grant store has shown. Returns the token set in its record, if this process can read it. */

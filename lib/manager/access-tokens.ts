@@ -16,7 +16,7 @@ import {
 } from '../tokens/access-token.js'
 import type { RefreshReason } from '../tokens/events.js'
 import { canRefresh } from '../tokens/login-lifetime.js'
-import type { TokenNeed } from '../tokens/token-need.js'
+import { NO_NEED, type TokenNeed } from '../tokens/token-need.js'
 import { newest, type TokenSet } from '../tokens/token-set.js'
 import type { LeasedGrantContext } from './leased-grant.js'
 import { cannotRefreshError, LostReferenceError, noTokensError, notRefreshedError } from './manager-errors.js'
@@ -228,7 +228,7 @@ export class AccessTokens {
 
 /** Whether a need names an exchange, and the session's own access token can be exchanged without a refresh. */
 function mayExchange({ now, tokens }: SessionView, { exchange }: TokenNeed): boolean {
-  return exchange !== undefined && unexpiredToken(tokens, {}, now) !== undefined
+  return exchange !== undefined && unexpiredToken(tokens, NO_NEED, now) !== undefined
 }
 
 /**

@@ -8,7 +8,7 @@ import type { RefreshResponse } from '../oauth/authorization-server.js'
 import { ownProperties } from '../options/own-properties.js'
 import { type AccessToken, isDueAhead, needKey, unexpiredToken, usableToken } from '../tokens/access-token.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
-import { type TokenNeed, tokenSelectorOf } from '../tokens/token-need.js'
+import { NO_NEED, type TokenNeed, tokenSelectorOf } from '../tokens/token-need.js'
 import { mergeTokens } from '../tokens/token-response.js'
 import type { TokenSet } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
@@ -89,7 +89,7 @@ export class ClientTokens {
     if (known) return known
     const { audience, clock } = this.#context
     const caller = `client ${audience} ${key}`
-    const made = { need: tokenSelectorOf(given) ?? {}, key, caller, grant: new Grant(caller, clock) }
+    const made = { need: tokenSelectorOf(given) ?? NO_NEED, key, caller, grant: new Grant(caller, clock) }
     this.#needs.set(key, made)
     return made
   }

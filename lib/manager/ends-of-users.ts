@@ -2,6 +2,7 @@ import type { BackgroundTasks } from '../concurrency/background-tasks.js'
 import { QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import { ConfigurationError, SHARED_GRANT_STORES, TokenError } from '../errors/token-error.js'
 import type { GrantEnd } from '../grants/grant-store.js'
+import { ownProperties } from '../options/own-properties.js'
 import { wholeGrant } from '../tokens/grant-proof.js'
 import { newest, type TokenSet } from '../tokens/token-set.js'
 import type { GrantEnds } from './end-grant.js'
@@ -101,7 +102,8 @@ export class EndsOfUsers {
     const seen = known ? newest(known, found) : found
     if (!isMeant(grantId, seen)) return false
     const refreshing = registry.peek(grantId)?.inFlight
-    const { record, failure } = await ends.end(grant, reason, seen, { home: undefined, maxAgeMs: undefined })
+    const ending = ends.end(grant, reason, seen, { home: undefined, maxAgeMs: undefined })
+    const { record, failure } = ownProperties(await ending)
     const last = codec.readRecord(seen ?? grant, record?.tokens)
     const tokens = seen ? newest(seen, last) : last
     if (failure) failures.push(failure)

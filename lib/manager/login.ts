@@ -65,7 +65,7 @@ export class Login {
     const { clock, codec, emit, restoration } = this.#context
     // A session that was regenerated for the login does not hold the earlier tokens any more.
     const previous = codec.read(session.read() ?? session.lastKnown)
-    const { tokens, failure } = await this.#join(session, response, previous)
+    const { tokens, failure } = ownProperties(await this.#join(session, response, previous))
     // The session would hold a reference only, and the grant store does not have the tokens.
     if (failure && codec.writesReferences) throw failure
     const saved = async () => {

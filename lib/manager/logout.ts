@@ -1,5 +1,6 @@
 import type { TokenError } from '../errors/token-error.js'
 import type { RefreshInFlight } from '../grants/grant.js'
+import { ownProperties } from '../options/own-properties.js'
 import type { EndedSession, SessionAdapter } from '../sessions/session-adapter.js'
 import { raceWindowOver } from '../sessions/store/write-race.js'
 import { wholeGrant } from '../tokens/grant-proof.js'
@@ -75,7 +76,8 @@ export class Logout {
     }
     // The app may have discarded the session already.
     const cleared = await this.#clearCopy(session, copy ?? session.lastKnown, scope)
-    return readError === undefined ? cleared : { ...cleared, failure: sessionStoreError(readError, []) }
+    const failed = readError !== undefined && { failure: sessionStoreError(readError, []) }
+    return ownProperties({ ...cleared, ...failed })
   }
 
   /** Logs out in the session and in the grant store. Tries both before it reports the first failure. */
@@ -103,7 +105,7 @@ export class Logout {
       return this.#isRemovable(copy, found)
     }
     const clearError = await failureOf(session.clear(clears))
-    const { record, mayRace, failure } = await ending
+    const { record, mayRace, failure } = ownProperties(await ending)
     if (mayRace) await raceWindowOver()
     // A request that saved its session before the grant store knew of the logout has written the copy back unchallenged.
     const clearsAgain = mayRace || !isClearedAfterEnd

@@ -6,8 +6,7 @@ import { ownProperties } from '../options/own-properties.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import { type AccessToken, needAtRefresh, serves, usableToken } from '../tokens/access-token.js'
 import { canRefresh, isLoginOver } from '../tokens/login-lifetime.js'
-import type { TokenNeed } from '../tokens/token-need.js'
-import { tokenSelectorOf } from '../tokens/token-need.js'
+import { NO_NEED, type TokenNeed, tokenSelectorOf } from '../tokens/token-need.js'
 import { firstTokenSet, mergeTokens, type TokenResponse } from '../tokens/token-response.js'
 import {
   deadTokenSet,
@@ -94,7 +93,7 @@ export class Refresh {
           continue
         }
         const refreshToken = await this.#refreshToken()
-        const need = this.#exchange ? {} : needAtRefresh(this.#leased.newest, this.#need)
+        const need = this.#exchange ? NO_NEED : needAtRefresh(this.#leased.newest, this.#need)
         const response = await this.#present(refreshToken, need).catch((error) =>
           this.#rejected(refreshToken, need, error),
         )
@@ -172,11 +171,11 @@ export class Refresh {
       emit({ ...change, grantId: this.#grant.id, of: 'authorization_server' })
     const watching = { silentAfterMs: timeoutMs, abortAfterMs: refreshTimeoutMs, onChange }
     const response = await health.watch(this.#grant.id, watching, (signal) => {
-      const request = { secrets: () => secretsOf(newest), signal, ...(dpopKey && { dpopKey }) }
+      const own = { secrets: () => secretsOf(newest), signal, ...(dpopKey && { dpopKey }) }
       if (name !== undefined)
-        return server.exchange(token, { ...request, name, clientToken: () => client.get({}) })
+        return server.exchange(token, ownProperties({ ...own, name, clientToken: () => client.get(NO_NEED) }))
       const beforeSending = () => this.#leased.ensureHeld()
-      return server.refresh(token, { ...request, beforeSending, ...selector })
+      return server.refresh(token, ownProperties({ ...own, beforeSending, ...selector }))
     })
     return newKey ? ownProperties({ ...response, dpopKey: newKey }) : response
   }
@@ -194,10 +193,10 @@ export class Refresh {
     if (await this.#leased.findNewer(refreshToken)) return undefined
     if (!isOfNeed) return this.#die(error)
     // The rejection may be about the need or about the grant. A refresh without a need under the same lease decides.
-    const response = await this.#present(refreshToken, {}).catch((plainError) =>
+    const response = await this.#present(refreshToken, NO_NEED).catch((plainError) =>
       this.#rejectedWithoutNeed(refreshToken, plainError),
     )
-    await this.#keep(response, {})
+    await this.#keep(response, NO_NEED)
     throw needRefusedError(need, error)
   }
 

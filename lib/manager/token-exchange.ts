@@ -1,8 +1,10 @@
 import { ConfigurationError, StepUpError, TokenError } from '../errors/token-error.js'
 import type { Grant } from '../grants/grant.js'
 import type { FailedRefresh, RefreshResponse } from '../oauth/authorization-server.js'
+import { ownProperties } from '../options/own-properties.js'
 import { suggest } from '../options/unknown-options.js'
 import { usableToken } from '../tokens/access-token.js'
+import { NO_NEED } from '../tokens/token-need.js'
 import type { TokenSet } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
 
@@ -42,7 +44,7 @@ export class TokenExchange {
     tokens: TokenSet,
     send: (subjectToken: string) => Promise<RefreshResponse | FailedRefresh>,
   ): Promise<RefreshResponse | undefined> {
-    const own = this.#refused === undefined ? {} : { rejected: this.#refused }
+    const own = this.#refused === undefined ? NO_NEED : ownProperties({ rejected: this.#refused })
     const subject = usableToken(tokens, own, this.#grant.now(), this.#context.leeway)
     if (!subject) return undefined
     try {

@@ -5,7 +5,7 @@ import type { AdoptingSession } from '../manager/adopting-session.js'
 import type { AcquireParameters } from '../oauth/authorization-server.js'
 import { type IdTokenClaims, idTokenClaims } from '../oauth/id-token/id-token.js'
 import { handedOverTokens } from '../oauth/token-endpoint/handed-over-tokens.js'
-import { fieldValue, hasField, ownProperties, ownValue } from '../options/own-properties.js'
+import { fieldValue, hasField, ownValue } from '../options/own-properties.js'
 import { axiosOver, type SessionAxiosConfig } from '../outbound/axios/axios.js'
 import { fetchOver, type SessionFetchConfig } from '../outbound/fetch/fetch.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
@@ -13,7 +13,7 @@ import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import { ReturnedToken } from '../tokens/returned-token.js'
 import type { TokenNeed } from '../tokens/token-need.js'
-import { completedNeed, normalizeNeed, tokenSelectorOf } from '../tokens/token-need.js'
+import { completedNeed, NO_NEED, normalizeNeed, tokenSelectorOf } from '../tokens/token-need.js'
 import { secretsOf } from '../tokens/token-set.js'
 import type { OutboundTokens, TokenToSend, UserPolicy, ValidAccessToken } from '../tokens/token-source.js'
 import { backchannelResponse } from './backchannel-logout.js'
@@ -34,8 +34,6 @@ import {
 import { signalOf } from './request-signal.js'
 import type { GuardResponse } from './require-tokens.js'
 import type { SessionTokens } from './session-tokens.js'
-
-const NO_NEED: TokenNeed = ownProperties({})
 
 /** Returns the key that the tokens of a request are bound to. It is no property of them, so that no log and no template shows it. */
 export let dpopKeyOf: (tokens: RequestTokens) => DpopKey | undefined

@@ -90,9 +90,10 @@ export function httpClient(given: HttpOptions = {}, connectTimeoutMs = DEFAULT_C
   const commonHeaders = { 'User-Agent': 'session-token-manager', ...options.headers }
   const proxy = options.proxy === undefined ? {} : { proxy: options.proxy }
 
-  return async function send(request) {
-    const { method, url, body, signal } = request
-    const connection = new Connection(connectTimeoutMs, request.certificate)
+  return async function send(given) {
+    const request = ownProperties(given)
+    const { method, url, body, certificate, signal } = request
+    const connection = new Connection(connectTimeoutMs, certificate)
     try {
       const response: AxiosResponse<Readable> = await axios.request({
         method,

@@ -1,5 +1,5 @@
 import { ConfigurationError, StepUpError, TokenError } from '../errors/token-error.js'
-import { ownProperties, ownValue } from '../options/own-properties.js'
+import { hasField, ownProperties, ownValue } from '../options/own-properties.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
 import { outboundCalls } from '../tokens/diagnostics.js'
 import type { TokenNeed } from '../tokens/token-need.js'
@@ -132,7 +132,7 @@ async function authorizationFor<Response>(
   need: TokenNeed,
 ): Promise<Authorization | undefined> {
   const work = call.tokens.tokenToSend(need)
-  const accessToken = await (call.wait?.(work) ?? work)
+  const accessToken = await (hasField(call, 'wait') ? call.wait!(work) : work)
   if (!accessToken) return undefined
   const authorization = authorizationOf(accessToken)
   if (!call.clientCertificate) return authorization
@@ -150,7 +150,7 @@ function noCertificate(): ConfigurationError {
 function authorizationOf(accessToken: TokenToSend): Authorization {
   const { token, tokenType } = accessToken
   const dpop = ownValue(accessToken, 'dpop') as TokenToSend['dpop']
-  if (dpop) return { token, scheme: 'DPoP', header: `DPoP ${token}`, dpop }
+  if (dpop) return ownProperties({ token, scheme: 'DPoP', header: `DPoP ${token}`, dpop })
   if (tokenType.toLowerCase() === 'bearer') {
     return ownProperties({ token, scheme: 'Bearer', header: `Bearer ${token}` })
   }

@@ -7,6 +7,7 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
+import { ownProperties } from '../options/own-properties.js'
 import { mayReplay } from '../outbound/authorized-call.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
 import type { ProxyBody } from './body.js'
@@ -99,7 +100,10 @@ function opener({
   const { hostname, port = isHttps ? 443 : 80 } = urlToHttpOptions(target)
   const connection = { ...NOT_INHERITED, hostname, port, agent: agent ?? (isHttps ? httpsAgent : httpAgent) }
   // An agent keeps the connections of each certificate apart.
-  return ({ certificate, method, path }) => open({ ...connection, ...certificate, method, path })
+  return (request) => {
+    const { certificate, method, path } = ownProperties(request)
+    return open({ ...connection, ...certificate, method, path })
+  }
 }
 
 function sendOnce(
@@ -122,11 +126,8 @@ function sendOnce(
       timer.stop()
       const carrier = upgraded?.socket ?? message
       carrier.on('error', ignore)
-      resolve({
-        message,
-        end: () => void (upgraded?.socket ?? sent).destroy(),
-        ...(upgraded && { upgraded }),
-      })
+      const end = () => void (upgraded?.socket ?? sent).destroy()
+      resolve(ownProperties({ message, end, ...(upgraded && { upgraded }) }))
     }
     const disconnected = () => fail(new DisconnectedError())
     // V8 makes a function literal that is assigned to a property long-lived, and all of the request with it.

@@ -1,6 +1,7 @@
 import { ConfigurationError } from '../errors/token-error.js'
 import { anyString, duration, optional, text } from '../options/option-kinds.js'
 import { checkOptions, type Option, type OptionTable } from '../options/option-table.js'
+import { ownProperties } from '../options/own-properties.js'
 
 /** The requirements of a caller on an access token. An empty need is the token that the login brought. */
 export interface TokenNeed {
@@ -20,6 +21,9 @@ export interface TokenNeed {
   /** An access token that an API rejected. Another valid token is returned, if there is one; otherwise the token is refreshed. */
   rejected?: string
 }
+
+/** The need of a caller that asks for nothing in particular. */
+export const NO_NEED: TokenNeed = ownProperties({})
 
 const OPTIONS = {
   scope: optional(anyString),

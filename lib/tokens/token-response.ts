@@ -2,7 +2,7 @@ import { ownProperties } from '../options/own-properties.js'
 import { type AccessToken, isOfLogin, keyOf, needKey } from './access-token.js'
 import type { DpopKey } from './dpop-key.js'
 import { loginTimeOf } from './login-lifetime.js'
-import type { TokenNeed } from './token-need.js'
+import { NO_NEED, type TokenNeed } from './token-need.js'
 import type { TokenSet } from './token-set.js'
 
 /** A checked response of the token endpoint (RFC 6749 §5.1). */
@@ -24,8 +24,6 @@ export interface TokenResponse {
   readonly dpopKey?: DpopKey
 }
 
-/** The need of a login. */
-const LOGIN: TokenNeed = ownProperties({})
 /** The largest number of access tokens in a set. Each scope and resource that was requested takes one place. */
 const MAX_ACCESS_TOKENS = 16
 
@@ -47,7 +45,7 @@ export function firstTokenSet(
     accessTokens:
       response.accessToken === undefined
         ? []
-        : [accessTokenOf(response.accessToken, response, LOGIN, now, response.lifetimeMs ?? unknownMs)],
+        : [accessTokenOf(response.accessToken, response, NO_NEED, now, response.lifetimeMs ?? unknownMs)],
     ...(response.refreshToken !== undefined && { refreshToken: response.refreshToken }),
     ...expiryOfRefreshToken(response, now),
     ...(response.idToken !== undefined && { idToken: response.idToken }),

@@ -145,7 +145,7 @@ function endWithoutCode(
   fields: JsonObject,
   { describe, refresh, secrets, where }: ResponseContext,
 ): TokenError | undefined {
-  const { isGrantEnded } = refresh ?? {}
+  const isGrantEnded = refresh?.isGrantEnded
   if (!isGrantEnded) return undefined
   const known = [...secrets(), ...tokensIn(fields)]
   if (!askIsGrantEnded(isGrantEnded, { status, body: fields, error: '' }, known)) return undefined
@@ -222,7 +222,7 @@ function judge(
   { code, error, fields, status, secrets }: ErrorResponse,
   { refresh }: ResponseContext,
 ): { kind: TokenErrorCode; stepUp?: StepUp } {
-  const { isGrantEnded, namesNeed = false } = refresh ?? {}
+  const isGrantEnded = refresh?.isGrantEnded
   const decided = isGrantEnded && askIsGrantEnded(isGrantEnded, { status, body: fields, error }, secrets)
   if (decided) return { kind: 'ERR_REAUTHENTICATION_REQUIRED' }
   const isRefresh = refresh !== undefined
@@ -234,7 +234,7 @@ function judge(
       kind: decided === false ? 'ERR_TOKEN_ENDPOINT_UNAVAILABLE' : 'ERR_REAUTHENTICATION_REQUIRED',
     }
   }
-  if (namesNeed && NEED_CODES.has(code)) return { kind: 'ERR_INSUFFICIENT_SCOPE' }
+  if (refresh?.namesNeed && NEED_CODES.has(code)) return { kind: 'ERR_INSUFFICIENT_SCOPE' }
   return { kind: CLIENT_CODES.has(code) ? 'ERR_CLIENT_REJECTED' : 'ERR_TOKEN_ENDPOINT' }
 }
 

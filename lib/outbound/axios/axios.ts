@@ -9,7 +9,7 @@ import {
 } from 'axios'
 import { ConfigurationError } from '../../errors/token-error.js'
 import { flag } from '../../options/option-kinds.js'
-import { ownProperties } from '../../options/own-properties.js'
+import { ownProperties, ownValue } from '../../options/own-properties.js'
 import type { TokenNeed } from '../../tokens/token-need.js'
 import type { OutboundTokens } from '../../tokens/token-source.js'
 import { type Attempt, type Authorization, mayReplay, sendAuthorized } from '../authorized-call.js'
@@ -198,7 +198,7 @@ async function attempt(
   }
   return {
     status: response?.status ?? 0,
-    challenge: String(response?.headers?.['www-authenticate'] ?? ''),
+    challenge: String(ownValue(response?.headers, 'www-authenticate') ?? ''),
     sawToken: authorizationFor(shown.url) !== undefined,
     result,
     discard() {

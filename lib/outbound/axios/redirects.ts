@@ -1,5 +1,5 @@
 import { AxiosError, AxiosHeaders, type AxiosResponse, type InternalAxiosRequestConfig } from 'axios'
-import { ownProperties } from '../../options/own-properties.js'
+import { ownProperties, ownValue } from '../../options/own-properties.js'
 import {
   contentHeaders,
   DEFAULT_MAX_REDIRECTS,
@@ -35,7 +35,8 @@ export async function sendFollowing(
   const { request, response } = await followRedirects<Hop, AxiosResponse>(first, maxRedirects, {
     send,
     canFollow: (hop, { headers, status }) =>
-      isRedirect(status, headers.location) && !isStream(withoutBodyIfAsked(hop.config, status).data),
+      isRedirect(status, ownValue(headers, 'location')) &&
+      !isStream(withoutBodyIfAsked(hop.config, status).data),
     next(hop, response) {
       try {
         const next = nextHop(hop, response)
