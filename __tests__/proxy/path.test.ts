@@ -15,7 +15,8 @@ describe('pathAtApi(rules, request)', () => {
     ['/1?', '/orders/1?'],
     ['/1??a=?', '/orders/1??a=?'],
     ['/a..b/..c', '/orders/a..b/..c'],
-    ['/.../.a/a./..a', '/orders/.../.a/a./..a'],
+    ['/.../.a/a./%2ea', '/orders/.../.a/a./%2ea'],
+    ['/v1%2E2', '/orders/v1%2E2'],
     ['/%7Eada/a%20b/%28c%29%2C%3A%40%2B', '/orders/%7Eada/a%20b/%28c%29%2C%3A%40%2B'],
     ['/1?path=%61%2e%00', '/orders/1?path=%61%2e%00'],
     ['/1?path=../..', '/orders/1?path=../..'],
@@ -60,14 +61,7 @@ describe('pathAtApi(rules, request)', () => {
   ]
 
   const ENCODED_WITHOUT_NEED = ['/%61dmin', '/%41dmin', '/admi%6E', '/%7a', '/%5A', '/v%31', '/v%39']
-  const MARKS_AND_NUL = [
-    '/super%2duser',
-    '/super%5Fuser',
-    '/admin%2ejson',
-    '/%2ea',
-    '/admin%00',
-    '/admin%00.json',
-  ]
+  const MARKS_AND_NUL = ['/super%2duser', '/super%5Fuser', '/admin%00', '/admin%00.json']
 
   it.each([
     ...[...LEADING_UP, ...STAYING, ...UNLIKE_ELSEWHERE, ...NO_PATHS, ...ABSOLUTE],

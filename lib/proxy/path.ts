@@ -6,10 +6,10 @@ const DOT_SEGMENT = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:$|[/\\;]|%2f|%5c|%3b|%
 /** Some servers read these as a slash, others do not. */
 const ENCODED_SEPARATOR = /%2f|%5c/i
 /**
- * Characters that need no encoding (RFC 3986 §2.3), and NUL. Routers compare paths as they are written, so a guard at `/admin` does
- * not see `/%61dmin`, which the API decodes. `~` is not among them: some clients encode it.
+ * Letters, digits, `-` and `_`, which need no encoding (RFC 3986 §2.3), and NUL. Routers compare paths as they are written, so a
+ * guard at `/admin` does not see `/%61dmin`, which the API decodes. `.` and `~` are not among them: some clients encode them.
  */
-const ENCODED_WITHOUT_NEED = /%(?:00|2[de]|3\d|4[1-9a-f]|5[\daf]|6[1-9a-f]|7[\da])/i
+const ENCODED_WITHOUT_NEED = /%(?:00|2d|3\d|4[1-9a-f]|5[\daf]|6[1-9a-f]|7[\da])/i
 /** Letters that no request target has, or that end it: Node's parser and others pass some of them. */
 const NOT_OF_A_TARGET = /[^\x21-\x7e]|#/
 
