@@ -65,7 +65,7 @@ export function authorizationRequest(given: AuthorizationParameters, stepUp?: St
       "`authorization` must be an object, or a function that returns one: authorization: { scope: 'openid offline_access' }.",
     )
   }
-  const named = withStepUp({ scope: DEFAULT_SCOPE, ...ownProperties(given) }, stepUp)
+  const named = ownProperties(withStepUp({ scope: DEFAULT_SCOPE, ...ownProperties(given) }, stepUp))
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(named)) {
     if (value === undefined) continue
@@ -111,13 +111,13 @@ function checkedMaxAge(maxAge: unknown): number {
 /** Adds what an API requires. The stricter `max_age` counts. The provider must be able to show a page. */
 function withStepUp(given: AuthorizationParameters, stepUp: StepUp | undefined): AuthorizationParameters {
   if (!stepUp) return given
-  const { acrValues, claims, maxAge, scope } = stepUp
-  const { prompt, ...others } = given
+  const { acrValues, claims, maxAge, scope } = ownProperties(stepUp)
+  const { prompt, ...others } = ownProperties(given)
   return {
     ...others,
     ...(prompt !== undefined && prompt !== 'none' && { prompt }),
     ...(acrValues !== undefined && { acr_values: acrValues }),
-    ...(maxAge !== undefined && { max_age: Math.min(maxAge, given.max_age ?? maxAge) }),
+    ...(maxAge !== undefined && { max_age: Math.min(maxAge, others.max_age ?? maxAge) }),
     ...(claims !== undefined && { claims: withClaims(given.claims, claims) }),
     ...(scope !== undefined && { scope: [...new Set(`${given.scope} ${scope}`.split(' '))].join(' ') }),
   }

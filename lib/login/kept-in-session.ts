@@ -1,3 +1,4 @@
+import { ownProperties } from '../options/own-properties.js'
 import type { AppSession } from './app-session.js'
 
 /** What the login keeps in the app's session, under one key. */
@@ -14,7 +15,7 @@ export interface KeptInSession {
 export function keptIn(session: AppSession, key: string): KeptInSession {
   const data = session.data()
   const kept = Object.hasOwn(data, key) ? data[key] : undefined
-  return typeof kept === 'object' && kept !== null ? kept : {}
+  return ownProperties(typeof kept === 'object' && kept !== null ? kept : {})
 }
 
 /** Picks the named ones of some claims, or of the fields of a session. */

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { systemClock } from '../concurrency/clock.js'
 import { type RotatingKeys, rotatingKeys } from '../middleware/rotating-keys.js'
+import { ownProperties } from '../options/own-properties.js'
 import { type AppSession, appSessionOf } from './app-session.js'
 import { type BrowserNotes, notesInCookies, notesInSession } from './browser-notes.js'
 import { type CheckedLoginOptions, checkLoginOptions } from './check-options.js'
@@ -39,7 +40,7 @@ export function loginParts(given: LoginOptions<never>): LoginParts {
   const sessionOf = ({ carrier }: LoginRequest) => appSessionOf(carrier, regenerate as never)
   const isSecure = baseUrl.startsWith('https:')
   const isCrossSite = responseMode === 'form_post'
-  return {
+  return ownProperties({
     options,
     paths: {
       login: pathOf(routes.login),
@@ -56,5 +57,5 @@ export function loginParts(given: LoginOptions<never>): LoginParts {
     ...(keys && { keys }),
     used: new LRUCache({ max: MAX_USED, ttl: REMEMBERED_MS }),
     sessionOf,
-  }
+  })
 }

@@ -1,6 +1,7 @@
 import type { CustomFetch } from 'openid-client'
 import { OwnError, type TokenError } from '../errors/token-error.js'
 import { type HttpOptions, httpClient, secretsOfHeaders } from '../oauth/http.js'
+import { ownProperties } from '../options/own-properties.js'
 import type { ClientCertificate } from '../tokens/client-certificate.js'
 
 /** The response headers that openid-client reads. */
@@ -20,7 +21,8 @@ export function providerFetch(
   const send = httpClient(http, timeoutMs)
   const secrets = secretsOfHeaders(http?.headers)
 
-  return async function fetchFromProvider(url, { body, headers, method, signal }) {
+  return async function fetchFromProvider(url, options) {
+    const { body, headers, method, signal } = ownProperties(options)
     const { 'user-agent': _, ...rest } = headers
     const isPublic = method === 'GET' && rest.authorization === undefined
     const ofClient = isPublic ? undefined : await certificate()

@@ -6,6 +6,7 @@ import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
 import { dpopKeyPair, thumbprintOf } from '../oauth/dpop/keys.js'
 import { secretsOfHeaders } from '../oauth/http.js'
 import { secretsOfRequest } from '../oauth/token-endpoint/token-endpoint.js'
+import { ownProperties, ownValue } from '../options/own-properties.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import type { CheckedLoginOptions } from './check-options.js'
 import { LoginError } from './login-error.js'
@@ -112,10 +113,8 @@ export class Provider {
     while (this.#secrets.size > MAX_SECRETS) this.#secrets.delete(this.#secrets.values().next().value!)
   }
 
-  async #requestOf(
-    parameters: URLSearchParams,
-    { state, nonce, codeVerifier, dpopKey }: Transaction,
-  ): Promise<URLSearchParams> {
+  async #requestOf(parameters: URLSearchParams, transaction: Transaction): Promise<URLSearchParams> {
+    const { state, nonce, codeVerifier, dpopKey } = ownProperties(transaction)
     const request = new URLSearchParams(parameters)
     request.set('redirect_uri', this.#redirectUri)
     request.set('state', state)
@@ -130,13 +129,14 @@ export class Provider {
   #pushes(configuration: oidc.Configuration): boolean {
     const metadata = configuration.serverMetadata()
     const { pushedRequests, requestObjectKey } = this.#options
-    if (metadata.require_signed_request_object === true && !requestObjectKey) {
+    if (ownValue(metadata, 'require_signed_request_object') === true && !requestObjectKey) {
       throw new ConfigurationError(
         'The provider requires signed requests. Give login() the key to sign them with: requestObjectKey.',
       )
     }
-    const isOffered = metadata.pushed_authorization_request_endpoint !== undefined
-    return isOffered && (pushedRequests || metadata.require_pushed_authorization_requests === true)
+    const isOffered = ownValue(metadata, 'pushed_authorization_request_endpoint') !== undefined
+    const isRequired = ownValue(metadata, 'require_pushed_authorization_requests') === true
+    return isOffered && (pushedRequests || isRequired)
   }
 
   /**
@@ -144,7 +144,7 @@ export class Provider {
    * `max_age` and `acr_values`.
    */
   complete(parameters: URLSearchParams, transaction: Transaction): Promise<CompletedLogin> {
-    const { acrValues, codeVerifier, dpopKey, maxAge, nonce, returnTo, state } = transaction
+    const { acrValues, codeVerifier, dpopKey, maxAge, nonce, returnTo, state } = ownProperties(transaction)
     const secrets = [codeVerifier, ...parameters.getAll('code')]
     return this.#step(returnTo, secrets, async () => {
       const configuration = await this.configuration()
@@ -161,7 +161,7 @@ export class Provider {
       secrets.push(tokens.access_token, tokens.refresh_token ?? '', tokens.id_token ?? '')
       const claims = tokens.claims()!
       try {
-        checkAcr(claims.acr, acrValues, returnTo)
+        checkAcr(ownValue(claims, 'acr'), acrValues, returnTo)
         if (!this.#options.userinfo) return { tokens, claims }
         const bound = tokens.token_type === 'dpop' ? proving : undefined
         const userinfo = await oidc.fetchUserInfo(configuration, tokens.access_token, claims.sub, bound)
@@ -193,7 +193,7 @@ export class Provider {
   /** Makes the URL of the logout at the provider. Resolves with `undefined` if the provider has none. */
   async endSessionUrl(parameters: Record<string, string>): Promise<URL | undefined> {
     const configuration = await this.configuration()
-    if (configuration.serverMetadata().end_session_endpoint === undefined) return undefined
+    if (ownValue(configuration.serverMetadata(), 'end_session_endpoint') === undefined) return undefined
     return oidc.buildEndSessionUrl(configuration, parameters)
   }
 }
@@ -238,7 +238,16 @@ async function credentialsFor(
   endpoint = tokenEndpoint,
 ): Promise<ClientCredentials> {
   const onSecretFailed = warnOfSecret
-  return clientAuthentication({ clientId, issuer, tokenEndpoint, endpoint, now: Date.now(), onSecretFailed })
+  return ownProperties(
+    await clientAuthentication({
+      clientId,
+      issuer,
+      tokenEndpoint,
+      endpoint,
+      now: Date.now(),
+      onSecretFailed,
+    }),
+  )
 }
 
 /** Warns of a secret that failed: `login()` has no events. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { StepUp } from '../errors/token-error.js'
+import { ownProperties } from '../options/own-properties.js'
 import type { NamedRequirement } from './begin.js'
 import type { Note } from './browser-notes.js'
 import type { LoginRequest } from './login-request.js'
@@ -17,7 +18,8 @@ interface StepUpNote extends Note {
 const CIRCLE_MS = 10_000
 
 /** Names a requirement. Equal ones have one name, so that the parallel calls of a page make one note. */
-export function named({ acrValues, claims, maxAge, scope }: StepUp): NamedRequirement {
+export function named(stepUp: StepUp): NamedRequirement {
+  const { acrValues, claims, maxAge, scope } = ownProperties(stepUp)
   const requirement = {
     ...(acrValues !== undefined && { acrValues }),
     ...(maxAge !== undefined && { maxAge }),
