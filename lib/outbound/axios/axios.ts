@@ -127,7 +127,7 @@ async function authorizedCall(
   const url = axios.getUri(config)
   requireNamedOrigin(url, origins)
   if (isCertified && !goesThroughNode(call)) throw ownTransportError()
-  if (isCertified && Number(defaults.httpVersion) === 2) throw http2Error()
+  if (isCertified && Number(config.httpVersion) === 2) throw http2Error()
   const isUsedUp = isStream(config.data)
   return sendAuthorized({
     method: config.method ?? 'get',
