@@ -11,22 +11,23 @@ export function onResponseClosed(
   response: ServerResponse,
   callback: () => void,
 ): void {
-  const { socket } = request
-  const isQueued = response.socket === null && !response.writableFinished
-  if (response.closed || (isQueued && socket.destroyed)) {
+  // A request that a test or an adapter has made by itself may have no socket.
+  const { socket } = request as Partial<IncomingMessage>
+  const queuedOver = response.socket === null && !response.writableFinished ? socket : undefined
+  if (response.closed || queuedOver?.destroyed) {
     callback()
     return
   }
   const onClosed = () => {
-    socket?.off('close', onClosed)
+    queuedOver?.off('close', onClosed)
     response.off('close', onClosed)
     callback()
   }
   response.once('close', onClosed)
-  if (!isQueued) return
+  if (!queuedOver) return
   // The number of queued responses has no limit, so Node's warning about many listeners would be wrong.
-  socket.setMaxListeners(0)
-  socket.once('close', onClosed)
+  queuedOver.setMaxListeners(0)
+  queuedOver.once('close', onClosed)
 }
 
 /** Whether the response of a request is closed: it has been sent, or its connection is closed. */
