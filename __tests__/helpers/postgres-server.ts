@@ -137,9 +137,17 @@ export async function startPostgres(
   }
 }
 
-/** Signals the server and the processes of its connections. */
+/** Signals the server and the processes of its connections. One of these may have ended since it was listed. */
 function signalAll(child: ChildProcess, signal: NodeJS.Signals): void {
-  for (const pid of [child.pid!, ...childrenOf(child.pid!)]) process.kill(pid, signal)
+  const pids = childrenOf(child.pid!)
+  process.kill(child.pid!, signal)
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
+  }
 }
 
 function childrenOf(pid: number): number[] {
