@@ -260,7 +260,9 @@ describeWithPostgresServer('postgresGrantStore(pool) on a PostgreSQL in trouble'
         return rows[0].synchronous_commit
       }
       expect(await settingAfter(`read_v1('${grant}')`)).toBe('off')
-      expect(await settingAfter(`commit_v1('${grant}', 'a', 1, 'tokens', 60000, false, null, null)`)).toBe('local')
+      expect(await settingAfter(`commit_v1('${grant}', 'a', 1, 'tokens', 60000, false, null, null)`)).toBe(
+        'local',
+      )
       expect(await settingAfter(`lease_v1('${grant}', 'a', 60000, 1, 0, 0, 0, 0)`)).toBe('local')
       expect(await settingAfter(`end_v1('${grant}', 'logged_out', 60000)`)).toBe('local')
       await client.end()
