@@ -66,9 +66,7 @@ export function checkOutboundOptions<Given extends OutboundOptions, Table extend
   client: string,
   table: Table,
 ): Checked<Given, Table> & Pick<CheckedOptions, 'origins'> {
-  const checked = checkOptions(given, table, usageOf(client))
-  const { allowedOrigins, baseURL } = checked as unknown as CheckedOptions
-  return { ...checked, origins: namedOrigins(baseURL, allowedOrigins) }
+  return withOrigins(checkOptions(given, table, usageOf(client)))
 }
 
 /** Checks the options of a client that takes others as well. */
@@ -84,8 +82,9 @@ export function rejectInheritedOutboundOptions(given: object, client: string, ot
   rejectInheritedOptions(given, [...others, ...Object.keys(OUTBOUND_OPTIONS)], `${client}()`)
 }
 
-function withOrigins(checked: Checked<OutboundOptions, typeof OUTBOUND_OPTIONS>): CheckedOptions {
-  return { ...checked, origins: namedOrigins(checked.baseURL, checked.allowedOrigins) }
+function withOrigins<Options extends object>(checked: Options): Options & Pick<CheckedOptions, 'origins'> {
+  const { allowedOrigins, baseURL } = checked as unknown as CheckedOptions
+  return { ...checked, origins: namedOrigins(baseURL, allowedOrigins) }
 }
 
 function usageOf(client: string): Usage {

@@ -3,7 +3,7 @@ import type { TokenSetCodec } from './codec/token-set-codec.js'
 import { CookieSessionAdapter } from './cookie/cookie-session.js'
 import type { SessionAdapter } from './session-adapter.js'
 import type { SessionLayer } from './session-layer.js'
-import { withStoreTimeout } from './store/original-store.js'
+import { isPromise, withStoreTimeout } from './store/original-store.js'
 import { UnusableSession } from './unusable-session.js'
 
 /**
@@ -92,10 +92,6 @@ function textOf(session: OwnSession): string | undefined {
 
 const READ_FAILED =
   'The read() of the session that the option `session` has found failed. Check your session layer, then try again.'
-
-function isPromise(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === 'function'
-}
 
 function noSession(missing: string): ConfigurationError {
   return new ConfigurationError(

@@ -1,4 +1,4 @@
-import type { Callback, SessionData, SessionStore } from '../store/original-store.js'
+import { type Callback, isPromise, type SessionData, type SessionStore } from '../store/original-store.js'
 import { type PatchedStore, patchedStore } from '../store/patched-store.js'
 import { replaceMethod } from '../store/replace-method.js'
 import {
@@ -74,13 +74,8 @@ function patchLoading(store: KoaStore, { interceptors }: PatchedStore): void {
       return data
     }
     const returned = get(key, maxAge, options)
-    return isThenable(returned) ? Promise.resolve(returned).then(loaded) : loaded(returned)
+    return isPromise(returned) ? Promise.resolve(returned).then(loaded) : loaded(returned)
   })
-}
-
-/** Whether koa-session will wait for a value: a promise of any kind, or a query that runs when it is waited for. */
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }
 
 function patchSave(store: KoaStore, facade: StoreFacade): void {

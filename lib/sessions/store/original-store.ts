@@ -31,6 +31,11 @@ export function isStore(store: unknown): store is SessionStore {
   return typeof get === 'function' && typeof set === 'function' && typeof destroy === 'function'
 }
 
+/** Whether a value can be awaited: a promise of any kind, or a query that runs when it is awaited. */
+export function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === 'function'
+}
+
 /** Resolves when a store operation has called back, or when the promise that it returned has settled. */
 export function promisify(operation: (callback: Callback) => unknown): Promise<unknown> {
   return new Promise((resolve, reject) => {
