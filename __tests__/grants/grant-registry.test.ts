@@ -201,7 +201,7 @@ describe('tokens of a grant that has ended', () => {
 
   beforeEach(() => {
     notified.length = 0
-    registry.onChange((grantId, isOver) => isOver && notified.push(grantId))
+    registry.onEnded((grantId) => notified.push(grantId))
     registry.learn(tokens(1))
     registry.learn(tokens(1, 'other'))
   })
@@ -239,7 +239,7 @@ describe('tokens of a grant that has ended', () => {
   })
 
   it('are notified to a listener until it stops listening', () => {
-    const stop = registry.onChange((grantId) => notified.push(`also ${grantId}`))
+    const stop = registry.onEnded((grantId) => notified.push(`also ${grantId}`))
     registry.end({ grantId: 'grant' }, 'logged_out')
     stop()
     registry.end({ grantId: 'other' }, 'logged_out')

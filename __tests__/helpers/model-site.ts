@@ -55,7 +55,7 @@ export function modelSite({ server, store, clock, resave, genid, onEvent }: Mode
     clock,
     emit,
     audience: AUDIENCE,
-    labelsOf: () => [],
+    labels: { ofTokens: () => [] },
   })
   const manager = new TokenManager({
     server,

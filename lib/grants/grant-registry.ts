@@ -19,8 +19,8 @@ const MAX_ASKED = 10_000
 /** How long an end from the grant store is remembered. The grant store does not say how long the session lives. */
 const END_TTL_MS = 30 * 24 * 60 * 60 * 1000
 
-/** Called when newer tokens of a grant are learned, and with `isEnded` when the grant or the share of a session has ended. */
-export type GrantChangeListener = (grantId: string, isEnded: boolean) => void
+/** Called with the id of a grant. */
+export type GrantListener = (grantId: string) => void
 
 /** All grants that this process knows, and the ends of grants. No method does I/O. */
 export class GrantRegistry {
@@ -33,7 +33,8 @@ export class GrantRegistry {
   readonly #endedShares: ExpiringMap<EndedShares>
   /** The grants that the grant store was asked about. */
   readonly #asked = new LRUCache<string, true>({ max: MAX_ASKED })
-  readonly #listeners = new Set<GrantChangeListener>()
+  readonly #onChange = new Set<GrantListener>()
+  readonly #onEnded = new Set<GrantListener>()
   readonly #endListeners = new EndListeners()
 
   constructor(clock: Clock, { maxGrants = 10_000 }: GrantRegistryOptions = {}) {
@@ -88,7 +89,7 @@ export class GrantRegistry {
     const { grantId } = tokens
     const grant = this.grant(grantId)
     if (grant.ended || !grant.learn(tokens, isFromAnotherProcess)) return false
-    this.#notify(grantId, isDead(tokens))
+    this.#notify(grantId, grant.isDead)
     return true
   }
 
@@ -143,15 +144,26 @@ export class GrantRegistry {
     return ended ?? (share === undefined ? undefined : this.#endedShares.get(grantId)?.get(share))
   }
 
-  /** Calls the listener at each change of a grant. Returns a function that stops the calls. */
-  onChange(listener: GrantChangeListener): () => void {
-    this.#listeners.add(listener)
-    return () => void this.#listeners.delete(listener)
+  /**
+   * Calls the listener when newer tokens of a grant are learned, and when the grant or the share of a session has ended. Returns a
+   * function that stops the calls.
+   */
+  onChange(listener: GrantListener): () => void {
+    this.#onChange.add(listener)
+    return () => void this.#onChange.delete(listener)
+  }
+
+  /** Calls the listener when a grant or the share of a session has ended. Returns a function that stops the calls. */
+  onEnded(listener: GrantListener): () => void {
+    this.#onEnded.add(listener)
+    return () => void this.#onEnded.delete(listener)
   }
 
   #notify(grantId: string, isEnded: boolean): void {
-    for (const listener of this.#listeners) listener(grantId, isEnded)
-    if (isEnded) this.#endListeners.notify(grantId)
+    for (const listener of this.#onChange) listener(grantId)
+    if (!isEnded) return
+    for (const listener of this.#onEnded) listener(grantId)
+    this.#endListeners.notify(grantId)
   }
 
   /**

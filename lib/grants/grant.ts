@@ -51,6 +51,8 @@ export class Grant {
   #endedShares: EndedShares | undefined
   /** The newest token set that this process knows. Only `learn()` and `end()` change it. */
   tokens: TokenSet | undefined
+  /** Whether the newest token set is that of a grant that the authorization server has ended. Only `learn()` and `end()` change it. */
+  isDead = false
   /** Whether another process got the newest token set. */
   isFromAnotherProcess = false
   /** Between 0 and 1: how long a refresh ahead of expiry is delayed, see `isDueAhead()`. Another one for each token set. */
@@ -96,6 +98,7 @@ export class Grant {
   learn(tokens: TokenSet, isFromAnotherProcess: boolean): boolean {
     if (this.tokens && this.tokens.revision >= tokens.revision) return false
     this.tokens = withShare(tokens, undefined)
+    this.isDead = isDead(tokens)
     this.isFromAnotherProcess = isFromAnotherProcess
     this.jitter = Math.random()
     this.#learnedAt = { now: this.#clock.now(), monotonic: this.#clock.monotonic() }
@@ -107,6 +110,7 @@ export class Grant {
   end(reason: GrantEnd): boolean {
     this.ended ??= reason
     this.tokens = undefined
+    this.isDead = false
     this.#rejection = undefined
     return this.#presented === undefined
   }
@@ -124,11 +128,6 @@ export class Grant {
     const now = this.#clock.now()
     if (!this.tokens) return now
     return Math.max(now, this.#learnedAt.now + this.#clock.monotonic() - this.#learnedAt.monotonic)
-  }
-
-  /** Whether the newest token set is that of a grant that the authorization server has ended. */
-  get isDead(): boolean {
-    return this.tokens !== undefined && isDead(this.tokens)
   }
 
   /**
@@ -163,6 +162,7 @@ export class Grant {
 
   /** Returns the error by which the authorization server rejected a refresh token. */
   rejectionOf(refreshToken: string): TokenError | undefined {
-    return this.#rejection?.digest === digestOf(refreshToken) ? this.#rejection.error : undefined
+    const rejection = this.#rejection
+    return rejection && rejection.digest === digestOf(refreshToken) ? rejection.error : undefined
   }
 }

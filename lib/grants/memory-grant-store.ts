@@ -106,8 +106,10 @@ class MemoryGrantStore implements GrantStore {
     const known = this.#records.get(grantId)
     if (!this.#ended.has(grantId) && record.revision > (known?.revision ?? 0)) {
       const labels = record.labels ?? known?.labels
-      this.#labels.remove(grantId, known?.labels)
-      this.#labels.add(grantId, labels)
+      if (labels !== known?.labels) {
+        this.#labels.remove(grantId, known?.labels)
+        this.#labels.add(grantId, labels)
+      }
       this.#records.set(grantId, labels ? { ...record, labels } : record, ttlMs, onEvicted)
     }
     this.#release(grantId, owner)

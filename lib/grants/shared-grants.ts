@@ -23,6 +23,11 @@ export interface RecordCodec {
   readRecord(of: GrantKey, record: string | undefined): TokenSet | undefined
 }
 
+/** Names the labels by which the grant store finds the grant of a token set. */
+export interface RecordLabels {
+  ofTokens(tokens: TokenSet): readonly string[]
+}
+
 export interface SharedGrantsContext {
   readonly store: GrantStore
   /** Whether other processes use the store, too. */
@@ -33,8 +38,7 @@ export interface SharedGrantsContext {
   readonly emit: EmitEvent
   /** Names the client and its authorization server. */
   readonly audience: string
-  /** Returns the labels by which the grant store finds the grant of a token set. */
-  readonly labelsOf: (tokens: TokenSet) => readonly string[]
+  readonly labels: RecordLabels
 }
 
 /** The state of a grant in the grant store, with the token set of its record if this process can read it. */
@@ -72,7 +76,7 @@ export class SharedGrants {
     const { registry, store } = this.#context
     const state = ownProperties(await withTimeout(timeoutMs, store.read(of.grantId), noResponse))
     const tokens = this.learn(of, state)
-    if (isOfSeveral(of, tokens ?? registry.tokensOf(of.grantId))) await this.learnOfShare(of, timeoutMs)
+    if (isOfSeveral(of.share, tokens ?? registry.tokensOf(of.grantId))) await this.learnOfShare(of, timeoutMs)
     registry.noteAsked(of.grantId)
     return ownProperties({ ...state, ...(tokens && { tokens }) })
   }
@@ -142,14 +146,14 @@ export class SharedGrants {
   }
 
   /** Reads the newest state of a grant, or the end of a share, without learning from it. */
-  async peek(of: GrantIdentity, timeoutMs: number): Promise<GrantState> {
+  async peek(of: GrantIdentity, timeoutMs = GRANT_STORE_TIMEOUT_MS): Promise<GrantState> {
     return ownProperties(await withTimeout(timeoutMs, this.#context.store.read(identityOf(of)), noResponse))
   }
 
   /** Returns a token set as the grant store keeps it. */
   recordOf(tokens: TokenSet): GrantRecord {
-    const { codec, labelsOf } = this.#context
-    const labels = labelsOf(tokens)
+    const { codec } = this.#context
+    const labels = this.#context.labels.ofTokens(tokens)
     const { revision } = tokens
     return ownProperties({ revision, tokens: codec.record(tokens), ...(labels.length > 0 && { labels }) })
   }
@@ -255,7 +259,7 @@ export class SharedGrants {
 }
 
 /** Whether a session shares its grant with other sessions, or did. Then its share may have ended while the grant goes on. */
-export function isOfSeveral({ share }: GrantKey, tokens: TokenSet | undefined): boolean {
+export function isOfSeveral(share: string | undefined, tokens: TokenSet | undefined): boolean {
   const shares = tokens?.shares
   if (share === undefined || shares === undefined) return false
   return shares.length !== 1 || shares[0] !== share

@@ -127,9 +127,7 @@ export class AccessTokens {
   ): Promise<AccessToken> {
     const patienceMs = this.#patienceFor(view, need)
     try {
-      const token = await withTimeout(patienceMs, this.#refreshed(session, view, need), tooSlowError)
-      this.#views.unlessOver(session)
-      return token
+      return await withTimeout(patienceMs, this.#refreshed(session, view, need), tooSlowError)
     } catch (error) {
       const tokens = this.#views.unlessOver(session)
       if (!tokens) throw error
@@ -163,10 +161,10 @@ export class AccessTokens {
     const { health, leeway, registry } = this.#context
     for (let view = first; ; view = this.#views.of(session)) {
       const { held, now, tokens } = view
-      const usable = view !== first && usableToken(tokens, need, now, leeway)
-      if (usable) return usable
-      const key = needKey(needAtRefresh(tokens, need))
       const grant = view.grant ?? registry.grant(tokens.grantId)
+      const usable = view !== first && usableToken(tokens, need, now, leeway)
+      if (usable) return this.#checked(usable, held, grant)
+      const key = needKey(needAtRefresh(tokens, need))
       const { inFlight } = grant
       if (!inFlight) return this.#started(session, { ...view, grant }, need, key)
       // The response of a silent request will hardly come while the server fails.
@@ -177,8 +175,9 @@ export class AccessTokens {
       }
       // A fresh token serves even if it is the very token that an API rejected.
       const outcome = await waitFor(inFlight).catch((error) => throwUnlessOfStarter(error, tokens))
-      this.#requireMember(held)
-      if (outcome?.fresh && serves(outcome.accessToken, need)) return outcome.accessToken
+      if (!outcome) continue
+      const accessToken = this.#checked(outcome.accessToken, held, grant)
+      if (outcome.fresh && serves(accessToken, need)) return accessToken
     }
   }
 
@@ -200,22 +199,22 @@ export class AccessTokens {
     const order = { grant, session, tokens, share: held.share, need, key }
     const outcome = await waitFor(this.#starter.start({ ...order, reason: reasonOf(tokens, need, key) }))
     if (rejected) grant.backoff.replaced(key, clock.monotonic())
-    this.#requireMember(held)
     // Only a refresh ahead of expiry ends without an outcome.
-    const { accessToken, fresh } = outcome!
+    const accessToken = this.#checked(outcome!.accessToken, held, grant)
     // The process that refreshed may have died before it wrote to the session.
-    if (!fresh) this.#repair.repair(session, newest(tokens, grant.tokens))
+    if (!outcome!.fresh) this.#repair.repair(session, newest(tokens, grant.tokens))
     return accessToken
   }
 
   /**
-   * Throws unless a session is still in the grant whose refresh it shares. A session without a proof must hold a token that the
-   * grant has or had.
+   * Returns a token that a refresh has brought. Throws unless the session is still in the grant and the login goes on. A session
+   * without a proof must hold a token that the grant has or had.
    */
-  #requireMember(held: TokenSet): void {
-    const { codec, registry } = this.#context
-    const isMember = codec.isProof(held) || registry.proves(held)
-    if (!isMember || registry.endOf(held)) throw noTokensError()
+  #checked(token: AccessToken, held: TokenSet, grant: Grant): AccessToken {
+    const isMember = this.#context.codec.isProof(held) || grant.proves(held)
+    if (!isMember || grant.endOf(held.share)) throw noTokensError()
+    this.#views.throwIfOver(grant)
+    return token
   }
 
   /** Returns the token that an API rejected, if it is valid and would serve the need. */

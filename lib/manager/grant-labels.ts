@@ -26,6 +26,7 @@ export class GrantLabels {
 
   /** Returns the labels of a grant: none without an ID token, with an encrypted one, or with one of another issuer. */
   ofTokens(tokens: TokenSet): string[] {
+    if (tokens.idToken === undefined) return []
     const { sub, sid } = this.claimsOf(tokens)
     return [
       ...(sub === undefined ? [] : [this.ofUser(sub)]),

@@ -13,7 +13,7 @@ import type { TokenNeed } from '../tokens/token-need.js'
 import { type TokenSet, withAccessTokenOf, withSharesOf } from '../tokens/token-set.js'
 import type { ClientTokens } from './client-tokens.js'
 import { leasedForTooLongError, leaseLapsedError } from './manager-errors.js'
-import { NewestTokens, type NewestTokensContext, type SessionOfGrant } from './newest-tokens.js'
+import type { NewestTokens, NewestTokensContext, SessionOfGrant } from './newest-tokens.js'
 import type { Missing } from './restoration/restoration-entries.js'
 import type { SessionWriter } from './session-writer.js'
 
@@ -38,7 +38,7 @@ export class LeasedGrant {
   /** No caller waits for this refresh. */
   readonly #isAhead: boolean
   readonly #lease: Lease
-  readonly #found: NewestTokens
+  readonly #newest: NewestTokens
   /** How long this refresh has waited for the lease, in milliseconds. */
   waitedMs = 0
   /** Another process holds the lease of a refresh for which no caller waits. */
@@ -48,25 +48,20 @@ export class LeasedGrant {
   /** The tokens that are kept are those of before, and the access token of an exchange. */
   #isOfExchange = false
 
-  constructor(context: LeasedGrantContext, parts: RefreshParts) {
+  constructor(context: LeasedGrantContext, parts: RefreshParts, newest: NewestTokens) {
     this.#context = context
     this.#grant = parts.grant
     this.#session = parts.session
     this.#need = parts.need
     this.#isAhead = parts.reason === 'ahead'
     this.#lease = new Lease(context.shared.store, parts.grant.id)
-    this.#found = new NewestTokens(context, parts)
-  }
-
-  /** The newest tokens that this refresh has found or kept. */
-  get newest(): TokenSet {
-    return this.#found.tokens
+    this.#newest = newest
   }
 
   /** A token that serves the need, if there is one by now. */
   get usable(): AccessToken | undefined {
     const { ahead, leeway } = this.#context
-    return usableToken(this.newest, this.#need, this.#grant.now(), this.#isAhead ? ahead : leeway)
+    return usableToken(this.#newest.tokens, this.#need, this.#grant.now(), this.#isAhead ? ahead : leeway)
   }
 
   /** Whether this refresh holds the lease, or goes on without the grant store, and has not committed since. */
@@ -82,8 +77,7 @@ export class LeasedGrant {
     while (!this.isSurelyHeld) {
       const committed = await this.#takeLease()
       if (committed) return committed
-      await this.#found.reread()
-      const { usable } = this
+      const usable = (await this.#newest.reread()) ? this.usable : undefined
       if (usable) return usable
     }
     return undefined
@@ -104,18 +98,20 @@ export class LeasedGrant {
 
   async #takeLease(): Promise<AccessToken | undefined> {
     const { clock, refreshTimeoutMs } = this.#context
-    const deadline = clock.monotonic() + (this.#isAhead ? 0 : 2 * refreshTimeoutMs)
+    let askedAt = clock.monotonic()
+    const deadline = askedAt + (this.#isAhead ? 0 : 2 * refreshTimeoutMs)
     for (;;) {
-      const askedAt = clock.monotonic()
       const state = await this.#orWithoutStore(this.#askForLease(Math.max(0, deadline - askedAt)))
-      this.waitedMs += clock.monotonic() - askedAt
+      const now = clock.monotonic()
+      this.waitedMs += now - askedAt
+      askedAt = now
       this.#isWithoutStore = !state
       if (!state) return undefined
-      const found = await this.#found.learnState(state)
-      if (!found) this.#found.requireReadable(state)
+      const found = await this.#newest.learnState(state)
+      if (!found) this.#newest.requireReadable(state)
       const { usable } = this
       if (usable || state.granted) return usable
-      if (clock.monotonic() < deadline) continue
+      if (now < deadline) continue
       this.isLeasedElsewhere = this.#isAhead
       throw leasedForTooLongError()
     }
@@ -125,19 +121,19 @@ export class LeasedGrant {
     const { shared } = this.#context
     // A probe of a failing store must end soon: until then, all other callers are refused.
     const waitMs = shared.isFailing ? 0 : patienceMs
-    const asking = () => this.#lease.take(this.newest.revision, waitMs, this.#found.idleMs)
+    const asking = () => this.#lease.take(this.#newest.tokens.revision, waitMs, this.#newest.idleMs)
     return shared.guarded(this.#grant.id, () => this.#ask(asking(), waitMs + GRANT_STORE_TIMEOUT_MS))
   }
 
   /** After `invalid_grant`: resolves with whether there is a newer refresh token than the rejected one. */
   async findNewer(rejected: string): Promise<boolean> {
     const { shared } = this.#context
-    const reading = this.#ask(shared.store.read(this.#grant.id), GRANT_STORE_TIMEOUT_MS)
+    const reading = this.#ask(shared.peek(wholeGrant(this.#grant.id)), GRANT_STORE_TIMEOUT_MS)
     const state = await this.#orWithoutStore(reading)
-    if (state) await this.#found.learnState(state)
-    this.#found.learnFromProcess()
-    await this.#found.reread()
-    const { refreshToken } = this.newest
+    if (state) await this.#newest.learnState(state)
+    this.#newest.learnFromProcess()
+    await this.#newest.reread()
+    const { refreshToken } = this.#newest.tokens
     return refreshToken !== undefined && refreshToken !== rejected
   }
 
@@ -149,28 +145,28 @@ export class LeasedGrant {
    */
   async keep(tokens: TokenSet, isOfExchange = false): Promise<void> {
     const { sessionWriter, shared } = this.#context
-    const found = this.#found
-    const hasEnded = () => this.#grant.ended !== undefined
+    const newest = this.#newest
+    const grant = this.#grant
     this.#isOfExchange = isOfExchange
-    found.keep(this.#aheadOfKnown(withEarlierTokens(tokens, found.tokens)))
-    if (hasEnded()) return
+    newest.keep(this.#aheadOfKnown(withEarlierTokens(tokens, newest.tokens)))
+    if (grant.ended) return
     const committed = this.#commit()
     // Without a response the lease ends before long. By then the session must have the tokens that other processes look for.
     const aliveAt = await withTimeout(COMMIT_PATIENCE_MS, committed, noResponse).catch(() => undefined)
     const isStored =
-      !hasEnded() &&
+      !grant.ended &&
       !this.#session.isReadOnly &&
-      (await sessionWriter.store(this.#session, found.ofSession, aliveAt, () => found.secrets()))
+      (await sessionWriter.store(this.#session, newest.ofSession, aliveAt, () => newest.secrets()))
     const isCommitted = (await committed) !== undefined
-    if (!hasEnded()) this.#noteMissing({ record: !isCommitted, copy: !isStored })
+    if (!grant.ended) this.#noteMissing({ record: !isCommitted, copy: !isStored })
     // Without a response to the commit, this process does not know whether the grant has ended in the meantime.
-    if (!isCommitted && !hasEnded()) await shared.readQuickly(found.ofSession, true)
+    if (!isCommitted && !grant.ended) await shared.readQuickly(newest.ofSession, true)
   }
 
   #noteMissing(missing: Missing): void {
     // Some custom session layers can be written to after the request. A layer that cannot rejects.
     const later = missing.copy && missing.record && !this.#session.isReadOnly ? this.#session : undefined
-    this.#context.restoration.noteTokens(this.#found.ofSession, this.#session, missing, later)
+    this.#context.restoration.noteTokens(this.#newest.ofSession, this.#session, missing, later)
   }
 
   /** Releases the lease. No caller waits for this: if the grant store cannot be reached, the lease runs out. */
@@ -181,7 +177,7 @@ export class LeasedGrant {
   /** Resolves with the time of the request, if the grant store responded that the grant has not ended. Never rejects. */
   async #commit(): Promise<number | undefined> {
     const { clock, emit, retentions, shared } = this.#context
-    const tokens = this.newest
+    const tokens = this.#newest.tokens
     const { grantId } = tokens
     const askedAt = clock.monotonic()
     try {
@@ -202,10 +198,10 @@ export class LeasedGrant {
    */
   #isBehind(held: GrantRecord | undefined, ours: GrantRecord): boolean {
     if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
-    const { newest } = this
+    const newest = this.#newest.tokens
     if (newest.refreshToken === undefined) return false
     const theirs = this.#context.codec.readRecord(newest, held.tokens)
-    this.#found.keep(ownProperties({ ...this.#onTopOf(theirs, newest), revision: held.revision + 1 }))
+    this.#newest.keep(ownProperties({ ...this.#onTopOf(theirs, newest), revision: held.revision + 1 }))
     return true
   }
 
@@ -238,7 +234,7 @@ export class LeasedGrant {
   }
 
   #ask<T>(operation: Promise<T>, timeoutMs: number): Promise<T> {
-    return this.#context.shared.ask(operation, timeoutMs, () => this.#found.secrets())
+    return this.#context.shared.ask(operation, timeoutMs, () => this.#newest.secrets())
   }
 }
 

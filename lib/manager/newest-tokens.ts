@@ -69,8 +69,11 @@ export class NewestTokens {
     this.#context.registry.learn(tokens)
   }
 
-  /** Reads the stored session again, now that no other process can refresh, and learns from it. */
-  async reread(): Promise<void> {
+  /**
+   * Reads the stored session again, now that no other process can refresh, and learns from it. Resolves with whether it held newer
+   * tokens.
+   */
+  async reread(): Promise<boolean> {
     const { codec } = this.#context
     const copy = await this.#session.reread().catch((error) => {
       throw sessionStoreError(error, this.secrets())
@@ -78,7 +81,7 @@ export class NewestTokens {
     if (this.#grant.ended) throw noTokensError()
     const found = codec.read(copy)
     if (!found && typeof copy === 'string') throw unreadableTokensError('ERR_SESSION_STORE')
-    this.#learn(found)
+    return this.#learn(found)
   }
 
   /** Learns what this process knows by now. */
@@ -96,11 +99,11 @@ export class NewestTokens {
     if (found && !(await this.#isOfGrant(found))) throw noTokensError()
     this.#learn(found)
     restoration.noteState(id, state, this.#session)
-    const { ofSession } = this
-    if (isOfSeveral(ofSession, found ?? this.tokens)) {
-      await shared.ask(shared.learnOfShare(ofSession), GRANT_STORE_TIMEOUT_MS, () => this.secrets())
+    const share = this.#share
+    if (isOfSeveral(share, found ?? this.tokens)) {
+      await shared.ask(shared.learnOfShare(this.ofSession), GRANT_STORE_TIMEOUT_MS, () => this.secrets())
     }
-    if (this.#grant.endOf(ofSession.share)) throw noTokensError()
+    if (this.#grant.endOf(share)) throw noTokensError()
     return found
   }
 
@@ -137,11 +140,13 @@ export class NewestTokens {
     return isProven()
   }
 
-  #learn(found: TokenSet | undefined): void {
+  /** Returns whether the tokens that were found are newer. */
+  #learn(found: TokenSet | undefined): boolean {
     const tokens = withSharesOf(newest(this.tokens, found), found)
-    if (tokens === this.tokens) return
+    if (tokens === this.tokens) return false
     this.#context.shared.learnTokens(tokens)
     this.#seen.push(tokens)
     this.tokens = tokens
+    return true
   }
 }

@@ -61,8 +61,9 @@ export class RefreshStarter {
 
   #throwDuringPause({ grant, key, tokens }: RefreshOrder): void {
     const { clock, health, onGrantStoreError, shared } = this.#context
+    const now = clock.monotonic()
     grant.backoff.noteLogins(tokens.logins)
-    grant.backoff.throwDuringPause(key, clock.monotonic(), health.lastSuccessAt)
+    grant.backoff.throwDuringPause(key, now, health.lastSuccessAt)
     health.throwWhileFailing(grant.id)
     if (onGrantStoreError !== 'local') shared.throwWhileFailing(grant.id)
   }

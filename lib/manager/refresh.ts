@@ -23,6 +23,7 @@ import {
   needRefusedError,
   noTokensError,
 } from './manager-errors.js'
+import { NewestTokens } from './newest-tokens.js'
 import { checkIdToken } from './refreshed-id-token.js'
 import { revokeLateTokens } from './revocation.js'
 import type { BreakerChange } from './server-health.js'
@@ -38,32 +39,26 @@ export class Refresh {
   readonly #grant: Grant
   readonly #session: SessionAdapter
   readonly #need: TokenNeed
+  readonly #newest: NewestTokens
   readonly #leased: LeasedGrant
   readonly #exchange: TokenExchange | undefined
   #isPresented = false
-  #keptRevision: number | undefined
-  #revocation: Revocation | undefined
+  /** The revision of the tokens that this refresh got from the authorization server. */
+  keptRevision: number | undefined
+  /** The result of the revocation, if the grant was logged out during this refresh. */
+  revocation: Revocation | undefined
 
   constructor(context: LeasedGrantContext, parts: RefreshParts) {
     this.#context = context
     this.#grant = parts.grant
     this.#session = parts.session
     this.#need = parts.need
-    this.#leased = new LeasedGrant(context, parts)
+    this.#newest = new NewestTokens(context, parts)
+    this.#leased = new LeasedGrant(context, parts, this.#newest)
     const { exchange } = parts.need
     if (exchange !== undefined) {
       this.#exchange = new TokenExchange(exchange, context, parts.grant)
     }
-  }
-
-  /** The result of the revocation, if the grant was logged out during this refresh. */
-  get revocation(): Revocation | undefined {
-    return this.#revocation
-  }
-
-  /** The revision of the tokens that this refresh got from the authorization server. */
-  get keptRevision(): number | undefined {
-    return this.#keptRevision
   }
 
   /** How long this refresh waited for the lease, in milliseconds. */
@@ -84,7 +79,7 @@ export class Refresh {
         if (committed) return { accessToken: committed, fresh: false }
         const exchanged =
           this.#exchange &&
-          (await this.#exchange.run(this.#leased.newest, (own) => this.#send(own, this.#need)))
+          (await this.#exchange.run(this.#newest.tokens, (own) => this.#send(own, this.#need)))
         // If this process stood still, another one may have refreshed meanwhile. The exchange starts again, with the newest token.
         if (exchanged && !this.#leased.isSurelyHeld) continue
         if (exchanged) {
@@ -93,7 +88,7 @@ export class Refresh {
           continue
         }
         const refreshToken = await this.#refreshToken()
-        const need = this.#exchange ? NO_NEED : needAtRefresh(this.#leased.newest, this.#need)
+        const need = this.#exchange ? NO_NEED : needAtRefresh(this.#newest.tokens, this.#need)
         const response = await this.#present(refreshToken, need).catch((error) =>
           this.#rejected(refreshToken, need, error),
         )
@@ -113,7 +108,7 @@ export class Refresh {
   /** Resolves with the newest refresh token. */
   async #refreshToken(): Promise<string> {
     const { codec, maxLoginAgeMs, shared } = this.#context
-    const { newest } = this.#leased
+    const newest = this.#newest.tokens
     const { refreshToken } = newest
     const now = this.#grant.now()
     if (isLoginOver(newest, now, maxLoginAgeMs)) throw loginOverError()
@@ -123,7 +118,8 @@ export class Refresh {
     const rejection = this.#grant.rejectionOf(refreshToken)
     if (rejection) return this.#die(rejection)
     // New tokens that could not be sent back in the session cookie would be lost for other processes.
-    if (!shared.isShared && !codec.writesReferences) this.#session.checkStorable()
+    if (this.#session.isCookieBased && !shared.isShared && !codec.writesReferences)
+      this.#session.checkStorable()
     return refreshToken
   }
 
@@ -151,10 +147,8 @@ export class Refresh {
 
   /** Keeps the new refresh token of a response that is of no use otherwise: the old one is spent. */
   async #keepRefreshToken({ error: _, ...response }: FailedRefresh): Promise<void> {
-    await checkIdToken(this.#context, this.#leased.newest, response).catch((error) =>
-      this.#discard(response, error),
-    )
-    await this.#store(withRefreshToken(this.#leased.newest, response))
+    await this.#checked(response)
+    await this.#store(withRefreshToken(this.#newest.tokens, response))
   }
 
   /** Sends a token request: a refresh, or the exchange that the need names. */
@@ -163,7 +157,7 @@ export class Refresh {
     { exchange: name, minValidityMs: _, rejected: __, ...selector }: TokenNeed,
   ): Promise<RefreshResponse | FailedRefresh> {
     const { client, dpop, emit, health, refreshTimeoutMs, server, timeoutMs } = this.#context
-    const { newest } = this.#leased
+    const newest = this.#newest.tokens
     // The tokens of a grant that has no key yet, for example since it is older than the option, are bound to a new one.
     const newKey = dpop && !newest.dpopKey ? await dpop.newKey() : undefined
     const dpopKey = newKey ?? newest.dpopKey
@@ -211,8 +205,8 @@ export class Refresh {
    * refusal.
    */
   async #die(rejection: TokenError): Promise<never> {
-    const { grantId } = this.#leased.newest
-    await this.#store(deadTokenSet(this.#leased.newest))
+    const { grantId } = this.#newest.tokens
+    await this.#store(deadTokenSet(this.#newest.tokens))
     this.#context.emit({ type: 'ended', grantId, reason: 'invalid_grant', scope: 'grant', isLocal: true })
     if (this.#context.shared.isShared) this.#context.shared.news.tellChange(grantId)
     throw rejection
@@ -221,19 +215,27 @@ export class Refresh {
   /** Keeps the tokens of a response, or the access token of an exchange. Resolves with the access token. */
   async #keep(response: RefreshResponse, need: TokenNeed, isExchange = false): Promise<AccessToken> {
     const { clock, defaultLifetimeMs } = this.#context
-    const checked = await checkIdToken(this.#context, this.#leased.newest, response).catch((error) =>
-      this.#discard(response, error),
-    )
     const { accessToken } = response
-    const received = { ...checked, accessToken }
-    const merged = mergeTokens(this.#leased.newest, received, need, clock.now(), defaultLifetimeMs)
+    const received = { ...(await this.#checked(response)), accessToken }
+    const merged = mergeTokens(this.#newest.tokens, received, need, clock.now(), defaultLifetimeMs)
     await this.#store(merged, isExchange)
-    const { accessTokens, revision } = this.#leased.newest
+    const { accessTokens, revision } = this.#newest.tokens
     const token = this.#newerToken(revision) ?? accessTokens[0]
     // The grant has died in another process during an exchange.
-    if (!token) throw cannotRefreshError(this.#leased.newest, this.#need, this.#grant.now())
-    this.#keptRevision = revision
+    if (!token) throw cannotRefreshError(this.#newest.tokens, this.#need, this.#grant.now())
+    this.keptRevision = revision
     return token
+  }
+
+  /**
+   * Resolves with a response whose ID token is of the same user, or which has none, see {@link checkIdToken}. Revokes the tokens of
+   * any other response.
+   */
+  async #checked(response: TokenResponse): Promise<TokenResponse> {
+    if (response.idToken === undefined) return response
+    return checkIdToken(this.#context, this.#newest.tokens, response.idToken, response).catch((error) =>
+      this.#discard(response, error),
+    )
   }
 
   /**
@@ -248,7 +250,7 @@ export class Refresh {
 
   /** Revokes the tokens of a response, which may be another user's. The presented refresh token is spent all the same. */
   async #discard(response: TokenResponse, error: TokenError): Promise<never> {
-    const { newest } = this.#leased
+    const newest = this.#newest.tokens
     await this.#revoke(firstTokenSet(newest.grantId, response, 0, 0))
     await this.#store(withoutRefreshToken(newest))
     throw error
@@ -258,22 +260,22 @@ export class Refresh {
   async #store(tokens: TokenSet, isExchange = false): Promise<void> {
     await this.#leased.keep(tokens, isExchange)
     const { ended } = this.#grant
-    if (ended && ended !== 'replaced') await this.#revoke(this.#leased.newest)
+    if (ended && ended !== 'replaced') await this.#revoke(this.#newest.tokens)
     if (ended) throw noTokensError()
   }
 
   /** Revokes the newest tokens after a logout: the logout leaves this to the lease holder, which may be the last to have them. */
   async #revokeIfLoggedOut(): Promise<void> {
     const { shared } = this.#context
-    const { newest, isHolder } = this.#leased
-    if (!isHolder || this.#revocation) return
+    const newest = this.#newest.tokens
+    if (!this.#leased.isHolder || this.revocation) return
     if (this.#isPresented && shared.isShared) await shared.readQuickly(newest)
     const { ended } = this.#grant
     if (ended && ended !== 'replaced') await this.#revoke(newest)
   }
 
   async #revoke(tokens: TokenSet): Promise<void> {
-    this.#revocation = await revokeLateTokens(this.#context, tokens)
+    this.revocation = await revokeLateTokens(this.#context, tokens)
   }
 }
 

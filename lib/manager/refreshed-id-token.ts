@@ -29,10 +29,9 @@ const KEYS_PATIENCE_MS = 2_000
 export async function checkIdToken(
   context: ManagerContext,
   held: TokenSet,
+  idToken: string,
   response: TokenResponse,
 ): Promise<TokenResponse> {
-  const { idToken, sessionExpiresAt: _, ...others } = response
-  if (idToken === undefined) return response
   const { clock, emit } = context
   const { grantId, idToken: before, subject } = held
   checkRefreshedIdToken(held, idToken, context)
@@ -41,6 +40,7 @@ export async function checkIdToken(
   const error = signature.verdict === 'unknown' ? signature.error : futureIdToken(idToken, clock.now())
   if (error) {
     emit({ type: 'id_token_left_out', grantId, error })
+    const { idToken: _, sessionExpiresAt: __, ...others } = response
     return others
   }
   const known = subjectOf(idToken) === undefined ? (subjectOf(before) ?? subject) : undefined

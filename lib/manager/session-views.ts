@@ -128,6 +128,14 @@ export class SessionViews {
     return this.#isOver(view) ? this.#renewed(session, view) : view
   }
 
+  /** Throws `ERR_REAUTHENTICATION_REQUIRED` if the login of a grant is over, by the newest tokens. */
+  throwIfOver(grant: Grant): void {
+    const { tokens } = grant
+    if (!tokens) return
+    const now = grant.now()
+    if (this.#isOver({ now, tokens })) this.#throwOver(tokens, now)
+  }
+
   /**
    * Returns the newest tokens of a session that this process knows; `undefined` if the grant has ended. No I/O.
    *

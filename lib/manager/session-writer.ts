@@ -2,7 +2,7 @@ import { RECENT_REFRESH_MS } from '../concurrency/time-constants.js'
 import { TokenError } from '../errors/token-error.js'
 import type { SessionHome } from '../sessions/session-adapter.js'
 import { isFast } from '../sessions/store/write-race.js'
-import { type GrantIdentity, identityOf } from '../tokens/grant-proof.js'
+import type { GrantIdentity } from '../tokens/grant-proof.js'
 import { secretsOf, type TokenSet, withShare } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
 
@@ -40,14 +40,17 @@ export class SessionWriter {
   ): Promise<Written | false> {
     const { clock, codec, emit, registry, shared } = this.#context
     if (codec.writesReferences && !this.#isDue(session.lastKnown)) return 'kept'
-    const { grantId } = tokens
+    const { grantId, revision, share } = tokens
     const replace = () => this.replaceOlder(session, tokens)
     try {
       const written = await replace().catch(replace)
-      if (written && !isFast(clock.monotonic() - aliveAt)) await shared.readQuickly(tokens, true)
-      if (written && registry.endOf(tokens)) await this.remove(session, tokens)
-      else if (written) await this.#storeNewer(session, tokens)
-      return written ? 'replaced' : 'kept'
+      if (!written) return 'kept'
+      if (!isFast(clock.monotonic() - aliveAt)) await shared.readQuickly(tokens, true)
+      const newest = registry.newestOf(tokens)
+      if (newest === 'ended') await this.remove(session, tokens)
+      // The write may have been slow.
+      else if (newest && newest.revision > revision) await this.store(session, withShare(newest, share))
+      return 'replaced'
     } catch (error) {
       const failure = sessionStoreError(error, secrets())
       // The response with the session cookie has been sent. The shared grant store has the tokens.
@@ -55,12 +58,6 @@ export class SessionWriter {
       if (!isExpected) emit({ type: 'session_write_failed', grantId, error: failure })
       return false
     }
-  }
-
-  /** Writes the tokens that this process has learned of while it wrote older ones, which may have been slow. */
-  async #storeNewer(session: SessionHome, { grantId, revision, share }: TokenSet): Promise<void> {
-    const newest = this.#context.registry.tokensOf(grantId)
-    if (newest && newest.revision > revision) await this.store(session, withShare(newest, share))
   }
 
   /** Whether a reference must be written: a stored reference leads to the newest tokens by itself; a copy does not. */
@@ -73,11 +70,11 @@ export class SessionWriter {
   /** Replaces an older copy of the same session in its storage. Resolves with whether there was one. */
   replaceOlder(home: SessionHome, tokens: TokenSet): Promise<boolean> {
     const { codec, registry } = this.#context
-    const identity = identityOf(tokens)
+    const { grantId, revision, share } = tokens
     return home.replace(codec.write(tokens), (copy) => {
       const stored = codec.read(copy)
-      if (!stored || identityOf(stored) !== identity || registry.endOf(tokens)) return false
-      return stored.revision < tokens.revision
+      if (stored?.grantId !== grantId || stored.share !== share || registry.endOf(tokens)) return false
+      return stored.revision < revision
     })
   }
 

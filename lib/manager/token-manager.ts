@@ -13,7 +13,7 @@ import { GrantEnds } from './end-grant.js'
 import { EndsOfUsers } from './ends-of-users.js'
 import { isFirstUse } from './first-use.js'
 import { Shares } from './grant-shares.js'
-import { GrantsInSessions } from './grants-in-sessions.js'
+import { grantsInSessions } from './grants-in-sessions.js'
 import { IgnoredCopies } from './ignored-copies.js'
 import type { LeasedGrantContext } from './leased-grant.js'
 import { Login } from './login.js'
@@ -63,7 +63,7 @@ export class TokenManager {
     const context = { ...given, restoration, sessionWriter, ends: this.ends, shares, client }
     this.#context = context
     this.ignoredCopies = new IgnoredCopies(context)
-    this.sessionGrants = new GrantsInSessions(context)
+    this.sessionGrants = grantsInSessions(context)
     this.#login = new Login(context, this.#background)
     this.#logout = new Logout(context)
     this.endsOfUsers = new EndsOfUsers(context, this.#background)
@@ -76,8 +76,7 @@ export class TokenManager {
     this.offline = new OfflineReferences(context, views)
     given.shared.news.onText = (text) => hearRetryAfter(given, text)
     given.shared.onState = (grantId, state) => restoration.noteState(grantId, state)
-    this.#stopListening = given.registry.onChange((grantId, isEnded) => {
-      if (!isEnded) return
+    this.#stopListening = given.registry.onEnded((grantId) => {
       given.codec.forgetEnded(grantId)
       restoration.forgetEnded(grantId)
     })

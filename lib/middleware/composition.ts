@@ -128,7 +128,7 @@ function managerContextOf(
     clock,
     emit,
     audience,
-    labelsOf: (tokens) => labels.ofTokens(tokens),
+    labels,
   })
   const onSecretFailed = (error: TokenError, hasLast: boolean) =>
     emit({ type: 'secret_failed', of: 'client_authentication', hasLast, error })

@@ -41,55 +41,38 @@ const MAX_GRANTS = 10_000
 /** A store that goes back further than this, in milliseconds, is not noticed. */
 const MAX_AGE_MS = 2 * 3_600_000
 
-/** The entries in the order in which they were noted. */
-export class RestorationEntries {
-  readonly #entries = new Map<string, RestorationEntry>()
-
-  get size(): number {
-    return this.#entries.size
-  }
-
-  get(identity: string): RestorationEntry | undefined {
-    return this.#entries.get(identity)
-  }
-
-  all(): RestorationEntry[] {
-    return [...this.#entries.values()]
-  }
-
+/** The entries, each under the identity of its grant or share, in the order in which they were noted. */
+export class RestorationEntries extends Map<string, RestorationEntry> {
   /** Returns the entry that was noted last. */
   newest(): RestorationEntry | undefined {
-    return this.all().at(-1)
+    return [...this.values()].at(-1)
   }
 
   /** Returns the entries that a store lacks or may lack: the most recent first, and entries with failed attempts last. */
   pending(): RestorationEntry[] {
-    const pending = this.all().filter((entry) => entry.isInDoubt || isLacking(entry))
+    const pending = [...this.values()].filter((entry) => entry.isInDoubt || isLacking(entry))
     return pending.reverse().sort((a, b) => a.failures - b.failures)
   }
 
+  /** Adds an entry as the one that was noted last. */
   put(identity: string, entry: RestorationEntry): void {
-    this.#entries.delete(identity)
-    this.#entries.set(identity, entry)
-    if (this.#entries.size > MAX_GRANTS) this.#deleteOne()
-  }
-
-  delete(identity: string): void {
-    this.#entries.delete(identity)
+    this.delete(identity)
+    this.set(identity, entry)
+    if (this.size > MAX_GRANTS) this.#deleteOne()
   }
 
   /** Deletes the entries that are too old to matter. */
   deleteOld(): void {
     const now = performance.now()
-    for (const [identity, { notedAt }] of this.#entries) {
+    for (const [identity, { notedAt }] of this) {
       if (now - notedAt < MAX_AGE_MS) return
-      this.#entries.delete(identity)
+      this.delete(identity)
     }
   }
 
   #deleteOne(): void {
-    const [oldest] = this.#entries.keys()
-    const stored = [...this.#entries].find(([, entry]) => !isLacking(entry))
-    this.#entries.delete(stored?.[0] ?? oldest!)
+    const [oldest] = this.keys()
+    const stored = [...this].find(([, entry]) => !isLacking(entry))
+    this.delete(stored?.[0] ?? oldest!)
   }
 }

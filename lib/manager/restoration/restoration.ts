@@ -168,7 +168,7 @@ export class Restoration {
 
   #doubtAll(): void {
     this.#doubtedAt = performance.now()
-    for (const entry of this.#entries.all()) entry.isInDoubt = true
+    for (const entry of this.#entries.values()) entry.isInDoubt = true
     this.#schedule(0)
   }
 

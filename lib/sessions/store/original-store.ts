@@ -44,16 +44,6 @@ export function promisify(operation: (callback: Callback) => unknown): Promise<u
   })
 }
 
-/** Calls a store's method and waits for its callback, with a time-out. */
-function callStore<T>(operation: (callback: Callback) => unknown): Promise<T> {
-  const result = new Promise<T>((resolve, reject) => {
-    const returned = operation((error, result) => (error ? reject(error) : resolve(result as T)))
-    // A store may report a failure through its promise alone.
-    if (returned instanceof Promise) returned.catch(reject)
-  })
-  return withStoreTimeout(result)
-}
-
 /** Waits for a store, with a time-out. */
 export function withStoreTimeout<T>(result: Promise<T>): Promise<T> {
   return withTimeout(STORE_TIMEOUT_MS, result, () => new Error('The session store did not respond in time.'))
@@ -120,10 +110,8 @@ export class OriginalStore {
   /** Reads the stored session; `undefined` if there is none. */
   async read(sid: string, request?: NotedRequest): Promise<SessionData | undefined> {
     try {
-      return await callStore<SessionData | undefined>((callback) =>
-        this.#working(sid, callback, (respond) =>
-          request ? this.#get(sid, respond, request) : this.#get(sid, respond),
-        ),
+      return await this.#call<SessionData | undefined>(sid, (respond) =>
+        request ? this.#get(sid, respond, request) : this.#get(sid, respond),
       )
     } catch (error) {
       // File stores fail like this if there is no such session, and express-session understands it so too.
@@ -160,7 +148,7 @@ export class OriginalStore {
   }
 
   async write(sid: string, session: SessionData): Promise<void> {
-    await callStore((callback) => this.set(sid, session, callback))
+    await this.#call(sid, (respond) => this.#set(sid, session, respond))
   }
 
   set(sid: string, session: SessionData, callback?: Callback): unknown {
@@ -191,7 +179,7 @@ export class OriginalStore {
   async all(): Promise<SessionData[]> {
     const { all } = this.#store
     if (typeof all !== 'function') return []
-    const found = await callStore<object | undefined>((callback) => all.call(this.#store, callback))
+    const found = await this.#call<object | undefined>(undefined, (respond) => all.call(this.#store, respond))
     return Object.values(found ?? {}).filter((data) => typeof data === 'object' && data !== null)
   }
 
@@ -201,6 +189,18 @@ export class OriginalStore {
     return this.#store.createSession({ sessionID: sid, sessionStore: this.#store }, data)
   }
 
+  /** Calls a method of the store and waits for its callback, with a time-out. */
+  #call<T>(sid: string | undefined, method: (respond: Callback) => unknown): Promise<T> {
+    const called = new Promise<T>((resolve, reject) => {
+      const callback: Callback = (error, result) => (error ? reject(error) : resolve(result as T))
+      const returned = this.#working(sid, callback, method)
+      // A store may report a failure through its promise alone.
+      if (returned instanceof Promise) returned.catch(reject)
+    })
+    return withStoreTimeout(called)
+  }
+
+  /** Calls a method of the store, and marks the calls that the store makes until it has called back. */
   #working(
     sid: string | undefined,
     callback: Callback | undefined,
