@@ -144,7 +144,8 @@ export class NewestTokens {
   #learn(found: TokenSet | undefined): boolean {
     const tokens = withSharesOf(newest(this.tokens, found), found)
     if (tokens === this.tokens) return false
-    this.#context.shared.learnTokens(tokens)
+    const known = this.#grant.tokens
+    if (!known || known.revision < tokens.revision) this.#context.shared.learnTokens(tokens)
     this.#seen.push(tokens)
     this.tokens = tokens
     return true

@@ -89,16 +89,11 @@ export class RefreshStarter {
   async #run(order: RefreshOrder, refresh: Refresh): Promise<RefreshOutcome | undefined> {
     const { health, registry, tenant } = this.#context
     const { grant, reason } = order
-    await health.enter()
+    const trace = { grantId: grant.id, reason, ...(tenant !== undefined && { tenant }) }
     try {
-      // The server may have failed while this refresh was in the queue.
-      health.start(grant.id)
-      const trace = { grantId: grant.id, reason, ...(tenant !== undefined && { tenant }) }
-      return await traceRefresh(trace, () => this.#runNow(order, refresh))
+      return await health.run(grant.id, () => traceRefresh(trace, () => this.#runNow(order, refresh)))
     } finally {
       grant.inFlight = undefined
-      health.ended(grant.id)
-      health.leave()
       registry.unpin(grant)
     }
   }

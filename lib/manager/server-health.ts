@@ -58,15 +58,19 @@ export class ServerHealth {
   }
 
   /**
-   * Resolves when a refresh may start. {@link leave} must be called when it has ended. While the server fails, no refresh waits,
-   * since requests without a response may take all the room: one of the refreshes is the probe, the others end at once.
+   * Runs a refresh when there is room for it. While the server fails, no refresh waits, since requests without a response may take
+   * all the room: one of the refreshes is the probe, the others reject at once.
    */
-  enter(): Promise<void> {
-    return this.#queue.enter(this.isFailing)
-  }
-
-  leave(): void {
-    this.#queue.leave()
+  async run<T>(grantId: string, refresh: () => Promise<T>): Promise<T> {
+    await this.#queue.enter(this.isFailing)
+    try {
+      // The server may have failed while this refresh was in the queue.
+      this.start(grantId)
+      return await refresh()
+    } finally {
+      this.ended(grantId)
+      this.#queue.leave()
+    }
   }
 
   /** Whether the token request of a grant has had no response for too long. */

@@ -79,14 +79,9 @@ export function mergeTokens(
   const replaced = tokens.accessTokens.find((token) => keyOf(token) === key)
   const lifetimeMs =
     response.lifetimeMs !== undefined && response.lifetimeMs > 0 ? response.lifetimeMs : defaultLifetimeMs
+  const { accessToken, tokenType } = response
   const scope = response.scope ?? replaced?.scope ?? need.scope
-  const fresh = accessTokenOf(
-    response.accessToken,
-    ownProperties({ ...response, ...(scope !== undefined && { scope }) }),
-    need,
-    now,
-    lifetimeMs,
-  )
+  const fresh = accessTokenOf(accessToken, { tokenType, scope }, need, now, lifetimeMs)
   // The login's own token is kept past its expiry: it has the scope, which later responses may omit.
   const others = tokens.accessTokens.filter((token) => keyOf(token) !== key)
   const logins = others.filter((token) => isOfLogin(token))
@@ -112,7 +107,7 @@ export function mergeTokens(
 
 function accessTokenOf(
   token: string,
-  response: Pick<TokenResponse, 'tokenType' | 'scope'>,
+  response: { readonly tokenType?: string | undefined; readonly scope?: string | undefined },
   need: TokenNeed,
   now: number,
   lifetimeMs: number,

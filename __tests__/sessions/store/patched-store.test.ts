@@ -52,7 +52,9 @@ function intercept(patched: PatchedStore, interceptor: Partial<SaveInterceptor>)
     audience: 'mark',
     wantsStored: () => false,
     recall: (_, loaded) => loaded,
-    isSuperseded: () => false,
+    onTouch(sid, data, loaded, onWrite) {
+      return this.onSave(sid, data, loaded, loaded?.values ?? data, onWrite)
+    },
     isOutdated: async () => false,
     onSave: (_, data) => data,
     onDestroy: async () => false,

@@ -13,8 +13,16 @@ export interface SaveInterceptor {
   wantsStored(sid: string, session: SessionData, loaded: SessionBaseline | undefined): boolean
   /** Returns the stored value as far as this process knows, for a request that found `loaded` in its session. */
   recall(sid: string, loaded: unknown): unknown
-  /** Whether a session that is about to be touched holds another login than the one that is known to be stored. */
-  isSuperseded(sid: string, session: SessionData): boolean
+  /**
+   * Returns the session to be stored for one that is touched, as a store may write the whole session then; `undefined` if it holds
+   * another login than the one that is known to be stored. The other parameters are those of `onSave()`.
+   */
+  onTouch(
+    sid: string,
+    session: SessionData,
+    loaded: SessionBaseline | undefined,
+    onWrite: (effect: () => void) => void,
+  ): SessionData | undefined
   /**
    * Returns the session to be stored in place of the one that the app saves; the same object if nothing is to be changed. It may be
    * called again for one save, with a session that was read again.

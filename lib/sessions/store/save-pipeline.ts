@@ -41,12 +41,18 @@ export class SavePipeline {
     return this.applyInterceptors(sid, session, undefined, loaded)
   }
 
-  /** Returns the session to be stored for one that is touched, as a store may write the whole session then. */
+  /** Returns the session to be stored for one that is touched; `undefined` if that depends on the stored session. */
   prepareTouch(sid: string, session: SessionData): SessionData | undefined {
-    for (const interceptor of this.#interceptors) if (interceptor.isSuperseded(sid, session)) return undefined
-    // A touched session is as it was loaded, so the stored session need not be read.
     const loaded = baselineOf(session)
-    return this.applyInterceptors(sid, session, loaded?.values ?? session, loaded)
+    const effects: (() => void)[] = []
+    const onWrite = (effect: () => void) => void effects.push(effect)
+    let written: SessionData | undefined = session
+    for (const interceptor of this.#interceptors) {
+      written = interceptor.onTouch(sid, written, loaded, onWrite)
+      if (!written) return undefined
+    }
+    for (const effect of effects) effect()
+    return written
   }
 
   /** Returns the session to be stored, as the interceptors decide one after the other. It is to be written at once. */

@@ -93,8 +93,13 @@ export class SessionCopies {
 
 /** Returns the newer one of two copies; the first one if the second is not of the same session of the same grant. */
 function newer(held: HeldCopy, other: HeldCopy | undefined): HeldCopy {
-  const isNewer = held.of && isSameSession(held.of, other?.of) && other.of.revision > held.of.revision
-  return isNewer ? other : held
+  return isNewerOfSame(other, held) ? other : held
+}
+
+/** Whether a copy is newer than another one of the same session of the same grant. */
+export function isNewerOfSame<T extends HeldCopy>(copy: T | undefined, other: HeldCopy): copy is T {
+  const isOfSame = other.of !== undefined && isSameSession(other.of, copy?.of)
+  return isOfSame && copy!.of!.revision > other.of!.revision
 }
 
 /** Names the session of a token set and its revision, so that its tokens are not held in memory. */

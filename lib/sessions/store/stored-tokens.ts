@@ -12,7 +12,14 @@ import type { SessionData } from './original-store.js'
 import type { PatchedStore } from './patched-store.js'
 import type { SaveInterceptor } from './save-interceptor.js'
 import { type NotedRequest, requestOf, type SessionBaseline } from './session-baseline.js'
-import { type HeldCopy, isSameSession, NO_COPY, revisionOf, SessionCopies } from './session-copies.js'
+import {
+  type HeldCopy,
+  isNewerOfSame,
+  isSameSession,
+  NO_COPY,
+  revisionOf,
+  SessionCopies,
+} from './session-copies.js'
 import { raceWindowOver } from './write-race.js'
 
 interface CurrentCopy extends HeldCopy {
@@ -177,9 +184,25 @@ export class StoredTokens implements SaveInterceptor {
     return this.#copies.newest({ value: undefined, of: revisionOf(known, 0) }).value
   }
 
-  isSuperseded(sid: string, session: SessionData): boolean {
+  onTouch(
+    sid: string,
+    session: SessionData,
+    loaded: SessionBaseline | undefined,
+    onWrite: (effect: () => void) => void,
+  ): SessionData | undefined {
+    const held = this.#copies.in(session)
+    const current = this.current.get(sid)
+    // Another request has stored newer tokens since.
+    if (isNewerOfSame(current, held)) return this.#copies.put(session, current)
+    if (this.#isSuperseded(sid, held.of)) return undefined
+    // A touched session is as it was loaded, so the stored session need not be read.
+    return this.onSave(sid, session, loaded, loaded?.values ?? session, onWrite)
+  }
+
+  /** Whether a session holds another login than the one that is known to be stored. */
+  #isSuperseded(sid: string, held: GrantSession | undefined): boolean {
     const stored = this.#index.grantOf(sid)
-    if (stored === undefined || isSameSession(stored, this.#copies.in(session).of)) return false
+    if (stored === undefined || isSameSession(stored, held)) return false
     if (this.#grants.newestOf(stored) !== 'ended') return true
     this.#index.forget(sid)
     return false
