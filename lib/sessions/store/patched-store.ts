@@ -163,13 +163,20 @@ export class PatchedStore {
     const touch = this.original.touch.bind(this.original)
     const touchPrepared: Write = (sid, session, done, release) =>
       this.#isCurrent(sid, session) ? touchCurrent(sid, session, done, release) : touch(sid, session, done)
-    replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) => {
-      // Under the lock: a login may have stored other tokens until then.
+    const touchOutdated = (sid: string, session: SessionData, callback?: Callback) => {
       const prepare = () =>
         this.#isCurrent(sid, session) ? session : this.#pipeline.prepareTouch(sid, session)
       const writeMerged = () => this.#pipeline.touchMerged(sid, session, touch)
       return this.#write(touchPrepared, sid, prepare, writeMerged, callback)
-    })
+    }
+    replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) =>
+      this.#locks.run('shared', sid, callback, (done, release) => {
+        // Under the lock: a login may have stored other tokens until then.
+        if (this.#isCurrent(sid, session)) return touchCurrent(sid, session, done, release)
+        release()
+        return touchOutdated(sid, session, callback && done)
+      }),
+    )
   }
 
   /**
