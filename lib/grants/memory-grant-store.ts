@@ -65,7 +65,7 @@ class MemoryGrantStore implements GrantStore {
   readonly #waiting = new Map<string, Set<() => void>>()
 
   constructor(maxGrants: number) {
-    const now = () => performance.now()
+    const now = performance.now.bind(performance)
     this.#records = new ExpiringMap(now, maxGrants, (grantId, { labels }) =>
       this.#labels.remove(grantId, labels),
     )

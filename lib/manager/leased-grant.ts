@@ -148,7 +148,9 @@ export class LeasedGrant {
     const newest = this.#newest
     const grant = this.#grant
     this.#isOfExchange = isOfExchange
-    newest.keep(this.#aheadOfKnown(withEarlierTokens(tokens, newest.tokens)))
+    const isOfEarlierVersion = tokens.proof === undefined
+    const kept = isOfEarlierVersion ? withEarlierTokens(tokens, newest.tokens) : tokens
+    newest.keep(this.#aheadOfKnown(kept))
     if (grant.ended) return
     const committed = this.#commit()
     // Without a response the lease ends before long. By then the session must have the tokens that other processes look for.

@@ -42,45 +42,41 @@ export class RefreshStarter {
    * that fails; with `retryAfterMs`
    */
   start(order: RefreshOrder): RefreshInFlight {
-    this.#throwDuringPause(order)
-    return this.#start(order)
+    const now = this.#context.clock.monotonic()
+    this.#throwDuringPause(order, now)
+    return this.#start(order, now)
   }
 
   /** Starts a refresh ahead of expiry, for which no caller waits. Does nothing during a pause, or if there is no room for it. */
   startAhead(order: RefreshOrder): void {
     const { clock, health } = this.#context
     if (order.grant.inFlight || !health.hasRoom) return
-    if (order.grant.backoff.isPausedAhead(clock.monotonic())) return
+    const now = clock.monotonic()
+    if (order.grant.backoff.isPausedAhead(now)) return
     try {
-      this.#throwDuringPause(order)
+      this.#throwDuringPause(order, now)
     } catch {
       return
     }
-    this.#start(order).outcome.catch(() => {})
+    this.#start(order, now).outcome.catch(() => {})
   }
 
-  #throwDuringPause({ grant, key, tokens }: RefreshOrder): void {
-    const { clock, health, onGrantStoreError, shared } = this.#context
-    const now = clock.monotonic()
+  #throwDuringPause({ grant, key, tokens }: RefreshOrder, now: number): void {
+    const { health, onGrantStoreError, shared } = this.#context
     grant.backoff.noteLogins(tokens.logins)
     grant.backoff.throwDuringPause(key, now, health.lastSuccessAt)
     health.throwWhileFailing(grant.id)
     if (onGrantStoreError !== 'local') shared.throwWhileFailing(grant.id)
   }
 
-  #start(order: RefreshOrder): RefreshInFlight {
+  #start(order: RefreshOrder, startedAt: number): RefreshInFlight {
     const { grant, key } = order
-    const { clock, registry } = this.#context
+    const { registry } = this.#context
     const refresh = new Refresh(this.#context, order)
     registry.pin(grant)
     const outcome = this.#run(order, refresh)
-    const inFlight: RefreshInFlight = {
-      key,
-      outcome,
-      startedAt: clock.monotonic(),
-      waiting: 0,
-      revocation: () => refresh.revocation,
-    }
+    const revocation = () => refresh.revocation
+    const inFlight: RefreshInFlight = { key, outcome, startedAt, waiting: 0, revocation }
     grant.inFlight = inFlight
     this.#background.run(`refresh ${grant.id}`, outcome)
     return inFlight
@@ -105,7 +101,7 @@ export class RefreshStarter {
       grantId: grant.id,
       reason,
       waiting: grant.inFlight?.waiting ?? 0,
-      leaseWaitMs: refresh.leaseWaitMs,
+      leaseWaitMs: refresh.leased.waitedMs,
       durationMs: clock.monotonic() - startedAt,
     })
     const emitRefreshed = () => {
@@ -119,7 +115,7 @@ export class RefreshStarter {
       return outcome
     } catch (error) {
       // Another process refreshes ahead. Its tokens are in the stores soon.
-      if (refresh.isLeasedElsewhere) {
+      if (refresh.leased.isLeasedElsewhere) {
         grant.backoff.pauseAhead(clock.monotonic() + AHEAD_RETRY_MS)
         return undefined
       }

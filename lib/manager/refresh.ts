@@ -40,7 +40,7 @@ export class Refresh {
   readonly #session: SessionAdapter
   readonly #need: TokenNeed
   readonly #newest: NewestTokens
-  readonly #leased: LeasedGrant
+  readonly leased: LeasedGrant
   readonly #exchange: TokenExchange | undefined
   #isPresented = false
   /** The revision of the tokens that this refresh got from the authorization server. */
@@ -54,34 +54,24 @@ export class Refresh {
     this.#session = parts.session
     this.#need = parts.need
     this.#newest = new NewestTokens(context, parts)
-    this.#leased = new LeasedGrant(context, parts, this.#newest)
+    this.leased = new LeasedGrant(context, parts, this.#newest)
     const { exchange } = parts.need
     if (exchange !== undefined) {
       this.#exchange = new TokenExchange(exchange, context, parts.grant)
     }
   }
 
-  /** How long this refresh waited for the lease, in milliseconds. */
-  get leaseWaitMs(): number {
-    return this.#leased.waitedMs
-  }
-
-  /** Whether another process holds the lease of a refresh ahead of expiry, so that this one ended without a result. */
-  get isLeasedElsewhere(): boolean {
-    return this.#leased.isLeasedElsewhere
-  }
-
   async run(): Promise<RefreshOutcome> {
     try {
       for (;;) {
         // Brings the newest tokens of the grant store and the session.
-        const committed = await this.#leased.acquire()
+        const committed = await this.leased.acquire()
         if (committed) return { accessToken: committed, fresh: false }
         const exchanged =
           this.#exchange &&
           (await this.#exchange.run(this.#newest.tokens, (own) => this.#send(own, this.#need)))
         // If this process stood still, another one may have refreshed meanwhile. The exchange starts again, with the newest token.
-        if (exchanged && !this.#leased.isSurelyHeld) continue
+        if (exchanged && !this.leased.isSurelyHeld) continue
         if (exchanged) {
           const accessToken = await this.#keep(exchanged, this.#need, true)
           if (serves(accessToken, this.#need)) return { accessToken, fresh: true }
@@ -93,7 +83,7 @@ export class Refresh {
           this.#rejected(refreshToken, need, error),
         )
         // Without a response there is a newer refresh token, to be presented next, or a token that serves.
-        const accessToken = response ? await this.#keep(response, need) : this.#leased.usable
+        const accessToken = response ? await this.#keep(response, need) : this.leased.usable
         // A server may narrow the scope of the login. Then the next refresh requests the need by its name.
         if (accessToken && serves(accessToken, this.#need)) return { accessToken, fresh: true }
       }
@@ -101,7 +91,7 @@ export class Refresh {
       await this.#revokeIfLoggedOut()
       throw error
     } finally {
-      this.#leased.release()
+      this.leased.release()
     }
   }
 
@@ -168,7 +158,7 @@ export class Refresh {
       const own = { secrets: () => secretsOf(newest), signal, ...(dpopKey && { dpopKey }) }
       if (name !== undefined)
         return server.exchange(token, ownProperties({ ...own, name, clientToken: () => client.get(NO_NEED) }))
-      const beforeSending = () => this.#leased.ensureHeld()
+      const beforeSending = () => this.leased.ensureHeld()
       return server.refresh(token, ownProperties({ ...own, beforeSending, ...selector }))
     })
     return newKey ? ownProperties({ ...response, dpopKey: newKey }) : response
@@ -184,7 +174,7 @@ export class Refresh {
     if (error instanceof StepUpError && !isOfNeed) throw loginRequiredError(error)
     if (error.code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
     if (!isOfNeed) this.#grant.reject(refreshToken, error)
-    if (await this.#leased.findNewer(refreshToken)) return undefined
+    if (await this.leased.findNewer(refreshToken)) return undefined
     if (!isOfNeed) return this.#die(error)
     // The rejection may be about the need or about the grant. A refresh without a need under the same lease decides.
     const response = await this.#present(refreshToken, NO_NEED).catch((plainError) =>
@@ -258,7 +248,7 @@ export class Refresh {
 
   /** Stores tokens in all stores. Throws if the grant has ended in the meantime: an ended grant stays ended. */
   async #store(tokens: TokenSet, isExchange = false): Promise<void> {
-    await this.#leased.keep(tokens, isExchange)
+    await this.leased.keep(tokens, isExchange)
     const { ended } = this.#grant
     if (ended && ended !== 'replaced') await this.#revoke(this.#newest.tokens)
     if (ended) throw noTokensError()
@@ -268,7 +258,7 @@ export class Refresh {
   async #revokeIfLoggedOut(): Promise<void> {
     const { shared } = this.#context
     const newest = this.#newest.tokens
-    if (!this.#leased.isHolder || this.revocation) return
+    if (!this.leased.isHolder || this.revocation) return
     if (this.#isPresented && shared.isShared) await shared.readQuickly(newest)
     const { ended } = this.#grant
     if (ended && ended !== 'replaced') await this.#revoke(newest)

@@ -101,7 +101,7 @@ export function sharesToken(tokens: TokenSet, other: TokenSet): boolean {
 
 /** Returns the token set with digests of the earlier refresh tokens, by which an older copy of a grant without a proof is recognized. */
 export function withEarlierTokens(tokens: TokenSet, before: TokenSet): TokenSet {
-  if (tokens.proof !== undefined || before.refreshToken === tokens.refreshToken) return tokens
+  if (before.refreshToken === tokens.refreshToken) return tokens
   const earlier = refreshTokensOf(before).slice(-MAX_EARLIER)
   return ownProperties({ ...tokens, ...(earlier.length > 0 && { earlier }) })
 }

@@ -130,8 +130,8 @@ describe('tokenResponse(fields, source)', () => {
       'Sat, 01 Jun 2024 14:00:00 GMT',
     ]
     const program =
-      "import { expiryIn } from './lib/oauth/token-endpoint/expiry.ts';" +
-      `console.log(JSON.stringify(${JSON.stringify(dates)}.map((expires_at) => expiryIn({ expires_at }, ${NOW}).untilMs)))`
+      "import { lifetimesIn } from './lib/oauth/token-endpoint/expiry.ts';" +
+      `console.log(JSON.stringify(${JSON.stringify(dates)}.map((expires_at) => lifetimesIn({ expires_at }, ${NOW}).lifetimeMs)))`
     const [file, argv] = [process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', program]]
     const printed = execFileSync(file, argv, {
       env: { ...process.env, TZ: 'America/New_York', TSX_TSCONFIG_PATH: '__tests__/tsconfig.json' },

@@ -39,7 +39,7 @@ const REFRESH_TIMES = [
   ...['refreshTokenExpiresAt', 'refreshExpiresAt'],
 ]
 
-/** Every field that {@link expiryIn} and {@link refreshExpiryIn} read. */
+/** Every field that {@link lifetimesIn} reads. */
 export const EXPIRY_FIELDS = [...LIFETIMES, ...TIMES, EITHER, ...REFRESH_LIFETIMES, ...REFRESH_TIMES]
 
 /** The expiry of tokens, in milliseconds from now; `undefined` where a response names none, or an unusable one. */
@@ -50,8 +50,25 @@ export interface Expiry {
   readonly forMs: number | undefined
 }
 
-/** Reads the expiry of an access token from the fields beside it, whichever names they have. */
-export function expiryIn(fields: JsonObject, now: number): Expiry {
+/**
+ * Reads how long tokens live from now, in milliseconds, from the fields beside them, whichever names they have; `undefined` where
+ * the fields do not say it.
+ *
+ * @param lifetimeBy decides what counts. Default: as for tokens that are new
+ */
+export function lifetimesIn(
+  fields: JsonObject,
+  now: number,
+  lifetimeBy: (expiry: Expiry) => number | undefined = lifetimeOfNew,
+) {
+  return {
+    lifetimeMs: lifetimeBy(expiryIn(fields, now)),
+    refreshLifetimeMs: lifetimeBy(refreshExpiryIn(fields, now)),
+  }
+}
+
+/** Reads the expiry of an access token. */
+function expiryIn(fields: JsonObject, now: number): Expiry {
   const either = numberIn(fields[EITHER])
   const isLifetime = either !== undefined && either < LIFETIME_OR_TIME
   const time = firstOf(fields, isLifetime ? TIMES : [...TIMES, EITHER], epochMs)
@@ -60,10 +77,15 @@ export function expiryIn(fields: JsonObject, now: number): Expiry {
 }
 
 /** Reads the expiry of the refresh token. A lifetime of 0 is `Infinity`: Keycloak's offline tokens do not expire. */
-export function refreshExpiryIn(fields: JsonObject, now: number): Expiry {
+function refreshExpiryIn(fields: JsonObject, now: number): Expiry {
   const time = firstOf(fields, REFRESH_TIMES, epochMs)
   const lifetime = firstOf(fields, REFRESH_LIFETIMES, refreshSecondsIn)
   return { untilMs: time === undefined ? undefined : time - now, forMs: lifetime }
+}
+
+/** Returns the lifetime, which is safer than a time by the server's clock. A time that has passed says nothing about new tokens. */
+function lifetimeOfNew({ untilMs, forMs }: Expiry): number | undefined {
+  return forMs ?? (untilMs !== undefined && untilMs > 0 ? untilMs : undefined)
 }
 
 function refreshSecondsIn(value: unknown): number | undefined {

@@ -1,6 +1,6 @@
 import { fieldValue, isJsonObject, type JsonObject, ownProperties } from '../../options/own-properties.js'
 import type { TokenResponse } from '../../tokens/token-response.js'
-import { EXPIRY_FIELDS, type Expiry, expiryIn, refreshExpiryIn } from './expiry.js'
+import { EXPIRY_FIELDS, type Expiry, lifetimesIn } from './expiry.js'
 import {
   errorIn,
   invalidResponse,
@@ -38,7 +38,7 @@ const ADOPT: HandOver = {
 /**
  * Reads the tokens that `req.tokens.set(value)` is given: a response of the token endpoint as it is (snake_case), the tokens
  * object of openid-client, simple-oauth2, arctic or a Passport strategy, or an object in camelCase. `expires_in` is in seconds
- * from now. `expires_at` is a `Date`, a date in a string, or seconds or milliseconds since the epoch. `expiryIn()` lists the
+ * from now. `expires_at` is a `Date`, a date in a string, or seconds or milliseconds since the epoch. `EXPIRY_FIELDS` lists the
  * other names that an expiry may have.
  *
  * @throws `ERR_INVALID_TOKEN_RESPONSE` with a message that says what to pass.
@@ -80,11 +80,7 @@ function read(
       `is an OAuth error${errorIn(fields)}`,
     )
   }
-  const lifetimes = {
-    lifetimeMs: lifetimeBy(expiryIn(fields, now)),
-    refreshLifetimeMs: lifetimeBy(refreshExpiryIn(fields, now)),
-  }
-  const tokens = readTokens(wireNames(fields), lifetimes, now, source)
+  const tokens = readTokens(wireNames(fields), lifetimesIn(fields, now, lifetimeBy), now, source)
   if (tokens.accessToken === undefined && tokens.refreshToken === undefined) {
     throw invalidResponse(source, 'has neither an access_token nor a refresh_token')
   }

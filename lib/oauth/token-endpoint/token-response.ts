@@ -10,7 +10,7 @@ import type { TokenResponse } from '../../tokens/token-response.js'
 import type { FailedRefresh, RefreshResponse } from '../authorization-server.js'
 import type { HttpResponse } from '../http.js'
 import { sessionExpiryOf } from '../id-token/id-token.js'
-import { type Expiry, expiryIn, lifetimeOf, refreshExpiryIn } from './expiry.js'
+import { lifetimeOf, lifetimesIn } from './expiry.js'
 
 /** `name=value` pairs and nothing else: no white space, no markup, no braces. */
 const FORM = /^[\w.~-]+(?:\[\])?=[^\s<>{}"&]*(?:&[\w.~-]+(?:\[\])?=[^\s<>{}"&]*)*$/
@@ -139,9 +139,7 @@ export function tokenResponse(
   const source = messageParts({ describe, where })
   const named = wireNames(fields)
   try {
-    const lifetimeMs = lifetimeIn(expiryIn(fields, now))
-    const refreshLifetimeMs = lifetimeIn(refreshExpiryIn(fields, now))
-    const tokens = readTokens(withoutInvalid(named), { lifetimeMs, refreshLifetimeMs }, now, source)
+    const tokens = readTokens(withoutInvalid(named), lifetimesIn(fields, now), now, source)
     if (tokens.accessToken !== undefined) return tokens as RefreshResponse
     throw invalidResponse(source, `has no access_token${errorIn(fields, secrets())}`)
   } catch (error) {
@@ -162,13 +160,6 @@ function messageParts({ describe, where }: Pick<ResponseSource, 'describe' | 'wh
 /** Makes the error of a successful response with a flaw, which follows "its response". */
 export function flawedError(source: Pick<ResponseSource, 'describe' | 'where'>, flaw: string): TokenError {
   return invalidResponse({ ...messageParts(source), cure: 'Check the option `exchanges`.' }, flaw)
-}
-
-/**
- * Returns the lifetime, which is safer than a time by the server's clock. A time that has passed says nothing about new tokens.
- */
-function lifetimeIn({ untilMs, forMs }: Expiry): number | undefined {
-  return forMs ?? (untilMs !== undefined && untilMs > 0 ? untilMs : undefined)
 }
 
 /** The request that a token response belongs to. */

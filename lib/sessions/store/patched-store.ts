@@ -163,9 +163,8 @@ export class PatchedStore {
     const touch = this.original.touch.bind(this.original)
     const touchPrepared: Write = (sid, session, done, release) =>
       this.#isCurrent(sid, session) ? touchCurrent(sid, session, done, release) : touch(sid, session, done)
-    const touchOutdated = (sid: string, session: SessionData, callback?: Callback) => {
-      const prepare = () =>
-        this.#isCurrent(sid, session) ? session : this.#pipeline.prepareTouch(sid, session)
+    const touchMerged = (sid: string, session: SessionData, callback: Callback | undefined) => {
+      const prepare = () => this.#pipeline.prepareTouch(sid, session)
       const writeMerged = () => this.#pipeline.touchMerged(sid, session, touch)
       return this.#write(touchPrepared, sid, prepare, writeMerged, callback)
     }
@@ -173,8 +172,10 @@ export class PatchedStore {
       this.#locks.run('shared', sid, callback, (done, release) => {
         // Under the lock: a login may have stored other tokens until then.
         if (this.#isCurrent(sid, session)) return touchCurrent(sid, session, done, release)
+        const prepared = this.#pipeline.prepareTouch(sid, session)
+        if (prepared) return touchPrepared(sid, prepared, done, release)
         release()
-        return touchOutdated(sid, session, callback && done)
+        return touchMerged(sid, session, callback && done)
       }),
     )
   }
