@@ -67,23 +67,8 @@ export class Refresh {
         // Brings the newest tokens of the grant store and the session.
         const committed = await this.leased.acquire()
         if (committed) return { accessToken: committed, fresh: false }
-        const exchanged =
-          this.#exchange &&
-          (await this.#exchange.run(this.#newest.tokens, (own) => this.#send(own, this.#need)))
-        // If this process stood still, another one may have refreshed meanwhile. The exchange starts again, with the newest token.
-        if (exchanged && !this.leased.isSurelyHeld) continue
-        if (exchanged) {
-          const accessToken = await this.#keep(exchanged, this.#need, true)
-          if (serves(accessToken, this.#need)) return { accessToken, fresh: true }
-          continue
-        }
-        const refreshToken = await this.#refreshToken()
-        const need = this.#exchange ? NO_NEED : needAtRefresh(this.#newest.tokens, this.#need)
-        const response = await this.#present(refreshToken, need).catch((error) =>
-          this.#rejected(refreshToken, need, error),
-        )
-        // Without a response there is a newer refresh token, to be presented next, or a token that serves.
-        const accessToken = response ? await this.#keep(response, need) : this.leased.usable
+        const exchanged = await this.#exchange?.run(this.#newest.tokens, (own) => this.#send(own, this.#need))
+        const accessToken = exchanged ? await this.#keepExchanged(exchanged) : await this.#refreshed()
         // A server may narrow the scope of the login. Then the next refresh requests the need by its name.
         if (accessToken && serves(accessToken, this.#need)) return { accessToken, fresh: true }
       }
@@ -93,6 +78,27 @@ export class Refresh {
     } finally {
       this.leased.release()
     }
+  }
+
+  /**
+   * Presents the newest refresh token, and keeps the tokens of the response. Resolves with their access token; after a rejection
+   * with a token that serves by now, or with `undefined` if a newer refresh token is to be presented.
+   */
+  async #refreshed(): Promise<AccessToken | undefined> {
+    const refreshToken = await this.#refreshToken()
+    const need = this.#exchange ? NO_NEED : needAtRefresh(this.#newest.tokens, this.#need)
+    const response = await this.#present(refreshToken, need).catch((error) =>
+      this.#rejected(refreshToken, need, error),
+    )
+    return response ? this.#keep(response, need) : this.leased.usable
+  }
+
+  /**
+   * Keeps the access token of an exchange. If this process stood still, another one may have refreshed meanwhile: then it resolves
+   * with `undefined`, and the exchange starts again with the newest token.
+   */
+  async #keepExchanged(response: RefreshResponse): Promise<AccessToken | undefined> {
+    return this.leased.isSurelyHeld ? this.#keep(response, this.#need, true) : undefined
   }
 
   /** Resolves with the newest refresh token. */

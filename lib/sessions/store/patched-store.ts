@@ -71,7 +71,7 @@ export class PatchedStore {
    * Calls `save` under the exclusive lock of a session: it waits for operations that run, and later ones wait for it. Resolves
    * with the session that was stored before.
    */
-  replace(sid: string, session: SessionData, save: () => Promise<void>): Promise<SessionData | undefined> {
+  replace(sid: string, session: SessionData, save: () => Promise<unknown>): Promise<SessionData | undefined> {
     return this.#locks.exclusively(sid, async () => {
       const stored = await this.original.read(sid, requestOf(session))
       this.#replacing.set(session, stored)

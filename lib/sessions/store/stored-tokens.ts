@@ -8,7 +8,7 @@ import { keyTakenError, putCopy } from '../session-key.js'
 import type { SessionLayerContext } from '../session-layer.js'
 import { storedMaxAgeMs } from '../session-lifetime.js'
 import { GrantSessionIndex } from './grant-session-index.js'
-import type { SessionData } from './original-store.js'
+import { type Callback, promisify, type SessionData } from './original-store.js'
 import type { PatchedStore } from './patched-store.js'
 import type { SaveInterceptor } from './save-interceptor.js'
 import { type NotedRequest, requestOf, type SessionBaseline } from './session-baseline.js'
@@ -80,7 +80,10 @@ export class StoredTokens implements SaveInterceptor {
     const before = this.#index.grantOf(sid)
     this.#logins.add(copy)
     try {
-      const stored = await this.#store.replace(sid, session, () => saved(session))
+      const save = session.save as (callback: Callback) => unknown
+      const stored = await this.#store.replace(sid, session, () =>
+        promisify((done) => save.call(session, done)),
+      )
       const displaced = [before, this.#copies.in(stored).of].filter((of) => of !== undefined)
       // Another request may have regenerated the session meanwhile, and carried the replaced tokens into the new session.
       const replaced = [this.sessionOf(lastKnown), ...displaced].filter((of) => of !== undefined)
@@ -286,11 +289,4 @@ async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>):
   for (let from = 0; from < items.length; from += ENDS_AT_A_TIME) {
     await Promise.all(items.slice(from, from + ENDS_AT_A_TIME).map(work))
   }
-}
-
-function saved(session: SessionData): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const save = session.save as (callback: (error?: unknown) => void) => void
-    save.call(session, (error) => (error ? reject(error) : resolve()))
-  })
 }
