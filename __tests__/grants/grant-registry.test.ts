@@ -72,6 +72,15 @@ describe('the state of a grant', () => {
     expect(registry.tokensOf('three')).toEqual(tokens(1, 'three'))
   })
 
+  it('of two token sets with one revision, the one with a refresh token is the newer: the other one is of a refresh that failed', () => {
+    const dead = { grantId: 'grant', revision: 2, accessTokens: [] }
+    registry.learn(dead)
+    expect(registry.learn(tokens(2))).toBe(true)
+    expect(registry.learn(dead)).toBe(false)
+    expect(registry.tokensOf('grant')).toEqual(tokens(2))
+    expect(registry.peek('grant')!.isDead).toBe(false)
+  })
+
   it('can be learned again, and older, once it is forgotten', () => {
     registry = new GrantRegistry(clock, { maxGrants: 1 })
     for (const each of [tokens(2, 'one'), tokens(1, 'two'), tokens(1, 'one')]) registry.learn(each)

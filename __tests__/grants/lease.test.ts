@@ -120,6 +120,26 @@ describe('a lease that is held', () => {
     await lease.take(0, 0)
     release.mockRejectedValueOnce(new Error('unreachable'))
     await expect(lease.take(0, 0)).rejects.toThrow('unreachable')
+    expect(lease.isHeld).toBe(false)
+  })
+
+  it('is not held if it was released to be taken again, and another process was faster', async () => {
+    await lease.take(0, 0)
+    release.mockImplementationOnce(async (grantId, owner) => {
+      await store.release(grantId, owner)
+      await takenByAnother()
+    })
+    expect(await lease.take(0, 0)).toEqual({ granted: false })
+    expect(lease.isHeld).toBe(false)
+  })
+
+  it('is not sure after a commit that failed, since it is not renewed any more', async () => {
+    jest.spyOn(store, 'commit').mockRejectedValueOnce(new Error('unreachable'))
+    await lease.take(0, 0)
+    await expect(lease.commit(record)).rejects.toThrow('unreachable')
+    expect([lease.isHeld, lease.isSure]).toEqual([true, false])
+    await lease.take(0, 0)
+    expect(lease.isSure).toBe(true)
   })
 
   it('has an owner of its own, also within one process', async () => {

@@ -169,6 +169,32 @@ describe('S35 revoke() during a refresh: the session stays logged out', () => {
     await expectLoggedOut(site, tab)
   })
 
+  it('S35 after a lost response and a refused request: the refresh token may be spent all the same', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    site.clock.advance(HOUR_MS)
+    server.failNext('reset-after')
+    expect(await tab.get('/token')).toMatchObject({ status: 503 })
+    site.clock.advance(HOUR_MS)
+    server.failNext('invalid_client')
+    expect((await tab.get('/token')).json.code).toBe('ERR_CLIENT_REJECTED')
+    expect(await tab.post('/logout')).toMatchObject({ status: 503 })
+    expect(issued.map(revoked)).not.toContain(true)
+    await expectLoggedOut(site, tab)
+  })
+
+  it('S35 after a response with the same refresh token and no access token: it is revoked', async () => {
+    const site = await start()
+    const tab = await loggedIn(site)
+    const { refreshToken } = await tokensIn(site, tab)
+    site.clock.advance(HOUR_MS)
+    server.failNext({ status: 200, body: { refresh_token: refreshToken, token_type: 'Bearer' } })
+    expect((await tab.get('/token')).json.code).toBe('ERR_INVALID_TOKEN_RESPONSE')
+    expect(await tab.post('/logout')).toMatchObject(ok)
+    expect(issued.map(revoked)).toEqual([true])
+    await expectLoggedOut(site, tab)
+  })
+
   it('S35 and the refresh takes longer than the caller waits: the caller gets an error, and the tokens are revoked later', async () => {
     const site = await start({ tokens: { timeoutMs: 50 } })
     const tab = await loggedIn(site)

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
+import { type RefreshOver, refreshes } from '../../lib/tokens/diagnostics.js'
 import { stillClock } from '../helpers/clock.js'
 import { recordingGrants, sharedSessions } from '../helpers/site.js'
 import { readSession, sessionIdOf } from '../helpers/stores.js'
@@ -93,6 +94,25 @@ describe('a refresh token that was rejected while no store could say whether the
     for (const site of [refreshing, other]) site.clock.advance(HOUR_MS)
     expect((await tab.get('/token')).status).toBe(200)
   })
+})
+
+it('S12 S95 a token that another process got during a refresh that is rejected is not fresh', async () => {
+  const { tab, visitor, ownGrants } = await twoProcesses()
+  // As if the lease had been lost: the other process gets it, too.
+  ownGrants.lease = async (grantId) => ({ ...(await ownGrants.read(grantId)), granted: true })
+  const results: unknown[] = []
+  const subscribers = { asyncEnd: (message: object) => results.push((message as RefreshOver).result) }
+  refreshes.subscribe(subscribers as never)
+  let arrived = 0
+  const gate = held(server.hold(() => ++arrived === 1))
+  server.failNext('invalid_grant')
+  const first = tab.get('/token')
+  await gate.reached
+  const { token } = (await visitor.get('/token')).json
+  gate.release()
+  expect(await first).toMatchObject({ status: 200, json: { token } })
+  refreshes.unsubscribe(subscribers as never)
+  expect(results).toEqual([{ fresh: true }, { fresh: false }])
 })
 
 it('S21 S47 tokens that only this process has are in the session again before its next refresh takes the lease', async () => {

@@ -424,13 +424,14 @@ describe('S103 a refusal of an exchange is its own', () => {
   async function scripted(
     respond: (subject: string, index: number) => Fault,
     login: object = {},
+    refreshedTo = (index: number) => `at${index}`,
   ): Promise<Scripted> {
     const asked: string[] = []
     const endpoint = await startTokenEndpoint(({ parameters }) => {
       const subject = parameters.get('subject_token')
       asked.push(subject === null ? 'refresh' : `exchange ${subject}`)
       const index = asked.length
-      const success = { access_token: `at${index}`, token_type: 'Bearer', expires_in: 3600 }
+      const success = { access_token: refreshedTo(index), token_type: 'Bearer', expires_in: 3600 }
       if (subject === null) return { status: 200, body: { ...success, refresh_token: `rt${index}` } }
       return respond(subject, index)
     })
@@ -476,6 +477,18 @@ describe('S103 a refusal of an exchange is its own', () => {
     expect(asked()).toEqual(['exchange at0', 'refresh', 'exchange at2'])
     expect(site.errors[0]).toMatchObject({ code: 'ERR_INSUFFICIENT_SCOPE', error: 'invalid_grant' })
     expect((await browser.get('/token')).json.token).toBe('at2')
+    expect(site.events.filter(({ type }) => type === 'ended')).toEqual([])
+  })
+
+  it('S103 invalid_grant, and the refresh returns the same own token: it is presented once more, then the need fails', async () => {
+    const { site, browser, asked } = await scripted(
+      () => refusal('invalid_grant'),
+      {},
+      () => 'at0',
+    )
+    expect((await browser.get('/token?exchange=billing')).status).toBe(403)
+    expect(asked()).toEqual(['exchange at0', 'refresh', 'exchange at0'])
+    expect((await browser.get('/token')).json.token).toBe('at0')
     expect(site.events.filter(({ type }) => type === 'ended')).toEqual([])
   })
 

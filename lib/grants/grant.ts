@@ -2,7 +2,7 @@ import type { Clock } from '../concurrency/clock.js'
 import { type TokenError, withoutLiveStack } from '../errors/token-error.js'
 import type { AccessToken } from '../tokens/access-token.js'
 import { digestOf, isShareOf, sharesToken } from '../tokens/grant-proof.js'
-import { isDead, type TokenSet, withShare } from '../tokens/token-set.js'
+import { isDead, newest, type TokenSet, withShare } from '../tokens/token-set.js'
 import type { GrantEnd } from './grant-store.js'
 import { RefreshBackoff } from './refresh-backoff.js'
 
@@ -94,9 +94,9 @@ export class Grant {
     this.#endedShares = ended
   }
 
-  /** Keeps a token set if it is newer than the known one. Returns whether it is. */
+  /** Keeps a token set if it is newer than the known one, see `newest()`. Returns whether it is. */
   learn(tokens: TokenSet, isFromAnotherProcess: boolean): boolean {
-    if (this.tokens && this.tokens.revision >= tokens.revision) return false
+    if (this.tokens && newest(this.tokens, tokens) === this.tokens) return false
     this.tokens = withShare(tokens, undefined)
     this.isDead = isDead(tokens)
     this.isFromAnotherProcess = isFromAnotherProcess
@@ -140,17 +140,23 @@ export class Grant {
     return tokens.isReference ? tokens.proof === known.proof : sharesToken(tokens, known)
   }
 
-  /** Notes that a refresh token is about to be sent. It may be spent from now on. */
-  present(refreshToken: string): void {
-    this.#presented = digestOf(refreshToken)
+  /**
+   * Notes that a refresh token is about to be sent. It may be spent from now on. Returns whether it may have been spent before: it
+   * was sent, and there was no response.
+   */
+  present(refreshToken: string): boolean {
+    const digest = digestOf(refreshToken)
+    const mayBeSpent = this.#presented === digest
+    this.#presented = digest
+    return mayBeSpent
   }
 
-  /** Notes that the authorization server did not spend the refresh token that was sent last. */
-  keepUnspent(): void {
+  /** Notes that it is known whether the refresh token that was sent last is spent. */
+  forgetPresented(): void {
     this.#presented = undefined
   }
 
-  /** Whether a refresh token was sent and may have been spent, so that it must not be sent again. */
+  /** Whether a refresh token was sent and may have been spent, so that it must not be sent to be revoked. */
   mayBeSpent(refreshToken: string): boolean {
     return this.#presented !== undefined && this.#presented === digestOf(refreshToken)
   }

@@ -13,7 +13,10 @@ export class Lease {
   #isReleased = false
   /** When the grant store was last asked and confirmed the lease, on the monotonic clock in milliseconds. */
   #confirmedAt = 0
-  /** A renewal came too late, or the grant store refused it. If the lease is taken again, the state shows the commits of others. */
+  /**
+   * A renewal came too late, the grant store refused it, or the lease is no longer renewed. If it is taken again, the state shows
+   * the commits of others.
+   */
   #hasLapsed = false
 
   constructor(grants: GrantStore, grantId: string) {
@@ -39,6 +42,7 @@ export class Lease {
     }
     if (this.#held) {
       this.#stopRenewing()
+      this.#held = false
       await this.#grants.release(this.#grantId, this.#owner)
     }
     const askedAt = performance.now()
@@ -57,8 +61,9 @@ export class Lease {
 
   /** Stores a record and releases the lease. Works after the lease was lost, too: newer tokens must be kept. */
   async commit(record: GrantRecord, retention?: Retention): Promise<GrantState> {
-    // A renewal that arrives after the commit could take the lease again.
+    // A renewal that arrives after the commit could take the lease again. Without renewals it may run out, if the commit fails.
     this.#stopRenewing()
+    this.#hasLapsed = true
     const state = ownProperties(await this.#grants.commit(this.#grantId, this.#owner, record, retention))
     this.#held = false
     return state

@@ -91,6 +91,7 @@ export class AccessTokens {
    * @throws `ERR_REAUTHENTICATION_REQUIRED` if there is none
    */
   async getWithoutRefresh(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
+    if (need.exchange !== undefined) requireExchange(need.exchange, this.#context.exchanges)
     let view = await this.#views.live(session)
     let token = validToken(view, need)
     if (!token) {

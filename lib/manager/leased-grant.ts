@@ -12,7 +12,7 @@ import { wholeGrant, withEarlierTokens } from '../tokens/grant-proof.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import { type TokenSet, withAccessTokenOf, withSharesOf } from '../tokens/token-set.js'
 import type { ClientTokens } from './client-tokens.js'
-import { leasedForTooLongError, leaseLapsedError } from './manager-errors.js'
+import { LeaseLapsedError, leasedForTooLongError } from './manager-errors.js'
 import type { NewestTokens, NewestTokensContext, SessionOfGrant } from './newest-tokens.js'
 import type { Missing } from './restoration/restoration-entries.js'
 import type { SessionWriter } from './session-writer.js'
@@ -93,7 +93,7 @@ export class LeasedGrant {
    * process may have stood still since it took the lease.
    */
   ensureHeld(): void {
-    if (!this.isSurelyHeld) throw leaseLapsedError()
+    if (!this.isSurelyHeld) throw new LeaseLapsedError()
   }
 
   async #takeLease(): Promise<AccessToken | undefined> {
@@ -215,11 +215,14 @@ export class LeasedGrant {
     return this.#isOfExchange && theirs ? withAccessTokenOf(theirs, tokens) : withSharesOf(tokens, theirs)
   }
 
-  /** Gives new tokens a higher revision than this process knows by now, for example since another session has joined the grant. */
+  /**
+   * Gives new tokens a higher revision than this process knows by now, for example since another session has joined the grant. The
+   * tokens of a grant that cannot be refreshed any more never replace newer ones.
+   */
   #aheadOfKnown(tokens: TokenSet): TokenSet {
     const known = this.#grant.tokens
-    if (!known || known.revision < tokens.revision || known.refreshToken === tokens.refreshToken)
-      return tokens
+    if (!known || known.revision < tokens.revision) return tokens
+    if (tokens.refreshToken === undefined && !this.#isOfExchange) return tokens
     return ownProperties({ ...this.#onTopOf(known, tokens), revision: known.revision + 1 })
   }
 

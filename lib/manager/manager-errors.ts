@@ -202,11 +202,10 @@ export function unreadableTokensError(code: 'ERR_GRANT_STORE' | 'ERR_SESSION_STO
 }
 
 /** Returns the error for a process that stood still: another process may have the lease. The refresh takes the lease again. */
-export function leaseLapsedError(): TokenError {
-  return new TokenError(
-    'ERR_GRANT_STORE',
-    'The lease of the grant ran out before the refresh token was sent. Try again.',
-  )
+export class LeaseLapsedError extends TokenError {
+  constructor() {
+    super('ERR_GRANT_STORE', 'The lease of the grant ran out before the refresh token was sent. Try again.')
+  }
 }
 
 /** Returns the error for a grant whose lease another process holds for too long. */

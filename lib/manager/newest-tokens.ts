@@ -64,8 +64,7 @@ export class NewestTokens {
 
   /** Keeps tokens that this refresh got from the authorization server, in this process. */
   keep(tokens: TokenSet): void {
-    this.tokens = tokens
-    this.#seen.push(tokens)
+    this.#use(tokens)
     this.#context.registry.learn(tokens)
   }
 
@@ -86,7 +85,7 @@ export class NewestTokens {
 
   /** Learns what this process knows by now. */
   learnFromProcess(): void {
-    this.tokens = newest(this.tokens, this.#grant.tokens)
+    this.#use(newest(this.tokens, this.#grant.tokens))
   }
 
   /** Learns the state of the grant store. Resolves with the tokens of its record, if this process can read them. */
@@ -135,7 +134,7 @@ export class NewestTokens {
       await wait?.()
       if (isProven()) return true
       const reread = codec.read(await this.#session.reread().catch(() => undefined))
-      this.tokens = newest(this.tokens, reread)
+      this.#use(newest(this.tokens, reread))
     }
     return isProven()
   }
@@ -146,8 +145,13 @@ export class NewestTokens {
     if (tokens === this.tokens) return false
     const known = this.#grant.tokens
     if (!known || known.revision < tokens.revision) this.#context.shared.learnTokens(tokens)
+    this.#use(tokens)
+    return true
+  }
+
+  #use(tokens: TokenSet): void {
+    if (tokens === this.tokens) return
     this.#seen.push(tokens)
     this.tokens = tokens
-    return true
   }
 }

@@ -36,7 +36,7 @@ export class RefreshStarter {
   }
 
   /**
-   * Starts the refresh of a grant that has none in flight. A failure is an event.
+   * Starts the refresh of a grant that has none in flight. A failure is an event, unless the server fails and was not asked.
    *
    * @throws the `TokenError` of the last refresh during a pause of the grant or the need, or that of a server or a grant store
    * that fails; with `retryAfterMs`
@@ -114,12 +114,13 @@ export class RefreshStarter {
       grant.backoff.succeeded(key)
       return outcome
     } catch (error) {
+      // The tokens of a refresh may have been kept before it failed.
+      emitRefreshed()
       // Another process refreshes ahead. Its tokens are in the stores soon.
       if (refresh.leased.isLeasedElsewhere) {
         grant.backoff.pauseAhead(clock.monotonic() + AHEAD_RETRY_MS)
         return undefined
       }
-      emitRefreshed()
       const failure = error as TokenError
       tellRetryAfter(this.#context, grant.id, failure)
       if (!(failure instanceof LostReferenceError))

@@ -8,16 +8,11 @@ import { type AccessToken, needAtRefresh, serves, usableToken } from '../tokens/
 import { canRefresh, isLoginOver } from '../tokens/login-lifetime.js'
 import { NO_NEED, type TokenNeed, tokenSelectorOf } from '../tokens/token-need.js'
 import { firstTokenSet, mergeTokens, type TokenResponse } from '../tokens/token-response.js'
-import {
-  deadTokenSet,
-  secretsOf,
-  type TokenSet,
-  withoutRefreshToken,
-  withRefreshToken,
-} from '../tokens/token-set.js'
+import { deadTokenSet, type TokenSet, withoutRefreshToken, withRefreshToken } from '../tokens/token-set.js'
 import { LeasedGrant, type LeasedGrantContext, type RefreshParts } from './leased-grant.js'
 import {
   cannotRefreshError,
+  LeaseLapsedError,
   loginOverError,
   loginRequiredError,
   needRefusedError,
@@ -68,9 +63,9 @@ export class Refresh {
         const committed = await this.leased.acquire()
         if (committed) return { accessToken: committed, fresh: false }
         const exchanged = await this.#exchange?.run(this.#newest.tokens, (own) => this.#send(own, this.#need))
-        const accessToken = exchanged ? await this.#keepExchanged(exchanged) : await this.#refreshed()
+        const outcome = exchanged ? await this.#keepExchanged(exchanged) : await this.#refreshed()
         // A server may narrow the scope of the login. Then the next refresh requests the need by its name.
-        if (accessToken && serves(accessToken, this.#need)) return { accessToken, fresh: true }
+        if (outcome && serves(outcome.accessToken, this.#need)) return outcome
       }
     } catch (error) {
       await this.#revokeIfLoggedOut()
@@ -81,24 +76,27 @@ export class Refresh {
   }
 
   /**
-   * Presents the newest refresh token, and keeps the tokens of the response. Resolves with their access token; after a rejection
-   * with a token that serves by now, or with `undefined` if a newer refresh token is to be presented.
+   * Presents the newest refresh token, and keeps the tokens of the response. After a rejection it resolves with a token of another
+   * process that serves by now, or with `undefined` if a newer refresh token is to be presented.
    */
-  async #refreshed(): Promise<AccessToken | undefined> {
+  async #refreshed(): Promise<RefreshOutcome | undefined> {
     const refreshToken = await this.#refreshToken()
     const need = this.#exchange ? NO_NEED : needAtRefresh(this.#newest.tokens, this.#need)
     const response = await this.#present(refreshToken, need).catch((error) =>
       this.#rejected(refreshToken, need, error),
     )
-    return response ? this.#keep(response, need) : this.leased.usable
+    if (response) return { accessToken: await this.#keep(response, need), fresh: true }
+    const { usable } = this.leased
+    return usable && { accessToken: usable, fresh: false }
   }
 
   /**
    * Keeps the access token of an exchange. If this process stood still, another one may have refreshed meanwhile: then it resolves
    * with `undefined`, and the exchange starts again with the newest token.
    */
-  async #keepExchanged(response: RefreshResponse): Promise<AccessToken | undefined> {
-    return this.leased.isSurelyHeld ? this.#keep(response, this.#need, true) : undefined
+  async #keepExchanged(response: RefreshResponse): Promise<RefreshOutcome | undefined> {
+    if (!this.leased.isSurelyHeld) return undefined
+    return { accessToken: await this.#keep(response, this.#need, true), fresh: true }
   }
 
   /** Resolves with the newest refresh token. */
@@ -125,20 +123,22 @@ export class Refresh {
     throw cannotRefreshError(newest, this.#need, now)
   }
 
-  /** Presents the refresh token. */
+  /**
+   * Presents the refresh token. Throws if the response has no access token, and keeps the refresh token that it may have all the
+   * same.
+   */
   async #present(refreshToken: string, need: TokenNeed): Promise<RefreshResponse> {
-    this.#grant.present(refreshToken)
+    const grant = this.#grant
+    const mayBeSpent = grant.present(refreshToken)
     this.#isPresented = true
     const response = await this.#send(refreshToken, need).catch((error: TokenError) => {
-      if (isUnspentAfter(error)) this.#grant.keepUnspent()
+      if (!mayBeSpent && isUnspentAfter(error)) grant.forgetPresented()
       throw error
     })
-    if ('error' in response) {
-      if (response.refreshToken !== refreshToken) await this.#keepRefreshToken(response)
-      throw response.error
-    }
-    this.#grant.keepUnspent()
-    return response
+    grant.forgetPresented()
+    if (!('error' in response)) return response
+    if (response.refreshToken !== refreshToken) await this.#keepRefreshToken(response)
+    throw response.error
   }
 
   /** Keeps the new refresh token of a response that is of no use otherwise: the old one is spent. */
@@ -161,7 +161,7 @@ export class Refresh {
       emit({ ...change, grantId: this.#grant.id, of: 'authorization_server' })
     const watching = { silentAfterMs: timeoutMs, abortAfterMs: refreshTimeoutMs, onChange }
     const response = await health.watch(this.#grant.id, watching, (signal) => {
-      const own = { secrets: () => secretsOf(newest), signal, ...(dpopKey && { dpopKey }) }
+      const own = { secrets: () => this.#newest.secrets(), signal, ...(dpopKey && { dpopKey }) }
       if (name !== undefined)
         return server.exchange(token, ownProperties({ ...own, name, clientToken: () => client.get(NO_NEED) }))
       const beforeSending = () => this.leased.ensureHeld()
@@ -174,8 +174,8 @@ export class Refresh {
    * Handles a failed refresh. Returns if another refresh token is the newest by now; otherwise throws the error for the callers.
    */
   async #rejected(refreshToken: string, need: TokenNeed, error: TokenError): Promise<undefined> {
-    // The lease ran out before the refresh token was sent. It is taken again.
-    if (error.code === 'ERR_GRANT_STORE') return undefined
+    // Nothing was sent. The lease is taken again.
+    if (error instanceof LeaseLapsedError) return undefined
     const isOfNeed = tokenSelectorOf(need) !== undefined
     if (error instanceof StepUpError && !isOfNeed) throw loginRequiredError(error)
     if (error.code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
@@ -186,11 +186,13 @@ export class Refresh {
     const response = await this.#present(refreshToken, NO_NEED).catch((plainError) =>
       this.#rejectedWithoutNeed(refreshToken, plainError),
     )
+    if (!response) return undefined
     await this.#keep(response, NO_NEED)
     throw needRefusedError(need, error)
   }
 
-  async #rejectedWithoutNeed(refreshToken: string, error: TokenError): Promise<never> {
+  async #rejectedWithoutNeed(refreshToken: string, error: TokenError): Promise<undefined> {
+    if (error instanceof LeaseLapsedError) return undefined
     if (error.code !== 'ERR_REAUTHENTICATION_REQUIRED') throw error
     this.#grant.reject(refreshToken, error)
     return this.#die(error)

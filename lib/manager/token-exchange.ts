@@ -1,7 +1,6 @@
 import { ConfigurationError, StepUpError, TokenError } from '../errors/token-error.js'
 import type { Grant } from '../grants/grant.js'
 import type { FailedRefresh, RefreshResponse } from '../oauth/authorization-server.js'
-import { ownProperties } from '../options/own-properties.js'
 import { suggest } from '../options/unknown-options.js'
 import { usableToken } from '../tokens/access-token.js'
 import { NO_NEED } from '../tokens/token-need.js'
@@ -25,8 +24,8 @@ export class TokenExchange {
   readonly #name: string
   readonly #context: ManagerContext
   readonly #grant: Grant
-  /** The session's own access token that the authorization server did not accept. */
-  #refused: string | undefined
+  /** The revision of the tokens whose own access token the authorization server did not accept. */
+  #refusedRevision: number | undefined
 
   constructor(name: string, context: ManagerContext, grant: Grant) {
     this.#name = name
@@ -36,7 +35,8 @@ export class TokenExchange {
 
   /**
    * Exchanges the session's own access token. Resolves with `undefined` if that has to be refreshed first: it is about to expire,
-   * or the server did not accept it. A second one that is not accepted fails the need, and nothing else.
+   * or the server did not accept it. After the refresh it is exchanged again, even if the server has returned the same token. If it
+   * is not accepted a second time, the need fails, and nothing else.
    *
    * @param send requests the exchange
    */
@@ -44,8 +44,8 @@ export class TokenExchange {
     tokens: TokenSet,
     send: (subjectToken: string) => Promise<RefreshResponse | FailedRefresh>,
   ): Promise<RefreshResponse | undefined> {
-    const own = this.#refused === undefined ? NO_NEED : ownProperties({ rejected: this.#refused })
-    const subject = usableToken(tokens, own, this.#grant.now(), this.#context.leeway)
+    if (this.#refusedRevision === tokens.revision) return undefined
+    const subject = usableToken(tokens, NO_NEED, this.#grant.now(), this.#context.leeway)
     if (!subject) return undefined
     try {
       const response = await send(subject.token)
@@ -54,8 +54,8 @@ export class TokenExchange {
     } catch (error) {
       const failure = error as TokenError
       const isOfSubject = failure.code === 'ERR_REAUTHENTICATION_REQUIRED'
-      if (isOfSubject && this.#refused === undefined && tokens.refreshToken !== undefined) {
-        this.#refused = subject.token
+      if (isOfSubject && this.#refusedRevision === undefined && tokens.refreshToken !== undefined) {
+        this.#refusedRevision = tokens.revision
         return undefined
       }
       throw exchangeError(this.#name, failure)
