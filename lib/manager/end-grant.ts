@@ -26,10 +26,19 @@ export interface Ending {
 /**
  * Ends grants, in this process and in the grant store. These places keep the tokens of an ended grant out:
  *
- * - this process: `GrantRegistry.learn()` refuses them, and `SessionViews` ignores and removes the copy of a session
- * - the grant store: a commit keeps nothing after the end. Other processes learn it by the news and the recent ends (grants/news.ts)
- * - a refresh in flight: `LeasedGrant.keep()` stores no tokens of it, and `Refresh` revokes them (revocation.ts)
+ * - this process: `GrantRegistry.learn()` refuses them. `SessionViews` ignores the copy of a session, and
+ *   `SessionRepair.removeEnded()` removes it
+ * - the grant store: a commit keeps nothing after the end. Other processes learn it by the news and the recent ends (grants/news.ts).
+ *   If the store failed to store the end, or has lost it, restoration/ stores it again
+ * - a refresh in flight: `LeasedGrant.keep()` stores no tokens of it, and `Refresh` revokes them (revocation.ts). After `replaced`
+ *   they are not revoked, see `GrantEnd`
  * - old copies in stored sessions: session-writer.ts, logout.ts, and sessions/store for saves by the app
+ * - new grants: `Login.#join()` puts no session into an ended grant, and adoption.ts adopts none of its tokens
+ *
+ * These parts end grants: logout.ts, login.ts and adoption.ts for a session, grant-shares.ts for one session of several,
+ * ends-of-users.ts without a session, and in sessions/store stored-tokens.ts (the app removes the tokens from its session) and
+ * session-destruction.ts (the app destroys a session or clears its store).
+ * A definitive refusal does not come here: `Refresh` stores a token set without tokens.
  */
 export class GrantEnds {
   readonly #context: GrantEndsContext

@@ -62,7 +62,7 @@ export interface AnySessionTokensOptions<Request = unknown> {
    * Decides whether a rejected refresh ends the grant, which logs the user out. `true` ends it. `false` keeps it, also after
    * an `invalid_grant`: the refresh fails with `ERR_TOKEN_ENDPOINT_UNAVAILABLE`, and a later one tries again. `undefined`
    * leaves the decision to the library. The library knows `invalid_grant`, and the codes of GitHub, Slack, Atlassian, X,
-   * HubSpot, Fitbit, Facebook, Strava, Twitch and Zoho.
+   * HubSpot, Fitbit, Facebook, Strava, Twitch, Zoho and Ory Hydra.
    *
    * The function is called for every error response to a refresh below 500, in JSON or in a form, except 408 and 429. It gets
    * `{ status, body, error }`, which show no token: see `RefusedRefresh`. It must return its result at once. When it fails, or

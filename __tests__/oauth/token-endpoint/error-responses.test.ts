@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { afterEach, describe, expect, it } from '@jest/globals'
 import { StepUpError, TokenError } from '../../../lib/errors/token-error.js'
@@ -128,6 +130,33 @@ const STANDARD: [string, number, object | string, string][] = [
   ['invalid_grant, a form and 200', 200, form({ error: 'invalid_grant' }), 'invalid_grant'],
   ['bad_refresh_token, a form', 200, form({ error: 'bad_refresh_token' }), 'bad_refresh_token'],
 ]
+
+describe('the table of responses that end a grant', () => {
+  const read = (file: string) => readFileSync(join(import.meta.dirname, '../../..', file), 'utf8')
+  const source = read('lib/oauth/token-endpoint/vendor-errors.ts')
+  const [, table = ''] = /^const ENDED: .*?= \[\n(.*?)\n\]/ms.exec(source) ?? []
+  const rows = [...table.matchAll(/server: '(.*?)',\s+status: \[(.*?)\]/g)].map(
+    ([, server = '', statuses = '']) => ({ server, statuses: statuses.split(', ').map(Number) }),
+  )
+  const servers = [...new Set(rows.map(({ server }) => server))].sort()
+
+  it('has a response in VENDORS for each server and status', () => {
+    expect(servers).toContain('Ory Hydra')
+    expect(rows).toHaveLength(table.split('server:').length - 1)
+    const tested = VENDORS.map(([name, status]) => [name.split(', ')[0], status])
+    for (const { server, statuses } of rows)
+      for (const status of statuses) expect(tested).toContainEqual([server, status])
+  })
+
+  it.each(['docs/refreshes.md', 'docs/providers.md', 'lib/middleware/options.ts'])(
+    'has the servers that %s names',
+    (file) => {
+      const text = read(file).replaceAll(/\s+(?:\* )?/g, ' ')
+      const [list = ''] = /GitHub, Slack, [^.]*/.exec(text) ?? []
+      expect(list.split(/, | and /).sort()).toEqual(servers)
+    },
+  )
+})
 
 describe('S39 "this refresh token is dead"', () => {
   it.each([...STANDARD, ...VENDORS])('S39 %s (%i): it ends the grant', async (_, status, body, code) => {
