@@ -88,7 +88,7 @@ export class GrantRegistry {
   learn(tokens: TokenSet, isFromAnotherProcess = false): boolean {
     const { grantId } = tokens
     const grant = this.grant(grantId)
-    if (grant.ended || !grant.learn(tokens, isFromAnotherProcess)) return false
+    if (!grant.learn(tokens, isFromAnotherProcess)) return false
     this.#notify(grantId, grant.isDead)
     return true
   }
@@ -124,7 +124,7 @@ export class GrantRegistry {
       const earlier = this.#endedShares.get(grantId)
       const ended = new Map(earlier).set(share, earlier?.get(share) ?? reason)
       this.#endedShares.set(grantId, ended, ttlMs)
-      grant?.endShares(ended)
+      grant?.setEndedShares(ended)
     }
     this.#notify(grantId, true)
   }

@@ -46,7 +46,7 @@ export class Grant {
   /** The refresh of this grant in this process. There is one at a time. */
   inFlight: RefreshInFlight | undefined
   readonly #clock: Clock
-  /** Why the grant has ended. Only `end()` changes it. */
+  /** Why the grant has ended. Only the constructor and `end()` set it. */
   ended: GrantEnd | undefined
   #endedShares: EndedShares | undefined
   /** The newest token set that this process knows. Only `learn()` and `end()` change it. */
@@ -89,14 +89,14 @@ export class Grant {
     return false
   }
 
-  /** Ends the shares of some sessions. */
-  endShares(ended: EndedShares): void {
+  /** Replaces the map of the shares that have ended. */
+  setEndedShares(ended: EndedShares): void {
     this.#endedShares = ended
   }
 
-  /** Keeps a token set if it is newer than the known one, see `newest()`. Returns whether it is. */
+  /** Keeps a token set if the grant has not ended and the set is newer than the known one, see `newest()`. Returns whether it does. */
   learn(tokens: TokenSet, isFromAnotherProcess: boolean): boolean {
-    if (this.tokens && newest(this.tokens, tokens) === this.tokens) return false
+    if (this.ended || (this.tokens && newest(this.tokens, tokens) === this.tokens)) return false
     this.tokens = withShare(tokens, undefined)
     this.isDead = isDead(tokens)
     this.isFromAnotherProcess = isFromAnotherProcess

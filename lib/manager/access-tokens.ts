@@ -85,10 +85,10 @@ export class AccessTokens {
   }
 
   /**
-   * Resolves with an access token that is valid, and never refreshes. If this process knows none, the grant store is asked: another
-   * process may have refreshed.
+   * Resolves with an access token that is valid, and never refreshes. If this process knows no valid token, the grant store is
+   * asked: another process may have refreshed. A token that an API rejected is returned if there is no other.
    *
-   * @throws `ERR_REAUTHENTICATION_REQUIRED` if there is none
+   * @throws `ERR_NO_TOKENS` if the user is not logged in, `ERR_REAUTHENTICATION_REQUIRED` if no token is valid
    */
   async getWithoutRefresh(session: SessionAdapter, need: TokenNeed): Promise<AccessToken> {
     if (need.exchange !== undefined) requireExchange(need.exchange, this.#context.exchanges)
@@ -102,7 +102,8 @@ export class AccessTokens {
     const { held, tokens } = view
     if (tokens !== held) this.#repair.repair(session, tokens)
     if (session.isCookieBased) await this.#repair.writeToResponse(session, tokens)
-    return token ?? raise(notRefreshedError())
+    if (!token) throw notRefreshedError()
+    return token
   }
 
   /** Starts a refresh beside the request if the token expires soon, so that no later request waits for it. */
@@ -130,7 +131,7 @@ export class AccessTokens {
     try {
       return await withTimeout(patienceMs, this.#refreshed(session, view, need), tooSlowError)
     } catch (error) {
-      const tokens = this.#views.unlessOver(session)
+      const tokens = this.#views.tokensOfLiveLogin(session)
       if (!tokens) throw error
       // Tokens that were found in the grant store belong into the session, even after a failed refresh.
       this.#repair.repair(session, tokens)
@@ -241,10 +242,6 @@ function validToken({ now, tokens }: SessionView, need: TokenNeed): AccessToken 
   return (
     token ?? (rejected === undefined ? undefined : usableToken(tokens, ownProperties(any), now, NO_MARGIN))
   )
-}
-
-function raise(error: TokenError): never {
-  throw error
 }
 
 /** Waits for a refresh, as one of its callers. */

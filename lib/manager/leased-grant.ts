@@ -64,7 +64,7 @@ export class LeasedGrant {
     return usableToken(this.#newest.tokens, this.#need, this.#grant.now(), this.#isAhead ? ahead : leeway)
   }
 
-  /** Whether this refresh holds the lease, or goes on without the grant store, and has not committed since. */
+  /** Whether this refresh holds the lease and has not committed since, or goes on without the grant store. */
   get isHolder(): boolean {
     return this.#isWithoutStore || this.#lease.isHeld
   }
@@ -155,12 +155,12 @@ export class LeasedGrant {
     const committed = this.#commit()
     // Without a response the lease ends before long. By then the session must have the tokens that other processes look for.
     const aliveAt = await withTimeout(COMMIT_PATIENCE_MS, committed, noResponse).catch(() => undefined)
-    const isStored =
+    const written =
       !grant.ended &&
       !this.#session.isReadOnly &&
       (await sessionWriter.store(this.#session, newest.ofSession, aliveAt, () => newest.secrets()))
     const isCommitted = (await committed) !== undefined
-    if (!grant.ended) this.#noteMissing({ record: !isCommitted, copy: !isStored })
+    if (!grant.ended) this.#noteMissing({ record: !isCommitted, copy: !written })
     // Without a response to the commit, this process does not know whether the grant has ended in the meantime.
     if (!isCommitted && !grant.ended) await shared.readQuickly(newest.ofSession, true)
   }
@@ -179,26 +179,30 @@ export class LeasedGrant {
   /** Resolves with the time of the request, if the grant store responded that the grant has not ended. Never rejects. */
   async #commit(): Promise<number | undefined> {
     const { clock, emit, retentions, shared } = this.#context
-    const tokens = this.#newest.tokens
-    const { grantId } = tokens
-    const askedAt = clock.monotonic()
+    const { id: grantId } = this.#grant
     try {
-      const record = shared.recordOf(tokens)
-      const committing = this.#lease.commit(record, retentions.ofGrant(this.#session))
-      const state = await this.#ask(committing, GRANT_STORE_TIMEOUT_MS)
-      if (!state.ended) return this.#isBehind(state.record, record) ? await this.#commit() : askedAt
-      shared.learnEnd(wholeGrant(grantId), state.ended)
+      for (;;) {
+        const askedAt = clock.monotonic()
+        const record = shared.recordOf(this.#newest.tokens)
+        const committing = this.#lease.commit(record, retentions.ofGrant(this.#session))
+        const state = await this.#ask(committing, GRANT_STORE_TIMEOUT_MS)
+        if (state.ended) {
+          shared.learnEnd(wholeGrant(grantId), state.ended)
+          return undefined
+        }
+        if (!this.#rebase(record, state.record)) return askedAt
+      }
     } catch (error) {
       emit({ type: 'grant_store_failed', grantId, error: error as TokenError })
+      return undefined
     }
-    return undefined
   }
 
   /**
-   * Returns whether another process has committed as well, since the lease was lost. The tokens that came last are the newest, so
-   * they are committed again, with a higher revision.
+   * Puts the newest tokens on top of a record that another process has committed since the lease was lost. They came last, so they
+   * get a higher revision, and must be committed again. Returns whether there was such a record.
    */
-  #isBehind(held: GrantRecord | undefined, ours: GrantRecord): boolean {
+  #rebase(ours: GrantRecord, held: GrantRecord | undefined): boolean {
     if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
     const newest = this.#newest.tokens
     if (newest.refreshToken === undefined) return false

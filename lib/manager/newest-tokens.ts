@@ -69,8 +69,9 @@ export class NewestTokens {
   }
 
   /**
-   * Reads the stored session again, now that no other process can refresh, and learns from it. Resolves with whether it held newer
-   * tokens.
+   * Reads the stored session again, and learns from it. Resolves with whether it held newer tokens.
+   *
+   * @throws `ERR_SESSION_STORE` if the session cannot be read, `ERR_NO_TOKENS` if the grant has ended
    */
   async reread(): Promise<boolean> {
     const { codec } = this.#context
@@ -88,7 +89,12 @@ export class NewestTokens {
     this.#use(newest(this.tokens, this.#grant.tokens))
   }
 
-  /** Learns the state of the grant store. Resolves with the tokens of its record, if this process can read them. */
+  /**
+   * Learns the state of the grant store. Resolves with the tokens of its record, if this process can read them. It may wait: for the
+   * end of a write race, or for the grant store, which knows whether the session's share has ended.
+   *
+   * @throws `ERR_NO_TOKENS` if the grant or the share has ended, or the record is not of the session's grant
+   */
   async learnState(state: GrantState): Promise<TokenSet | undefined> {
     const { codec, restoration, shared } = this.#context
     const { id } = this.#grant
@@ -128,15 +134,16 @@ export class NewestTokens {
   async #isOfGrant(found: TokenSet): Promise<boolean> {
     const { codec } = this.#context
     const isProven = () => codec.isProof(this.tokens) || sharesToken(this.tokens, found)
-    if (isProven()) return true
-    this.learnFromProcess()
-    for (const wait of [undefined, raceWindowOver]) {
-      await wait?.()
-      if (isProven()) return true
+    const rereadIsProven = async () => {
       const reread = codec.read(await this.#session.reread().catch(() => undefined))
       this.#use(newest(this.tokens, reread))
+      return isProven()
     }
-    return isProven()
+    if (isProven()) return true
+    this.learnFromProcess()
+    if (isProven() || (await rereadIsProven())) return true
+    await raceWindowOver()
+    return rereadIsProven()
   }
 
   /** Returns whether the tokens that were found are newer. */

@@ -1,28 +1,18 @@
 import type { BackgroundTasks } from '../concurrency/background-tasks.js'
 import { AHEAD_RETRY_MS } from '../concurrency/time-constants.js'
 import type { TokenError } from '../errors/token-error.js'
-import type { Grant, RefreshInFlight, RefreshOutcome } from '../grants/grant.js'
+import type { RefreshInFlight, RefreshOutcome } from '../grants/grant.js'
 import { isNeedRefusal } from '../grants/refresh-backoff.js'
-import type { SessionAdapter } from '../sessions/session-adapter.js'
 import { traceRefresh } from '../tokens/diagnostics.js'
-import type { RefreshReason } from '../tokens/events.js'
-import type { TokenNeed } from '../tokens/token-need.js'
-import type { TokenSet } from '../tokens/token-set.js'
-import type { LeasedGrantContext } from './leased-grant.js'
+import type { LeasedGrantContext, RefreshParts } from './leased-grant.js'
 import { LostReferenceError } from './manager-errors.js'
 import { Refresh } from './refresh.js'
 import { tellRetryAfter } from './retry-after.js'
 
-/** What a refresh is to bring: the access token that a need names by its key, see `needKey()`. */
-export interface RefreshOrder {
-  readonly grant: Grant
-  readonly session: SessionAdapter
-  readonly tokens: TokenSet
-  /** The session's share of the grant. */
-  readonly share: string | undefined
-  readonly need: TokenNeed
+/** A refresh that is to be started. */
+export interface RefreshOrder extends RefreshParts {
+  /** Names the access token that it is to bring, see `needKey()`. */
   readonly key: string
-  readonly reason: RefreshReason
 }
 
 /** Starts refreshes as background tasks, one at a time for each grant of this process, and pauses after failures. */

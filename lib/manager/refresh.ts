@@ -143,7 +143,7 @@ export class Refresh {
 
   /** Keeps the new refresh token of a response that is of no use otherwise: the old one is spent. */
   async #keepRefreshToken({ error: _, ...response }: FailedRefresh): Promise<void> {
-    await this.#checked(response)
+    await this.#withCheckedIdToken(response)
     await this.#store(withRefreshToken(this.#newest.tokens, response))
   }
 
@@ -214,7 +214,7 @@ export class Refresh {
   async #keep(response: RefreshResponse, need: TokenNeed, isExchange = false): Promise<AccessToken> {
     const { clock, defaultLifetimeMs } = this.#context
     const { accessToken } = response
-    const received = { ...(await this.#checked(response)), accessToken }
+    const received = { ...(await this.#withCheckedIdToken(response)), accessToken }
     const merged = mergeTokens(this.#newest.tokens, received, need, clock.now(), defaultLifetimeMs)
     await this.#store(merged, isExchange)
     const { accessTokens, revision } = this.#newest.tokens
@@ -229,7 +229,7 @@ export class Refresh {
    * Resolves with a response whose ID token is of the same user, or which has none, see {@link checkIdToken}. Revokes the tokens of
    * any other response.
    */
-  async #checked(response: TokenResponse): Promise<TokenResponse> {
+  async #withCheckedIdToken(response: TokenResponse): Promise<TokenResponse> {
     if (response.idToken === undefined) return response
     return checkIdToken(this.#context, this.#newest.tokens, response.idToken, response).catch((error) =>
       this.#discard(response, error),

@@ -141,7 +141,7 @@ export class SessionViews {
    *
    * @throws `ERR_REAUTHENTICATION_REQUIRED` if the login is over
    */
-  unlessOver(session: SessionAdapter): TokenSet | undefined {
+  tokensOfLiveLogin(session: SessionAdapter): TokenSet | undefined {
     const tokens = this.tokensOf(session)
     if (!tokens) return undefined
     const now = this.#context.registry.now(tokens.grantId)
