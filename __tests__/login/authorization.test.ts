@@ -204,7 +204,7 @@ describe('the options of login()', () => {
     [{ allowedOrigins: '*' }, /`allowedOrigins` must be an array of origins/],
     [
       { sessionKey: 'tokens' },
-      /`sessionKey` must not be 'tokens', which is in use\. Choose another, e\.g\. 'login'/,
+      /`sessionKey` must not be 'tokens': express-session or sessionTokens\(\) uses this key of the session\. Choose another, e\.g\. 'login'/,
     ],
     [{ sessionKey: 'cookie' }, /`sessionKey` must not be 'cookie'/],
     [{ sessionKey: 'save' }, /`sessionKey` must not be 'save'/],

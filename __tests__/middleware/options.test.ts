@@ -220,7 +220,7 @@ describe('sessionTokens(options)', () => {
     [
       'a header of undefined',
       { ...valid, http: { headers: { 'X-Api-Key': undefined } } },
-      /^`http\.headers` must be strings, but X-Api-Key is undefined\. Is the environment variable set\?/,
+      /^`http\.headers` must have strings as values, but the value of X-Api-Key is undefined\. Is the environment variable set\?/,
     ],
     [
       'a header of null',
@@ -295,7 +295,7 @@ describe('sessionTokens(options)', () => {
   ])('rejects a %s that is in use: %j', (name, wrong) => {
     const value = Object.values(wrong)[0]
     expect(thrownBy({ ...valid, ...wrong }).message).toBe(
-      `\`${name}\` must not be '${value}', which is in use. Choose another, e.g. 'tokens'.`,
+      `\`${name}\` must not be '${value}': express-session or sessionTokens() uses this key of the session. Choose another, e.g. 'tokens'.`,
     )
   })
 

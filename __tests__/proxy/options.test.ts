@@ -53,9 +53,21 @@ describe('bearerProxy(options)', () => {
     ['property', '', '`property` must be a name'],
     ['xfwd', 'yes', '`xfwd` must be true or false'],
     ['agent', {}, '`agent` must be an agent'],
-    ['pathRewrite', '/orders', '`pathRewrite` must be a function, or hold regular expressions'],
-    ['pathRewrite', { '(': '' }, '`pathRewrite` must be a function, or hold regular expressions'],
-    ['pathRewrite', { '^/a': 1 }, '`pathRewrite` must be a function, or hold regular expressions'],
+    [
+      'pathRewrite',
+      '/orders',
+      '`pathRewrite` must be a function, or an object whose keys are regular expressions as strings',
+    ],
+    [
+      'pathRewrite',
+      { '(': '' },
+      '`pathRewrite` must be a function, or an object whose keys are regular expressions as strings',
+    ],
+    [
+      'pathRewrite',
+      { '^/a': 1 },
+      '`pathRewrite` must be a function, or an object whose keys are regular expressions as strings',
+    ],
     ['encodedSeparators', true, "`encodedSeparators` must be 'refuse' or 'pass'"],
     ['headers', ['a'], '`headers` must be an object'],
     ['headers', { 'a b': 'c' }, '`headers`: `a b` is no name of a header. Use letters'],
@@ -65,8 +77,8 @@ describe('bearerProxy(options)', () => {
     ['headers', { Cookie: 'a=b' }, '`headers` must not hold `Cookie`'],
     ['headers', { 'Transfer-Encoding': 'chunked' }, '`headers` must not hold `Transfer-Encoding`'],
     ['headers', { 'Content-Length': '1' }, '`headers` must not hold `Content-Length`'],
-    ['withhold', 'x-csrf', '`withhold` must be an array of header names'],
-    ['withhold', ['a b'], '`withhold` must be an array of header names'],
+    ['withhold', 'x-csrf', '`withhold` must be an array of the names of request headers'],
+    ['withhold', ['a b'], '`withhold` must be an array of the names of request headers'],
     ['logger', {}, '`logger` must have the methods info, warn and error'],
   ])('refuses the %s %p', (name, value, message) => {
     const make = () => bearerProxy({ target, [name]: value } as BearerProxyOptions)

@@ -203,7 +203,11 @@ describe('S102 mTLS at the authorization server', () => {
   })
 
   it.each<[string, unknown, RegExp]>([
-    ['nothing', undefined, /tlsClientAuth: there is no certificate/],
+    [
+      'nothing',
+      undefined,
+      /tlsClientAuth: the certificate must be an object, or a function that returns one/,
+    ],
     ['no key', { cert: certificate().cert }, /`key` is missing/],
     ['no certificate', { key: certificate().key }, /`cert` is missing/],
     [

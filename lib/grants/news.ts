@@ -16,7 +16,7 @@ import type { GrantEnd, GrantStore, RecentEnd } from './grant-store.js'
 
 export interface NewsContext {
   readonly store: GrantStore
-  /** Whether other processes use the store, too. */
+  /** Whether the option `grants` is given and is not a grant store in memory, so that other processes may use the store, too. */
   readonly isShared: boolean
   readonly clock: Clock
   /** Names the client and its authorization server. */

@@ -30,7 +30,7 @@ export interface RecordLabels {
 
 export interface SharedGrantsContext {
   readonly store: GrantStore
-  /** Whether other processes use the store, too. */
+  /** Whether the option `grants` is given and is not a grant store in memory, so that other processes may use the store, too. */
   readonly isShared: boolean
   readonly registry: GrantRegistry
   readonly codec: RecordCodec
@@ -51,7 +51,7 @@ const LEARNED = { scope: 'grant', isLocal: false } as const
 
 /** The one client of the grant store: it speaks token sets, bounds each wait, maps errors, and learns from each response. */
 export class SharedGrants {
-  /** Whether other processes use the grant store, too. */
+  /** Whether other processes may use the grant store, too, see {@link SharedGrantsContext}. */
   readonly isShared: boolean
   readonly store: GrantStore
   readonly news: News

@@ -10,15 +10,18 @@ export interface AppSession {
   data(): Data
   /** Puts a value under a key. Begins a session if there is none. */
   put(key: string, value: unknown): Promise<void>
-  /** Gives the session another id, so that an id from before the login is of no use, and this data alone. */
+  /** Gives the session another id, and replaces its data by `data`. So an id from before the login is of no use. */
   renew(data: Data): Promise<void>
-  /** Deletes the session and its data. */
+  /** Deletes the session of the request, and its data. For a session layer of the app, calls the app's `regenerate` instead. */
   end(): Promise<void>
-  /** @throws `ConfigurationError` if the session is a cookie that everyone with the browser can read, and nothing seals it */
+  /** @throws `ConfigurationError` if the session is in a cookie that is neither encrypted by its layer nor sealed by login() */
   checkKeeps(isSealed: boolean): void
-  /** Returns when the session ends, in milliseconds since the epoch, if its layer says so and no request comes. */
+  /**
+   * Returns when the session ends if no further request comes, in milliseconds since the epoch; `undefined` if its layer does not
+   * say so.
+   */
   expiresAt(): number | undefined
-  /** Makes this request not count as use of the session. */
+  /** Keeps this request from prolonging the session. */
   keepExpiry(): void
 }
 

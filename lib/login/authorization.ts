@@ -43,7 +43,10 @@ const OWN: Readonly<Record<string, string>> = {
   request_uri: 'Use the option `pushedRequests`.',
 }
 
-/** The parameters that may come several times (RFC 8707 §2; RFC 6749 §3.1 forbids it for others). */
+/**
+ * The parameters that one authorization request may have several times: an API for each value (RFC 8707 §2). RFC 6749 §3.1
+ * forbids this for all other parameters.
+ */
 const REPEATED: readonly string[] = ['resource', 'audience']
 
 /** The parameters of one authorization request, and what the ID token is checked for. */
@@ -104,7 +107,7 @@ function checkScope(scope: unknown): void {
 function checkedMaxAge(maxAge: unknown): number {
   if (typeof maxAge === 'number' && Number.isSafeInteger(maxAge) && maxAge >= 0) return maxAge
   throw new ConfigurationError(
-    '`authorization`: `max_age` must be a whole number of seconds, e.g. max_age: 300.',
+    '`authorization`: `max_age` must be a whole number of seconds, 0 or more and not a string, e.g. max_age: 300.',
   )
 }
 

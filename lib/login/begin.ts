@@ -7,20 +7,26 @@ import type { LoginParts } from './parts.js'
 import { requirementNamed } from './step-up-notes.js'
 import { newTransaction } from './transaction.js'
 
-/** The requirement of an API, and the name under which it is noted. */
+/** A {@link StepUp} that an API requires, and the name of the note that holds it for the next login (step-up-notes.ts). */
 export interface NamedRequirement {
   readonly name: string
   readonly requirement: StepUp
 }
 
-/** Handles `GET /login`. Of its query only the path to return to counts, and which noted requirement of an API is meant. */
+/**
+ * Handles `GET /login`. Only two parameters of its query count: `returnTo` is the path to return to, and `stepUp` names a noted
+ * requirement of an API.
+ */
 export async function login(parts: LoginParts, request: LoginRequest): Promise<Reply> {
   const query = queryOf(request.path)
   const stepUp = requirementNamed(parts, request, query.get('stepUp'))
   return beginLogin(parts, request, query.get('returnTo') ?? undefined, stepUp)
 }
 
-/** Begins a transaction, and sends the user to the provider. */
+/**
+ * Begins a login: stores its {@link Transaction}, and returns a redirect to the authorization server, or the response to a
+ * failure.
+ */
 export async function beginLogin(
   parts: LoginParts,
   request: LoginRequest,
@@ -60,7 +66,7 @@ function unsealedKeyError(): ConfigurationError {
   )
 }
 
-/** Returns the name under which a transaction is noted. */
+/** Returns the name of the note that holds a transaction. */
 export function nameOf(state: string): string {
   return state.slice(0, 16)
 }

@@ -57,7 +57,7 @@ const OPTIONS = {
   sessionKey: sessionKey('login', 'tokens'),
 } satisfies OptionTable<LoginOptions>
 
-/** The names of express-openid-connect, and of others. */
+/** Maps names of options from express-openid-connect and others to sentences that tell the app what to write. */
 const CURES = {
   afterCallback: 'Did you mean `onLogin`?',
   attemptSilentLogin: "Send prompt: 'none' with `authorization`, and handle `login_required` in `onFailure`.",
@@ -133,8 +133,8 @@ function checkBaseUrl(value: unknown): string {
     return url.origin + url.pathname.replace(/\/$/, '')
   }
   throw new ConfigurationError(
-    "`baseUrl` must be the https URL at which browsers reach the app, e.g. baseUrl: 'https://app.example.com'. Plain http is " +
-      'for localhost, 127.0.0.1 and [::1] alone.',
+    '`baseUrl` must be the https URL at which browsers reach the app, without a user name, a query and a fragment, e.g. baseUrl: ' +
+      "'https://app.example.com'. Plain http is for the loopback interface alone: localhost, 127.0.0.1 and [::1].",
   )
 }
 

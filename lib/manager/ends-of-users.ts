@@ -140,7 +140,9 @@ function noLabelsError(): ConfigurationError {
 function unreadableError(): TokenError {
   return new TokenError(
     'ERR_GRANT_STORE',
-    "The grant has ended, but its tokens were not revoked at the authorization server: with keep: 'store' they can be opened only " +
-      'with the key in the session. They stay valid there until they expire, or until the user logs out there.',
+    'The grant has ended, but its tokens were not revoked at the authorization server, since this process cannot open their record ' +
+      "in the grant store. With keep: 'store' only the key in the session opens it. Otherwise check that this process has the " +
+      'encryptionKeys of the process that stored it. The tokens stay valid at the authorization server until they expire, or until ' +
+      'the user logs out there.',
   )
 }

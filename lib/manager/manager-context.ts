@@ -45,7 +45,7 @@ export interface ManagerContext {
   readonly patienceMs: number
   readonly defaultLifetimeMs: number
   readonly refreshTimeoutMs: number
-  /** How long after its login a user must log in again, in milliseconds. */
+  /** How long a login may last, in milliseconds; `undefined` without a limit of the app. */
   readonly maxLoginAgeMs: number | undefined
   /** Keeps the process awake for work that goes on after its request. */
   readonly waitUntil: ((work: Promise<unknown>) => void) | undefined

@@ -34,9 +34,9 @@ export class TokenExchange {
   }
 
   /**
-   * Exchanges the session's own access token. Resolves with `undefined` if that has to be refreshed first: it is about to expire,
-   * or the server did not accept it. After the refresh it is exchanged again, even if the server has returned the same token. If it
-   * is not accepted a second time, the need fails, and nothing else.
+   * Exchanges the session's own access token. Resolves with `undefined` if that token has to be refreshed first: it is about to
+   * expire, or the server did not accept it. After the refresh it is exchanged again, even if the server has returned the same
+   * token. If the server does not accept it a second time, only the need fails.
    *
    * @param send requests the exchange
    */
@@ -63,7 +63,10 @@ export class TokenExchange {
   }
 }
 
-/** Returns the error of an exchange that failed. A refusal is about this need alone, whatever its code. */
+/**
+ * Returns the error of an exchange that failed. If the authorization server has refused the exchange, only this need fails,
+ * whatever the error code: the grant goes on.
+ */
 function exchangeError(name: string, failure: TokenError): TokenError {
   const { code, error, errorDescription } = failure
   if (error === undefined || failure instanceof StepUpError || failure.retryable) return failure

@@ -87,6 +87,10 @@ export class TokenManager {
     return this.#views.tokensOf(session)
   }
 
+  /**
+   * Whether a session has tokens that are valid or can be refreshed, and its login is not over, as far as this process knows. Also
+   * `true` for tokens that a later version of this library has written. Emits `ended` for tokens that have expired. No I/O.
+   */
   hasTokens(session: SessionAdapter): boolean {
     const { codec, registry } = this.#context
     const tokens = this.tokensOf(session)

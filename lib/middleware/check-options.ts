@@ -76,7 +76,7 @@ const OPTIONS = {
   onEvent: optional(fn('(event) => logger.info(event)')),
 } satisfies OptionTable<AnySessionTokensOptions>
 
-/** What people are used to from other libraries. */
+/** Maps names of options from other libraries to sentences that tell the app what to write. */
 const CURES = {
   clientSecret: 'Use clientAuthentication: clientSecretBasic(secret).',
   client_secret: 'Use clientAuthentication: clientSecretBasic(secret).',
@@ -128,7 +128,7 @@ function checkIssuer(issuer: unknown, _: string, { tokenEndpoint }: Given): unkn
   }
   if (typeof issuer === 'string' && METADATA_PATH.test(issuer)) {
     throw new ConfigurationError(
-      '`issuer` is the URL of the metadata. Give the issuer, without /.well-known/… and what follows it.',
+      '`issuer` is the URL of the metadata. Give the value of `issuer` that the metadata contains.',
     )
   }
   return issuer
@@ -228,18 +228,18 @@ function checkKeep(value: unknown, name: string, all: Given): 'session' | 'store
   return keep
 }
 
-/** The properties of a session of express-session that are its own. */
+/** The properties that express-session itself gives to a session. */
 const SESSION_PROPERTIES: readonly string[] = [
   ...['cookie', 'id', 'req', 'save', 'reload', 'touch', 'destroy', 'regenerate', 'resetMaxAge'],
 ]
 
-/** Checks for a key of the session that has no other use. */
+/** Checks for a key of the session: neither a property of express-session's sessions nor one of `inUse`. */
 export function sessionKey(fallback: string, ...inUse: readonly string[]): Option<string> {
   return (value, name, all) => {
     const key = propertyName(fallback)(value, name, all)
     if (!SESSION_PROPERTIES.includes(key) && !inUse.includes(key)) return key
     throw new ConfigurationError(
-      `\`${name}\` must not be '${key}', which is in use. Choose another, e.g. '${fallback}'.`,
+      `\`${name}\` must not be '${key}': express-session or sessionTokens() uses this key of the session. Choose another, e.g. '${fallback}'.`,
     )
   }
 }

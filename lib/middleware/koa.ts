@@ -56,10 +56,10 @@ export interface SessionTokensMiddleware {
    */
   close(): Promise<void>
   /**
-   * Returns the tokens of the user for whom `ctx.tokens.offlineReference()` made the reference, for code that has no request.
-   * No I/O.
+   * Returns an object that gets valid access tokens by a reference from `ctx.tokens.offlineReference()`, for code that has no
+   * request. No I/O: a reference that cannot be used fails when a token is first requested.
    *
-   * @throws `ConfigurationError` for a value that is no text, and where `sessionTokens()` is used with tenants
+   * @throws `ConfigurationError` for a value that is no string, and if `sessionTokens()` is used with tenants
    *
    * @example
    * const { data } = await tokens.offline(reference).axios({ baseURL: 'https://api.example.com' }).get('/orders')

@@ -55,9 +55,10 @@ export interface OfflineTokens extends TokenSource {
 /** The tokens of users for a process without requests: what `offlineTokens()` returns. */
 export interface OfflineTokensFactory {
   /**
-   * Returns the tokens of the user for whom `req.tokens.offlineReference()` made the reference. No I/O.
+   * Returns an object that gets valid access tokens by a reference from `req.tokens.offlineReference()`. No I/O: a reference that
+   * cannot be used fails when a token is first requested.
    *
-   * @throws `ConfigurationError` for a value that is no text
+   * @throws `ConfigurationError` for a value that is no string
    */
   offline(reference: string): OfflineTokens
   /** Ends logins here, in all processes, and at the authorization server, see the `end()` of `sessionTokens()`. */
@@ -161,7 +162,7 @@ export function offlineOf(parts: MiddlewareContext | Tenants<never>): (reference
 function offlineTokensOf(context: MiddlewareContext, reference: string): OfflineTokens {
   if (typeof reference === 'string') return new GrantTokens(context, reference)
   throw new ConfigurationError(
-    'offline() takes the text that req.tokens.offlineReference() has returned. Await that call before you store its result.',
+    'offline() takes the string that req.tokens.offlineReference() resolves with. Await that call, and store its result.',
   )
 }
 

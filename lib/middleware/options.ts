@@ -157,8 +157,8 @@ export interface AnySessionTokensOptions<Request = unknown> {
    */
   sessionMaxAgeMs?: number
   /**
-   * How long after the login a user must log in again, in milliseconds, whatever the authorization server allows. Then no token is
-   * served, and none is refreshed. At most 3,650 days. Default: no limit but that of the authorization server.
+   * How long a login may last, in milliseconds, whatever the authorization server allows. After that time no token is served, and
+   * none is refreshed, until the user logs in again. At most 3,650 days. Default: no limit but that of the authorization server.
    */
   maxLoginAgeMs?: number
   /** The key of the session under which the tokens are. Default: `'tokens'`. */

@@ -44,11 +44,17 @@ const PROOF_OPTIONS = {
   accessToken: optional(anyString),
 } satisfies OptionTable<DpopProofRequest>
 
-/** @throws `ConfigurationError` without the option `dpop` */
-export function requireDpop(dpop: Dpop | undefined, method: string): Dpop {
+/**
+ * Returns the parts of the option `dpop`.
+ *
+ * @param call names the call that needs them
+ *
+ * @throws `ConfigurationError` without the option `dpop`
+ */
+export function requireDpop(dpop: Dpop | undefined, call: string): Dpop {
   if (dpop) return dpop
   throw new ConfigurationError(
-    `${method}() needs the option \`dpop\`: sessionTokens({ …, dpop: true, encryptionKeys }).`,
+    `${call} needs the option \`dpop\`: sessionTokens({ …, dpop: true, encryptionKeys }).`,
   )
 }
 
@@ -97,7 +103,7 @@ export async function appProof(
   request: DpopProofRequest,
   getAccessToken: () => Promise<ValidAccessToken>,
 ): Promise<string> {
-  const dpop = requireDpop(given, 'dpopProof')
+  const dpop = requireDpop(given, 'dpopProof()')
   const { accessToken, method, nonce, url } = checkOptions(request, PROOF_OPTIONS, {
     of: 'dpopProof()',
     takes: "dpopProof() takes the request: dpopProof({ method: 'GET', url })",

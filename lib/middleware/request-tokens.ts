@@ -107,7 +107,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   }
 
   async dpopThumbprint(): Promise<string> {
-    requireDpop(this.#context.dpop, 'dpopThumbprint')
+    requireDpop(this.#context.dpop, 'dpopThumbprint()')
     return this.#context.manager.dpopThumbprint(this.#session)
   }
 

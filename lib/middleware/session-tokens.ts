@@ -99,7 +99,11 @@ export interface SessionTokens extends TokenSource {
    * await client.get(url, { headers: { authorization: `${tokenType} ${token}`, dpop: proof } })
    */
   dpopProof(request: DpopProofRequest): Promise<string>
-  /** Whether the session holds tokens that are valid or can be refreshed, or the app has tokens to adopt. No I/O. */
+  /**
+   * Whether the user is logged in, as far as this process knows. `true` if the session holds tokens that are valid or can be
+   * refreshed, or the app has such tokens to adopt. `false` without tokens, after the end of the grant, when the login is over,
+   * and when all tokens have expired and cannot be refreshed. No I/O.
+   */
   hasTokens(): boolean
   /**
    * The id of the grant that the session holds, as events have it; `undefined` if the user is not logged in. It gives access to

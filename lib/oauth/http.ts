@@ -15,8 +15,9 @@ export interface HttpOptions {
   /** The agent for plain http, which is used on the loopback interface only. */
   readonly httpAgent?: HttpAgent
   /**
-   * The agent for https, e.g. with a client certificate or a private CA. Default: the options of the global agent. Connections
-   * are kept alive and are idle for at most 4 seconds, so that no refresh is sent over one that the server is about to close.
+   * The agent for https, e.g. with a client certificate or a private CA. Default: an agent with the options of the global agent.
+   * It closes connections that were idle for 4 seconds, so that no refresh is sent over a connection that the server is about to
+   * close.
    */
   readonly httpsAgent?: HttpsAgent
   /**
@@ -121,7 +122,10 @@ export function httpClient(given: HttpOptions = {}, connectTimeoutMs = DEFAULT_C
 
 const KEEP_ALIVE = { keepAlive: true, timeout: IDLE_MS }
 
-/** Makes an agent that keeps connections alive for a short time. The other options of the global agent are kept. */
+/**
+ * Makes an agent with the options of Node's global agent, whose idle connections are closed after {@link IDLE_MS}. Returns
+ * `undefined` if the app has set a global agent of another class: then that agent makes the connections.
+ */
 function keptConnections(): HttpsAgent | undefined {
   const { globalAgent } = https
   if (globalAgent.constructor !== HttpsAgent) return undefined

@@ -36,7 +36,7 @@ export interface Usage {
   readonly takes: string
   /** How the middleware that the options are for is mounted. */
   readonly mount?: string
-  /** The names that other libraries give to options, and what to do instead. */
+  /** Maps a wrong name of an option, e.g. a name from another library, to a sentence that tells the app how to correct it. */
   readonly cures?: Readonly<Record<string, string>>
 }
 

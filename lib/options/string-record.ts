@@ -1,7 +1,7 @@
 import { ConfigurationError } from '../errors/token-error.js'
 
 /**
- * Throws a `ConfigurationError` unless a value is a plain object of strings, such as headers are, or left out.
+ * Throws a `ConfigurationError` unless a value is `undefined`, or a plain object whose values are strings, such as headers.
  *
  * @param what Names the object in messages.
  * @param example Shows what would be right.
@@ -17,7 +17,7 @@ export function assertStringRecord(value: unknown, what: string, example: string
     const is =
       text === undefined || text === null ? `${text}. Is the environment variable set?` : `a ${typeof text}.`
     throw new ConfigurationError(
-      `${what} must be strings, but ${name} is ${is} Leave out a name that is not to be sent.`,
+      `${what} must have strings as values, but the value of ${name} is ${is} Leave out ${name} if it is not to be sent.`,
     )
   }
 }

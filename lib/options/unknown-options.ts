@@ -1,9 +1,9 @@
 import { ConfigurationError } from '../errors/token-error.js'
 
 /**
- * Throws if an object has a key that is not among those allowed, and says which was probably meant.
+ * Throws if an object has a key that is not allowed. The message says what to write instead.
  *
- * @param cures what other libraries call an option, and what to do instead
+ * @param cures maps a wrong name of an option, e.g. a name from another library, to a sentence that tells how to correct it
  */
 export function rejectUnknownOptions(
   object: object,

@@ -56,7 +56,11 @@ function headerOf(headers: IncomingHttpHeaders, name: string): string | undefine
   return ownValue(headers, name) as string | undefined
 }
 
-/** @throws `ConfigurationError` unless it is an array of http or https origins, as browsers write them; left out, none is */
+/**
+ * Checks the option `allowedOrigins`. Default: no origin.
+ *
+ * @throws `ConfigurationError` unless it is an array of http or https origins, as browsers write them
+ */
 export function checkedAllowedOrigins(value: unknown = []): ReadonlySet<string> {
   const origins: unknown[] = Array.isArray(value) ? [...value] : [value]
   if (Array.isArray(value) && origins.every(isOrigin)) return new Set(origins)
@@ -72,8 +76,9 @@ function isOrigin(value: unknown): value is string {
 }
 
 /**
- * Whether an origin is of the host that is asked. A request that is known to have come over https is from a page of https.
- * One over http may have been, too: a proxy in front may have ended the TLS without the framework's knowledge.
+ * Whether an origin has the host that the request is for. If the request is known to have come over https, the origin must have
+ * https. A request over http may come from a page of https, too: a proxy in front may have ended the TLS without the framework's
+ * knowledge.
  */
 function isOfThisSite(origin: string, request: ArrivedRequest, known: KnownOfRequest): boolean {
   if (!isOrigin(origin) || hasSeveralHosts(request)) return false
@@ -89,32 +94,36 @@ function isHttps({ socket }: ArrivedRequest, { protocol }: KnownOfRequest): bool
   return protocol === undefined ? socket.encrypted === true : protocol === 'https'
 }
 
-/** Proxies and servers differ in which of them they take (RFC 9112 §3.2). */
+/** Whether a request has several `Host` headers. Proxies and servers differ in which of them they use (RFC 9112 §3.2). */
 function hasSeveralHosts({ rawHeaders }: ArrivedRequest): boolean {
   const names = rawHeaders.filter((_, at) => at % 2 === 0)
   return names.filter((name) => name.toLowerCase() === 'host').length > 1
 }
 
-/** HTTP/2 has it in a pseudo-header. */
+/** Returns the host that a request names. HTTP/2 has it in the pseudo-header `:authority`. */
 function namedHost(headers: IncomingHttpHeaders): string | undefined {
   return headerOf(headers, ':authority') ?? headerOf(headers, 'host')
 }
 
 /**
- * Returns the host that a request of Express is for: the one that a trusted proxy was asked for, else that of the request itself.
+ * Returns the host that the browser has asked for, of a request of Express: `X-Forwarded-Host` of a trusted proxy, else the
+ * request's own host.
  */
 export function hostAskedFor(request: ArrivedRequest): string | undefined {
   return forwardedHost(request) || namedHost(request.headers)
 }
 
-/** Returns the host that a proxy was asked for, if Express trusts it: Express 4 itself tells it without the port. */
+/**
+ * Returns the host in `X-Forwarded-Host` if Express trusts the proxy in front (`trust proxy`). The header is read here, since
+ * `hostname` of Express 4 leaves out the port.
+ */
 function forwardedHost({ app, headers, socket }: ArrivedRequest): string | undefined {
   const trusts = app?.get?.('trust proxy fn')
   if (typeof trusts !== 'function' || !trusts(socket.remoteAddress, 0)) return undefined
   return headerOf(headers, 'x-forwarded-host')?.split(',', 1)[0]?.trim()
 }
 
-/** Returns a host in the form of a URL's, without the scheme's own port. */
+/** Returns a host as a URL has it, without the default port of the scheme; `undefined` for a text that is no host. */
 function hostOf(protocol: string, host = ''): string | undefined {
   const url = `${protocol}//${host.trim()}`
   return /^[\w.:[\]-]+$/.test(host.trim()) && URL.canParse(url) ? new URL(url).host : undefined

@@ -67,7 +67,7 @@ export interface BearerProxyOptions {
   /** Headers for the API besides those of the request, or in their place. */
   headers?: Readonly<Record<string, string>>
   /**
-   * Further headers of the request that the API does not get, e.g. your own CSRF header. Every spelling of a name is withheld:
+   * Names of further request headers that the API must not get, e.g. your own CSRF header. Every spelling of a name is withheld:
    * `X-Mine`, `X_Mine`.
    */
   withhold?: readonly string[]
@@ -77,9 +77,9 @@ export interface BearerProxyOptions {
    */
   xfwd?: boolean
   /**
-   * Makes the connections, bounds their number, or holds a CA and a client certificate:
-   * `new https.Agent({ keepAlive: true, maxSockets: 100, ca })`. Default: an agent that all proxies share, which keeps
-   * connections for 4 seconds, any number of them in use and 256 idle ones for each API.
+   * The agent for the connections to the API. Give an agent of your own to limit their number, or for a CA or a client
+   * certificate: `new https.Agent({ keepAlive: true, maxSockets: 100, ca })`. Default: an agent that all proxies share. It keeps
+   * up to 256 idle connections for each API, for 4 seconds. The number of connections in use has no limit.
    */
   agent?: HttpAgent
   /**
@@ -104,7 +104,7 @@ export interface BearerProxyOptions {
 const ONE_TARGET = 'The token goes to the origin of `target` alone. Mount a bearerProxy() for each API.'
 const DECIDED = 'bearerProxy() handles it; leave it out.'
 
-/** What people are used to from http-proxy-middleware and elsewhere. */
+/** Maps names of options from http-proxy-middleware and others to sentences that tell the app what to write. */
 const CURES = {
   auth: 'The access token authorizes the request; leave it out.',
   autoRewrite: 'A redirect is passed on as it is. Rewrite its Location in a middleware in front.',
@@ -202,7 +202,8 @@ function checkRewrite(rewrite: unknown): void {
   for (const [pattern, replacement] of entries) {
     if (typeof replacement === 'string' && isPattern(pattern)) continue
     throw new ConfigurationError(
-      "`pathRewrite` must be a function, or hold regular expressions: pathRewrite: { '^/api/orders': '/orders' }.",
+      '`pathRewrite` must be a function, or an object whose keys are regular expressions as strings and whose values are replacement ' +
+        "strings: pathRewrite: { '^/api/orders': '/orders' }.",
     )
   }
 }
@@ -244,7 +245,7 @@ function checkedNames(names: unknown = []): readonly string[] {
     Array.isArray(names) && names.every((name) => typeof name === 'string' && HEADER_NAME.test(name))
   if (isList) return names
   throw new ConfigurationError(
-    "`withhold` must be an array of header names, e.g. withhold: ['x-my-csrf-token'].",
+    "`withhold` must be an array of the names of request headers that the API must not get, e.g. withhold: ['x-my-csrf-token'].",
   )
 }
 

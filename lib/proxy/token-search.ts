@@ -85,7 +85,7 @@ function digitsOf(text: string): string {
   return text.replace(/[^\da-f]/g, '')
 }
 
-/** Bytes as numbers, as in the JSON of a buffer. */
+/** Returns the decimal numbers in a text as `,1,2,3,`. So a token is found in the JSON of a buffer, which lists its bytes. */
 function numbersIn(text: string): string {
   return `,${(text.match(/\d+/g) ?? []).join(',')},`
 }

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 
-/** A value that belongs to a grant. */
+/** An entry of a {@link GrantCache}, which names its grant. */
 interface OfGrant {
   readonly grantId: string
 }

@@ -10,15 +10,16 @@ export interface SessionLayer<Request> {
    */
   of(request: Request): SessionAdapter | Promise<SessionAdapter>
   /**
-   * Returns where the session of a grant is stored, for code without a request. Absent without a store; `undefined` as long as
-   * this process has served no request, or if its requests have several stores.
+   * Returns where the session with an id is stored, for code without a request. `of` names the session of a grant that is stored
+   * there. Returns `undefined` until this process has served a request, and if its requests have several stores. A layer that
+   * keeps no sessions in stores lacks this method.
    */
   homeOf?(sid: string, of: GrantSession): SessionHome | undefined
   /** Stops changing the sessions that the app saves. */
   close(): void
 }
 
-/** The parts that a session layer is made with. */
+/** The parts and options of the middleware from which a function such as `expressSessions()` makes its session layer. */
 export interface SessionLayerContext {
   /** The key of a session under which its copy is. */
   readonly key: string

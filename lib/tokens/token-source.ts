@@ -49,16 +49,16 @@ export interface TokenToSend extends ValidAccessToken {
 export interface OutboundTokens {
   /** Resolves with the token that a call carries, or with `undefined` if the policy lets the call carry no token. */
   tokenToSend(need: TokenNeed): Promise<TokenToSend | undefined>
-  /** Returns all tokens that the session holds, which no error may show. Called only for an error. No I/O. */
+  /** Returns the tokens that no error of these calls may show. Called only when there is an error. No I/O. */
   secrets(): readonly string[]
   /**
-   * Resolves with the certificate that the connection of a call is to have, if the app asks for one (RFC 8705 §3). Absent where there is
-   * none.
+   * Resolves with the client certificate for the connection of a call, if the app asks for one (RFC 8705 §3). A source that never
+   * has a certificate lacks this method.
    */
   clientCertificate?(): Promise<ClientCertificate>
   /**
-   * Calls the listener once when the login of the tokens has ended. Returns a function that stops it; `undefined` without a login.
-   * Absent where no login is followed.
+   * Calls the listener once when the login of the tokens has ended. Returns a function that stops this; `undefined` without a
+   * login. A source that follows no login, such as the client's own tokens, lacks this method.
    */
   onEnd?(listener: () => void): (() => void) | undefined
 }

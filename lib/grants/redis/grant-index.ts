@@ -50,7 +50,7 @@ const RECENT_ENDS = script(
 /** Runs a script on a key. */
 type Run = (script: RedisScript, key: string, args: readonly string[]) => Promise<readonly unknown[]>
 
-/** What the keys of labels begin with, and the key of the recent ends. */
+/** The prefix of the keys of labels, and the key of the recent ends. */
 const LABEL_KEY = 'label:'
 const ENDS_KEY = 'ends'
 
@@ -65,7 +65,10 @@ export class GrantIndex {
     this.#run = run
   }
 
-  /** Adds a grant to its labels. Then notes that in the grant, so that a crash in between is made good by the next commit. */
+  /**
+   * Adds a grant to each of its labels. Then notes in the grant that this is done: after a crash before the note, the next commit
+   * adds the grant to its labels again.
+   */
   async label(grantId: string, labels: readonly string[], ttlMs: number): Promise<void> {
     const ttl = String(ttlMs)
     await Promise.all(labels.map((label) => this.#run(LABEL, `${LABEL_KEY}${label}`, [grantId, ttl])))

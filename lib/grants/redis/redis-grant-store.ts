@@ -229,7 +229,7 @@ class RedisGrants implements RedisGrantStore {
 
 type Field = string | number | undefined
 
-/** Returns a field as text. Some clients are configured to return buffers. */
+/** Returns a field of a reply as a string; '' for a missing field. Some clients are configured to return buffers. */
 function textOf(field: Field): string {
   return String(field ?? '')
 }

@@ -206,7 +206,10 @@ export const PUBLISH = script("return redis.call('PUBLISH', ARGV[1], ARGV[2])")
 /** Returns the run of the server. */
 export const RUN = script(SERVER, "return { run or '' }")
 
-/** Reads the state of a grant. Returns why it has ended, revision, tokens, and the run of the server. */
+/**
+ * Reads the state of a grant. Returns why the grant has ended, the revision and the tokens of its record, and the run of the
+ * server. Each missing value is ''.
+ */
 export const READ = script(
   SERVER,
   `
@@ -218,8 +221,8 @@ return { known[1] or '', known[2] or '', known[3] or '', run or '' }
 /**
  * Ends a grant.
  *
- * ARGV: why, grantTtlMs, channel, grantId. Returns the revision and the tokens of the deleted record, the owner of a lease, and the
- * labels.
+ * ARGV: why, grantTtlMs, channel, grantId. Returns the revision and the tokens of the deleted record, the owner of a lease, and
+ * the labels of the record, separated by spaces. Each missing value is ''.
  */
 export const END = script(
   `

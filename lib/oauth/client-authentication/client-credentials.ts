@@ -8,7 +8,7 @@ import type {
   ClientCredentials,
 } from './client-authentication.js'
 
-const WHAT = 'The client authentication'
+const WHAT = 'The function clientAuthentication'
 const RESULT: readonly string[] = [
   'headers',
   'parameters',
@@ -17,10 +17,10 @@ const RESULT: readonly string[] = [
 ] satisfies (keyof ClientCredentials)[]
 
 /**
- * Asks a client authentication for its headers and parameters, and checks them.
+ * Calls the function `clientAuthentication` for the headers and parameters of a request, and checks its result.
  *
- * A failure says nothing about the user, whatever its error: the client authentication may use other tokens, whose
- * grant may be dead.
+ * If the function fails, no request is sent, and the user stays logged in, whatever the error: the function may use tokens of
+ * another grant, which may have ended.
  *
  * @param secrets Collects the strings that no error may show.
  */
@@ -42,7 +42,7 @@ export async function clientCredentials(
     if (signal.aborted) throw abortedError(signal, WHAT)
     throw new TokenError(
       'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
-      `${WHAT} failed, so nothing was sent. The cause says why.`,
+      `${WHAT} failed, so no request was sent. The cause says why.`,
       { cause: error, secrets: secrets() },
     )
   }

@@ -59,11 +59,13 @@ function authenticationWith(name: string, source: ClientCertificateSource): Clie
   return authentication
 }
 
-/** @throws `ConfigurationError` that does not show the key */
+/** @throws `ConfigurationError` for a certificate or a key that cannot be used. The message does not show the key */
 function checkedCertificate(given: unknown, name: string): ClientCertificate {
-  const cure = `Give both in PEM: ${name}({ cert, key }), and the passphrase if the key has one.`
+  const cure = `Give the certificate and its key in PEM: ${name}({ cert, key }), and the passphrase if the key has one.`
   if (typeof given !== 'object' || given === null)
-    throw new ConfigurationError(`${name}: there is no certificate. ${cure}`)
+    throw new ConfigurationError(
+      `${name}: the certificate must be an object, or a function that returns one. ${cure}`,
+    )
   const { cert, key, passphrase } = ownProperties(given as ClientCertificate)
   if (!cert || !key) throw new ConfigurationError(`${name}: \`${cert ? 'key' : 'cert'}\` is missing. ${cure}`)
   const certificate = { cert, key, ...(passphrase !== undefined && { passphrase }) }

@@ -1,9 +1,11 @@
-/** How many origins are remembered. The nonce that was received first is forgotten first. */
+/** How many origins are remembered. The origin whose nonce is the oldest is forgotten first. */
 const MAX_ORIGINS = 1_000
 /** The characters of a nonce (RFC 9449 §8.1), and how many it may have. */
 const NONCE = /^[\x21\x23-\x5b\x5d-\x7e]{1,1024}$/
 
-/** The newest nonce of each server, by its origin (RFC 9449 §8, §9). */
+/**
+ * The newest DPoP nonce of each server, by the server's origin (RFC 9449 §8, §9). At most {@link MAX_ORIGINS} origins have one.
+ */
 export class Nonces {
   readonly #newest = new Map<string, string>()
 

@@ -80,13 +80,13 @@ export function unreadableIdToken(idToken: string): TokenError | undefined {
 }
 
 /**
- * Checks the ID token of a login that came from the token endpoint (OpenID Connect Core §3.1.3.7): `iss` is the issuer, if
- * known, there is a `sub`, the client is in `aud`, and in `azp` if there is one, `exp` is in the future, `iat` and `nbf` are
- * not, and `nonce` is that of the authorization request, if it had one. An encrypted ID token is accepted unchecked, unless
- * there is a nonce to check.
+ * Checks the ID token that the token endpoint sent for a login (OpenID Connect Core §3.1.3.7). `iss` must be the issuer, if the
+ * issuer is known. There must be a `sub`. `aud` must name the client, and so must `azp` if there is one. `exp` must be in the
+ * future, `iat` and `nbf` must not. `nonce` must be that of the authorization request, if that request had one. An encrypted ID
+ * token is accepted unchecked, unless there is a nonce to check.
  *
  * @param now Milliseconds since the epoch.
- * @throws `ERR_INVALID_TOKEN_RESPONSE` if a check fails, or if it cannot be read.
+ * @throws `ERR_INVALID_TOKEN_RESPONSE` if a check fails, or if the ID token cannot be read.
  */
 export function checkFirstIdToken(
   idToken: string,
@@ -109,7 +109,7 @@ export function checkFirstIdToken(
   const early = earlyClaim(claims, now)
   if (early) throw refusedAtLogin(`is from the future (${early}), or the clocks differ`)
   if (nonce !== undefined && claims.nonce !== nonce) {
-    throw refusedAtLogin('has no nonce, or not the one of the authorization request')
+    throw refusedAtLogin('has another nonce than the authorization request, or none')
   }
 }
 
@@ -172,7 +172,7 @@ export function idTokenClaims(idToken: string): IdTokenClaims | undefined {
   }
 }
 
-/** Makes the error for an ID token that a refresh brought and that is refused. `why` follows "The ID token … brought". */
+/** Makes the error for an ID token of a refresh that is refused. `why` follows "The ID token that the refresh brought". */
 export function refusedAtRefresh(why: string): TokenError {
   return new TokenError(
     'ERR_INVALID_TOKEN_RESPONSE',
@@ -180,11 +180,11 @@ export function refusedAtRefresh(why: string): TokenError {
   )
 }
 
-/** Makes the error for an ID token that a login brought and that is refused. `why` follows "The ID token … sent". */
+/** Makes the error for an ID token of a login that is refused, or that is missing. `why` follows "The ID token of the login". */
 export function refusedAtLogin(why: string): TokenError {
   return new TokenError(
     'ERR_INVALID_TOKEN_RESPONSE',
-    `The ID token that the token endpoint sent ${why}. The response was refused, and nothing was stored. Send the user to the login again.`,
+    `The ID token of the login ${why}. The response of the token endpoint was refused, and nothing was stored. Send the user to the login again.`,
   )
 }
 

@@ -173,8 +173,10 @@ const ENTRA_TEMPORARY: ReadonlySet<number> = new Set([
 ])
 
 /**
- * Salesforce processes one refresh of a refresh token at a time, and responds to the others with 400 and `invalid_grant`.
- * help.salesforce.com, release notes Summer '24 and Winter '25 (the second text is the older one); segmentio/action-destinations#2300.
+ * The error descriptions, in lower case, with which Salesforce refuses a refresh for the moment. It processes one refresh of a
+ * refresh token at a time, and responds to parallel refreshes with 400, `invalid_grant` and one of these texts.
+ * help.salesforce.com, release notes Summer '24 and Winter '25 (the second text is the older one);
+ * segmentio/action-destinations#2300.
  */
 const SALESFORCE_TEMPORARY: ReadonlySet<unknown> = new Set([
   'token request is already being processed',
@@ -198,8 +200,9 @@ const ENTRA_INTERACTION: ReadonlySet<unknown> = new Set([
 ])
 
 /**
- * The AADSTS codes of Entra ID for the same, beside `invalid_grant`. They count only without a `suberror`, which older endpoints
- * do not send. learn.microsoft.com, "Microsoft Entra authentication and authorization error codes".
+ * The AADSTS codes of Entra ID, beside `invalid_grant`, for a token that it issues only after the user has taken part. They count
+ * only in a response without a `suberror`: older endpoints send none. learn.microsoft.com, "Microsoft Entra authentication and
+ * authorization error codes".
  */
 const ENTRA_INTERACTION_CODES: ReadonlySet<number> = new Set([
   50072, // UserStrongAuthEnrollmentRequiredInterrupt: MFA must be set up.

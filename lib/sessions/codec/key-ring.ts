@@ -10,14 +10,17 @@ export type EncryptionKeysOption =
 
 type Keys = readonly EncryptionKey[]
 
-/** The keys of the moment. */
+/** The encryption keys: a fixed list, or the last list that the app's function has returned. */
 export class KeyRing {
   readonly #fixed: Keys | undefined
   readonly #rotating: RotatingValue<Keys> | undefined
   /** How often a key has been removed. */
   #removals = 0
 
-  /** @throws `ConfigurationError` for keys that cannot be used; those that a function returns are checked later */
+  /**
+   * @throws `ConfigurationError` for a list with a key that cannot be used. If `given` is a function, its keys are checked each
+   * time that it returns them
+   */
   constructor(given: unknown) {
     if (typeof given === 'function') {
       const check = (keys: unknown) => this.#checked(keys)

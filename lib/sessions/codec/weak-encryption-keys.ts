@@ -37,7 +37,7 @@ function areFew(symbols: readonly number[], size: number): boolean {
   return symbols.length * Math.log2(size / few) - choiceBits > MARGIN_BITS
 }
 
-/** Whether many symbols equal the symbol one period earlier. */
+/** Whether the symbols repeat: with some period, more symbols equal the symbol one period earlier than chance explains. */
 function repeats(symbols: readonly number[], size: number): boolean {
   const periods = Math.floor(symbols.length / 2)
   for (let period = 1; period <= periods; period++) {

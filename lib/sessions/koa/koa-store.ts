@@ -191,7 +191,10 @@ function isSession(data: unknown): data is SessionData {
   return typeof data === 'object' && data !== null
 }
 
-/** Copies a session's data, as a store may return the very object that it keeps. */
+/**
+ * Copies the data of a session, since a store may return the very object that it keeps. Notes the origin of the session on the
+ * copy.
+ */
 function plainSession(data: SessionData, origin: SessionOrigin): SessionData {
   return mark({ ...data }, ORIGIN, origin)
 }

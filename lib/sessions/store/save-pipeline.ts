@@ -14,12 +14,12 @@ export interface Saved {
   readonly at: number
 }
 
-/** How often a save is verified. */
+/** How often a save is verified at most. */
 const MAX_ROUNDS = 3
 
 /**
- * Saves the sessions of one store: each as the interceptors decide, merged with the stored session, and once more after a
- * write race with another process.
+ * Saves the sessions of one store as the interceptors decide. Merges a session with the stored one if an interceptor needs that.
+ * Repairs a merged save after a write race with another process, in at most three rounds.
  */
 export class SavePipeline {
   readonly #store: OriginalStore
@@ -133,7 +133,10 @@ export class SavePipeline {
     return this.#locks.exclusively(sid, () => this.#repair(sid, saved)).catch(() => undefined)
   }
 
-  /** Resolves with the session that it has stored, if it had to. */
+  /**
+   * Stores the session again if a write race has undone the save, or if its tokens are not the newest. Resolves with the session
+   * that was stored, or with `undefined`.
+   */
   async #repair(sid: string, { before, written }: Saved): Promise<Saved | undefined> {
     const data = await this.#store.read(sid, requestOf(written))
     if (!data) return undefined
