@@ -132,14 +132,15 @@ describe('what the operator reads', () => {
     const respond: RequestListener = (_, response) =>
       void response.writeHead(status, { 'content-type': 'application/json' }).end(huge)
     expect(await beginAt(respond)).toBe(ofPage)
-    const message = `The login failed (${reason}). The provider's response is larger than 1 MB.`
+    const message = `The login failed (${reason}). The response of the authorization server is larger than 1 MB.`
     expect(site!.failures).toMatchObject([{ reason, message }])
   })
 
   it('of a response that is not compressed as it says: that it could not be decompressed', async () => {
     const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip' }
     expect(await beginAt((_, response) => void response.writeHead(200, headers).end('{}'))).toBe(502)
-    const message = "The login failed (rejected). The provider's response could not be decompressed."
+    const message =
+      'The login failed (rejected). The response of the authorization server could not be decompressed.'
     expect(site!.failures).toMatchObject([{ reason: 'rejected', message }])
   })
 })

@@ -129,12 +129,12 @@ describe('sessionTokens(options)', () => {
     [
       'the address of the metadata',
       { ...valid, issuer: 'https://idp.example.com/.well-known/openid-configuration' },
-      /Give the issuer, without \/\.well-known\/…/,
+      /Give the value of `issuer` that the metadata contains/,
     ],
     [
       'the address of the metadata of RFC 8414',
       { ...valid, issuer: 'https://idp.example.com/.well-known/oauth-authorization-server/tenant' },
-      /Give the issuer, without/,
+      /Give the value of `issuer` that the metadata contains/,
     ],
     [
       'a key that is not set',

@@ -218,7 +218,9 @@ describe('S102 mTLS at the authorization server', () => {
     ['texts', { cert: 'a', key: 'b' }, /cannot be read/],
   ])('S102 %s is a ConfigurationError with the cure', (_, given, message) => {
     expect(() => tlsClientAuth(given as never)).toThrow(message)
-    expect(() => tlsClientAuth(given as never)).toThrow(/Give both in PEM: tlsClientAuth\(\{ cert, key \}\)/)
+    expect(() => tlsClientAuth(given as never)).toThrow(
+      /Give the certificate and its key in PEM: tlsClientAuth\(\{ cert, key \}\)/,
+    )
   })
 })
 

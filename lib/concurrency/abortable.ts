@@ -21,7 +21,7 @@ export function raceAbort<T>(promise: Promise<T>, signal: Abortable, reason: () 
  * Returns the error for a caller whose signal was aborted.
  *
  * @param what begins the message
- * @param details what only the operator must see
+ * @param details a text for the operator alone
  */
 export function abortedError(signal: AbortSignal, what: string, details?: string): TokenError {
   // AbortSignal.timeout() makes a TimeoutError, and the app may make one too.

@@ -11,9 +11,9 @@ export const MAX_RETRY_AFTER_MS = 300_000
 
 /** What a failure says beyond itself. */
 export interface BreakerFailure {
-  /** How long the service asked to be left alone, in milliseconds. */
+  /** How long the service asked its callers to wait, in milliseconds. */
   readonly retryAfterMs?: number | undefined
-  /** Whether it asked this of all callers. If not, it asked the one caller. */
+  /** Whether the service asked all callers to wait. Otherwise it asked this caller alone. */
   readonly isOfService?: boolean
 }
 
@@ -22,16 +22,16 @@ interface Closed {
   /** How many failures there were since the last success, and of which callers. */
   readonly failures: number
   readonly callers: ReadonlySet<string>
-  /** The callers that the service asked to wait, with the time of that. */
+  /** The callers that the service asked to wait, each with the time when it asked. */
   readonly asked: ReadonlyMap<string, number>
 }
 
 interface Open {
   readonly name: 'open'
   readonly openedAt: number
-  /** No probe goes out before. */
+  /** The time before which no probe is sent. */
   readonly until: number
-  /** The service asked for the pause. A success of an earlier request does not end it. */
+  /** Whether the service asked for the pause. Then a success of an earlier request does not end the pause. */
   readonly isAsked: boolean
   /** The probe that is on its way. */
   readonly probe: { readonly caller: string; readonly startedAt: number } | undefined
@@ -109,8 +109,8 @@ function failed(
 }
 
 /**
- * Stops calls to a service that fails. After three failures in a row it is open: callers are refused at once, and one probe at a
- * time asks the service, about once a second. The first success closes it.
+ * Stops calls to a service that fails. After three failures in a row the breaker is open: callers are refused at once, and one
+ * probe at a time asks the service, about once a second. The first success closes the breaker.
  */
 export class CircuitBreaker {
   isOpen = false

@@ -1,7 +1,10 @@
 import { RELOAD_AFTER_MS, RELOAD_PAUSE_MS, RELOAD_TIMEOUT_MS } from './time-constants.js'
 import { withTimeout } from './with-timeout.js'
 
-/** Makes the error of a function that has failed, and tells the operator. `hasLast`: the last value goes on being used. */
+/**
+ * Makes the error of a function that has failed, and tells the operator. `hasLast`: whether there is a last value, which is used
+ * meanwhile.
+ */
 export type OnRotationFailure = (cause: unknown, hasLast: boolean) => Error
 
 /**
@@ -19,7 +22,7 @@ export class RotatingValue<T> {
   #loading: Promise<void> | undefined
 
   /**
-   * @param check returns the value to use, and throws for a value that is none
+   * @param check returns the value to use, and throws for a value that cannot be used
    * @param waitAfterMs the age of a value from which on a caller waits for the new one
    */
   constructor(load: () => unknown, check: (given: unknown) => T, waitAfterMs = RELOAD_AFTER_MS) {

@@ -13,7 +13,9 @@ export const GRACE_MS = 1_800
 /** How long the write to the session waits for the commit to the grant store. */
 export const COMMIT_PATIENCE_MS = 1_000
 
-/** A write to a session that takes longer is followed by a read of the grant store, see sessions/store/write-race.ts. */
+/**
+ * After a write to a session that takes longer than this, the process reads the grant store, see sessions/store/write-race.ts.
+ */
 export const FAST_WRITE_MS = 50
 /** How long a process waits before it reads a session again after a write race. */
 export const RACE_WINDOW_MS = 2 * FAST_WRITE_MS
@@ -42,7 +44,7 @@ export const CATCH_UP_PATIENCE_MS = 1_000
 
 /** How often the record that was committed last is read back: so a grant store that lost data is noticed. */
 export const SAMPLE_EVERY_MS = 2_000
-/** How long a store that failed is left alone at most, before it is tried again. */
+/** The longest pause before a store that failed is tried again. */
 export const LAST_RETRY_MS = 1_000
 /** How long after a failover a grant store leases no grant that may have been refreshed before. All processes find the new server. */
 export const HOLD_OFF_MS = 5_000
@@ -58,11 +60,11 @@ export const DEFAULT_REFRESH_TIMEOUT_MS = 30_000
 
 /** How long a secret that a function has returned is used before the function is called again. */
 export const RELOAD_AFTER_MS = 60_000
-/** After this time without a call of the function, a request to the app waits for the new `encryptionKeys`. */
+/** After this time without a call of the function `encryptionKeys`, a request to the app waits for the new keys. */
 export const WAIT_FOR_KEYS_AFTER_MS = 300_000
-/** How long the function may take. */
+/** How long a function that returns a secret may take. */
 export const RELOAD_TIMEOUT_MS = 5_000
-/** How long the function is left alone after a failure, if it has returned no secret yet. */
+/** How long a function that has returned no secret yet is not called again after a failure. */
 export const RELOAD_PAUSE_MS = 1_000
 
 const RULES: Readonly<Record<string, boolean>> = {

@@ -38,7 +38,7 @@ const TITLES: Readonly<Record<number, string>> = {
   503: 'Service Unavailable',
 }
 
-/** What a page may show its user. The messages of errors are for developers. */
+/** The texts that a page may show its user. The messages of errors are for developers. */
 const DETAILS: Partial<Record<TokenErrorCode, string>> = {
   ERR_NO_TOKENS: 'Log in first.',
   ERR_REAUTHENTICATION_REQUIRED: 'Log in again.',

@@ -46,7 +46,10 @@ const LISTED = [
   ...['AxiosError', 'ERR_CONNECT_TIMEOUT'],
 ]
 
-/** Redacts the name or the code of an error. Listed ones stay, such as `TypeError` and `ECONNREFUSED`, whatever a secret looks like. */
+/**
+ * Redacts the name or the code of an error. Names and codes in {@link LISTED} stay, such as `TypeError` and `ECONNREFUSED`, even
+ * if a secret is the same text.
+ */
 export function redactCode(code: string, secrets: readonly string[]): string {
   const isListed = LISTED.includes(code) || [...getSystemErrorMap().values()].some(([name]) => name === code)
   return isListed ? code : redact(code, secrets)

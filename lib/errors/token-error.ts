@@ -61,7 +61,7 @@ export interface TokenErrorDetails {
   errorDescription?: string | undefined
   /** Why the grant has ended, in the words of `EndReason`. */
   reason?: string | undefined
-  /** What only the operator must see, such as the URL of an endpoint. It must hold no secret. */
+  /** A text for the operator alone, such as the URL of an endpoint. It must hold no secret. */
   details?: string | undefined
 }
 
@@ -92,7 +92,7 @@ export class TokenError extends Error {
   declare readonly errorDescription?: string
   /** Why the grant has ended, if that is known: a word of `EndReason`, such as `logged_out` or `expired`. */
   declare readonly reason?: string
-  /** What only the operator must see, such as the URL of an endpoint and the words of a server, with secrets redacted. */
+  /** A text for the operator alone, such as the URL of an endpoint and the words of a server, with secrets redacted. */
   declare readonly details?: string
 
   constructor(code: TokenErrorCode, message: string, details: TokenErrorDetails = {}) {
@@ -200,7 +200,7 @@ export function isLoggedOutError(error: unknown): error is TokenError {
   return error.code === 'ERR_NO_TOKENS' || error.code === 'ERR_REAUTHENTICATION_REQUIRED'
 }
 
-/** An error with the library's own words, as a cause: no secret is sought in its message. */
+/** An error whose message is the library's own, for use as a cause: its message holds no secret and is not redacted. */
 export class OwnError extends Error {}
 
 const NO_MESSAGE = '(message left out, as it may hold tokens)'

@@ -1,9 +1,11 @@
 import type { GrantIdentity } from '../tokens/grant-proof.js'
 
-/** Called with nothing: the listener asks why the grant has ended. */
+/** Called without arguments: the listener itself asks why the grant has ended. */
 type Listener = () => void
 
-/** What is to be called when a grant, or the share of one session, has ended. It costs nothing for other grants. */
+/**
+ * The listeners that are called when a grant, or the share of one session, has ended. A grant without listeners costs nothing.
+ */
 export class EndListeners {
   readonly #listeners = new Map<string, Set<Listener>>()
 

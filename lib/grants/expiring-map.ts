@@ -5,7 +5,7 @@ const SWEPT_AT_A_TIME = 4
 
 interface Entry<V> {
   readonly value: V
-  /** On the clock of the map, in milliseconds. */
+  /** The time of expiry on the clock of the map, in milliseconds. */
   readonly expiresAt: number
   readonly onEvicted: ((grantId: string) => void) | undefined
 }

@@ -30,7 +30,10 @@ export interface Watch {
 /** Begins a text for all processes. Other messages on the channel are the ids of grants. */
 export const NEWS = 'news '
 
-/** The changes of grants in other processes, and what they publish, over one subscription that is opened when it is first needed. */
+/**
+ * Receives the changes of grants in other processes, and the texts that these processes publish, over one subscription. The
+ * subscription is opened when it is first needed.
+ */
 export class GrantChanges {
   readonly #channel: string
   readonly #subscribe: Subscribe | undefined

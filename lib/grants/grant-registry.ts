@@ -13,7 +13,10 @@ export interface GrantRegistryOptions {
   readonly maxGrants?: number
 }
 
-/** The time to live bounds the ends first. An end that is forgotten here too early is still in the grant store. */
+/**
+ * How many ends are remembered. Usually their times to live keep the number below this. An end that is forgotten here too early
+ * is still in the grant store.
+ */
 const MAX_ENDED = 1_000_000
 const MAX_ASKED = 10_000
 /** How long an end from the grant store is remembered. The grant store does not say how long the session lives. */

@@ -1,7 +1,7 @@
 import { redactCode } from '../errors/redact.js'
 import { TokenError, type TokenErrorDetails } from '../errors/token-error.js'
 
-/** What to check when Redis refuses a command with one of these codes. */
+/** Says what to check when Redis refuses a command, by the code in its reply. */
 const CURES: Readonly<Record<string, string>> = {
   CLUSTERDOWN: 'Check the cluster: a part of it has no master.',
   LOADING: 'It is loading its data after a start.',
@@ -30,7 +30,7 @@ export function grantStoreError(message: string, details: TokenErrorDetails): To
   return new TokenError('ERR_GRANT_STORE', `${message}${shown}. ${cure}`, withCode)
 }
 
-/** Says what kind of failure it is. A `TokenError` of a grant store says it itself. */
+/** Returns the kind of a failure, as the beginning of a message. The message of a `TokenError` names it by itself. */
 export function failureOf(cause: unknown): string {
   if (cause instanceof TokenError) return 'The grant store failed'
   return replyCodeOf(cause) ? 'The grant store refused a command' : 'The grant store cannot be reached'

@@ -5,7 +5,8 @@ export interface GrantRecord {
   readonly tokens: string
   /**
    * Short texts by which `grantsWith()` finds the grant: digests that name its user, and its login at the authorization server.
-   * Every process gives the same labels. Absent if there are none. `read()` and the other methods need not return them.
+   * Every process gives the same labels. The property is absent if there are none. `read()` and the other methods need not return
+   * them.
    */
   readonly labels?: readonly string[]
   /**
@@ -117,7 +118,7 @@ export interface GrantStore {
   /**
    * Optional, with `subscribe()`: sends a short text to all processes that use the store. It holds no token. The library needs no
    * reply, and a text may be lost. Without these methods each process learns by its own requests that the authorization server
-   * has asked to be left alone.
+   * has asked for a pause.
    */
   publish?(text: string): Promise<void>
   /**
@@ -137,8 +138,9 @@ export interface GrantStore {
   grantsWith?(label: string): Promise<readonly string[]>
   /**
    * Optional, for a store that outlives a process: resolves with the grants that have ended within the last `withinMs`
-   * milliseconds, which is at most an hour. It may list older ends. A process that starts, or was cut off from the texts of the other
-   * processes, learns them before it serves tokens. Without this method it learns of an end when it next asks about the grant.
+   * milliseconds, which is at most an hour. It may list older ends. A process that starts, or was cut off from the texts of the
+   * other processes, reads this list before it serves tokens. Without this method the process learns of an end when it next asks
+   * about the grant.
    */
   recentEnds?(withinMs: number): Promise<readonly RecentEnd[]>
 }

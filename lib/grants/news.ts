@@ -29,7 +29,8 @@ export const HEARD_END_TTL_MS = 24 * 3_600_000
 const OVERLAP_MS = 60_000
 
 /**
- * The news of this process and the others: the ends of grants, and other short texts. No text holds a token.
+ * Tells the other processes the news of this one, and receives theirs: the ends of grants, and other short texts. No text holds a
+ * token.
  *
  * Only a process with access to the grant store can publish. A text may be lost. So the recent ends are read before the first token
  * is handed out, and again when a connection was lost, and otherwise every {@link NEWS_CHECK_MS}: a connection may be dead without a
@@ -67,7 +68,7 @@ export class News {
     this.isCurrent = !context.isShared
   }
 
-  /** Whether this process would know of it if a grant had ended since a time, in milliseconds since the epoch. */
+  /** Whether this process knows all ends since a time, in milliseconds since the epoch. */
   knowsEndsSince(time: number): boolean {
     const { clock, isShared, store } = this.#context
     if (!isShared || !store.recentEnds) return true

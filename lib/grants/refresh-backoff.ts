@@ -16,7 +16,10 @@ export interface Backoff {
   /** When the pause begins and ends, on the monotonic clock in milliseconds. */
   readonly from: number
   readonly until: number
-  /** The server could not be reached. A successful refresh of another grant shows that it is back, and ends the pause once. */
+  /**
+   * Whether the server could not be reached. Then a successful refresh of another grant shows that the server is back, and ends
+   * the pause once.
+   */
   readonly endsWithOutage: boolean
 }
 
@@ -25,11 +28,11 @@ interface Bounds {
   readonly maxMs: number
 }
 
-/** The server could not be reached, or was too busy. A user waits for at most 10 s after the server is back. */
+/** The pauses when the server could not be reached, or was too busy. A user waits for at most 10 s after the server is back. */
 const UNAVAILABLE: Bounds = { firstMs: 1_000, maxMs: 10_000 }
-/** The server refused the client or the request. This lasts until an operator changes something. */
+/** The pauses when the server refused the client or the request, which lasts until an operator changes something. */
 const REFUSED: Bounds = { firstMs: 1_000, maxMs: 60_000 }
-/** The server refused one need of a grant. This lasts until the user has logged in again or agreed. */
+/** The pauses when the server refused one need of a grant, which lasts until the user has logged in again or agreed. */
 const NEED_REFUSED: Bounds = { firstMs: 60_000, maxMs: 900_000 }
 
 const BOUNDS: Partial<Record<TokenError['code'], Bounds>> = {
@@ -196,7 +199,7 @@ export class RefreshBackoff {
     this.#pauses?.delete(key)
   }
 
-  /** Starts no refresh ahead of expiry until then, on the monotonic clock in milliseconds. */
+  /** Stops refreshes ahead of expiry until a time on the monotonic clock, in milliseconds. */
   pauseAhead(until: number): void {
     this.#aheadPausedUntil = until
   }

@@ -31,8 +31,8 @@ export class ServerRuns {
   }
 
   /**
-   * The same for a grant that was last leased in an earlier run. In the first seconds of this process with the database, the server may have
-   * taken over a moment before.
+   * How much longer other processes may need, for a grant that was last leased in an earlier run, in milliseconds. When this
+   * process first uses the database, the server may have taken over a moment before.
    */
   get holdOffOfEarlierMs(): number {
     if (this.#runs.size === 0) return HOLD_OFF_MS

@@ -211,7 +211,9 @@ export class SharedGrants {
     if (ended) this.learnEnd(of, ended)
   }
 
-  /** Learns tokens that another process has stored. Those of a grant that the authorization server has ended are an event. */
+  /**
+   * Learns tokens that another process has stored. Emits `ended` if they are of a grant that the authorization server has ended.
+   */
   learnTokens(tokens: TokenSet): void {
     const { emit, registry } = this.#context
     const { grantId } = tokens
@@ -248,7 +250,10 @@ export class SharedGrants {
     return error
   }
 
-  /** Waits for an operation of the grant store. A failure, and no response in time, is a `TokenError`. */
+  /**
+   * Waits for an operation of the grant store. Rejects with a `TokenError` after a failure, and when there is no response in
+   * time.
+   */
   async ask<T>(operation: Promise<T>, timeoutMs: number, secrets: () => readonly string[]): Promise<T> {
     try {
       return await withTimeout(timeoutMs, operation, noResponse)

@@ -12,8 +12,8 @@ export interface AuthorizationParameters {
   /** The accepted authentication context classes, separated by spaces. The ID token must have one of them as `acr`. */
   acr_values?: string | undefined
   /**
-   * The greatest age of the user's login at the provider, in seconds: after an older login, the provider asks the user again. The
-   * `auth_time` of the ID token is checked.
+   * The greatest age of the user's login at the authorization server, in seconds. If the login is older, the server asks the user
+   * to log in again. The `auth_time` of the ID token is checked.
    */
   max_age?: number | undefined
   /** Requested claims, as JSON. */
@@ -49,7 +49,7 @@ const OWN: Readonly<Record<string, string>> = {
  */
 const REPEATED: readonly string[] = ['resource', 'audience']
 
-/** The parameters of one authorization request, and what the ID token is checked for. */
+/** The parameters of one authorization request, and the values that the ID token is checked for. */
 export interface AuthorizationRequest {
   readonly parameters: URLSearchParams
   readonly checks: Pick<TransactionStart, 'maxAge' | 'acrValues'>
@@ -58,8 +58,8 @@ export interface AuthorizationRequest {
 /**
  * Puts the parameters of an authorization request together.
  *
- * @param given the app's
- * @param stepUp what an API requires besides
+ * @param given the parameters that the app gives
+ * @param stepUp the further requirements of an API
  * @throws `ConfigurationError` for a parameter that login() sets by itself, and for a wrong value
  */
 export function authorizationRequest(given: AuthorizationParameters, stepUp?: StepUp): AuthorizationRequest {
@@ -111,7 +111,10 @@ function checkedMaxAge(maxAge: unknown): number {
   )
 }
 
-/** Adds what an API requires. The stricter `max_age` counts. The provider must be able to show a page. */
+/**
+ * Adds the requirements of an API. The stricter `max_age` counts. `prompt: 'none'` is left out, since the authorization server
+ * must be able to show a page.
+ */
 function withStepUp(given: AuthorizationParameters, stepUp: StepUp | undefined): AuthorizationParameters {
   if (!stepUp) return given
   const { acrValues, claims, maxAge, scope } = ownProperties(stepUp)
@@ -126,7 +129,9 @@ function withStepUp(given: AuthorizationParameters, stepUp: StepUp | undefined):
   }
 }
 
-/** Adds requested claims to others, for each place where they are to be: `id_token`, `userinfo`, `access_token`. */
+/**
+ * Merges two `claims` parameters, separately for each place that is to hold the claims: `id_token`, `userinfo`, `access_token`.
+ */
 function withClaims(given: string | undefined, required: string): string {
   const [ours, theirs] = [parseJsonObject(given ?? '{}') ?? {}, parseJsonObject(required) ?? {}]
   const merged = Object.entries(theirs).map(([place, claims]) => [

@@ -17,7 +17,10 @@ export interface Note {
 export interface BrowserNotes {
   /** Reads a note; `undefined` without one. It may be older than {@link REMEMBERED_MS}. */
   read<T extends Note>(request: LoginRequest, name: string): T | undefined
-  /** Writes a note. The oldest ones give way to a ninth, and to one that would make the cookies too long. */
+  /**
+   * Writes a note. If a browser then has more than {@link MAX_TRANSACTIONS} notes, or its cookies become too long, the oldest
+   * notes are deleted.
+   */
   write<T extends Note>(request: LoginRequest, name: string, note: T): Promise<void>
 }
 
@@ -27,11 +30,14 @@ export interface CookieSettings {
   readonly audience: string
   /** Whether browsers reach the app by https. */
   readonly isSecure: boolean
-  /** Whether the provider's page sends the callback as a form, from its own site. */
+  /** Whether a page of the authorization server sends the callback as a form, from its own site. */
   readonly isCrossSite: boolean
 }
 
-/** How long all notes of a browser may be. Many servers refuse a header line of more than 8 KB, and there are other cookies. */
+/**
+ * How long all notes of a browser may be together. Many servers refuse a header line of more than 8 KB, and there are other
+ * cookies.
+ */
 const MAX_BYTES = 6_000
 
 /**

@@ -10,13 +10,13 @@ import { noteMet } from './step-up-notes.js'
 import { REMEMBERED_MS, TRANSACTION_MS, type Transaction, usedTransaction } from './transaction.js'
 import { hashOf } from './userinfo.js'
 
-/** Handles the provider's response. It comes in the query of a GET, or as a form in a POST. */
+/** Handles the response of the authorization server. The response comes in the query of a GET, or as a form in a POST. */
 export async function callback(parts: LoginParts, request: LoginRequest): Promise<Reply> {
   try {
     const isForm = request.message.method === 'POST'
     const parameters = isForm ? await formOf(request) : queryOf(request.path)
     const transaction = transactionOf(parts, request, parameters.getAll('state'))
-    // A logged-in user who comes by the back button, by a bookmark, or twice, has arrived.
+    // A logged-in user may open the callback again, for example by the back button or a bookmark. They are sent on to the app.
     if (
       transaction === undefined ||
       transaction.isUsed ||
@@ -72,11 +72,11 @@ async function finish(
 ): Promise<Reply> {
   const { notes, provider, used } = parts
   const { beganAt, returnTo, state } = transaction
-  // Consumed before anything else, whatever comes of it.
+  // The transaction is marked as used first, whatever the result of the login is.
   used.set(state, true)
   await notes.write(request, nameOf(state), usedTransaction(transaction))
   if (Date.now() - beganAt > TRANSACTION_MS) throw new LoginError('expired', { returnTo })
-  // A provider that gets a code twice may revoke the tokens of the first time (RFC 6749 §4.1.2).
+  // An authorization server that gets a code twice may revoke the tokens of the first time (RFC 6749 §4.1.2).
   const isFirst = await tokensOf(request, parts.options.property).isFirstUse(state, REMEMBERED_MS)
   if (!isFirst) throw new LoginError('used', { returnTo })
   const completed = await provider.complete(parameters, transaction)
@@ -85,7 +85,7 @@ async function finish(
   return redirect(returnTo)
 }
 
-/** Logs the user in: a new session id, what the app does, and the tokens. */
+/** Logs the user in: gives the session another id, calls `onLogin`, and stores the tokens. */
 async function enter(
   parts: LoginParts,
   request: LoginRequest,

@@ -19,7 +19,9 @@ const ROUTES = {
   callback: (value, name, all) => {
     const callback = route('/callback')(value, name, all)
     if (callback !== false) return callback
-    throw new ConfigurationError('`routes.callback` cannot be left out: the provider sends the user there.')
+    throw new ConfigurationError(
+      '`routes.callback` cannot be left out: the authorization server sends the user there.',
+    )
   },
   logout: route('/logout'),
   session: route('/session'),
@@ -138,7 +140,7 @@ function checkBaseUrl(value: unknown): string {
   )
 }
 
-/** What a function returns is checked when it is called. */
+/** Checks the option `authorization`. The result of a function is checked when the function is called. */
 function checkAuthorization(value: unknown = {}): unknown {
   if (typeof value !== 'function') authorizationRequest(value as AuthorizationParameters)
   return value
@@ -154,7 +156,7 @@ function checkTransactions(value: unknown, name: string, all: Given): 'cookie' |
   }
   if (place === 'session' && all.responseMode === 'form_post') {
     throw new ConfigurationError(
-      "responseMode: 'form_post' does not go with transactions: 'session'. The provider's page sends the form, and browsers do not " +
+      "responseMode: 'form_post' does not go with transactions: 'session'. A page of the authorization server sends the form, and browsers do not " +
         "send a session cookie with SameSite=Lax along. Use transactions: 'cookie'.",
     )
   }

@@ -19,7 +19,10 @@ export function cookieOf(header: string | undefined, name: string): string | und
   return another ? undefined : found?.value
 }
 
-/** Only what separates cookies is left out. A no-break space is part of a name: a browser sees no prefix such as `__Host-` behind it. */
+/**
+ * Returns the cookies of a header. Only spaces and tabs before a name are removed. A no-break space is part of the name: browsers
+ * do not see a prefix such as `__Host-` behind it.
+ */
 function pairsIn(header = ''): Cookie[] {
   return header.split(';').flatMap((part) => {
     const pair = part.replace(/^[ \t]+/, '')

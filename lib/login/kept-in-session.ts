@@ -1,7 +1,7 @@
 import { ownProperties } from '../options/own-properties.js'
 import type { AppSession } from './app-session.js'
 
-/** What the login keeps in the app's session, under one key. */
+/** The values that the login keeps in the app's session, under one key. */
 export interface KeptInSession {
   /** The subject of the user who has logged in. */
   readonly sub?: string
@@ -18,7 +18,7 @@ export function keptIn(session: AppSession, key: string): KeptInSession {
   return ownProperties(typeof kept === 'object' && kept !== null ? kept : {})
 }
 
-/** Picks the named ones of some claims, or of the fields of a session. */
+/** Picks the claims, or the fields of a session, with these names. */
 export function picked(from: object | undefined, names: readonly string[]): Record<string, unknown> {
   const all = (from ?? {}) as Record<string, unknown>
   return Object.fromEntries(names.filter((name) => Object.hasOwn(all, name)).map((name) => [name, all[name]]))

@@ -16,10 +16,10 @@ export type LoginErrorReason =
 
 interface Kind {
   readonly status: number
-  /** What the user is told. */
+  /** The title of the page that the user gets. */
   readonly title: string
   readonly text: string
-  /** What the operator is told. */
+  /** The message for the operator, after the reason. */
   readonly why: string
 }
 
@@ -46,19 +46,19 @@ const KINDS: Record<LoginErrorReason, Kind> = {
     status: 403,
     title: 'The login was cancelled',
     text: 'You are not logged in.',
-    why: 'The user has cancelled the login, or the provider has denied it.',
+    why: 'The user has cancelled the login, or the authorization server has denied it.',
   },
   login_required: {
     status: 401,
     title: 'Please log in',
     text: 'You are not logged in.',
-    why: 'The provider has to ask the user, and was not allowed to (prompt: none).',
+    why: 'The authorization server has to ask the user, and was not allowed to (prompt: none).',
   },
   unmet: {
     status: 403,
     title: 'A stronger login is needed',
     text: 'The login was not as strong, or not as recent, as this page requires.',
-    why: 'The login at the provider does not meet the acr_values or the max_age of the request.',
+    why: 'The login at the authorization server does not meet the acr_values or the max_age of the request.',
   },
   refused: {
     status: 403,
@@ -70,28 +70,28 @@ const KINDS: Record<LoginErrorReason, Kind> = {
     status: 400,
     title: 'The login failed',
     text: 'The response of the login service is not valid.',
-    why: "The provider's response is not valid, or not for this login.",
+    why: 'The response of the authorization server is not valid, or not for this login.',
   },
   rejected: {
     status: 502,
     title: 'The login failed',
     text: 'The login service has rejected the request.',
-    why: 'The provider has rejected the request.',
+    why: 'The authorization server has rejected the request.',
   },
   unavailable: {
     status: 503,
     title: 'The login is not available',
     text: 'The login service does not respond. Please try again in a moment.',
-    why: 'The provider does not respond, or is out of order.',
+    why: 'The authorization server does not respond, or is out of order.',
   },
 }
 
 /** The details of a {@link LoginError}. */
 export interface LoginErrorDetails {
-  /** The failure behind it. Its name, its code and its message are kept, without the `secrets`. */
+  /** The failure that led to this error. Its name, its code and its message are kept, without the `secrets`. */
   readonly cause?: unknown
   readonly secrets?: readonly string[]
-  /** The `error` of the provider's response (RFC 6749 §4.1.2.1, §5.2). */
+  /** The `error` in the response of the authorization server (RFC 6749 §4.1.2.1, §5.2). */
   readonly error?: string | undefined
   readonly errorDescription?: string | undefined
   /** The path to which the login was to lead, if it is known. */
@@ -112,11 +112,11 @@ export class LoginError extends Error {
   readonly status: number
   /** Always `false`: the message is for the operator, not for the browser. */
   readonly expose = false
-  /** The provider's `error` code, if it sent one. */
+  /** The `error` code of the authorization server, if it sent one. */
   declare readonly error?: string
-  /** The provider's `error_description`, if it sent one. */
+  /** The `error_description` of the authorization server, if it sent one. */
   declare readonly errorDescription?: string
-  /** The path to which the login was to lead. It is not enumerable, so logs do not show what is in its query. */
+  /** The path to which the login was to lead. The property is not enumerable, so logs do not show the query of the path. */
   declare readonly returnTo?: string
 
   constructor(reason: LoginErrorReason, details: LoginErrorDetails = {}) {
@@ -136,7 +136,7 @@ export class LoginError extends Error {
   }
 }
 
-/** Returns what the user is told of a failure. */
+/** Returns the title and the text of the page that the user gets. */
 export function wordsFor(reason: LoginErrorReason): Pick<Kind, 'title' | 'text'> {
   return KINDS[reason]
 }

@@ -21,7 +21,7 @@ export interface LoginRequest {
   /** The path and the query, as the browser sent them. */
   readonly path: string
   readonly known: KnownOfRequest
-  /** What a body parser in front has made of the body. */
+  /** The body as a body parser in front has read it. */
   readonly parsedBody: unknown
 }
 

@@ -41,13 +41,14 @@ type Find = (method: string | undefined, path: string) => Handler | undefined
 const partsOf = new WeakMap<object, LoginParts>()
 
 /**
- * Logs users in and out at an OpenID provider, and hands the tokens over to `sessionTokens()`. Mount it behind `sessionTokens()`.
- * openid-client does every step of the protocol: the authorization code flow with PKCE, state and nonce.
+ * Logs users in and out at an authorization server with OpenID Connect, and hands the tokens over to `sessionTokens()`. Mount it
+ * behind `sessionTokens()`. openid-client does every step of the protocol: the authorization code flow with PKCE, state and
+ * nonce.
  *
- * `GET /login?returnTo=/orders` sends the user to the provider. `GET /callback` (with `form_post` also POST) gives the session
- * another id, keeps the tokens in it, and leads to the path. `POST /logout` logs out here, revokes the tokens, and leads to the
- * provider's logout. `GET /session` tells a page who is logged in. `POST /backchannel-logout` ends logins when the provider says so.
- * Other requests pass.
+ * `GET /login?returnTo=/orders` sends the user to the authorization server. `GET /callback` (with `form_post` also POST) gives
+ * the session another id, stores the tokens in it, and redirects to the path. `POST /logout` logs out here, revokes the tokens,
+ * and redirects to the logout of the authorization server. `GET /session` tells a page who is logged in.
+ * `POST /backchannel-logout` ends logins when the authorization server says so. Other requests pass.
  *
  * @throws `ConfigurationError` when an option is missing, unknown or contradicts another
  *
@@ -78,7 +79,7 @@ export function partsOfLogin(middleware: object): LoginParts {
   )
 }
 
-/** Makes the function that finds the handler of a request. Requests of the app cost it one look at a map. */
+/** Makes the function that finds the handler of a request. For a request to the app it only looks once into a map. */
 function finderOf({ options, paths }: LoginParts): Find {
   const routes = new Map<string, Readonly<Record<string, Handler>>>()
   const add = (path: string | false, handlers: Readonly<Record<string, Handler>>) => {
@@ -95,13 +96,19 @@ function finderOf({ options, paths }: LoginParts): Find {
   }
 }
 
-/** Ends logins that the provider has ended. The request comes from the provider, so it has no session and any origin. */
+/**
+ * Ends logins that the authorization server has ended. The request comes from the server, so it has no session, and its origin is
+ * not checked.
+ */
 const backchannelLogout: Handler = (parts, request) => {
   const tokens = tokensOf(request, parts.options.property)
   return tokens.backchannelLogout(request.message, request.parsedBody)
 }
 
-/** Refuses requests that a page of another origin has sent. The callback comes from the provider's. */
+/**
+ * Makes a handler refuse requests that a page of another origin has sent. The callback is not guarded: a page of the
+ * authorization server may send it.
+ */
 function guarded(handler: Handler): Handler {
   return async (parts, request) =>
     crossOriginRefusal(request.message as ArrivedRequest, request.known, parts.options.allowedOrigins) ??

@@ -4,14 +4,16 @@ import { TokenError } from '../errors/token-error.js'
 import { asksForPage, json, type LoginRequest, type Reply, redirect, tokensOf } from './login-request.js'
 import type { LoginParts } from './parts.js'
 
-/** How long a logout waits for the provider. It goes on without the user. */
+/** How long the user waits for the authorization server at a logout, in milliseconds. The revocation goes on after that. */
 const PATIENCE_MS = 3_000
 
 /**
- * Handles `POST /logout`: first the user is logged out here, then the refresh token is revoked (RFC 7009), and then the browser is
- * sent to the provider's logout (OpenID Connect RP-Initiated Logout). If the provider is down, the user is logged out here.
+ * Handles `POST /logout`: first the user is logged out here, then the refresh token is revoked (RFC 7009), and then the browser
+ * is sent to the logout of the authorization server (OpenID Connect RP-Initiated Logout). If that server is down, the user is
+ * logged out here all the same.
  *
- * A page that asks by fetch() gets the URL of the provider's logout. It is without the ID token, which is not for scripts.
+ * A page that sends the request by fetch() gets the URL of the authorization server's logout. The URL has no ID token, since
+ * scripts must not see it.
  */
 export async function logout(parts: LoginParts, request: LoginRequest): Promise<Reply> {
   const { idTokenHint, property } = parts.options
@@ -25,7 +27,10 @@ export async function logout(parts: LoginParts, request: LoginRequest): Promise<
   return isPage ? redirect(url) : json(200, { logoutUrl: url })
 }
 
-/** Resolves with the URL of the provider's logout; the start page of the app if there is none, or it is not known. */
+/**
+ * Resolves with the URL of the authorization server's logout; with the URL of `afterLogout` if the server has no logout, or if
+ * its metadata cannot be fetched.
+ */
 async function providersLogout({ options, provider }: LoginParts, hint: string | undefined): Promise<string> {
   const { afterLogout, baseUrl } = options
   const after = new URL(baseUrl).origin + afterLogout
@@ -39,10 +44,13 @@ async function providersLogout({ options, provider }: LoginParts, hint: string |
 }
 
 function within<T>(work: Promise<T>): Promise<T> {
-  return withTimeout(PATIENCE_MS, work, () => new Error('The provider does not respond in time.'))
+  return withTimeout(PATIENCE_MS, work, () => new Error('The authorization server does not respond in time.'))
 }
 
-/** Whether the tokens may still be in a store of the app. Failures of the provider do not keep the user logged in here. */
+/**
+ * Whether a failure means that a store of the app may still hold the tokens. Failures of the authorization server do not keep the
+ * user logged in here.
+ */
 function isOfStores(failure: unknown): boolean {
   return (
     failure instanceof TokenError &&

@@ -8,21 +8,26 @@ import type { LoginClaims, LoginTokens } from './provider.js'
 
 /** The paths of the login. `false` leaves one out. */
 export interface LoginRoutes {
-  /** Sends the user to the provider. `returnTo` in its query is the path to come back to. Default: `'/login'`. */
+  /** Sends the user to the authorization server. `returnTo` in the query is the path to come back to. Default: `'/login'`. */
   login?: string | false
-  /** The redirect URI at the provider is `baseUrl` with this path. Default: `'/callback'`. */
+  /**
+   * Takes the response of the authorization server. The redirect URI to register there is `baseUrl` with this path. Default:
+   * `'/callback'`.
+   */
   callback?: string
   /** Logs the user out, by POST. Default: `'/logout'`. */
   logout?: string | false
   /** Tells a page who is logged in. Default: `'/session'`. */
   session?: string | false
-  /** Ends logins when the provider says so (OpenID Connect Back-Channel Logout 1.0). Default: `'/backchannel-logout'`. */
+  /**
+   * Ends logins when the authorization server says so (OpenID Connect Back-Channel Logout 1.0). Default: `'/backchannel-logout'`.
+   */
   backchannelLogout?: string | false
 }
 
 /** The options of `login()`. `Request` is the type of the request that functions of the app get; on Koa, of the context. */
 export interface LoginOptions<Request = unknown> {
-  /** The issuer identifier of the OpenID provider, as for `sessionTokens()`. */
+  /** The issuer identifier of the authorization server, as for `sessionTokens()`. */
   issuer: string
   /** The client identifier, as for `sessionTokens()`. */
   clientId: string
@@ -34,9 +39,9 @@ export interface LoginOptions<Request = unknown> {
    */
   baseUrl: string
   /**
-   * The parameters of the authorization request, by their names on the wire, or a function of the request that returns them.
-   * Nothing is taken from the query of a request. The request is the one to `/login`; the page is its `returnTo`. Default:
-   * `{ scope: 'openid offline_access' }`.
+   * The parameters of the authorization request, by their names on the wire, or a function of the request that returns them. The
+   * function gets the request to `/login`, whose `returnTo` is the page. Parameters in the query of that request are not used.
+   * Default: `{ scope: 'openid offline_access' }`.
    *
    * @example
    * login({ …, authorization: (req) => ({ scope: 'openid offline_access orders.read', login_hint: req.cookies.lastUser }) })
@@ -45,8 +50,8 @@ export interface LoginOptions<Request = unknown> {
   /** The paths of the login, each of which can be moved or left out. */
   routes?: LoginRoutes
   /**
-   * How the provider sends the callback: in the query of a GET, or as a form in a POST. With `'form_post'` the code is in no
-   * URL. Default: `'query'`.
+   * How the authorization server sends the callback: in the query of a GET, or as a form in a POST. With `'form_post'` the code
+   * is in no URL. Default: `'query'`.
    */
   responseMode?: 'query' | 'form_post'
   /**
@@ -56,11 +61,14 @@ export interface LoginOptions<Request = unknown> {
   transactions?: 'cookie' | 'session'
   /** The keys of `sessionTokens()`, or its function of them. They seal the logins that are under way. */
   encryptionKeys?: EncryptionKeysOption | false
-  /** The path to which a login leads that names no other. Default: `'/'`. */
+  /** The path to which the browser is sent after a login without a `returnTo`. Default: `'/'`. */
   afterLogin?: string
-  /** The path to which a logout leads. Register its URL at the provider (`post_logout_redirect_uris`). Default: `'/'`. */
+  /**
+   * The path to which the browser is sent after a logout. Register its URL at the authorization server
+   * (`post_logout_redirect_uris`). Default: `'/'`.
+   */
   afterLogout?: string
-  /** Whether the logout sends the ID token to the provider, so that it knows which login to end. Default: `true`. */
+  /** Whether the logout sends the ID token to the authorization server, which then knows which login to end. Default: `true`. */
   idTokenHint?: boolean
   /**
    * The fields of a visitor's session that a login keeps, such as `['cart']`. Name only what may be shown to the user who logs in
@@ -82,13 +90,16 @@ export interface LoginOptions<Request = unknown> {
    */
   onLogin?(tokens: LoginTokens, claims: LoginClaims, request: Request): unknown
   /**
-   * Is called with each login that does not succeed. It may log the error. If it returns a string, or a promise of one, the user is
-   * sent to this path of the app, and does not get the page of login(). Such a path must not lead to the login by itself.
-   * Without it, failures of a login that was begun here are printed on stderr if the reason is `invalid`, `rejected` or `unavailable`;
-   * on Koa the app emits `error`.
+   * Is called with each login that does not succeed. It may log the error. If it returns a string, or a promise of one, the user
+   * is sent to this path of the app, and does not get the page of login(). The page at this path must not redirect to the login.
+   * Without this option, failures of a login that was begun here are printed on stderr if the reason is `invalid`, `rejected` or
+   * `unavailable`; on Koa the app emits `error`.
    */
   onFailure?(error: LoginError, request: Request): unknown
-  /** Whether the request is pushed to a provider that offers it (RFC 9126). One that requires it gets it anyway. Default: `true`. */
+  /**
+   * Whether the authorization request is pushed to a server that offers this (RFC 9126). For a server that requires it, the
+   * request is pushed in any case. Default: `true`.
+   */
   pushedRequests?: boolean
   /** Signs the authorization request (RFC 9101): a private `CryptoKey`, or `{ key, kid }`. */
   requestObjectKey?: CryptoKey | PrivateKey
@@ -99,13 +110,13 @@ export interface LoginOptions<Request = unknown> {
   verifySignature?: boolean
   /** Origins whose pages may log out the user, besides those of this site. Default: none. */
   allowedOrigins?: readonly string[]
-  /** Gives the session of a request another id. It is for a session layer of your own; the others are known. */
+  /** Gives the session of a request another id. It is needed only for a session layer of your own. */
   regenerate?(request: Request): unknown
-  /** Connection settings for requests to the provider, as for `sessionTokens()`: agents, a proxy, further headers. */
+  /** Connection settings for requests to the authorization server, as for `sessionTokens()`: agents, a proxy, further headers. */
   http?: HttpOptions
   /** Gets the configuration of openid-client after discovery, for what is not an option here, such as decryption. */
   configure?(configuration: Configuration): void
-  /** How long a request to the provider may take, in milliseconds. Default: 10,000. */
+  /** How long a request to the authorization server may take, in milliseconds. Default: 10,000. */
   timeoutMs?: number
   /** The `property` of `sessionTokens()`. Default: `'tokens'`. */
   property?: string

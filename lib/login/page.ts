@@ -13,7 +13,9 @@ export async function failed(parts: LoginParts, request: LoginRequest, error: un
   return typeof path === 'string' ? redirect(returnPath(path)) : failurePage(parts, error)
 }
 
-/** The failures that an operator has to know of. The others are the user's own doing, such as a login that was cancelled. */
+/**
+ * The failures that are reported to the operator. All other failures are caused by the user, such as a login that was cancelled.
+ */
 const REPORTED: readonly LoginErrorReason[] = ['invalid', 'rejected', 'unavailable']
 
 /** Reports a failure as `tokenErrors()` does. A request that fits no login, which any client can send, is not reported. */
@@ -23,7 +25,7 @@ function report({ carrier, carrierName }: LoginRequest, error: LoginError): void
   reportError(error, carrierName === 'ctx' ? (carrier as KoaCarrier) : undefined)
 }
 
-/** Makes a page without scripts, styles and pictures. It shows nothing that came with the request, but the path to return to. */
+/** Makes a page without scripts, styles and pictures. Of the request it shows only the path to return to. */
 function failurePage({ options, paths }: LoginParts, { reason, returnTo, status }: LoginError): Reply {
   const { title, text } = wordsFor(reason)
   const query = returnTo === undefined ? '' : `?${new URLSearchParams({ returnTo })}`

@@ -17,7 +17,7 @@ export interface LoginParts {
   readonly paths: Readonly<Record<keyof LoginRoutes, string | false>>
   readonly provider: Provider
   readonly notes: BrowserNotes
-  /** The `encryptionKeys`, where a function gives them. */
+  /** The `encryptionKeys`, if the option is a function. */
   readonly keys?: RotatingKeys
   /** The states of the transactions whose callback has come to this process. */
   readonly used: LRUCache<string, true>

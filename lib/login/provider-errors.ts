@@ -2,7 +2,7 @@ import * as oidc from 'openid-client'
 import { OwnError, TokenError } from '../errors/token-error.js'
 import { LoginError, type LoginErrorReason } from './login-error.js'
 
-/** The error codes of a provider that may not show a page (OpenID Connect Core §3.1.2.6). */
+/** The error codes of an authorization server that had to show a page, and was not allowed to (OpenID Connect Core §3.1.2.6). */
 const LOGIN_REQUIRED: readonly string[] = [
   'login_required',
   'interaction_required',
@@ -67,7 +67,7 @@ function reasonOf(error: unknown): LoginErrorReason {
   return error instanceof oidc.ClientError ? 'invalid' : 'rejected'
 }
 
-/** Returns an error and its causes, which of a failed fetch() may be objects of any kind. */
+/** Returns an error and its causes. The causes of a failed fetch() may be objects of any kind. */
 function causesOf(error: unknown): object[] {
   const chain: object[] = []
   for (let one = error; typeof one === 'object' && one !== null; one = (one as { cause?: unknown }).cause) {

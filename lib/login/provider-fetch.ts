@@ -31,7 +31,7 @@ export function providerFetch(
       header,
       body: received,
     } = await send({
-      describe: () => 'The provider',
+      describe: () => 'The authorization server',
       where: () => url,
       method: method as 'GET' | 'POST',
       url,
@@ -49,7 +49,9 @@ export function providerFetch(
       })
     })
     if ('flaw' in received) {
-      throw Object.assign(new OwnError(`The provider's response ${received.flaw}.`), { status })
+      throw Object.assign(new OwnError(`The response of the authorization server ${received.flaw}.`), {
+        status,
+      })
     }
     const found = HEADERS.flatMap((name) => {
       const value = header(name)

@@ -19,7 +19,7 @@ export type LoginClaims = oidc.IDToken
 /** A token response that openid-client has checked. */
 export type LoginTokens = oidc.TokenEndpointResponse
 
-/** A login that has succeeded at the provider. */
+/** A login that has succeeded at the authorization server. */
 export interface CompletedLogin {
   readonly tokens: LoginTokens
   /** The claims of the ID token, and of userinfo if the option asks for it. */
@@ -29,12 +29,12 @@ export interface CompletedLogin {
 /** How many secrets of client authentications are remembered. Each request may have new ones. */
 const MAX_SECRETS = 200
 
-/** The OpenID provider, as openid-client speaks to it. */
+/** The authorization server, as a client of openid-client. */
 export class Provider {
   readonly #options: CheckedLoginOptions
   readonly #redirectUri: string
   #configuration: Promise<oidc.Configuration> | undefined
-  /** What the client authentication has added to the latest requests, which no error may show. */
+  /** The secrets that the client authentication has added to the latest requests. No error may show them. */
   readonly #secrets = new Set<string>()
 
   constructor(options: CheckedLoginOptions, redirectUri: string) {
@@ -72,8 +72,8 @@ export class Provider {
   }
 
   /**
-   * Makes the URL to which the user is sent. The request is signed if there is a key (RFC 9101), and pushed if the provider
-   * offers that (RFC 9126).
+   * Makes the URL to which the user is sent. The request is signed if there is a key (RFC 9101), and pushed if the server offers
+   * that (RFC 9126).
    */
   authorizationUrl(parameters: URLSearchParams, transaction: Transaction): Promise<URL> {
     return this.#step(transaction.returnTo, [transaction.codeVerifier], async () => {
@@ -90,7 +90,7 @@ export class Provider {
     })
   }
 
-  /** Runs a step of a login. No error of it shows a secret of the client, or one of these. */
+  /** Runs a step of a login. No error of the step shows a secret of the client, or one of `secrets`. */
   async #step<T>(
     returnTo: string | undefined,
     secrets: readonly string[],
@@ -131,7 +131,7 @@ export class Provider {
     const { pushedRequests, requestObjectKey } = this.#options
     if (ownValue(metadata, 'require_signed_request_object') === true && !requestObjectKey) {
       throw new ConfigurationError(
-        'The provider requires signed requests. Give login() the key to sign them with: requestObjectKey.',
+        'The authorization server requires signed requests. Give login() the key to sign them with: requestObjectKey.',
       )
     }
     const isOffered = ownValue(metadata, 'pushed_authorization_request_endpoint') !== undefined
@@ -190,7 +190,7 @@ export class Provider {
       .catch(() => {})
   }
 
-  /** Makes the URL of the logout at the provider. Resolves with `undefined` if the provider has none. */
+  /** Makes the URL of the logout at the authorization server. Resolves with `undefined` if the server has no logout. */
   async endSessionUrl(parameters: Record<string, string>): Promise<URL | undefined> {
     const configuration = await this.configuration()
     if (ownValue(configuration.serverMetadata(), 'end_session_endpoint') === undefined) return undefined
@@ -198,7 +198,7 @@ export class Provider {
   }
 }
 
-/** Makes openid-client send the proofs that the client holds a key (RFC 9449), with the nonces that the provider wants. */
+/** Makes openid-client send the proofs that the client holds a key (RFC 9449), with the nonces that the server requires. */
 async function proofsOf(
   configuration: oidc.Configuration,
   dpopKey: DpopKey | undefined,
@@ -206,7 +206,7 @@ async function proofsOf(
   return dpopKey && { DPoP: oidc.getDPoPHandle(configuration, await dpopKeyPair(dpopKey)) }
 }
 
-/** Makes the client authentication of openid-client of this library's. */
+/** Makes a client authentication for openid-client out of one of this library. */
 function authenticationOf(
   options: CheckedLoginOptions,
   onCredentials: (credentials: ClientCredentials) => void,
@@ -231,7 +231,7 @@ function authenticationOf(
   return authentication
 }
 
-/** Asks the client authentication for what it adds to a request. */
+/** Calls the client authentication for the headers and parameters of a request. */
 async function credentialsFor(
   { clientAuthentication, clientId, issuer }: CheckedLoginOptions,
   tokenEndpoint = issuer,

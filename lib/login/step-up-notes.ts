@@ -7,7 +7,7 @@ import type { LoginRequest } from './login-request.js'
 import type { LoginParts } from './parts.js'
 import { TRANSACTION_MS } from './transaction.js'
 
-/** What an API has required of a browser's user. The next login to meet it is begun with its name. */
+/** The requirement of an API, noted for a browser. A login that is to meet the requirement is begun with the name of the note. */
 interface StepUpNote extends Note {
   readonly requirement: StepUp
   /** When a login has met it, in milliseconds since the epoch. */

@@ -26,13 +26,14 @@ export interface StepUpHandler {
 }
 
 /**
- * Sends the user to the login when an API requires a stronger or a more recent one (RFC 9470), with what it requires, and back to
- * the page. The login is checked for it. Mount it behind the routes; on Koa, in front of them. It passes on other errors.
+ * Sends the user to the login when an API requires a stronger or a more recent one (RFC 9470), and then back to the page. The
+ * login requests what the API requires, and its ID token is checked for that. Mount this handler behind the routes; on Koa, in
+ * front of them. Other errors are passed on.
  *
- * A request of a script gets 401 and a problem body with `login`: the path to send the user to. If the API repeats its
+ * A request of a script gets 401 and a problem body, whose `login` is the path to send the user to. If the API repeats its
  * requirement right after a login has met it, the error is passed on, so that no user goes in circles.
  *
- * @param middleware what `login()` has returned
+ * @param middleware the middleware that `login()` has returned
  *
  * @example
  * const auth = login({ … })

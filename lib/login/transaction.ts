@@ -3,12 +3,12 @@ import type { DpopKey } from '../tokens/dpop-key.js'
 
 /** How long a login may take. */
 export const TRANSACTION_MS = 15 * 60_000
-/** How long a transaction is remembered, so that a late callback is told what it is. */
+/** How long a transaction is remembered, so that the page for a late callback can say what has happened. */
 export const REMEMBERED_MS = 2 * TRANSACTION_MS
-/** How many transactions a browser may have. The oldest one gives way. */
+/** How many transactions a browser may have. The oldest transactions beyond that are deleted. */
 export const MAX_TRANSACTIONS = 8
 
-/** A login that is under way, from the redirect to the provider until its callback. */
+/** A login that is under way, from the redirect to the authorization server until its callback. */
 export interface Transaction {
   readonly state: string
   readonly nonce: string
@@ -17,20 +17,20 @@ export interface Transaction {
   readonly returnTo: string
   /** Milliseconds since the epoch. */
   readonly beganAt: number
-  /** What the ID token is checked for. */
+  /** The `max_age` of the authorization request. The ID token is checked for it, as for `acrValues`. */
   readonly maxAge?: number
   readonly acrValues?: string
-  /** The requirement that the login is to meet, see `StepUps`. */
+  /** The name of the requirement that the login is to meet, see step-up-notes.ts. */
   readonly stepUp?: string
   /** Whether the login was begun in a session without a user. Noted only with `transactions: 'session'`. */
   readonly isOfVisitor?: true
-  /** Whether its callback has come. Then the other values are empty. */
+  /** Whether the callback of the login has come. Then the other values are empty. */
   readonly isUsed?: true
   /** The key that the tokens are to be bound to, with the option `dpop` of `sessionTokens()`. */
   readonly dpopKey?: DpopKey
 }
 
-/** What a transaction is begun with. */
+/** The values with which a transaction is begun. */
 export type TransactionStart = Pick<
   Transaction,
   'returnTo' | 'maxAge' | 'acrValues' | 'stepUp' | 'dpopKey' | 'isOfVisitor'
@@ -46,7 +46,7 @@ export function newTransaction(start: TransactionStart): Transaction {
   }
 }
 
-/** Returns what stays of a transaction when its callback has come: only where it led. */
+/** Returns the rest of a transaction whose callback has come: its state, its path and its start. */
 export function usedTransaction({ state, returnTo, beganAt }: Transaction): Transaction {
   return { state, returnTo, beganAt, nonce: '', codeVerifier: '', isUsed: true }
 }

@@ -51,8 +51,8 @@ export class AccessTokens {
   }
 
   /**
-   * Returns an access token that serves the need. A promise only if the token at hand is not valid, or has to be written to the
-   * response: a request with a valid token waits for nothing.
+   * Returns an access token that serves the need. Returns a promise only if the token at hand is not valid, or has to be written
+   * to the response: a request with a valid token waits for nothing.
    *
    * @throws `ConfigurationError` if there is no exchange of this name, `ERR_NO_TOKENS` if the user is not logged in. A returned
    * promise rejects with `ERR_NO_TOKENS`, `ERR_REAUTHENTICATION_REQUIRED`, or the error of the refresh.
@@ -233,8 +233,8 @@ function mayExchange({ now, tokens }: SessionView, { exchange }: TokenNeed): boo
 }
 
 /**
- * Returns a token that is valid to its last moment. If there is no other, this is the token that an API rejected: the caller gets
- * the API's response.
+ * Returns a token that is valid to its last moment. If there is no other token, returns the token that an API rejected: then the
+ * caller gets the API's response.
  */
 function validToken({ now, tokens }: SessionView, need: TokenNeed): AccessToken | undefined {
   const { rejected, ...any } = need
@@ -256,15 +256,17 @@ function reasonOf({ accessTokens }: TokenSet, need: TokenNeed, key: string): Ref
 }
 
 /**
- * Throws the failure of the refresh of another need if it may pass: the caller that waited does not start its own refresh then.
+ * Throws the failure of the refresh of another need if a later attempt may succeed: then the caller that waited does not start
+ * its own refresh.
  */
 function throwIfRetryable(error: TokenError): void {
   if (error.retryable && !(error instanceof LostReferenceError)) throw error
 }
 
 /**
- * Throws the error of a refresh, unless it is about the session alone that started it: that session was logged out, while other
- * sessions of the grant go on, or it was a reference whose tokens the grant store has lost, while this session has a copy.
+ * Throws the error of a refresh, unless the error concerns only the session that started the refresh: that session was logged
+ * out, while other sessions of the grant go on; or it was a reference whose tokens the grant store has lost, while this session
+ * has a copy.
  */
 function throwUnlessOfStarter(error: TokenError, { refreshToken }: TokenSet): undefined {
   const isOfReference = error instanceof LostReferenceError && refreshToken !== undefined

@@ -30,10 +30,10 @@ export class BackchannelLogout {
   }
 
   /**
-   * Ends the grants that a logout token is about, if they are older than it. Resolves with what is wrong with the token, as a text
-   * that follows "The logout token …"; with `undefined` if all is well.
+   * Ends the grants that a logout token is about, if they are older than it. Resolves with the flaw of the token, as a text that
+   * follows "The logout token …"; with `undefined` if the token has no flaw.
    *
-   * @throws `TokenError` if the token could not be checked or used now. It may be sent again.
+   * @throws `TokenError` if the token could not be checked or used now. The authorization server may send it again.
    */
   async use(text: string): Promise<string | undefined> {
     const { clientId, clock, endsOfUsers, server } = this.#context
@@ -52,7 +52,7 @@ export class BackchannelLogout {
   }
 }
 
-/** Returns what is wrong with the signature. Throws if the keys cannot be had now. */
+/** Returns the flaw of the signature. Throws if the issuer's keys cannot be fetched now. */
 function uncheckable(error: TokenError): string {
   if (error.code !== 'ERR_INVALID_TOKEN_RESPONSE') throw error
   return "has no signature that the issuer's keys can check"

@@ -28,8 +28,8 @@ interface ClientNeed {
 }
 
 /**
- * The client's own access tokens (RFC 6749 §4.4), for what an app does in its own name. They are in the memory of this process: no
- * session and no grant store has them. Each need has a single flight, a refresh ahead of expiry and a backoff.
+ * The client's own access tokens (RFC 6749 §4.4), for calls that an app makes in its own name. The tokens are in the memory of
+ * this process: no session and no grant store has them. Each need has a single flight, a refresh ahead of expiry and a backoff.
  */
 export class ClientTokens {
   readonly #context: ManagerContext
@@ -45,8 +45,8 @@ export class ClientTokens {
   }
 
   /**
-   * Resolves with the key that the tokens are bound to, with the option `dpop`. It is in the memory of this process, as they are, and
-   * there is one for all of them.
+   * Resolves with the key that the tokens are bound to, with the option `dpop`. Like the tokens, the key is in the memory of this
+   * process. All tokens of the client have the same key.
    */
   async dpopKey(): Promise<DpopKey | undefined> {
     this.#dpopKey ??= this.#context.dpop?.newKey()
@@ -112,7 +112,7 @@ export class ClientTokens {
   }
 
   /**
-   * Joins the request for a token that is in flight, or starts one.
+   * Joins the request for a token if one is in flight. Otherwise starts a request.
    *
    * @param isRejected whether an API has rejected the token that this process holds, although it has not expired
    */
@@ -170,12 +170,12 @@ export class ClientTokens {
   }
 }
 
-/** Returns the tokens of one need. There is one at a time. */
+/** Returns the token set of one need. It holds one access token at most. */
 function heldBy({ id, tokens }: Grant): TokenSet {
   return tokens ?? { grantId: id, revision: 0, accessTokens: [] }
 }
 
-/** Returns the error of a request that failed. None of them is about a user, so none sends a user to the login. */
+/** Returns the error of a request that failed. The error is about no user, so it sends no user to the login. */
 function clientTokenError(failure: TokenError): TokenError {
   const { code, error, errorDescription } = failure
   const isOfUser = ['ERR_REAUTHENTICATION_REQUIRED', 'ERR_STEP_UP_REQUIRED', 'ERR_INSUFFICIENT_SCOPE']

@@ -14,7 +14,7 @@ export interface EndsOfUsersContext extends LeasedGrantContext {
   readonly ends: GrantEnds
 }
 
-/** Whose grants are ended: those of a user, those of one login at the authorization server, or one grant. */
+/** The grants to end: all of a user, all of one login at the authorization server, or one grant. */
 export type EndedWhom = { readonly sub: string } | { readonly sid: string } | { readonly grantId: string }
 
 /** The user, the login and the time of a logout token. */
@@ -49,7 +49,7 @@ export class EndsOfUsers {
     return count
   }
 
-  /** Returns what ends the grants that a logout token is about. Nothing has ended before it is called. */
+  /** Finds the grants that a logout token is about. Resolves with a function that ends them: no grant ends before its call. */
   async prepareLogout({ sub, sid, iat }: LogoutClaims): Promise<() => Promise<number>> {
     const { labels } = this.#context
     const bySid = sid === undefined ? [] : await this.#grantsWith(labels.ofLogin(sid))
@@ -85,7 +85,7 @@ export class EndsOfUsers {
     return count
   }
 
-  /** Ends one grant, unless it is not meant. Resolves with whether it ended now. Never rejects. */
+  /** Ends one grant, unless `isMeant` returns `false` for it. Resolves with whether the grant ended now. Never rejects. */
   async #end(
     grantId: string,
     reason: GrantEnd,
@@ -118,7 +118,7 @@ export class EndsOfUsers {
     return true
   }
 
-  /** Resolves with the error of a revocation that failed, which is an event. */
+  /** Runs a revocation. Emits its failure, and resolves with the error; with `undefined` after a success. */
   async #revoke(grantId: string, revoke: () => Promise<void>): Promise<TokenError | undefined> {
     try {
       await revoke()

@@ -4,10 +4,10 @@ import { digestOf } from '../tokens/grant-proof.js'
 import type { ManagerContext } from './manager-context.js'
 
 /**
- * Resolves with whether no process has used something before that may be used once. Of several processes only one succeeds in
- * storing its mark.
+ * Resolves with whether this is the first use, in all processes, of a text that may be used once, such as the id of a logout
+ * token. Each process tries to store a mark of the use in the grant store, and only the first process can.
  *
- * @param kind what it is, such as `logout token`
+ * @param kind names the kind of the text, such as `logout token`
  * @param ttlMs how long the mark is to be kept
  * @throws `TokenError` if the grant store fails
  */

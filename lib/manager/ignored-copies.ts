@@ -4,7 +4,9 @@ import type { ManagerContext } from './manager-context.js'
 import { ignoredCopyError } from './manager-errors.js'
 import { ReportedOnce } from './reported-once.js'
 
-/** Session copies that this process cannot use, so that their sessions count as logged out. Each is an event, once. */
+/**
+ * Reports session copies that this process cannot use, so that their sessions count as logged out. Each copy causes one event.
+ */
 export class IgnoredCopies {
   readonly #context: Pick<ManagerContext, 'codec' | 'emit'>
   /** Digests of copies. */
@@ -23,7 +25,7 @@ export class IgnoredCopies {
       emit({ type: 'session_ignored', ...ignored })
   }
 
-  /** Returns the error of a request whose copy is ignored; `undefined` if it is not. */
+  /** Returns the error of a request whose copy is ignored; `undefined` for a copy that can be used. */
   errorOf(copy: unknown): TokenError | undefined {
     const ignored = this.#context.codec.ignored(copy)
     return ignored && ignoredCopyError(ignored.reason)

@@ -35,17 +35,17 @@ export class LeasedGrant {
   readonly #grant: Grant
   readonly #session: SessionAdapter
   readonly #need: TokenNeed
-  /** No caller waits for this refresh. */
+  /** Whether no caller waits for this refresh. */
   readonly #isAhead: boolean
   readonly #lease: Lease
   readonly #newest: NewestTokens
   /** How long this refresh has waited for the lease, in milliseconds. */
   waitedMs = 0
-  /** Another process holds the lease of a refresh for which no caller waits. */
+  /** Whether another process holds the lease, and this refresh has ended, since no caller waits for it. */
   isLeasedElsewhere = false
-  /** The grant store failed, and `onGrantStoreError` says that the refresh goes on without it. */
+  /** Whether the refresh goes on without the grant store: the store failed, and `onGrantStoreError` is `'local'`. */
   #isWithoutStore = false
-  /** The tokens that are kept are those of before, and the access token of an exchange. */
+  /** Whether only the first access token is new, by an exchange. */
   #isOfExchange = false
 
   constructor(context: LeasedGrantContext, parts: RefreshParts, newest: NewestTokens) {
@@ -212,7 +212,7 @@ export class LeasedGrant {
   }
 
   /**
-   * Adds new tokens to those that another process has got since. Of an exchange only the access token is new: the refresh token
+   * Adds new tokens to the newer tokens of another process. After an exchange only the access token is new: the refresh token
    * beside it may have been spent since.
    */
   #onTopOf(theirs: TokenSet | undefined, tokens: TokenSet): TokenSet {
@@ -220,8 +220,8 @@ export class LeasedGrant {
   }
 
   /**
-   * Gives new tokens a higher revision than this process knows by now, for example since another session has joined the grant. The
-   * tokens of a grant that cannot be refreshed any more never replace newer ones.
+   * Gives new tokens a higher revision than the newest that this process knows, which may have grown: another session may have
+   * joined the grant. The tokens of a grant that cannot be refreshed any more never replace newer ones.
    */
   #aheadOfKnown(tokens: TokenSet): TokenSet {
     const known = this.#grant.tokens
@@ -230,7 +230,7 @@ export class LeasedGrant {
     return ownProperties({ ...this.#onTopOf(known, tokens), revision: known.revision + 1 })
   }
 
-  /** Resolves with `undefined` if the grant store fails and the refresh goes on without it. */
+  /** Waits for a response of the grant store. Resolves with `undefined` if the store fails and the refresh goes on without it. */
   async #orWithoutStore<T>(response: Promise<T>): Promise<T | undefined> {
     const { emit, onGrantStoreError } = this.#context
     try {

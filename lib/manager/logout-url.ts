@@ -1,9 +1,9 @@
 import type { TokenSet } from '../tokens/token-set.js'
 import type { ManagerContext } from './manager-context.js'
 
-/** What a logout at the authorization server may be asked for. */
+/** The parameters of a logout at the authorization server that the app may give. */
 export interface LogoutParameters {
-  /** Where the browser is sent afterwards. It must be registered at the authorization server. */
+  /** The URL to which the browser is sent after the logout. It must be registered at the authorization server. */
   readonly postLogoutRedirectUri?: string | undefined
   /** A text that comes back with the browser, as the parameter `state`. */
   readonly state?: string | undefined
@@ -35,7 +35,9 @@ export async function logoutUrl(
   return url.href
 }
 
-/** Resolves with the newest ID token. With `keep: 'store'` only the grant store may have it; if it fails, there is no hint. */
+/**
+ * Resolves with the newest ID token. With `keep: 'store'` only the grant store may have it; if the store fails, there is no hint.
+ */
 async function hintOf(
   { shared }: Pick<ManagerContext, 'shared'>,
   tokens: TokenSet | undefined,

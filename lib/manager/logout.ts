@@ -17,9 +17,9 @@ export interface LogoutContext extends LeasedGrantContext, SharesContext {
 
 /** The result of a logout: the tokens that the session held, and the first failure. */
 interface Cleared {
-  /** The newest tokens. Reads the record of the grant, which only their revocation needs. */
+  /** Returns the newest tokens. Reads the record of the grant, so it is called only for a revocation. */
   readonly tokens?: () => TokenSet
-  /** Another process may be refreshing the grant. It revokes the tokens that it gets. */
+  /** Whether another process may be refreshing the grant. That process revokes the tokens that it gets. */
   readonly isLeased?: boolean
   readonly failure?: TokenError
 }
@@ -107,7 +107,7 @@ export class Logout {
     const clearError = await failureOf(session.clear(clears))
     const { record, mayRace, failure } = ownProperties(await ending)
     if (mayRace) await raceWindowOver()
-    // A request that saved its session before the grant store knew of the logout has written the copy back unchallenged.
+    // Another request may have saved its session, with the copy, before the grant store knew of the logout.
     const clearsAgain = mayRace || !isClearedAfterEnd
     const removeError = clearsAgain ? await failureOf(sessionWriter.remove(session, held)) : undefined
     const failed = clearError ?? removeError

@@ -145,7 +145,7 @@ export function unusableReferenceError(): TokenError {
   return new TokenError(
     'ERR_NO_TOKENS',
     'This reference cannot be used: it was changed, or made for another clientId, issuer or sessionKey, or with other ' +
-      'encryptionKeys. Give the process that makes references and the one that uses them the same options.',
+      'encryptionKeys. Give the process that makes references and the process that uses them the same options.',
   )
 }
 

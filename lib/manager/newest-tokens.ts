@@ -15,7 +15,7 @@ export interface NewestTokensContext extends ManagerContext {
   readonly restoration: Restoration
 }
 
-/** The grant that is refreshed, the session that asks, and the tokens that it has. */
+/** The grant that is refreshed, the session that asks for a token, and the tokens in that session. */
 export interface SessionOfGrant {
   readonly grant: Grant
   readonly session: SessionAdapter
@@ -128,8 +128,9 @@ export class NewestTokens {
   }
 
   /**
-   * Resolves with whether the session's tokens are of the grant whose record was found. Tokens without a proof show it by a token
-   * in common; if another process has just refreshed, by a token that the session is about to have.
+   * Resolves with whether the session's tokens are of the grant whose record was found. Tokens without a proof are of the grant
+   * if they have a token in common with the record. If another process has just refreshed, the session is about to get such a
+   * token.
    */
   async #isOfGrant(found: TokenSet): Promise<boolean> {
     const { codec } = this.#context

@@ -60,7 +60,10 @@ export class OfflineReferences {
     return text
   }
 
-  /** Returns what takes the place of the session of a reference; `undefined` if the text cannot be used here. No I/O. */
+  /**
+   * Opens a reference: returns an {@link OfflineSession}, which takes the place of a session; `undefined` if the text cannot be
+   * used here. No I/O.
+   */
   open(text: string): OfflineSession | undefined {
     const reference = this.#context.references.read(text)
     return reference && new OfflineSession(reference, (of) => this.#findHome(of))
@@ -72,7 +75,7 @@ export class OfflineReferences {
     return known && known.share === of.share ? this.homeOf(known.sid, of) : undefined
   }
 
-  /** Throws for a session in a cookie without a shared grant store: new tokens could be kept nowhere. */
+  /** Throws for a session in a cookie if there is no shared grant store: no place could keep the new tokens. */
   #requirePlace({ home }: SessionAdapter): void {
     const { codec, shared } = this.#context
     if (!shared.isShared && !codec.writesReferences && home === undefined) throw sharedStoreRequiredError()

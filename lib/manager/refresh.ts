@@ -27,7 +27,7 @@ import { TokenExchange } from './token-exchange.js'
 /**
  * One refresh of one grant: it leases the grant, reads again, and decides under the lease.
  *
- * It belongs to no request. Every caller may be gone when it ends.
+ * A refresh belongs to no request. All callers may have gone when it ends.
  */
 export class Refresh {
   readonly #context: LeasedGrantContext
@@ -76,8 +76,8 @@ export class Refresh {
   }
 
   /**
-   * Presents the newest refresh token, and keeps the tokens of the response. After a rejection it resolves with a token of another
-   * process that serves by now, or with `undefined` if a newer refresh token is to be presented.
+   * Presents the newest refresh token, and keeps the tokens of the response. After a rejection, resolves with a token of another
+   * process that serves the need, or with `undefined` if a newer refresh token is to be presented.
    */
   async #refreshed(): Promise<RefreshOutcome | undefined> {
     const refreshToken = await this.#refreshToken()
@@ -91,7 +91,7 @@ export class Refresh {
   }
 
   /**
-   * Keeps the access token of an exchange. If this process stood still, another one may have refreshed meanwhile: then it resolves
+   * Keeps the access token of an exchange. If this process stood still, another one may have refreshed meanwhile. Then resolves
    * with `undefined`, and the exchange starts again with the newest token.
    */
   async #keepExchanged(response: RefreshResponse): Promise<RefreshOutcome | undefined> {
@@ -141,7 +141,7 @@ export class Refresh {
     throw response.error
   }
 
-  /** Keeps the new refresh token of a response that is of no use otherwise: the old one is spent. */
+  /** Keeps the new refresh token of a response whose other tokens cannot be used: the old refresh token is spent. */
   async #keepRefreshToken({ error: _, ...response }: FailedRefresh): Promise<void> {
     await this.#withCheckedIdToken(response)
     await this.#store(withRefreshToken(this.#newest.tokens, response))

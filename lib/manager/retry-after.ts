@@ -8,8 +8,8 @@ type RetryAfterContext = Pick<
 >
 
 /**
- * Tells the other processes that the authorization server asked to be left alone: for all grants, or after a 429 for one grant.
- * Does nothing after another failure.
+ * Tells the other processes that the authorization server asked for a pause (`Retry-After`): for all grants, or after a 429 for
+ * one grant. Does nothing after another failure.
  */
 export function tellRetryAfter(context: RetryAfterContext, grantId: string, error: TokenError): void {
   const { retryAfterMs, responseStatus } = error
@@ -19,7 +19,7 @@ export function tellRetryAfter(context: RetryAfterContext, grantId: string, erro
   void context.shared.news.publish(JSON.stringify(text))
 }
 
-/** Leaves the authorization server alone for as long as it has asked another process to. Ignores every other text. */
+/** Sends no request to the authorization server for as long as it has asked another process to wait. Ignores every other text. */
 export function hearRetryAfter(context: RetryAfterContext, text: string): void {
   const { clock, emit, health, registry, serverName } = context
   const told = parseJsonObject(text)

@@ -5,19 +5,19 @@ import { patientTimer } from '../concurrency/patient-timer.js'
 import { TokenError } from '../errors/token-error.js'
 import type { GrantRegistry } from '../grants/grant-registry.js'
 
-/** Of how many grants the failures must be that count as an outage of the server. */
+/** The least number of grants whose refreshes must fail before this counts as an outage of the server. */
 const LEAST_GRANTS = 3
 
 export interface WatchOptions {
   /** After this time without a response the request counts as failed, though it goes on, in milliseconds. */
   readonly silentAfterMs: number
-  /** After this time it is aborted, in milliseconds. */
+  /** After this time the request is aborted, in milliseconds. */
   readonly abortAfterMs: number
   /** Called when the breaker has opened or closed. */
   readonly onChange: (change: BreakerChange) => void
 }
 
-/** The breaker has opened, for an error, or has closed after some time. */
+/** The facts of a breaker that has opened, because of an error, or has closed after some time. */
 export type BreakerChange =
   | { readonly type: 'breaker_opened'; readonly error: TokenError }
   | { readonly type: 'breaker_closed'; readonly durationMs: number }
@@ -98,7 +98,7 @@ export class ServerHealth {
     if (this.isFailing) this.#breaker.ended(grantId)
   }
 
-  /** Leaves the server alone for as long as it has asked another process to. */
+  /** Sends no request to the server for as long as it has asked another process to wait. */
   pause(error: TokenError): BreakerChange | undefined {
     return this.#failed('', error, { retryAfterMs: error.retryAfterMs, isOfService: true })
   }
@@ -145,7 +145,7 @@ export class ServerHealth {
   #failedWith(sent: Sent, error: TokenError): BreakerChange | undefined {
     if (!isOutage(error)) return isResponse(error) ? this.#responded(sent) : undefined
     const { responseStatus, retryAfterMs } = error
-    // Its silence has been counted.
+    // The request was counted as failed when it had no response for too long.
     if (sent.isSilent && responseStatus === undefined) return undefined
     return this.#failed(sent.grantId, error, { retryAfterMs, isOfService: responseStatus !== 429 })
   }

@@ -20,7 +20,7 @@ export class SessionRepair {
   readonly #background: BackgroundTasks
   /** The revision up to which a request has repaired the stored session. */
   readonly #repaired = new WeakMap<SessionAdapter, number>()
-  /** Several requests may bring the same stale copy. */
+  /** Remembers the stale copies that were reported: several requests may bring the same one. */
   readonly #reported = new ReportedOnce()
 
   constructor(context: SessionRepairContext, background: BackgroundTasks) {
@@ -70,7 +70,9 @@ export class SessionRepair {
     this.#report(written, tokens, stale)
   }
 
-  /** Starts to remove the copy of an ended grant. The process that brought it back may have died before it could do so. */
+  /**
+   * Starts to remove the copy of an ended grant. The process that brought the copy back may have died before it could remove it.
+   */
   removeEnded(session: SessionAdapter): void {
     const { codec, sessionWriter, shared } = this.#context
     const held = codec.read(session.read())

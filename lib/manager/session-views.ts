@@ -15,7 +15,7 @@ export interface SessionView {
   readonly held: TokenSet
   /** The newest tokens. */
   readonly tokens: TokenSet
-  /** Absent if this process does not know the grant yet. */
+  /** `undefined` if this process does not know the grant yet. */
   readonly grant: Grant | undefined
   /** The time that decides whether a token has expired. */
   readonly now: number
@@ -89,7 +89,10 @@ export class SessionViews {
     return { held, grant, tokens, now: grant ? grant.now() : clock.now() }
   }
 
-  /** Learns tokens that another process has stored in a session. Jobs, and a grant store that lost them, have them from this process. */
+  /**
+   * Learns tokens that another process has stored in a session. Then jobs get these tokens from this process, and so does a grant
+   * store that has lost them.
+   */
   #learn(session: SessionAdapter, held: TokenSet, known: TokenSet): void {
     const { codec, registry } = this.#context
     if (session.isCookieBased || held.isReference || !codec.isProof(held)) return
@@ -104,8 +107,8 @@ export class SessionViews {
   }
 
   /**
-   * Returns what this process knows of a session's grant, whose login is not over. A promise only if the grant store has to be asked
-   * first.
+   * Returns what this process knows of a session's grant, whose login is not over. Returns a promise only if the grant store has
+   * to be asked first.
    *
    * @throws `ERR_NO_TOKENS` if the user is not logged in, `ERR_REAUTHENTICATION_REQUIRED` if the login is over
    */
@@ -154,8 +157,8 @@ export class SessionViews {
   }
 
   /**
-   * Resolves with the view after another process may have got a later end of the login. The grant store is asked once for each
-   * end that is known.
+   * Resolves with the view of a session whose login is over, as far as this process knows. Another process may know a later end
+   * of the login, so the grant store is asked: once for each revision of the tokens.
    */
   async #renewed(session: SessionAdapter, { held, tokens }: SessionView): Promise<SessionView> {
     const { shared } = this.#context

@@ -114,8 +114,8 @@ export class TokenManager {
   }
 
   /**
-   * Calls the listener once, with the reason, when the session's share of its grant has ended, in this process or in another. Returns
-   * a function that stops it; `undefined` if the user is not logged in.
+   * Calls the listener once, with the reason, when the session's share of its grant has ended, in this process or in another.
+   * Returns a function that stops this; `undefined` if the user is not logged in.
    */
   onEnd(session: SessionAdapter, listener: (reason: EndReason) => void): (() => void) | undefined {
     const held = this.#views.identityOf(session)
@@ -132,7 +132,10 @@ export class TokenManager {
     return this.#login.set(session, response, fields)
   }
 
-  /** Resolves with whether no other process has used the `state` of a login before. While the grant store fails, that is not known. */
+  /**
+   * Resolves with whether no other process has used the `state` of a login before. Resolves with `true` while the grant store
+   * fails.
+   */
   async isFirstUse(state: string, ttlMs: number): Promise<boolean> {
     if (!this.#context.shared.isShared) return true
     return isFirstUse(this.#context, 'login', state, ttlMs).catch(() => true)
@@ -147,7 +150,7 @@ export class TokenManager {
   async dpopThumbprint(session: SessionAdapter): Promise<string> {
     let tokens = this.tokensOf(session)
     if (tokens && !isDead(tokens) && !tokens.dpopKey) {
-      // A grant that is kept in the grant store, or is older than the option. A refresh gives it a key.
+      // The grant's tokens are in the grant store, or the grant is older than the option `dpop`: a refresh gives it a key.
       const { token } = await this.accessTokens.get(session, {})
       tokens = this.tokensOf(session)
       if (tokens && !tokens.dpopKey) await this.accessTokens.get(session, { rejected: token })

@@ -17,7 +17,7 @@ export function assertStringRecord(value: unknown, what: string, example: string
     const is =
       text === undefined || text === null ? `${text}. Is the environment variable set?` : `a ${typeof text}.`
     throw new ConfigurationError(
-      `${what} must have strings as values, but the value of ${name} is ${is} Leave out ${name} if it is not to be sent.`,
+      `${what} must have strings as values, but the value of ${name} is ${is} Leave out a name that is not to be sent.`,
     )
   }
 }

@@ -29,8 +29,8 @@ export class Commands {
   /**
    * Runs a statement. Rejects with `ERR_GRANT_STORE`.
    *
-   * A statement that no connection was free for in time is never sent. A connection without a reply after twice the time is
-   * closed, so that a server that stands still does not use up the pool.
+   * If no connection is free in time, the statement is never sent. A connection without a reply after twice the time is closed,
+   * so that a server that stands still does not use up the pool.
    */
   async run(
     text: string,

@@ -6,9 +6,9 @@ const READ_ONLY = 'The pool is connected to a server that takes no writes, such 
 const RIGHTS = 'Check the rights of its role: see the grants in docs/postgresql.md.'
 const LOGIN = 'Check its database, user and password.'
 const ROOM = 'Too many connections: check max_connections, and max of each pool.'
-const GONE = 'The server was stopped, or ended the connection. It is connected to again.'
+const GONE = 'The server was stopped, or ended the connection. The pool connects again.'
 
-/** What to do about an error of PostgreSQL, by its SQLSTATE or the class of it. */
+/** Says what to do about an error of PostgreSQL, by its SQLSTATE, or by the class of its SQLSTATE. */
 const CURES: Readonly<Record<string, string>> = {
   '25006': READ_ONLY,
   '28': LOGIN,
@@ -33,7 +33,7 @@ const SQLSTATE = /^(\d[\dA-Z]|F0|HV|P0|XX)[\dA-Z]{3}$/
 /** The classes whose messages hold no value of a row or a parameter. */
 const WITHOUT_DATA = /^(08|25|28|3D|3F|40|42|53|55|57)/
 
-/** Whether the connection on which an error occurred is of no use any more. */
+/** Whether the connection on which an error occurred must not be used again. */
 export function breaksConnection(error: unknown): boolean {
   const state = stateOf(error)
   // A connection to a server that has become a replica would fail for ever. One that was cancelled is still good.

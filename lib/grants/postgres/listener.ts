@@ -26,8 +26,8 @@ export const listenOption: Option<(() => PostgresClient) | false | undefined> = 
 /**
  * Subscribes to the channel of a table with a connection of its own, one for a process. Returns `undefined` if no process is to listen.
  *
- * @param notify sends a notification over the pool. It must arrive: behind a pooler such as PgBouncer in transaction mode, or on
- * another database, a connection listens in vain.
+ * @param notify sends a notification over the pool, to test a new connection. Behind a pooler such as PgBouncer in transaction
+ * mode, or on another database, the connection would receive nothing.
  */
 export function subscribeWith(
   listenClient: (() => PostgresClient) | false | undefined,

@@ -65,8 +65,8 @@ delete from ${table} g using old where g.grant_id = old.grant_id returning 1`
 }
 
 /**
- * Begins a list of rows, each of which may be empty. A replica may be late, so it refuses, as the function for one grant does: that is
- * called first, whatever rows there are.
+ * Makes a query that lists rows. It calls the function that reads a grant first, which fails on a replica: a replica may be late.
+ * Without a row to list, the query returns one empty row.
  */
 const listed = ({ last, table }: Names, columns: string, condition: string) =>
   `select ${columns} from (select from ${last}(''::text) limit 1) one left join ${table} g on ${condition}`

@@ -11,7 +11,7 @@ const DOUBLE = 'double precision'
 /** The version of the functions. A process calls those of its own version, so that several versions may run at once. */
 const VERSION = 1
 
-/** What the migration creates, as quoted names. */
+/** The quoted names of the table and the functions that the migration creates. */
 export interface Names {
   readonly table: string
   /** Whether the migration has been applied is known from this function: it is the last that the migration creates. */
@@ -27,8 +27,8 @@ export interface Names {
 export type Method = 'lease' | 'renew' | 'commit' | 'release' | 'end' | 'read'
 
 /**
- * The types of the parameters of each function. A call names them: otherwise another function of the same name could fit better, which
- * a role with the right to create in the schema has made, and which would run with the rights of the app.
+ * The types of the parameters of each function. A call names these types. Otherwise another function of the same name could fit
+ * better: a role that may create functions in the schema could have made it, and it would run with the rights of the app.
  */
 const TYPES: Readonly<Record<Method, readonly string[]>> = {
   lease: ['text', 'text', DOUBLE, 'bigint', DOUBLE, DOUBLE, DOUBLE, DOUBLE],

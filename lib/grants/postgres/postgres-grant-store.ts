@@ -74,8 +74,8 @@ export function postgresGrantStore(
 }
 
 /**
- * Returns the SQL of the migration, for a tool or a person with the right to create tables. `migrate()` runs the same. It may be
- * run again, and over the functions of an earlier version, which processes of that version go on using.
+ * Returns the SQL of the migration, for a tool or a person with the right to create tables. `migrate()` runs the same. The SQL
+ * may be run again, also after that of an earlier version: processes of that version go on using their own functions.
  */
 postgresGrantStore.migration = (options: PostgresTableOptions = {}): string =>
   migrationOf(namesOf(checkOptions(options, TABLE_OPTIONS, MIGRATION_USAGE)))
@@ -88,9 +88,9 @@ class PostgresGrants implements PostgresGrantStore {
   readonly #commands: Commands
   readonly #changes: GrantChanges
   readonly #sweep: Sweep
-  /** Absent with `listenClient: false`, and for a pool without a `Client`. */
+  /** The method is absent with `listenClient: false`, and for a pool without a `Client`. */
   readonly subscribe?: NonNullable<GrantStore['subscribe']>
-  /** Whether the app has asked this process to migrate. Then it does so again on a database without the table. */
+  /** Whether the app has called `migrate()`. If so, this process migrates again when the database has lost the table. */
   #migrates = false
   readonly #runs = new ServerRuns(async (grantId) => (await this.#ask('read', grantId)).run)
 

@@ -39,7 +39,9 @@ export const ms = (milliseconds: string) => `${milliseconds} * interval '1 milli
 export const keptFor = (milliseconds: string) =>
   `case when expires_at < moment + ${ms(milliseconds)} then moment + ${ms(`${SLACK} * ${milliseconds}`)} else expires_at end`
 
-/** An app may have turned off for speed that a commit waits for the disk. A lost lease or record logs a user out. */
+/**
+ * Makes the commit wait for the disk, which an app may have turned off for speed: a lost lease or record would log a user out.
+ */
 export const DURABLE = `
   if current_setting('synchronous_commit') = 'off' then
     perform set_config('synchronous_commit', 'local', true);

@@ -89,7 +89,7 @@ class RedisGrants implements RedisGrantStore {
   readonly #options: Required<RedisGrantStoreOptions>
   readonly #changes: GrantChanges
   readonly #index = new GrantIndex((script, key, args) => this.#run(script, key, args))
-  /** Absent over a client that cannot subscribe, such as a pool of node-redis. */
+  /** The method is absent if the client cannot subscribe, such as a pool of node-redis. */
   readonly subscribe?: NonNullable<GrantStore['subscribe']>
   readonly #runs = new ServerRuns(async (grantId) => textOf((await this.#run(RUN, grantId, []))[0]))
 
@@ -170,7 +170,7 @@ class RedisGrants implements RedisGrantStore {
   async end(grantId: string, why: GrantEnd, retention?: Retention): Promise<EndedGrant | undefined> {
     const args = [why, this.#ttlOf(retention), this.#changes.channel, grantId]
     const ending = this.#run(END, grantId, args)
-    // Sent together, so that no crash comes between. A failure delays the knowledge of other processes, and does not undo the end.
+    // Both are sent together, so that no crash comes between. Without the note, other processes learn of the end later.
     const noting = this.#index.noteEnd(grantId, why).catch(ignore)
     const [revision, tokens, owner, labels] = await ending
     await noting

@@ -3,7 +3,7 @@ import type { SessionHome } from '../../sessions/session-adapter.js'
 import type { GrantIdentity } from '../../tokens/grant-proof.js'
 import type { TokenSet } from '../../tokens/token-set.js'
 
-/** The places that do not have a token set, or an end. */
+/** Which places lack a token set, or an end. */
 export interface Missing {
   readonly record: boolean
   readonly copy: boolean
@@ -25,9 +25,9 @@ export interface RestorationEntry {
   tokens: TokenSet | undefined
   lacksRecord: boolean
   lacksCopy: boolean
-  /** The grant store may have lost the record. */
+  /** Whether the grant store may have lost the record. */
   isInDoubt: boolean
-  /** The event `tokens_unsaved` was emitted, and no store has stored the tokens since. */
+  /** Whether the event `tokens_unsaved` was emitted, and no store has stored the tokens since. */
   isReportedUnsaved: boolean
   failures: number
 }
