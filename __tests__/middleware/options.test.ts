@@ -227,7 +227,11 @@ describe('sessionTokens(options)', () => {
       { ...valid, http: { headers: { 'X-Api-Key': null } } },
       /X-Api-Key is null\. Is the/,
     ],
-    ['a header that is a number', { ...valid, http: { headers: { a: 5 } } }, /but a is a number\. Leave out/],
+    [
+      'a header that is a number',
+      { ...valid, http: { headers: { a: 5 } } },
+      /but the value of a is a number\. Leave out/,
+    ],
     [
       'headers of null',
       { ...valid, http: { headers: null } },

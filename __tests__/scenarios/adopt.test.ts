@@ -519,7 +519,7 @@ describe('adopt(request)', () => {
   })
 
   it.each<[string, unknown, RegExp]>([
-    ['text', 'secret-token', /What the option adopt handed over is a string/],
+    ['text', 'secret-token', /The result of the option adopt is a string/],
     ['an array', ['secret-token'], /is an array/],
     ['something else', { user: 'secret-token' }, /neither an access_token nor a refresh_token/],
     ['an invalid token', { access_token: { token: 'secret-token' } }, /access_token is not a string/],

@@ -11,8 +11,8 @@ import { appProof, type DpopProofRequest, withProofs } from './request-dpop.js'
 import { Tenants } from './tenants.js'
 
 /**
- * The client's own access tokens (client credentials, RFC 6749 §4.4), for what an app does in its own name. They are kept in the
- * memory of this process: one for each scope, resource and audience.
+ * The client's own access tokens (client credentials, RFC 6749 §4.4), for calls that an app makes in its own name. They are kept
+ * in the memory of this process: one for each scope, resource and audience.
  */
 export interface ClientTokenSource extends TokenSource {
   /**
@@ -37,7 +37,7 @@ export interface ClientTokenSource extends TokenSource {
 /** The tokens of a client. */
 export class ClientSource implements ClientTokenSource, OutboundTokens {
   readonly #contextOf: () => MiddlewareContext
-  /** What the route's guard names. */
+  /** The need that the guard of the route names. */
   readonly #routeNeed: TokenNeed | undefined
 
   constructor(contextOf: () => MiddlewareContext, routeNeed?: TokenNeed) {

@@ -38,7 +38,7 @@ export interface MiddlewareContext {
   readonly server: AuthorizationServer
   /** Binds the tokens of each grant to a key, with the option `dpop`. */
   readonly dpop?: Dpop
-  /** The `encryptionKeys`, where a function gives them. */
+  /** The `encryptionKeys`, if the option is a function. */
   readonly keys?: RotatingKeys
   readonly sessions: SessionLayer<object>
   readonly manager: TokenManager
@@ -54,7 +54,7 @@ export type SessionLayerFactory = (context: SessionLayerContext) => SessionLayer
 const LEEWAY_PART = 1 / 8
 const AHEAD_PART = 1 / 4
 
-/** The services that a process has one of. Tests replace them to play several processes, and other times. */
+/** The services of which a process has one. Tests replace them to simulate several processes, and other times. */
 export interface ProcessServices {
   readonly clock: Clock
   readonly registry: GrantRegistry

@@ -6,8 +6,8 @@ import type { MiddlewareContext } from './composition.js'
 import { Tenants } from './tenants.js'
 
 /**
- * Whose logins are ended: all of a user (the `sub` of the ID token), those of one login at the authorization server (`sid`), or
- * one (`grantId`, as in events). `tenant` names the tenant, and is for `sessionTokens()` with tenants alone.
+ * The logins to end: all of a user (the `sub` of the ID token), those of one login at the authorization server (`sid`), or one
+ * (`grantId`, as in events). `tenant` names the tenant, and is for `sessionTokens()` with tenants alone.
  */
 export type EndedLogins = (
   | { readonly sub: string; readonly sid?: undefined; readonly grantId?: undefined }
@@ -18,7 +18,7 @@ export type EndedLogins = (
 /** Why logins are ended. Events have it as the `reason`. */
 export type LoginEndReason = 'logged_out' | 'backchannel_logout'
 
-/** What `end()` of `sessionTokens()` is. */
+/** The type of the method `end()` of `sessionTokens()`. */
 export type EndLogins = (whom: EndedLogins, reason?: LoginEndReason) => Promise<number>
 
 const NAMES = ['sub', 'sid', 'grantId'] as const

@@ -47,7 +47,7 @@ type KoaAppContext = [unknown] extends [InstalledContext] ? Context : InstalledC
 
 type Next = () => Promise<unknown>
 
-/** Koa middleware (2 and 3) that can be waited for. */
+/** The middleware for Koa (2 and 3) that `sessionTokens()` returns. */
 export interface SessionTokensMiddleware {
   (ctx: object, next: Next): Promise<void>
   /**
@@ -66,17 +66,17 @@ export interface SessionTokensMiddleware {
    */
   offline(reference: string): OfflineTokens
   /**
-   * The client's own tokens (RFC 6749 §4.4), for what the app does in its own name. With tenants use the `client` of a request's
-   * tokens.
+   * The client's own tokens (RFC 6749 §4.4), for calls that the app makes in its own name. With tenants use the `client` of a
+   * request's tokens.
    *
    * @example
    * const api = tokens.client.axios({ baseURL: 'https://api.example.com', need: { scope: 'reports.write' } })
    */
   readonly client: ClientTokenSource
   /**
-   * Ends logins here, in all processes, and at the authorization server (RFC 7009): all of a user, those of one login at the
-   * authorization server, or one. Resolves with the number of grants that had not ended before. Their sessions have no tokens any
-   * more. It finds the grants that the grant store remembers, by the `sub` and `sid` of their ID tokens.
+   * Ends logins here, in all processes, and at the authorization server (RFC 7009): all logins of a user, those of one login at
+   * the authorization server, or one. Resolves with the number of grants that had not ended before. Their sessions have no tokens
+   * any more. This method finds the grants that the grant store remembers, by the `sub` and `sid` of their ID tokens.
    *
    * Every grant is tried before the promise rejects. If it rejects with another error than a `ConfigurationError`, the users are
    * logged out here all the same.
@@ -88,9 +88,10 @@ export interface SessionTokensMiddleware {
    */
   end(whom: EndedLogins, reason?: LoginEndReason): Promise<number>
   /**
-   * Returns a middleware for the authorization server's logout tokens (OpenID Connect Back-Channel Logout 1.0). It needs no session
-   * and no body parser. It responds with 200, or with 400 and an `error` to a token that is wrong or was used before, and ends the
-   * grants of the user or the login that are older than the token. With tenants, `tenant` names the tenant of the context.
+   * Returns a middleware for the authorization server's logout tokens (OpenID Connect Back-Channel Logout 1.0). The middleware
+   * needs no session and no body parser. It ends the grants of the user or the login that are older than the token, and responds
+   * with 200. To a token that is wrong or was used before it responds with 400 and an `error`. With tenants, `tenant` names the
+   * tenant of the context.
    *
    * @throws `ConfigurationError` if there is no `issuer`
    *
@@ -109,8 +110,8 @@ export interface SessionTokensMiddleware {
  */
 export function sessionTokens(options: TenantOptions<KoaAppContext>): SessionTokensMiddleware
 /**
- * Attaches a token manager to every context: `ctx.tokens`. Mount it behind koa-session. Attaching does nothing yet; a
- * token is looked at when a handler asks for it.
+ * Attaches a token manager to every context: `ctx.tokens`. Mount it behind koa-session. Attaching costs nothing: the tokens are
+ * read when a handler asks for them.
  *
  * @throws `ConfigurationError` when an option is missing, unknown or contradicts another
  *

@@ -2,7 +2,7 @@ import { ConfigurationError } from '../errors/token-error.js'
 import { flag } from '../options/option-kinds.js'
 import { checkOptions, type OptionTable } from '../options/option-table.js'
 
-/** What `set()` and `acquire()` do with the session of a login. */
+/** The options of `set()` and `acquire()`: how a login changes its session. */
 export interface LoginOptions {
   /**
    * Whether the session gets another id, so that an id from before the login is of no use, and loses its data. It is for

@@ -18,8 +18,8 @@ import { appProof, type DpopProofRequest, withProofs } from './request-dpop.js'
 import { Tenants } from './tenants.js'
 
 /**
- * The tokens of a user without a request, for jobs, queues and agents: what `tokens.offline(reference)` returns. They are those of
- * the session in which the reference was made: requests and jobs share one refresh, over all processes.
+ * The tokens of a user for code without a request, such as jobs, queues and agents: the result of `tokens.offline(reference)`.
+ * They are the tokens of the session in which the reference was made: requests and jobs share one refresh, over all processes.
  */
 export interface OfflineTokens extends TokenSource {
   /**
@@ -34,8 +34,8 @@ export interface OfflineTokens extends TokenSource {
    */
   getAccessToken(need?: TokenNeed): Promise<ValidAccessToken>
   /**
-   * Whether the grant has not ended and can be refreshed, as far as this process knows. No I/O. Of a grant that this process has not
-   * used yet it knows nothing, and the result is `true`.
+   * Whether the grant has not ended and can be refreshed, as far as this process knows. No I/O. For a grant that this process has
+   * not used yet, the result is `true`.
    */
   hasTokens(): boolean
   /** The id of the grant, as events have it; `undefined` if the reference cannot be used. It may be logged. No I/O. */
@@ -52,7 +52,7 @@ export interface OfflineTokens extends TokenSource {
   fetch(config: SessionFetchConfig): typeof fetch
 }
 
-/** The tokens of users for a process without requests: what `offlineTokens()` returns. */
+/** The tokens of users for a process without requests: the result of `offlineTokens()`. */
 export interface OfflineTokensFactory {
   /**
    * Returns an object that gets valid access tokens by a reference from `req.tokens.offlineReference()`. No I/O: a reference that
@@ -78,7 +78,7 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
     this.#reference = reference
   }
 
-  /** Absent if the reference cannot be used. */
+  /** The reference, opened for use in place of a session; `undefined` if it cannot be used. */
   get #session(): OfflineSession | undefined {
     this.#opened ??= this.#context.manager.offline.open(this.#reference)
     return this.#opened
@@ -98,7 +98,7 @@ class GrantTokens implements OfflineTokens, OutboundTokens {
 
   hasTokens(): boolean {
     if (this.#session) return this.#context.manager.hasTokens(this.#session)
-    // Without keys nothing is known of the reference yet.
+    // Without keys this process cannot open the reference yet.
     return this.#context.keys?.isEmpty ?? false
   }
 

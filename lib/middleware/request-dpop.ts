@@ -11,7 +11,7 @@ import type { TokenToSend, ValidAccessToken } from '../tokens/token-source.js'
 import type { MiddlewareContext } from './composition.js'
 import type { LoginOptions } from './login-options.js'
 
-/** What goes with the tokens that `set()` is given. */
+/** The options of `set()`. */
 export interface SetOptions extends LoginOptions {
   /**
    * The key that the login library requested the tokens with (RFC 9449): a `CryptoKeyPair`, a private `CryptoKey` or `KeyObject`,
@@ -24,7 +24,7 @@ export interface SetOptions extends LoginOptions {
 export interface DpopProofRequest {
   /** The method as it is sent, e.g. `'GET'`. */
   readonly method: string
-  /** The URL. A proof has neither its query nor its fragment. */
+  /** The URL. Its query and its fragment do not go into the proof. */
   readonly url: string
   /** The nonce that the API has asked for (`DPoP-Nonce`). Default: the newest one that is known of its origin. */
   readonly nonce?: string

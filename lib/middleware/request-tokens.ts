@@ -50,7 +50,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   readonly #adopting: AdoptingSession | undefined
   /** The scope, resource and audience that the route's guard names. */
   #routeNeed: TokenNeed | undefined
-  /** The same of a guard for the client's own token. */
+  /** The scope, resource and audience that a guard names for the client's own token. */
   #clientNeed: TokenNeed | undefined
   /** Whose token the route's calls carry. */
   #user: UserPolicy = 'required'

@@ -16,8 +16,9 @@ export interface RequireTokensOptions extends Omit<TokenNeed, 'rejected'> {
    */
   user?: UserPolicy
   /**
-   * Whether an access token is refreshed on this route. `false` serves one that is valid and refreshes none, also not ahead of its
-   * expiry: a poll does not keep a login alive. Without a valid one the request counts as one without tokens. Default: `true`.
+   * Whether an access token is refreshed on this route. `false` serves a token that is valid, and refreshes none, not even ahead
+   * of expiry: so a poll does not keep a login alive. Without a valid token the request counts as a request without tokens.
+   * Default: `true`.
    */
   refresh?: boolean
   /**
@@ -61,7 +62,7 @@ const POINTLESS: Partial<Record<UserPolicy, readonly string[]>> = {
   client: ['exchange', 'refresh', 'loginPath'],
 }
 
-/** The response of a guard, which takes the place of the route's. */
+/** The response of a guard, in place of the response of the route. */
 export interface GuardResponse {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>

@@ -2,12 +2,12 @@
 const HERE = 'http://localhost'
 
 /**
- * Returns the path of this site that a browser may be sent to after its login, out of what came with the request: `returnTo` as
+ * Returns the path of this site to which a browser may be sent after its login. The path comes from the request: `returnTo`, as
  * `requireTokens()` appends it to `loginPath`. A value that leads to another site gives `fallback`, so that a link to your login
  * cannot end at an attacker's site (an open redirect, RFC 9700 §4.11).
  *
- * @param value what the request brought; anything that is not a path of this site is not taken
- * @param fallback where to go instead. Default: `'/'`
+ * @param value the value in the request; anything but a path of this site gives `fallback`
+ * @param fallback the path to go to instead. Default: `'/'`
  * @returns a path with its query and fragment, as browsers read it
  *
  * @example

@@ -6,17 +6,17 @@ import type { OutboundTokens } from '../tokens/token-source.js'
 
 /** The `encryptionKeys` of an app that gave a function. */
 export interface RotatingKeys {
-  /** Whether there are none yet. */
+  /** Whether the function has returned no keys yet. */
   readonly isEmpty: boolean
   /**
    * Brings the keys up to date. Returns a promise if the caller has to wait.
    *
-   * @throws `ERR_SESSION_STORE`, as a rejection, while there are none
+   * @throws `ERR_SESSION_STORE`, as a rejection, while there are no keys
    */
   prepare(): Promise<void> | undefined
 }
 
-/** Returns the keys if a function gives them, and calls it once, so that the first request finds them. */
+/** Returns the keys if the option is a function, and calls the function once, so that the first request finds the keys. */
 export function rotatingKeys(
   ring: KeyRing | undefined,
   clock: Clock,
@@ -41,14 +41,15 @@ export function rotatingKeys(
 function lastKeysError(cause: unknown): TokenError {
   return new TokenError(
     'ERR_SESSION_STORE',
-    'The function `encryptionKeys` has failed, or has returned no valid keys. The last good ones are still used. Check the function.',
+    'The function `encryptionKeys` has failed, or has returned no valid keys. The last valid keys are still used. Check the function.',
     // A vault may put anything into its message.
     { cause, causeMessage: cause instanceof TypeError || cause instanceof TokenError },
   )
 }
 
 /**
- * Makes the property of a request throw while there are no keys. Returns what fails the calls that find their tokens themselves.
+ * Makes the property of a request throw while there are no keys. Returns tokens with which the calls of `sessionAxios()` and
+ * `sessionFetch()` fail.
  */
 export function refusedTokens(carrier: object, property: string, error: unknown): OutboundTokens {
   const get = () => {

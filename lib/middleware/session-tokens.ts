@@ -77,8 +77,8 @@ export interface SessionTokens extends TokenSource {
   acquire(parameters: AcquireParameters, options?: LoginOptions): Promise<void>
   /**
    * Resolves with the thumbprint of the key that the tokens of the next login are bound to, for the parameter `dpop_jkt` of the
-   * authorization request (RFC 9449 §10). It is made if the session has none, and `acquire()` finds it there. Needs the option
-   * `dpop`.
+   * authorization request (RFC 9449 §10). If the session has no key, one is made and stored there, where `acquire()` finds it.
+   * Needs the option `dpop`.
    *
    * @throws `TokenError` with `ERR_SESSION_STORE`; `ERR_CONFIGURATION` without the option `dpop`
    *
@@ -112,7 +112,7 @@ export interface SessionTokens extends TokenSource {
   readonly grantId: string | undefined
   /**
    * The newest ID token, as the authorization server sent it. An ID token from a refresh has been checked: it is for the same
-   * user, and signed by the issuer if the issuer's keys are known. One that could not be checked was left out. No I/O.
+   * user, and signed by the issuer if the issuer's keys are known. An ID token that could not be checked was left out. No I/O.
    */
   readonly idToken: string | undefined
   /** The claims of the newest ID token; `undefined` without one, or when it is encrypted for the app. No I/O. */
@@ -128,11 +128,12 @@ export interface SessionTokens extends TokenSource {
    */
   readonly signal: AbortSignal
   /**
-   * Resolves with the URL of the authorization server's own logout (OpenID Connect RP-Initiated Logout 1.0): send the browser there,
-   * after `revoke()`. It has the ID token of the login as its hint, so get it before `revoke()`, and log it nowhere.
+   * Resolves with the URL of the authorization server's own logout (OpenID Connect RP-Initiated Logout 1.0): send the browser
+   * there, after `revoke()`. The URL holds the ID token of the login as a hint, so get the URL before `revoke()`, and do not log
+   * it.
    *
-   * @throws `ConfigurationError` if the issuer's metadata names no `end_session_endpoint`, or an option is wrong;
-   * `TokenError` with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` if the metadata cannot be had
+   * @throws `ConfigurationError` if the issuer's metadata names no `end_session_endpoint`, or an option is wrong; `TokenError`
+   * with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` if the metadata cannot be fetched
    *
    * @example
    * const url = await req.tokens.logoutUrl({ postLogoutRedirectUri: 'https://app.example.com/' })
@@ -158,14 +159,15 @@ export interface SessionTokens extends TokenSource {
   clear(): Promise<void>
   /**
    * Makes a reference to this login, for a job, a queue or a database: `tokens.offline(reference)` has the user's tokens in any
-   * process, also when the session has expired. It ends with the login: at a logout, a new login in this session, or the end of the
-   * grant.
+   * process, also when the session has expired. The reference ends with the login: at a logout, a new login in this session, or
+   * the end of the grant.
    *
-   * It is a text. With `encryptionKeys` it is sealed, and without them the text gives access to the user's tokens. It works only
-   * with the same `clientId`, issuer and `sessionKey`. Without a grant store that processes share, it works only in this process.
+   * The reference is a string. With `encryptionKeys` it is sealed. Without them the string alone gives access to the user's
+   * tokens. It works only with the same `clientId`, issuer and `sessionKey`. Without a grant store that processes share, it works
+   * only in this process.
    *
-   * It costs one command on the grant store and one write to the session. The grant store keeps the tokens for `ttlMs` from now on
-   * and after each refresh by the reference: by default, for as long as the session could come back.
+   * Making a reference costs one command on the grant store and one write to the session. The grant store keeps the tokens for
+   * `ttlMs` from now on and after each refresh by the reference: by default, for as long as the session could come back.
    *
    * @throws `TokenError` with `ERR_NO_TOKENS` (the user is not logged in), `ERR_GRANT_STORE`; `ERR_CONFIGURATION` if the tokens that
    * a job refreshes could be kept nowhere
@@ -206,8 +208,8 @@ export interface SessionTokens extends TokenSource {
    */
   fetch(config: SessionFetchConfig): typeof fetch
   /**
-   * The client's own tokens (RFC 6749 §4.4), for what the app does in its own name. No user need be logged in. On a route with
-   * `requireTokens({ user: 'client' })` a need without a scope, a resource and an audience takes those of the route.
+   * The client's own tokens (RFC 6749 §4.4), for calls that the app makes in its own name. No user need be logged in. On a route
+   * with `requireTokens({ user: 'client' })` a need without a scope, a resource and an audience takes those of the route.
    *
    * @example
    * const api = req.tokens.client.axios({ baseURL: 'https://api.example.com', need: { scope: 'reports.write' } })

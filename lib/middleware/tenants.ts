@@ -16,8 +16,9 @@ export interface TenantOptions<Request = unknown> {
   /** Names the tenant of a request, for example by its host or path: a string that is not empty. Called for every request. */
   tenant(request: Request): string
   /**
-   * Looks up the options of a tenant, within 10 s, when its first request comes. They are kept; a failure is not. Their default
-   * `sessionKey` is `tokens:` and the tenant's name, so that one session may hold the tokens of several tenants.
+   * Looks up the options of a tenant, within 10 s, when its first request comes. The options are kept. After a failure the next
+   * request looks them up again. The default `sessionKey` is `tokens:` and the tenant's name, so that one session may hold the
+   * tokens of several tenants.
    */
   options(tenant: string): SessionTokensOptions<Request> | Promise<SessionTokensOptions<Request>>
   /**
@@ -58,7 +59,7 @@ export class Tenants<Request> {
   readonly #options: Checked<TenantOptions<Request>, typeof OPTIONS>
   readonly #compose: Compose<Request>
   readonly #tenants: LRUCache<string, Tenant>
-  /** Tenants whose options are being looked up. */
+  /** The tenants whose options are being looked up. */
   readonly #pending = new SingleFlight<string, Tenant>()
   /** Evicted tenants that still serve requests, or store tokens. */
   readonly #draining = new Set<Tenant>()

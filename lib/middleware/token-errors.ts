@@ -6,7 +6,7 @@ import { checkOptions, type OptionTable } from '../options/option-table.js'
 import { reportError } from './report-error.js'
 import { notExpressError, notKoaError } from './wrong-framework.js'
 
-/** What `tokenErrors()` does besides responding. */
+/** The options of `tokenErrors()`. */
 export interface TokenErrorsOptions {
   /**
    * Gets each error with a status from 500 on, for the log. Default: Express prints it on stderr, and Koa emits the event

@@ -6,8 +6,8 @@ import type { TokenResponse } from '../tokens/token-response.js'
 /** The port through which the token manager uses an authorization server. `httpAuthorizationServer()` implements it. */
 export interface AuthorizationServer {
   /**
-   * Refreshes (RFC 6749 §6), once: a failed request is not repeated. Resolves with a {@link FailedRefresh} if the response is
-   * of no use and still brings a new refresh token.
+   * Refreshes (RFC 6749 §6), once: a failed request is not repeated. Resolves with a {@link FailedRefresh} if the response has no
+   * usable access token, but a new refresh token.
    *
    * Rejects with a `TokenError`. `ERR_REAUTHENTICATION_REQUIRED`: the refresh token is dead (`invalid_grant`, or what the
    * server sends in its place). A `StepUpError`: the server issues this token only after the user has taken part.
@@ -36,7 +36,7 @@ export interface AuthorizationServer {
   /**
    * Resolves with the client certificate of the moment (RFC 8705).
    *
-   * @throws `ConfigurationError` if the client does not authenticate with one
+   * @throws `ConfigurationError` if the client does not authenticate with a certificate
    */
   clientCertificate(): Promise<ClientCertificate>
   /** Revokes a token (RFC 7009). A token that has been revoked already is a success. Rejects with a `TokenError`. */
@@ -52,15 +52,15 @@ export interface AuthorizationServer {
    */
   signatureOf(idToken: string): Promise<IdTokenSignature>
   /**
-   * Checks the signature of a logout token with the issuer's keys. It comes from anywhere, so the verdict is good only if the issuer
-   * has signed it. Never rejects.
+   * Checks the signature of a logout token with the issuer's keys. Any sender may send such a token, so the verdict is good only
+   * if the issuer has signed it. Never rejects.
    */
   signatureOfLogoutToken(token: string): Promise<IdTokenSignature>
   /**
    * Resolves with the URL to which a browser is sent to log out at the authorization server (`end_session_endpoint`, OpenID Connect
    * RP-Initiated Logout 1.0 §2.1).
    *
-   * @throws `ConfigurationError` if the metadata names none
+   * @throws `ConfigurationError` if the metadata names no such endpoint
    */
   endSessionEndpoint(signal: AbortSignal): Promise<string>
 }
@@ -83,7 +83,7 @@ export interface RefreshRequest {
   readonly signal: AbortSignal
 }
 
-/** What a token of the client's own is for. */
+/** The scope, the resource and the audience of a token of the client's own. */
 export type ClientCredentialsNeed = Pick<RefreshRequest, 'scope' | 'resource' | 'audience'>
 
 /** Which exchange is requested, and how long it may take. */
@@ -107,7 +107,7 @@ export interface FailedRefresh {
   readonly error: TokenError
   /** The new refresh token. The error does not show it. */
   readonly refreshToken: string
-  /** The ID token beside it, which shows whose refresh token it is. */
+  /** The ID token of the same response, which names the user of the refresh token. */
   readonly idToken?: string
   /** The key that the refresh token may be bound to, if the grant does not have it yet. */
   readonly dpopKey?: DpopKey
@@ -122,7 +122,7 @@ export type IdTokenSignature =
   | { readonly verdict: 'bad'; readonly why: string }
   | { readonly verdict: 'unknown'; readonly error: TokenError }
 
-/** Parameters of every grant. Further parameters of the provider are sent along, e.g. `audience`. */
+/** Parameters of every grant. Further parameters of the authorization server are sent as they are, e.g. `audience`. */
 interface CommonParameters {
   /** Scopes, separated by spaces (RFC 6749 §3.3). */
   readonly scope?: string | undefined

@@ -37,7 +37,7 @@ export interface HttpAuthorizationServerOptions {
   readonly issuer?: string
   /** The token endpoint. Default: the metadata's. */
   readonly tokenEndpoint?: string
-  /** The endpoint for refreshes, for providers with a separate one. Default: the token endpoint. */
+  /** The endpoint for refreshes, for a server that has a separate one. Default: the token endpoint. */
   readonly refreshEndpoint?: string
   /** The revocation endpoint (RFC 7009). Default: the metadata's. */
   readonly revocationEndpoint?: string
@@ -125,7 +125,7 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
     return ownProperties({ ...defaults, ...form, client, clientAuthentication, signal })
   }
 
-  /** Returns what checks signatures; `undefined` if no keys are known. */
+  /** Returns the function that checks signatures; `undefined` if the issuer's keys are not known. */
   async function issuersKeys(): Promise<typeof keys> {
     const jwksUri = given.jwks ?? (await fetchMetadata?.())?.jwksUri
     if (jwksUri !== undefined) keys ??= issuerKeys(jwksUri, { send, clock, secrets })

@@ -2,7 +2,7 @@ import { decodeProtectedHeader } from 'jose'
 import { isJsonObject, ownProperties, ownValue } from '../options/own-properties.js'
 import { idTokenClaims } from './id-token/id-token.js'
 
-/** What a logout token says: whose logins are over, and when it was issued. */
+/** The claims of a logout token: the user or the login that is over, and the time of issue. */
 export interface LogoutToken {
   readonly sub?: string
   readonly sid?: string
@@ -28,7 +28,7 @@ const TYPES: readonly unknown[] = [undefined, 'jwt', 'logout+jwt', 'application/
 const CLOCK_SKEW_SECONDS = 60
 
 /**
- * Reads a logout token, and checks everything but its signature (OpenID Connect Back-Channel Logout 1.0 §2.6). Returns what is wrong
+ * Reads a logout token, and checks everything but its signature (OpenID Connect Back-Channel Logout 1.0 §2.6). Returns its flaw
  * as a text that follows "The logout token …".
  */
 export function readLogoutToken(token: string, expected: LogoutTokenExpectation): LogoutToken | string {

@@ -33,8 +33,8 @@ export interface MetadataSource {
  * Fetches an issuer's metadata on the first call, and keeps it. Concurrent calls share one fetch. A failure is not kept: the
  * next call fetches again. Tries `<issuer>/.well-known/openid-configuration` first, then the URL of RFC 8414 §3.
  *
- * Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when the server cannot be reached, and with a `ConfigurationError` when
- * there is no metadata, or it is of another issuer.
+ * Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when the server cannot be reached, and with a `ConfigurationError` when there is
+ * no metadata, or the metadata is of another issuer.
  */
 export function metadataOf(issuer: string, source: MetadataSource): () => Promise<Metadata> {
   let metadata: Promise<Metadata> | undefined

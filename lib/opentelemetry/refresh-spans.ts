@@ -3,7 +3,10 @@ import type { RefreshOver, RefreshTrace } from '../tokens/diagnostics.js'
 import type { TokenEvent } from '../tokens/events.js'
 import { ATTRIBUTE, errorType, known } from './attributes.js'
 
-/** A refresh that is over. `refreshed`: by this process. `shared`: another process was faster, and this one has its result. */
+/**
+ * A refresh that is over. `refreshed`: this process has refreshed. `shared`: another process was faster, and this process has the
+ * result.
+ */
 export interface EndedRefresh {
   readonly outcome: 'refreshed' | 'shared' | 'failed'
   readonly durationMs: number

@@ -7,7 +7,7 @@ import { rejectUnknownOptions } from './unknown-options.js'
  * Checks one option, and returns the value to use. An option that is left out is `undefined`.
  *
  * @param name names the option in messages
- * @param all every option as it was given, for one that depends on others
+ * @param all every option as it was given, for an option that depends on other options
  * @throws `ConfigurationError` that names the option, what it must be, and the cure
  */
 export type Option<Value = unknown> = (
@@ -21,20 +21,23 @@ export type OptionTable<Options> = { readonly [Name in keyof Options]-?: Option 
 
 type ValueOf<Check> = Check extends Option<infer Value> ? Value : never
 
-/** The options once they are checked. One whose check returns `unknown` keeps its type. */
+/** The options once they are checked. An option whose check returns `unknown` keeps its type. */
 export type Checked<Options, Table extends OptionTable<Options>> = {
   [Name in keyof Options as unknown extends ValueOf<Table[Name]> ? Name : never]: Options[Name]
 } & {
   [Name in keyof Options as unknown extends ValueOf<Table[Name]> ? never : Name]-?: ValueOf<Table[Name]>
 }
 
-/** What messages say of an object of options. */
+/** The texts in messages about an object of options. */
 export interface Usage {
-  /** Names what has the options, e.g. `bearerProxy()`. */
+  /** Names the owner of the options, e.g. `bearerProxy()`. */
   readonly of: string
-  /** What to give in place of a value that is no object, e.g. `bearerProxy() takes an object: bearerProxy({ target })`. */
+  /**
+   * The message for a value that is no object, without its full stop, e.g.
+   * `bearerProxy() takes an object: bearerProxy({ target })`.
+   */
   readonly takes: string
-  /** How the middleware that the options are for is mounted. */
+  /** Shows how the middleware with these options is mounted. */
   readonly mount?: string
   /** Maps a wrong name of an option, e.g. a name from another library, to a sentence that tells the app how to correct it. */
   readonly cures?: Readonly<Record<string, string>>

@@ -17,7 +17,7 @@ export function ownValue(object: object | null | undefined, name: string): unkno
   return object && Object.hasOwn(object, name) ? (object as Record<string, unknown>)[name] : undefined
 }
 
-/** Returns the value under a name that is the object's own, or its class's. What all objects inherit is none. */
+/** Returns the value under a name that is the object's own, or its class's. Properties that all objects inherit do not count. */
 export function fieldValue(object: object, name: string): unknown {
   return hasField(object, name) ? (object as Record<string, unknown>)[name] : undefined
 }

@@ -32,7 +32,7 @@ export function whileServing<T>(
   rest: () => T,
 ): T {
   const outer = serving.getStore()
-  // A request that was made inside another one is none of its mounts.
+  // A request that was made while another one is served must not find the tokens of that one.
   const isSame = outer?.served?.response === request.response
   const inner: Serving = { property, served: request, outer: isSame ? outer : undefined }
   const leave = () => {
@@ -60,18 +60,18 @@ export interface AmbientAxiosConfig extends SessionAxiosConfig, Ambient {}
 /** The options of `sessionFetch()`. */
 export interface AmbientFetchConfig extends SessionFetchConfig, Ambient {}
 
-/** Whose tokens are meant, where several are mounted. */
+/** Selects the tokens where several `sessionTokens()` are mounted. */
 export interface Ambient {
-  /** The `property` of the `sessionTokens()` in question. Default: `'tokens'`. */
+  /** The `property` of the `sessionTokens()` whose tokens are sent. Default: `'tokens'`. */
   property?: string
 }
 
 /**
  * Makes one axios instance for the whole app: each call carries the token of the session whose request is being served, as
- * `req.tokens.axios()` does, without a `req` at hand. It takes `ambient: true` in the options of `sessionTokens()`.
+ * `req.tokens.axios()` does, without a `req` at hand. It needs `ambient: true` in the options of `sessionTokens()`.
  *
- * A call that serves no request, or one that is over, rejects with a `ConfigurationError`, and nothing is sent. A request is over
- * when the app has ended its response, or its client has gone.
+ * A call outside of a request, or after its end, rejects with a `ConfigurationError`, and nothing is sent. A request is over when
+ * the app has ended its response, or its client has gone.
  *
  * An object that several requests share (a queue, a batcher, a pool of connections) runs in the request that drives it. Bind its
  * callbacks to their own with `AsyncResource.bind()`, or hand `req.tokens` on.
@@ -88,8 +88,8 @@ export function sessionAxios(config: AmbientAxiosConfig): AxiosInstance {
 }
 
 /**
- * Makes one function like the platform's `fetch()` for the whole app: what `req.tokens.fetch()` makes, for the session whose
- * request is being served. Everything that is said of `sessionAxios()` holds for it too.
+ * Makes one function like the platform's `fetch()` for the whole app: it works like the result of `req.tokens.fetch()`, for the
+ * session whose request is being served. The rules are those of `sessionAxios()`.
  *
  * @throws `ConfigurationError` if there is no absolute `baseURL`, or an option is unknown
  *

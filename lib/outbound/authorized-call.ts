@@ -16,7 +16,7 @@ export function mayReplay(replay: Replay, method: string): boolean {
   return replay === 'always' || (replay === 'idempotent' && IDEMPOTENT.includes(method.toUpperCase()))
 }
 
-/** What authorizes the requests of a call. */
+/** The token of the requests of a call, and the headers and the certificate that go with it. */
 export interface Authorization {
   readonly token: string
   readonly scheme: AuthorizationScheme
@@ -24,7 +24,7 @@ export interface Authorization {
   readonly header: string
   /** Makes the `DPoP` header of each request, if the token is bound to a key: see `sendProven()`. */
   readonly dpop?: DpopProofs
-  /** The client certificate of the connections that carry it, if the app asks for one. */
+  /** The client certificate of the connections that carry the token, if the app asks for one. */
   readonly certificate?: ClientCertificate
 }
 
@@ -48,17 +48,17 @@ export interface AuthorizedCall<Response> {
   readonly url: string
   readonly tokens: OutboundTokens
   readonly need: TokenNeed
-  /** `false` when the body cannot be sent twice, or the app does not want it to be. */
+  /** `false` when the body cannot be sent twice, or the option `replay` excludes the request. */
   readonly mayReplay: boolean
   /** Whether the connection has the client certificate. */
   readonly clientCertificate: boolean
   /**
-   * Sends the request, with an authorization unless the route's policy has it carry none.
+   * Sends the request, with an authorization unless the policy of the route sends none.
    *
    * @param secrets the tokens that no error of the request may show: those of the session, and those that were sent
    */
   send(authorization: Authorization | undefined, secrets: Secrets): Promise<Attempt<Response>>
-  /** Waits for a token, but no longer than the caller does. Default: it waits for the token. */
+  /** Waits for a token, but no longer than the caller does. Default: waits until the token is there. */
   wait?<T>(work: Promise<T>): Promise<T>
 }
 
@@ -109,8 +109,8 @@ function challengeOf<Response>(
 }
 
 /**
- * Resolves with an authorization in place of the one whose token was rejected. Without one, the response that rejected it is
- * discarded.
+ * Resolves with another authorization after a response that rejected the token. If there is none, rejects, and discards that
+ * response.
  */
 async function anotherAuthorization<Response>(
   call: AuthorizedCall<Response>,

@@ -10,8 +10,8 @@ export function cleanBody(body: unknown, clean: (error: unknown) => unknown): un
 }
 
 /**
- * Returns the response. If its body fails while it is read, it fails with a clean error, however it is read. Nothing stands
- * between the body and a method that reads it whole.
+ * Returns the response. If its body fails while it is read, it fails with a clean error, however it is read. A method that reads
+ * the whole body reads it directly.
  */
 export function cleanResponse(response: Response, clean: (error: unknown) => unknown): Response {
   const { body, clone } = response
@@ -49,7 +49,7 @@ async function cleanly<T>(reading: Promise<T>, clean: (error: unknown) => unknow
   }
 }
 
-/** Returns a stream of our own with the same chunks, which reads the other one as soon as it is read itself. */
+/** Returns another stream with the same chunks. It reads the source only when it is read itself. */
 function cleanStream(
   source: () => ReadableStream,
   clean: (error: unknown) => unknown,

@@ -14,9 +14,9 @@ interface Challenge {
 }
 
 /**
- * A piece of a `WWW-Authenticate` header (RFC 9110 §11.6.1): a parameter, quoted or not, a word that stands alone,
- * or any other letter. A quotation that does not end reaches to the end, so that no part of it is read as a parameter.
- * Whatever it is given, one of them fits at once: it reads junk in linear time.
+ * A piece of a `WWW-Authenticate` header (RFC 9110 §11.6.1): a parameter, quoted or not, a word that stands alone, or any other
+ * letter. A quotation that does not end reaches to the end, so that no part of it is read as a parameter. One of the alternatives
+ * always matches at once, so any text is read in linear time.
  */
 const PIECE =
   /([\w!#$%&'*+.^`|~-]+)(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)(?:"|\\?$)|([^\s,"]+)))?|"(?:[^"\\]|\\.)*(?:"|\\?$)|./gs
@@ -25,12 +25,12 @@ const PIECE =
 const MAX_CLAIMS_LENGTH = 4096
 
 /**
- * Reads a 401's challenge (RFC 6750 §3.1, RFC 9470 §3). A token is rejected by `invalid_token`, or when no error is named.
- * Claims that a next token must have are for the login to ask for: `insufficient_claims`, and `invalid_token` with claims,
- * of Entra ID's continuous access evaluation. Any other error is the app's to see: a new token would not help. The same
- * holds for `insufficient_claims` without claims that can be read, since a login would have nothing to ask for.
+ * Reads a 401's challenge (RFC 6750 §3.1, RFC 9470 §3). A token is rejected by `invalid_token`, or when no error is named. If the
+ * API names claims that the next token must have, a login must request them: with `insufficient_claims`, and with
+ * `invalid_token`, as Entra ID's continuous access evaluation does. The app gets the response for any other error: a new token
+ * would not help. The same holds for `insufficient_claims` without readable claims, since a login would have nothing to request.
  *
- * @param secrets the tokens of the session, which no error may show; asked for where there is an error
+ * @param secrets the tokens of the session, which no error may show; called only when there is an error
  * @param scheme how the token was sent
  */
 export function readChallenge(
@@ -60,8 +60,8 @@ export function refusalOfProof(status: number, wwwAuthenticate: string): string 
 }
 
 /**
- * Returns the first error that is said of a token of the scheme that was sent; of any token, where no challenge is for that
- * scheme.
+ * Returns the first error in the challenges for the scheme with which the token was sent. If no challenge is for that scheme, all
+ * challenges count.
  */
 function errorIn(
   challenges: readonly Challenge[],
@@ -90,7 +90,7 @@ function challengesIn(header: string): Challenge[] {
       const name = word.toLowerCase()
       if (!parameters.has(name)) parameters.set(name, value)
     } else if (word !== undefined && beginsAnew) {
-      // Elsewhere than behind a comma a word is no scheme, but its token68.
+      // A word that does not follow a comma is no scheme, but the token68 of one.
       challenges.push({ scheme: word.toLowerCase(), parameters: new Map() })
     }
     beginsAnew = piece === ','

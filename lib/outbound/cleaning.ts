@@ -2,7 +2,7 @@ import { types } from 'node:util'
 import { redact } from '../errors/redact.js'
 import { sanitizedError, TokenError } from '../errors/token-error.js'
 
-/** The tokens that no error may show. They are asked for when there is an error. */
+/** Returns the tokens that no error may show. Called only when there is an error. */
 export type Secrets = () => readonly string[]
 
 /** Replaces a property of an error; `clean` cleans the parts that the replacement keeps. */
@@ -15,11 +15,11 @@ export type Replacements = Readonly<Record<string, Replacement>>
 const MAX_VALUES = 10_000
 
 /**
- * Takes the parts out of an error that show a secret or may lead to one. Texts without the secrets, numbers, plain data and
- * the errors that caused it stay. Objects of other classes go: an agent, a socket or a dispatcher leads to the requests that
- * are under way, and to the tokens of other users in them.
+ * Takes the parts out of an error that show a secret or may lead to one. Texts without the secrets, numbers, plain data and the
+ * causes of the error stay. Objects of other classes are removed: an agent, a socket or a dispatcher leads to requests in flight,
+ * and to the tokens of other users in them.
  *
- * The error is changed in place. One that cannot be changed is replaced by its name, code and message.
+ * The error is changed in place. An error that cannot be changed is replaced by its name, code and message.
  */
 export function cleanError(
   error: unknown,
@@ -74,7 +74,10 @@ class Cleaner {
     if (!isDone) throw new TypeError(`The error does not let go of ${String(name)}.`)
   }
 
-  /** Puts the cleaned result of a getter, or of `toJSON()`, in front of that of the class. */
+  /**
+   * Puts a property with the cleaned result of a getter, or of `toJSON()`, on the error, so that the method of its class is not
+   * called.
+   */
   #ofClass(error: object, name: string | symbol, read: () => unknown): void {
     let value: unknown
     try {
@@ -110,7 +113,7 @@ class Cleaner {
     return isError(value) ? this.#error(value) : this.#data(value)
   }
 
-  /** Redacts a text. One that is shorter than every secret holds none: escapes only make a secret longer. */
+  /** Redacts a text. A text that is shorter than every secret holds no secret: escapes only make a secret longer. */
   #text(text: string): string {
     return text.length < this.#shortest ? text : redact(text, this.#secrets)
   }

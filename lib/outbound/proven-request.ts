@@ -18,7 +18,7 @@ export interface ProvenRequest<Response> {
 
 /**
  * Sends a request with the proof that this process holds the key of its token (RFC 9449 §7). When the API asks for a nonce, the
- * request is sent once more with it, as far as its body can be: the API has not looked at the first one (§9).
+ * request is sent once more with the nonce, if its body can be sent again: the API has not processed the first request (§9).
  */
 export async function sendProven<Response>(
   dpop: DpopProofs,

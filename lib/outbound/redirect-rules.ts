@@ -34,8 +34,8 @@ export function headersToLeave(from: string, target: URL): readonly string[] {
 }
 
 /**
- * Says which requests of a call carry the token, asked in their order: those to the origins that were named, until a
- * redirect leads to another origin. From there on that origin would choose where the token goes.
+ * Says which requests of a call carry the token, asked in their order: those to the origins that were named, until a redirect
+ * leads to another origin. From then on no request carries it, since that origin would choose where the token goes.
  */
 export function tokenAlong<Token>(
   origins: ReadonlySet<string>,

@@ -13,21 +13,21 @@ export interface BearerProxy {
 }
 
 /**
- * Passes the requests of a route on to an API, each with a valid access token of the session that it belongs to, and the
- * API's responses back, streaming both ways.
+ * Passes the requests of a route on to an API, each with a valid access token of its session, and passes the API's responses
+ * back. Bodies are streamed in both directions.
  *
- * The API gets `Authorization: Bearer` and neither cookies nor other headers between the browser and this site; the browser
- * gets neither the token nor the API's cookies. Which token goes along, and whether a request may go without one, is the
- * route's policy, see `requireTokens()`; without one it is the user's, and a request without tokens gets 401.
+ * The API gets `Authorization: Bearer`, and neither the cookies nor other headers that are for this site alone. The browser gets
+ * neither the token nor the API's cookies. The policy of the route decides which token is sent, and whether a request may be sent
+ * without one, see `requireTokens()`. Without a policy the user's token is sent, and a request without tokens gets 401.
  *
- * When the API refuses the token (RFC 6750 §3.1) it is refreshed and the request sent once more, if its body could be
- * kept. An API that cannot be reached gives 502, one that is silent 504, a demand for a stronger login (RFC 9470) 401 with
- * `acr_values` and `max_age`: problem bodies (RFC 9457) all. Failures of the tokens go to the app's error handler as
+ * When the API refuses the token (RFC 6750 §3.1), the token is refreshed, and the request is sent once more if its body was kept.
+ * The browser gets a problem body (RFC 9457): with 502 if the API cannot be reached, with 504 if it is silent, and with 401,
+ * `acr_values` and `max_age` if it requires a stronger login (RFC 9470). Failures of the tokens go to the app's error handler as
  * `TokenError`.
  *
- * The API is asked for the path below the mount, byte for byte, since the guards in front have decided on that one. A path
- * that servers read in more than one way gives 400: dot segments, encoded slashes unless `encodedSeparators` passes them, a
- * target with a scheme and a host. So does a request with two lengths, a `Content-Length` and a `Transfer-Encoding`.
+ * The API is asked for the path below the mount, byte for byte, since the guards in front have decided on that path. A path that
+ * servers read in more than one way gives 400: dot segments, encoded slashes unless `encodedSeparators` passes them, a target
+ * with a scheme and a host. So does a request with two lengths, a `Content-Length` and a `Transfer-Encoding`.
  *
  * WebSockets go through with {@link upgradesThrough}.
  *

@@ -3,19 +3,19 @@ import { ConfigurationError } from '../errors/token-error.js'
 
 /** The body of a request to an API. */
 export interface ProxyBody {
-  /** Headers that say how long it is and what is in it, in place of the request's. */
+  /** The headers about the body, such as its length and its type, in place of those of the request. */
   readonly headers: IncomingHttpHeaders
-  /** Whether it can be sent once more, from its beginning. */
+  /** Whether the body can be sent once more, from its beginning. */
   readonly isKept: boolean
   /**
-   * Sends it from its beginning, as fast as the API reads. An earlier request gets no more of it.
+   * Sends the body from its beginning, as fast as the API reads. An earlier request to the API gets no more of it.
    *
-   * @param onProgress is called whenever the API has received some of it
+   * @param onProgress is called whenever the API has received a part of the body
    */
   sendTo(upstream: ClientRequest, onProgress: () => void): void
   /** Notes that the API has responded: the body is not sent again, and its rest is read once the response is over. */
   leaveTo(response: IncomingMessage): void
-  /** Reads the rest, which is sent no more, so that the browser sees the response. */
+  /** Reads the rest of the body without sending it, so that the browser reads the response. */
   drain(): void
 }
 
@@ -27,7 +27,7 @@ export interface ParsedBody {
 }
 
 /**
- * Returns the body of a request: none, the one that a body parser in front has read, or the stream.
+ * Returns the body of a request: an empty one, the one that a body parser in front has read, or the stream of the request.
  *
  * @param maxBytes how much of a stream is kept
  */
@@ -66,7 +66,7 @@ class WholeBody implements ProxyBody {
 
 const NO_BODY = new WholeBody(Buffer.alloc(0), {})
 
-/** A body that streams through, the beginning of which is kept while all of it may fit. */
+/** A body that streams through. Its beginning is kept as long as the whole body may fit into `maxBytes`. */
 class StreamedBody implements ProxyBody {
   readonly headers: IncomingHttpHeaders
   readonly #source: IncomingMessage
@@ -150,7 +150,7 @@ function brokenOff(): Error {
   return Object.assign(new Error('The request was broken off.'), { code: 'ECONNRESET' })
 }
 
-/** Makes the body again from the values that a parser has left. */
+/** Makes the body again from the values that a body parser has made of it. */
 function parsedBody(request: IncomingMessage, { body, rawBody }: ParsedBody): WholeBody {
   const type = request.headers['content-type'] ?? ''
   const bytes = bytesOf(rawBody) ?? asItCame(request, body) ?? encoded(body, type) ?? bytesOf(body)
@@ -166,7 +166,10 @@ function parsedBody(request: IncomingMessage, { body, rawBody }: ParsedBody): Wh
   return new WholeBody(bytes, { ...headers, 'content-encoding': undefined })
 }
 
-/** Returns what a parser of texts has read; what a parser of JSON has made of a text is without its quotes. */
+/**
+ * Returns the bytes of a body that a parser has read as a text; `undefined` if their number is not the content length, as for a
+ * string out of JSON, which has lost its quotes.
+ */
 function asItCame({ headers }: IncomingMessage, body: unknown): Buffer | undefined {
   const bytes = typeof body === 'string' ? Buffer.from(body) : undefined
   return bytes?.length === Number(headers['content-length']) ? bytes : undefined

@@ -57,7 +57,7 @@ export async function serveExpress(
   try {
     putHeaders(reply, response, (name, value) => response.setHeader(name, value))
   } catch (error) {
-    // A header that only a lenient parser has let through.
+    // setHeader() throws for a header that Node's lenient parser has accepted from the API.
     if (typeof body !== 'string') body.end()
     throw error
   }

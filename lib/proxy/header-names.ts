@@ -6,7 +6,7 @@ export function normalForm(name: string): string {
   return HAS_OTHERS.test(name) ? name.toLowerCase().replace(/[^a-z\d]/g, '-') : name
 }
 
-/** Most names are in this form as Node hands them over. */
+/** Matches a name that is not in normal form. Node gives most names in that form. */
 const HAS_OTHERS = /[^a-z\d-]/
 
 /**
@@ -40,8 +40,8 @@ export function isHopByHop(name: string): boolean {
 }
 
 /**
- * What the browser says to this site alone, and what only a proxy in front of a server may say: an API that trusts its
- * proxy believes these headers. The families are those that the named servers document.
+ * The request headers that the API does not get. The browser sends some of them for this site alone. Others only a proxy in front
+ * of a server may set: an API that trusts its proxy believes them. The families are those that the named servers document.
  */
 const OF_THIS_SITE = nameTable(
   // Who the user is to this site. An API has other names for `Authorization` as well: Cloud Run takes
@@ -91,9 +91,9 @@ const OF_THIS_SITE = nameTable(
 )
 
 /**
- * What an API must not say for this site: its cookies and logins, what browsers remember of an origin or report of it, what
- * the servers and caches in front are to do, and what other sites may do, which is harmless for bearer tokens and not for
- * the session's cookie.
+ * The response headers that the browser does not get, since an API must not decide these things for this site: its cookies and
+ * logins; data that browsers remember of an origin or report about it; the work of servers and caches in front; and the rights of
+ * other sites, which are harmless for bearer tokens, but not for the session's cookie.
  */
 const NOT_FOR_THE_BROWSER = nameTable(
   // Cookies, and the sessions and logins that browsers know of (Device Bound Session Credentials, FedCM).
@@ -130,7 +130,7 @@ export const isForBrowser = remembered((name) => !isHopByHop(name) && !NOT_FOR_T
 const MOST_NAMES = 1_000
 const LONGEST_NAME = 64
 
-/** Remembers what was decided of a name: the same few come with every request. */
+/** Remembers the decision about a name: the same few names come with every request. */
 export function remembered(decide: (name: string) => boolean): (name: string) => boolean {
   const decided = new Map<string, boolean>()
   return (name) => {

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
 import { isForApi, isForBrowser, normalForm, remembered } from './header-names.js'
 import { tokenSearch } from './token-search.js'
 
-/** Passes on the headers of a request that the API gets, before ours are added. */
+/** Passes on the headers of a request that the API gets. The headers of this proxy are added later. */
 export type HeadersForApi = (
   headers: IncomingHttpHeaders,
   put: (name: string, value: string | string[]) => void,
@@ -33,7 +33,7 @@ export function headersForApi(withhold: readonly string[]): HeadersForApi {
  * Returns the headers of a response that the browser gets. A 401's challenge is about a token that the browser does not have, and
  * might make it ask for a password.
  *
- * @param token the one that was sent, which no header may show
+ * @param token the token that was sent, which no header may show
  */
 export function headersForBrowser(
   headers: IncomingHttpHeaders,
@@ -60,8 +60,8 @@ export function headersForBrowser(
 }
 
 /**
- * Whether a message has two lengths, of which the next server might believe the other one, or a coding besides chunks, which
- * this proxy does not decode (RFC 9112 §6.1 and §6.3). Node's parser lets the latter through, and a lenient one both.
+ * Whether a message has two lengths, so that the next server may find another end of it, or a transfer coding other than chunked,
+ * which this proxy does not decode (RFC 9112 §6.1 and §6.3). Node's parser lets the latter through, and a lenient one both.
  */
 export function isMisframed({
   'transfer-encoding': coding,
@@ -83,11 +83,11 @@ function namedBy(connection: string | undefined): readonly string[] {
   return connection.split(',').map((name) => normalForm(name.trim()))
 }
 
-/** Lets every cache keep a response. */
+/** Matches a directive that lets every cache keep a response. */
 const PUBLIC = /^(?:public|s-maxage)(?:=|$)/i
 /**
- * Lets a shared cache keep the response to a request with a token (RFC 9111 §3.5), or forbids it anyway. A `private` that names
- * fields forbids those alone (§5.2.2.7).
+ * Matches a directive that lets a shared cache keep the response to a request with a token (RFC 9111 §3.5), or that forbids it. A
+ * `private` that names fields forbids those alone (§5.2.2.7).
  */
 const DECIDES_ON_SHARING = /^(?:private$|(?:public|no-store|must-revalidate|s-maxage)(?:=|$))/i
 const FORBIDS_SHARING = /^(?:private$|no-store(?:=|$))/i

@@ -10,7 +10,7 @@ const ENCODED_SEPARATOR = /%2f|%5c/i
  * guard at `/admin` does not see `/%61dmin`, which the API decodes. `.` and `~` are not among them: some clients encode them.
  */
 const ENCODED_WITHOUT_NEED = /%(?:00|2d|3\d|4[1-9a-f]|5[\daf]|6[1-9a-f]|7[\da])/i
-/** Letters that no request target has, or that end it: Node's parser and others pass some of them. */
+/** Matches a letter that no request target has, or that ends it. Node's parser and others accept some of them. */
 const NOT_OF_A_TARGET = /[^\x21-\x7e]|#/
 
 /** The properties of a request that say which path it is for. */
@@ -29,7 +29,7 @@ export interface PathRules {
   readonly encodedSeparators: 'refuse' | 'pass'
 }
 
-/** Resolves with the path and query in place of the given one, or with nothing if it stays. */
+/** Resolves with the path and query in place of the given ones, or with `undefined` if they stay. */
 export type Rewrite = (path: string, request: object) => unknown
 
 /** Returns the option `pathRewrite` as a function. */
@@ -44,8 +44,8 @@ export function rewriteOf(rewrite: PathRewrite | undefined): Rewrite | undefined
 
 /**
  * Returns the path and the query that a request has at the API: byte for byte those that the framework's router has left of them,
- * since its guards have decided on these. Nothing if servers read them differently, or if they lead out of the target's path,
- * where the token of this route must not go. The result of a rewrite is checked alike.
+ * since its guards have decided on these. Returns `undefined` if servers read them differently, or if they lead out of the
+ * target's path, where the token of this route must not go. The result of a rewrite is checked in the same way.
  *
  * @throws `ConfigurationError` when the rewrite returns something other than a path
  */

@@ -59,7 +59,7 @@ export class ProxiedCall implements AuthorizedCall<Reply> {
     return this.body.isKept && mayReplay(this.#route.options.replay, this.method)
   }
 
-  /** Sends the request once. For an API that cannot be reached, the proxy responds. */
+  /** Sends the request once. If the API cannot be reached, the proxy itself responds. */
   async send(authorization: Authorization | undefined): Promise<Attempt<Reply>> {
     const proxyRequest = this.#proxyRequest
     const { body } = this
@@ -156,13 +156,13 @@ export class ProxiedCall implements AuthorizedCall<Reply> {
     this.#route.options.logger?.info(`${this.#described()} ${status}`)
   }
 
-  /** A message of Node's may quote a header, so it is left out. */
+  /** Logs that there was no response. The message of Node is left out, since it may quote a header. */
   #logFailure(error: unknown): void {
     const reason = isTimeout(error) ? 'ETIMEDOUT' : (codeOf(error) ?? 'failed')
     this.#route.options.logger?.error(`${this.#described()} ${reason}`)
   }
 
-  /** Queries are left out: some hold secrets. */
+  /** Returns the method and the URL for the log. The query is left out, since it may hold secrets. */
   #described(): string {
     return `${this.method} ${this.#route.options.target.origin}${this.#path.split('?', 1)[0]}`
   }

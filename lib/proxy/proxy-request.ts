@@ -18,7 +18,7 @@ export abstract class ProxyRequest implements KnownOfRequest {
 
   readonly request: IncomingMessage & Addressed
   readonly response: ServerResponse
-  /** Present when a WebSocket is asked for. */
+  /** The upgrade, if the request is for a WebSocket. */
   readonly upgrade: Upgrade | undefined
   /** Is called when the browser disconnects before it has the whole response. An AbortSignal costs several times as much. */
   onDisconnect: (() => void) | undefined

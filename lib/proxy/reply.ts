@@ -24,7 +24,7 @@ export function replyOf(upstream: UpstreamResponse, token: string | undefined): 
   return { status, headers, body: upstream }
 }
 
-/** Events, and records a line each: each piece is of use when it comes. */
+/** The types of bodies that are read piece by piece: event streams, and records of one line each. */
 const PIECE_BY_PIECE =
   /^(?:text\/event-stream|application\/(?:x-)?(?:ndjson|jsonl|jsonlines|json-seq|stream\+json)|multipart\/x-mixed-replace)\s*(?:;|$)/i
 

@@ -1,4 +1,4 @@
-/** The API has sent nothing for too long. */
+/** The error when the API has sent nothing for too long. */
 export class UpstreamTimeoutError extends Error {
   override readonly name = 'UpstreamTimeoutError'
 }
@@ -12,7 +12,7 @@ export class IdleTimer {
     if (ms > 0) this.#timer = setTimeout(() => onIdle(new UpstreamTimeoutError()), ms)
   }
 
-  /** The time starts again. */
+  /** Starts the time again. */
   readonly restart = (): void => {
     this.#timer?.refresh()
   }

@@ -31,9 +31,9 @@ const USAGE = {
 export interface Upgrade {
   /** Origins whose pages may open WebSockets. */
   readonly allowedOrigins: ReadonlySet<string>
-  /** The socket to the API, once the API has agreed. The response to the browser says whether this site does. */
+  /** The socket to the API, once the API has agreed. The response to the browser shows whether this site has agreed, too. */
   upstream?: UpgradedSocket
-  /** Responds once the app's middleware is through: Koa's sets headers as late as that. */
+  /** Responds after the app's middleware has run, since middleware of Koa may set headers at its end. */
   respond?: () => void
 }
 
@@ -52,25 +52,26 @@ export function upgradeOf(request: IncomingMessage): Upgrade | undefined {
   const { connection = '' } = request.headers
   if (upgrade || !/\bupgrade\b/i.test(connection)) return upgrade
   throw new ConfigurationError(
-    "A WebSocket is asked for, and nothing passes it on. Add server.on('upgrade', upgradesThrough(app)).",
+    "This request is for a WebSocket, and no listener for upgrades passes it on. Add server.on('upgrade', upgradesThrough(app)).",
   )
 }
 
-/** Whether the options of {@link upgradesThrough} allow the page that asks for a WebSocket. */
+/** Whether the options of {@link upgradesThrough} allow the origin of the page that opens a WebSocket. */
 export function allowedByUpgrades(request: IncomingMessage): boolean {
   return upgrades.get(request)?.allowedOrigins.has(request.headers.origin ?? '') ?? false
 }
 
 /**
- * Makes WebSockets go through the app: the request for one meets the session, the guards and the routes as every request
- * does, and the `bearerProxy()` at its route hands the socket over to the API, with a fresh token. What is not for a proxy
- * gets the app's response, e.g. 404, and its socket is closed.
+ * Makes WebSockets go through the app: the request for one meets the session, the guards and the routes as every request does,
+ * and the `bearerProxy()` at its route hands the socket over to the API, with a fresh token. A request that no `bearerProxy()`
+ * handles gets the app's response, e.g. 404, and its socket is closed.
  *
- * Browsers let every site open WebSockets, with the cookies of this one. So `bearerProxy()` refuses those that a page of
- * another origin opens with 403, unless `allowedOrigins` names it, here or there (RFC 6455 §10.2). The API is asked when the
- * socket is opened and never again: one that is open stays open when the user logs out, for as long as the API thinks fit.
+ * Browsers let every site open WebSockets, with the cookies of this one. So `bearerProxy()` refuses those that a page of another
+ * origin opens with 403, unless `allowedOrigins` names it, here or there (RFC 6455 §10.2). The token is sent when the socket is
+ * opened, and not again. When the login ends, the socket is closed, unless the `bearerProxy()` has `endWithLogin: false`.
  *
- * It answers every upgrade of the server. An app with WebSockets of its own calls the returned listener for the others.
+ * The listener responds to every upgrade of the server. An app with WebSockets of its own calls the listener only for the other
+ * upgrades.
  *
  * @param app Express' app, or Koa's `app.callback()`
  * @throws `ConfigurationError` when an option is wrong
@@ -102,7 +103,7 @@ function ignore(): void {}
 function checked(app: unknown, options: UpgradeOptions): ReadonlySet<string> {
   if (typeof app !== 'function') {
     throw new ConfigurationError(
-      'upgradesThrough() takes what answers requests: upgradesThrough(app) with Express, upgradesThrough(app.callback()) ' +
+      'upgradesThrough() takes the listener for the requests of the app: upgradesThrough(app) with Express, upgradesThrough(app.callback()) ' +
         'with Koa.',
     )
   }
@@ -143,12 +144,15 @@ async function respond(
   if (!response.headersSent) finish?.()
 }
 
-/** A function of its own, so that the listener, which lives as long as the socket, does not hold the request. */
+/**
+ * Destroys the socket to the API when the browser's socket is closed. This is a function of its own, so that the listener, which
+ * lives as long as the socket, does not hold the request.
+ */
 function endTogether(socket: Socket, upgrade: Upgrade): void {
   socket.once('close', () => upgrade.upstream?.socket.destroy())
 }
 
-/** Returns the response to a request of which the server has let go. */
+/** Makes the response to a request that the server has handed over with its socket. */
 function responseOver(socket: Socket, request: IncomingMessage, onFinish: () => void): ServerResponse {
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false

@@ -35,15 +35,15 @@ export interface UpgradedSocket {
 
 /** The API's response, whose body is still to be read. */
 export interface UpstreamResponse {
-  /** Leads to the request and its token: for this library alone. */
+  /** The message. It leads to the request and its token, so no code outside of this library gets it. */
   readonly message: IncomingMessage
-  /** When the API has agreed to a WebSocket. */
+  /** The socket, if the API has agreed to a WebSocket. */
   readonly upgraded?: UpgradedSocket
-  /** Ends it. A request or a response that is not complete by then is broken off. */
+  /** Ends the exchange. A request or a response that is not complete by then is broken off. */
   end(): void
 }
 
-/** Sends a request to the API; rejects when there is no response. It is broken off when the browser disconnects. */
+/** Sends a request to the API. Rejects when there is no response. The request is broken off when the browser disconnects. */
 export type SendUpstream = (request: UpstreamRequest, proxyRequest: ProxyRequest) => Promise<UpstreamResponse>
 
 /**
@@ -55,7 +55,7 @@ const KEPT = { keepAlive: true, timeout: 4_000 }
 const httpAgent = new HttpAgent(KEPT)
 const httpsAgent = new HttpsAgent(KEPT)
 
-/** Options that Node would otherwise read from `Object.prototype`, where an app may have been made to put them. */
+/** Options that Node would otherwise read from `Object.prototype`, where an attacker may have made the app put them. */
 const NOT_INHERITED = { auth: undefined, headers: undefined, insecureHTTPParser: undefined } as const
 
 /**

@@ -7,19 +7,19 @@ import { isPromise, withStoreTimeout } from './store/original-store.js'
 import { UnusableSession } from './unusable-session.js'
 
 /**
- * Where the tokens of one request's session are, in a session layer of the app. It keeps a text that the app need not
+ * Reads and stores the tokens of one request's session in a session layer of the app. The tokens are a text that the app need not
  * understand.
  */
 export interface OwnSession {
-  /** Returns the text that the request has, or `undefined`; not a promise of it. Called often, so it must be fast. */
+  /** Returns the text that the request has, or `undefined`, but no promise. The function is called often, so it must be fast. */
   read(): string | undefined
-  /** Keeps the text, so that `read()` and the next request find it. It must change nothing else in the session. */
+  /** Stores the text, so that `read()` and the next request find it. The function must change nothing else in the session. */
   write(text: string): void | Promise<void>
   /** Forgets the text. */
   clear(): void | Promise<void>
 }
 
-/** A visitor may have no session. */
+/** The result of the option `session`. A visitor may have no session. */
 type Found = OwnSession | null | undefined
 
 const METHODS = ['read', 'write', 'clear'] as const
@@ -43,7 +43,7 @@ export function customSessions(
   }
 }
 
-/** The library does not know how the app's own session gets another id. */
+/** The adapter of a session in a layer of the app. The library cannot give such a session another id. */
 class OwnSessionAdapter extends CookieSessionAdapter {
   async regenerate(): Promise<void> {
     throw new ConfigurationError(
@@ -95,20 +95,20 @@ const READ_FAILED =
 
 function noSession(missing: string): ConfigurationError {
   return new ConfigurationError(
-    `What \`session\` has returned for a request has no method ${missing}(). It must return { read, write, clear }, or ` +
+    `The result of the option \`session\` for a request has no method ${missing}(). The option must return { read, write, clear }, or ` +
       'undefined for a visitor without a session: session: (request) => ({ read: () => …, write: (text) => …, clear: () => … }).',
   )
 }
 
 function nowhere(): ConfigurationError {
   return new ConfigurationError(
-    'There is no session to put the tokens in: `session` has returned none for this request. Begin one before the login.',
+    'There is no session to put the tokens in: `session` has returned no session for this request. Begin a session before the login.',
   )
 }
 
 function notText(): ConfigurationError {
   return new ConfigurationError(
     'The read() of the session that the option `session` has found must return the text that write() was given, or ' +
-      'undefined, and no promise of it. Load the session before: session: async (request) => { … }, which is waited for.',
+      'undefined, but no promise. To load a session first, make the option async: session: async (request) => { … }.',
   )
 }

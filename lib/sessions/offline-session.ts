@@ -7,14 +7,14 @@ import type { SessionAdapter, SessionHome } from './session-adapter.js'
 import type { GrantSession } from './session-grants.js'
 
 /**
- * What takes the place of a session where there is a reference to its grant. The grant store has the tokens. Once this process knows
- * where the session is stored, its copy is read and gets new tokens as well.
+ * Takes the place of a session for code with a reference to its grant. The grant store has the tokens. Once this process knows
+ * where the session is stored, the copy there is read, and gets new tokens as well.
  */
 export class OfflineSession implements SessionAdapter {
   readonly isCookieBased = false
   readonly canStoreLater = true
   readonly maxAgeMs: number
-  /** Until when the grant store was asked to keep the grant, in milliseconds since the epoch. */
+  /** The time until which the grant store was asked to keep the grant, in milliseconds since the epoch. */
   readonly keptUntil: number
   readonly #findHome: (of: GrantSession) => SessionHome | undefined
   readonly #copy: GrantReference
@@ -60,7 +60,10 @@ export class OfflineSession implements SessionAdapter {
     return this.#copy
   }
 
-  /** Reads the copy of the session, else the reference: its tokens are in the grant store. */
+  /**
+   * Reads the copy in the stored session. If this process cannot read that, resolves with the reference, whose tokens are in the
+   * grant store.
+   */
   async reread(): Promise<unknown> {
     const copy = await this.home?.reread().catch(() => undefined)
     return copy ?? this.#copy

@@ -1,10 +1,10 @@
 /** Where a session is stored. */
 export interface SessionHome {
-  /** The id under which its store has the session. Absent if the home is not in a store. */
+  /** The id under which its store has the session. The property is absent if the home is not in a store. */
   readonly sid?: string | undefined
   /**
-   * Replaces the copy in the session's storage, or removes it if the new copy is `undefined`. Changes nothing else, neither
-   * there nor in the request's session.
+   * Replaces the copy in the session's storage, or removes it if the new copy is `undefined`. Changes nothing else, neither in
+   * the storage nor in the request's session.
    *
    * `replaces` is called with the copy that is stored at that moment. No other operation of this process writes the session in
    * between. Resolves with `false` if `replaces` returned `false`, or if the session no longer exists.
@@ -34,8 +34,8 @@ export interface SessionAdapter extends SessionHome {
   /** Whether no copy can be stored, so that the grant store alone gets new tokens. Default: `false`. */
   readonly isReadOnly?: boolean
   /**
-   * For how long from now a request can still bring the session, in milliseconds; `undefined` where its layer does not say. It is
-   * read when a grant is stored or ended, as it may differ from session to session. No I/O.
+   * For how long from now a request can still bring the session, in milliseconds; `undefined` where its layer does not say. The
+   * property is read when a grant is stored or ended, since sessions may have different lifetimes. No I/O.
    */
   readonly maxAgeMs: number | undefined
   /** Reads the copy in the request's session. No I/O. */
@@ -45,16 +45,19 @@ export interface SessionAdapter extends SessionHome {
   /** Throws a `TokenError` with `ERR_HEADERS_SENT` if the session can no longer be changed. */
   checkStorable(): void
   /**
-   * Puts a copy into the session, at login. Resolves when it is stored, with the identities of the grants that it replaces.
-   * When it rejects, the session holds what it held before.
+   * Puts a copy into the session, at login. Resolves when it is stored, with the identities of the grants that it replaces. When
+   * it rejects, the session is unchanged.
    */
   save(copy: unknown): Promise<readonly string[]>
   /**
    * Gives the session another id, and no data but these fields. The copy of the tokens is removed, and `lastKnown` still has it.
-   * Absent if sessions of the layer have no id.
+   * The method is absent if sessions of the layer have no id.
    */
   regenerate?(fields: readonly string[]): Promise<void>
-  /** Where the session is stored, for a write after the request. It keeps nothing of the request. Absent without a store. */
+  /**
+   * Where the session is stored, for a write after the request. The home keeps nothing of the request in memory. `undefined` if
+   * the session is not in a store.
+   */
   readonly home?: SessionHome | undefined
   /** Removes the copy from the request's session, and from the storage if `clears` agrees for the stored copy. */
   clear(clears: (stored: unknown) => boolean): Promise<void>

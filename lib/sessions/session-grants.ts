@@ -4,7 +4,7 @@ import type { EndedSession } from './session-adapter.js'
 /** Names a session of a grant: by the grant alone, or by the session's share where several sessions are in the grant. */
 export type GrantSession = Pick<TokenSet, 'grantId' | 'share'>
 
-/** Tells a session layer what this process knows of grants. */
+/** The knowledge of this process about grants, for a session layer. */
 export interface SessionGrants {
   /**
    * Returns the newest token set that this process knows of a session's grant; `'ended'` if it knows that the session's share of

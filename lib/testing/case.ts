@@ -4,13 +4,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import type { GrantRecord, GrantState, GrantStore, LeaseRequest } from '../grants/grant-store.js'
 
-/** What a case of the contract works with: a store, and a new grant. */
+/** The store, the new grant and the helpers with which a case of the contract works. */
 export interface CaseContext {
   readonly store: GrantStore
   readonly grant: string
   /** The length of a lease that the case sees expire. */
   readonly shortMs: number
-  /** Longer than the case may take, so that no waiter is woken by the expiry of such a lease. */
+  /** The length of a lease that does not expire during the case, so that no waiter is woken by its expiry. */
   readonly longMs: number
   /** Requests a long lease, with a long wait, unless `request` has other values. */
   lease(

@@ -8,7 +8,7 @@ import { ReturnedToken } from '../tokens/returned-token.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import type { ValidAccessToken } from '../tokens/token-source.js'
 
-/** What `fakeTokens()` pretends. */
+/** The options of `fakeTokens()`. */
 export interface FakeTokensOptions {
   /** The access token. Default: `'fake-access-token'`. */
   token?: string

@@ -19,11 +19,11 @@ const USAGE = {
 
 /** An authorization server for tests, see {@link tokenEndpoint}. */
 export interface TestTokenEndpoint {
-  /** Its address, for the option `issuer`. */
+  /** The address of the server, for the option `issuer`. */
   readonly issuer: string
   /** How many refreshes have succeeded. */
   readonly refreshes: number
-  /** How many times a used refresh token was presented again. That ends its grant, as real servers do. */
+  /** How many times a used refresh token was presented again. This ends its grant, as it does at real servers. */
   readonly reuses: number
   /** Returns the token response of a new login, for `loggedIn()` or `set()`. */
   tokens(fields?: { scope?: string }): IssuedTokens
@@ -86,7 +86,9 @@ interface Failures {
 const { now: systemNow } = systemClock
 let movedMs = 0
 
-/** Moves the clock that decides whether tokens have expired. It is never moved back: the library must not see that. */
+/**
+ * Moves the clock that decides whether tokens have expired. The clock is never moved back, since the library must not see that.
+ */
 function moveClock(ms: number): void {
   movedMs += ms
   systemClock.now = () => systemNow() + movedMs

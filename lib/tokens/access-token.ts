@@ -29,9 +29,9 @@ interface AccessTokens {
 
 /** How long before its expiry a token counts as expired: at most `ms`, and at most this part of the token's lifetime. */
 export interface Margin {
-  /** Milliseconds. */
+  /** The time, in milliseconds. */
   readonly ms: number
-  /** A short-lived token would be refreshed on every request otherwise. */
+  /** The largest part of the lifetime. Without it a short-lived token would be refreshed on every request. */
   readonly part: number
 }
 

@@ -11,8 +11,8 @@ export interface OutboundCallMessage {
   readonly origin: string
   readonly method: string
   /**
-   * `response`: the API has responded. `token_rejected`: its last response was a 401 for the token. `step_up`: it requires a
-   * stronger login. `no_token`: no token could be had, so nothing was sent. `failed`: there was no response.
+   * `response`: the API has responded. `token_rejected`: the last response of the API was a 401 for the token. `step_up`: the API
+   * requires a stronger login. `no_token`: there was no valid token, so nothing was sent. `failed`: there was no response.
    */
   readonly outcome: 'response' | 'token_rejected' | 'step_up' | 'no_token' | 'failed'
   /** The status of the API's last response. */
@@ -35,7 +35,9 @@ export interface RefreshTrace {
 
 /** The result of a refresh that a message may show: it holds no token. */
 export interface TracedResult {
-  /** Whether this process got the token from the authorization server. If not, another process was faster, or is at it. */
+  /**
+   * Whether this process got the token from the authorization server. If not, another process was faster, or is refreshing now.
+   */
   readonly fresh: boolean
 }
 
@@ -53,7 +55,7 @@ export type EnterRefresh = <T>(trace: RefreshTrace, run: () => Promise<T>) => Pr
 
 const entering = new Set<EnterRefresh>()
 
-/** Makes each refresh run in a context. A subscriber of a channel cannot do that. Returns a function that ends it. */
+/** Makes each refresh run in a context. A subscriber of a channel cannot do that. Returns a function that stops this. */
 export function enterRefreshes(enter: EnterRefresh): () => void {
   entering.add(enter)
   return () => void entering.delete(enter)

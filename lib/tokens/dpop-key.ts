@@ -34,7 +34,7 @@ export function publicPartsOf(key: DpopKey): Record<string, string> {
   return Object.fromEntries(names.map((name) => [name, key[name]!]))
 }
 
-/** Returns the members of a key that nothing may show. */
+/** Returns the members of a key that no error and no log may show. */
 export function secretPartsOf(key: DpopKey): string[] {
   return MEMBERS[key.kty]!.secret.map((name) => key[name]!)
 }

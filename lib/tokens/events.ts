@@ -13,38 +13,41 @@ export type EndReason =
   /** All tokens have expired and cannot be refreshed, or the login is over: `session_expiry` of the ID token, `maxLoginAgeMs`. */
   | 'expired'
 
-/** Why a session counts as logged out although it holds a value under the session key. */
+/**
+ * Why a session counts as logged out although it holds a value under the session key. The members say what is wrong with the
+ * value.
+ */
 export type IgnoredReason =
-  /** It is sealed with a key that this process does not have, or for another client, issuer or session key. */
+  /** The value is sealed with a key that this process does not have, or for another client, issuer or session key. */
   | 'unknown_key'
-  /** It is not sealed, and this process has `encryptionKeys`. */
+  /** The value is not sealed, and this process has `encryptionKeys`. */
   | 'not_sealed'
-  /** It is sealed, and this process has no `encryptionKeys`. */
+  /** The value is sealed, and this process has no `encryptionKeys`. */
   | 'sealed'
-  /** It belongs to another `clientId`, `issuer` or `tokenEndpoint`. */
+  /** The value belongs to another `clientId`, `issuer` or `tokenEndpoint`. */
   | 'other_client'
-  /** It is a reference of `keep: 'store'`, and this process has no `grants`. */
+  /** The value is a reference of `keep: 'store'`, and this process has no `grants`. */
   | 'other_keep'
-  /** It is no copy of this library, or it was changed. */
+  /** The value is no copy of this library, or it was changed. */
   | 'malformed'
-  /** A later version of this library has written it. It is not changed. */
+  /** A later version of this library has written the value. It is not changed. */
   | 'other_version'
 
-/** Why an access token was refreshed. */
+/** Why an access token was refreshed, or requested for the first time. */
 export type RefreshReason =
-  /** It had expired, or was about to. */
+  /** The token had expired, or was about to expire. */
   | 'expired'
-  /** It was still good: the refresh ran beside the requests. */
+  /** The token was still valid: the refresh ran beside the requests. */
   | 'ahead'
-  /** An API had rejected it. */
+  /** An API had rejected the token. */
   | 'rejected'
   /** There was no token yet for this scope, resource or audience. */
   | 'need'
 
-/** What a breaker protects: requests to this part stop after several failures in a row. */
+/** The part that a breaker protects: requests to this part stop after several failures in a row. */
 export type BreakerOf = 'authorization_server' | 'grant_store'
 
-/** What a function returns that has failed: a secret, key or certificate of the client, or `encryptionKeys`. */
+/** Names a function that has failed, by its result: a secret, key or certificate of the client, or the `encryptionKeys`. */
 export type SecretOf = 'client_authentication' | 'encryption_keys'
 
 /** The facts of an event, as the place where it happens knows them. */
@@ -98,7 +101,7 @@ export type TokenEventFacts =
       readonly leaseWaitMs: number
     }
   /**
-   * Emitted when the client's own token (client credentials) could not be had. It is requested again after a pause.
+   * Emitted when a request for the client's own token (client credentials) has failed. It is requested again after a pause.
    * `error.message` says what to check.
    */
   | {
@@ -177,9 +180,9 @@ export type TokenEventFacts =
   | { readonly type: 'revocation_failed'; readonly grantId: string; readonly error: TokenError }
   /**
    * Emitted when the authorization server or the grant store has failed several times in a row, or has asked this process to
-   * wait. Until `breaker_closed` it is asked about once a second only. Callers with a valid token get it, and all others get
-   * 503 with `retryAfterMs` at once. `grantId` and `error` are those of the last failure; without a `grantId` another process
-   * has told this one that the server asked to wait.
+   * wait. Until `breaker_closed` this server or store gets about one request a second. Callers with a valid token get it, and all
+   * others get 503 with `retryAfterMs` at once. `grantId` and `error` are those of the last failure; without a `grantId` another
+   * process has told this one that the server asked to wait.
    */
   | {
       readonly type: 'breaker_opened'
@@ -197,8 +200,8 @@ export type TokenEventFacts =
 
   /**
    * Emitted when a server that has refused a proof of possession (`dpop`) has another time than this process, by its `Date`.
-   * `offMs` is positive if this process is ahead. A server that sends nonces accepts the next proof all the same, and another
-   * one refuses all of them. Synchronize the clock of this machine, or tell the server's operator.
+   * `offMs` is positive if this process is ahead. A server that sends nonces accepts the next proof all the same. A server that
+   * sends none refuses all proofs. Synchronize the clock of this machine, or tell the server's operator.
    */
   | {
       readonly type: 'clock_off'
@@ -207,9 +210,9 @@ export type TokenEventFacts =
       readonly offMs: number
     }
   /**
-   * Emitted when a function that returns a secret has failed, or has returned no valid one. With `hasLast` the last good one goes on
-   * being used. Without it there is none yet, and requests that need one fail with 503; the users stay logged in. The function is
-   * called again within a minute. Check the function and the vault; `error.message` names the function.
+   * Emitted when a function that returns a secret has failed, or has returned no valid secret. With `hasLast` the last valid
+   * secret is still used. Otherwise there is no secret yet, and requests that need one fail with 503; the users stay logged in.
+   * The function is called again within a minute. Check the function and the vault; `error.message` names the function.
    */
   | {
       readonly type: 'secret_failed'
@@ -219,9 +222,9 @@ export type TokenEventFacts =
       readonly error: TokenError
     }
 
-/** What every event has. */
+/** The properties of every event. */
 export interface EventContext {
-  /** When it happened, in milliseconds since the epoch. */
+  /** When the event happened, in milliseconds since the epoch. */
   readonly at: number
   /** The name of the tenant, where `sessionTokens()` is used with tenants. */
   readonly tenant?: string
@@ -236,5 +239,5 @@ export interface EventContext {
  */
 export type TokenEvent = TokenEventFacts & EventContext
 
-/** Receives the events. What it throws, or rejects with, is ignored. */
+/** Receives the events. An error or a rejection of the listener is ignored. */
 export type TokenEventListener = (event: TokenEvent) => void

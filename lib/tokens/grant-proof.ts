@@ -9,7 +9,7 @@ import type { TokenSet } from './token-set.js'
  * another user. This costs one digest for each copy that is opened.
  */
 
-/** What the ids of adopted grants begin with. */
+/** The prefix of the ids of adopted grants. */
 export const ADOPTED = 'adopted-'
 /** Matches the ids that are digests of a proof. A grant from a version without proofs has a UUID. */
 const DIGEST = /^[\w-]{43}$/
@@ -90,7 +90,7 @@ const MAX_EARLIER = 8
 
 /**
  * Whether a token set without a proof, from a version without proofs, belongs to the same grant as another token set: they have,
- * or had, a token in common. If the other set holds no token, the result is true, since that set gives nothing away.
+ * or had, a token in common. If the other set holds no token, the result is true, since that set has no token to protect.
  */
 export function sharesToken(tokens: TokenSet, other: TokenSet): boolean {
   if (other.refreshToken === undefined && other.accessTokens.length === 0) return true

@@ -2,14 +2,14 @@ import { ConfigurationError } from '../errors/token-error.js'
 import type { AccessToken } from './access-token.js'
 import type { ValidAccessToken } from './token-source.js'
 
-/** The result of `getAccessToken()`. It cannot be made a text by mistake, as in `'Bearer ' + accessToken`. */
+/** The result of `getAccessToken()`. It throws when it is used as a text by mistake, as in `'Bearer ' + accessToken`. */
 export class ReturnedToken implements ValidAccessToken {
   readonly token: string
   readonly tokenType: string
   readonly expiresAt: number
   declare readonly scope?: string
 
-  /** @param scheme takes the place of the token's own type */
+  /** @param scheme the `tokenType` of the result. Default: the token's own type */
   constructor({ token, tokenType, expiresAt, scope }: AccessToken, scheme = tokenType) {
     this.token = token
     this.tokenType = scheme

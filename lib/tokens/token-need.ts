@@ -22,7 +22,7 @@ export interface TokenNeed {
   rejected?: string
 }
 
-/** The need of a caller that asks for nothing in particular. */
+/** The need of a caller that names no requirement. */
 export const NO_NEED: TokenNeed = ownProperties({})
 
 const OPTIONS = {
@@ -69,7 +69,7 @@ export function normalizeNeed(given: TokenNeed): TokenNeed {
   return need
 }
 
-/** Returns the need of a call, with that of the route where it selects no token. */
+/** Returns the need of a call. If the call selects no token, the need of the route selects it. */
 export function completedNeed(given: TokenNeed, ofRoute: TokenNeed | undefined): TokenNeed {
   const need = normalizeNeed(given)
   if (!ofRoute || tokenSelectorOf(need)) return need

@@ -8,30 +8,45 @@ export interface TokenSet {
   readonly grantId: string
   /** The secret that the id is made from, see grant-proof.ts. Only sessions of the grant and its record hold it. */
   readonly proof?: string
-  /** The share of the session that has this copy, see grant-shares.ts. Absent if the set is not the copy of a session. */
+  /**
+   * The share of the session that has this copy, see grant-shares.ts. The property is absent if the set is not the copy of a
+   * session.
+   */
   readonly share?: string
-  /** The shares of all sessions of the grant. Its record has them, and the sets that were learned from the record. */
+  /**
+   * The shares of all sessions of the grant. Only the record of the grant has them, and the sets that were learned from the
+   * record.
+   */
   readonly shares?: readonly string[]
   /** The secret that the shares of the grant are made with, see grant-proof.ts. Only the record of the grant has it. */
   readonly shareKey?: string
   /**
-   * The session in which the last offline reference was made: what a job refreshes is stored there as well. Only the record of the
-   * grant has it.
+   * The session in which the last offline reference was made: the tokens that a job refreshes are stored there as well. Only the
+   * record of the grant has it.
    */
   readonly jobSession?: JobSession
   /** The digests of earlier refresh tokens, of a grant from a version without proofs. */
   readonly earlier?: readonly string[]
-  /** How many later logins have handed over the refresh token of the grant again, beside another access token. Absent for none. */
+  /**
+   * How many later logins have handed over the refresh token of the grant again, beside another access token. The property is
+   * absent if there were none.
+   */
   readonly logins?: number
   /** When the ID token of the login was issued, by the clock of the authorization server, in milliseconds since the epoch. */
   readonly loginIssuedAt?: number
-  /** Grows at each change. */
+  /** The revision. It grows at each change. */
   readonly revision: number
   readonly refreshToken?: string
   readonly idToken?: string
-  /** When the refresh token expires, in milliseconds since the epoch. Absent if that is not known, or if it does not expire. */
+  /**
+   * When the refresh token expires, in milliseconds since the epoch. The property is absent if the time is not known, or if the
+   * refresh token does not expire.
+   */
   readonly refreshExpiresAt?: number
-  /** When the login is over by the word of the authorization server, in milliseconds since the epoch. */
+  /**
+   * When the session at the authorization server expires (`session_expiry`), in milliseconds since the epoch: then the login is
+   * over.
+   */
   readonly sessionExpiresAt?: number
   /** When the user logged in, in milliseconds since the epoch. Absent in tokens of earlier versions. */
   readonly loggedInAt?: number
@@ -89,7 +104,8 @@ export function isDead({ accessTokens, idToken, isReference, refreshToken }: Tok
 
 /**
  * Returns the tokens of a grant after another login with the same refresh token, whose session gets a share of the grant. The
- * access token of the login replaces all access tokens of the grant: the login may have been for what an API or the server wanted.
+ * access token of the login replaces all access tokens of the grant: the login may have met a requirement of an API or of the
+ * server.
  */
 export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
   const { logins = 0, shares = [] } = tokens
@@ -115,7 +131,7 @@ export function joinedTokens(tokens: TokenSet, login: TokenSet): TokenSet {
   })
 }
 
-/** Returns what a login says of its lifetimes. A time that it does not name does not apply any more. */
+/** Returns the times that limit a login. A time that the login does not name does not apply any more. */
 function lifetimesOf({
   loggedInAt,
   refreshExpiresAt,
@@ -133,8 +149,8 @@ export function withShare(tokens: TokenSet, share: string | undefined): TokenSet
 }
 
 /**
- * Returns the token set with what another one of its grant says of its sessions: what only the record holds, which a session copy
- * does not, and the number of logins.
+ * Returns the token set with the facts about sessions of another token set of its grant: those that only the record of the grant
+ * holds, and the number of logins.
  */
 export function withSharesOf(tokens: TokenSet, other: TokenSet | undefined): TokenSet {
   const shares = other?.shares ?? tokens.shares

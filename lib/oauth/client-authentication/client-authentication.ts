@@ -19,7 +19,7 @@ export interface ClientAuthenticationRequest {
   readonly endpoint: string
   /** The time, in milliseconds since the epoch. */
   readonly now: number
-  /** Tells the operator, by the event `secret_failed`, that no new secret could be had. */
+  /** Tells the operator, by the event `secret_failed`, that the function of a secret has failed. */
   readonly onSecretFailed?: (error: TokenError, hasLast: boolean) => void
 }
 
@@ -29,8 +29,8 @@ export interface ClientCredentials {
   /** Parameters of the form, sent in this order. */
   readonly parameters?: Readonly<Record<string, string>>
   /**
-   * Further strings that errors must not show. The values of `headers` and `parameters` need not be repeated here. A secret
-   * that they hold in another form must be, such as one in Base64.
+   * Further strings that errors must not show. The values of `headers` and `parameters` need not be repeated here. A secret that
+   * they hold in another form must be given, such as a secret in Base64.
    */
   readonly secrets?: readonly string[]
   /** The client certificate of the connection (RFC 8705). */
@@ -179,7 +179,7 @@ export function privateKeyJwt(
  * `client_assertion_type` and `client_assertion` (RFC 7523 §2.2).
  *
  * @param jwt The JWT, or a function that returns the current one and is called for each request.
- * @throws `ConfigurationError` when it is neither, or empty.
+ * @throws `ConfigurationError` when `jwt` is neither, or is empty.
  *
  * @example
  * clientAuthentication: clientAssertion(() => readFile('/var/run/secrets/tokens/idp', 'utf8'))

@@ -13,7 +13,7 @@ export type RotatedSecret<Secret> = Secret | (() => Secret | undefined | Promise
  * Makes a client authentication over a secret, or over a function that returns it.
  *
  * @param name the factory, for messages
- * @param check returns the secret as it is used, and throws for a value that is none
+ * @param check returns the secret as it is used, and throws for a value that cannot be used
  */
 export function authenticationOver<Secret>(
   name: string,

@@ -23,7 +23,7 @@ export function usesCertificate(clientAuthentication: ClientAuthentication): boo
  * @param certificate `{ cert, key, passphrase }` in PEM, or a function that returns them, so that a certificate can be renewed while
  *   the process runs. The function is called again when the last call was a minute ago. When it fails, the last certificate is used,
  *   and the event `secret_failed` tells.
- * @throws `ConfigurationError` when the certificate cannot be read, or the key is that of another one.
+ * @throws `ConfigurationError` when the certificate cannot be read, or the key belongs to another certificate.
  *
  * @example
  * clientAuthentication: tlsClientAuth({ cert: readFileSync('client.crt'), key: readFileSync('client.key') })
@@ -36,7 +36,7 @@ export function tlsClientAuth(certificate: ClientCertificateSource): ClientAuthe
  * Authenticates with a certificate that the client has signed itself and registered (RFC 8705 §2.2). It works as
  * {@link tlsClientAuth} does.
  *
- * @throws `ConfigurationError` when the certificate cannot be read, or the key is that of another one.
+ * @throws `ConfigurationError` when the certificate cannot be read, or the key belongs to another certificate.
  *
  * @example
  * clientAuthentication: selfSignedTlsClientAuth(async () => ({ cert: await readFile('client.crt'), key: await readFile('client.key') }))

@@ -3,8 +3,8 @@ import { ownProperties } from '../../options/own-properties.js'
 import type { FailedRefresh, RefreshResponse } from '../authorization-server.js'
 
 /**
- * Checks that the token of a response is bound to the key of the request (RFC 9449 §5), and writes its type as `DPoP`. A token
- * of another type is refused: it would be of use to a thief. Then a new refresh token that came with it is kept.
+ * Checks that the token of a response is bound to the key of the request (RFC 9449 §5), and writes its type as `DPoP`. A token of
+ * another type is refused, since a thief could use it. A new refresh token in the same response is kept all the same.
  *
  * @param acceptsBearer Whether a bearer token is accepted as such.
  */

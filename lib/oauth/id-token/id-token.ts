@@ -40,9 +40,9 @@ export interface KnownUser {
 
 /**
  * Checks that the ID token of a refresh is about the same user as the earlier one (OpenID Connect Core §12.2): equal `iss` and
- * `sub`, and the client in `aud`, and in `azp` if there is one. Without an earlier one, `iss` must be the issuer, if known.
- * `exp` is not checked: some servers send the login's ID token again. The signature is checked by `issuerKeys()`, the time by
- * {@link futureIdToken}.
+ * `sub`, and the client in `aud`, and in `azp` if there is one. Without an earlier ID token, `iss` must be the issuer, if the
+ * issuer is known. `exp` is not checked: some servers send the login's ID token again. The signature is checked by
+ * `issuerKeys()`, the time by {@link futureIdToken}.
  *
  * An encrypted ID token (JWE, RFC 7516) is for the app alone to read. It is accepted unchecked, and the next one is compared
  * with the last readable one. A text that cannot be read claims no other user: see {@link unreadableIdToken}.
@@ -150,7 +150,7 @@ function flawForClient({ aud, azp }: IdTokenClaims, clientId: string): string | 
   return !azp || azp === clientId ? undefined : 'was issued to another client (azp)'
 }
 
-/** Finds the claim by which an ID token is from the future, or which is not a time. */
+/** Finds the claim whose time is in the future, or which is not a time. */
 function earlyClaim(claims: IdTokenClaims, now: number): 'iat' | 'nbf' | undefined {
   const latest = now / 1000 + CLOCK_SKEW_SECONDS
   return (['iat', 'nbf'] as const).find((name) => {
@@ -194,13 +194,19 @@ export function differentSubjects(idToken: string | undefined, other: string | u
   return subject !== undefined && otherSubject !== undefined && subject !== otherSubject
 }
 
-/** Names the user of an ID token: its `iss` and `sub`. Returns `undefined` if one is missing, or if it cannot be read. */
+/**
+ * Names the user of an ID token: its `iss` and `sub`. Returns `undefined` if a claim is missing, or if the ID token cannot be
+ * read.
+ */
 export function subjectOf(idToken: string | undefined): string | undefined {
   const { iss, sub } = (idToken !== undefined && idTokenClaims(idToken)) || ownProperties<IdTokenClaims>({})
   return typeof iss === 'string' && typeof sub === 'string' ? JSON.stringify([iss, sub]) : undefined
 }
 
-/** Returns when the session expires by an ID token (`session_expiry`), in milliseconds since the epoch. */
+/**
+ * Returns when the session at the authorization server expires, by the claim `session_expiry` of an ID token, in milliseconds
+ * since the epoch.
+ */
 export function sessionExpiryOf(idToken: string): number | undefined {
   const seconds = idTokenClaims(idToken)?.session_expiry
   return typeof seconds === 'number' && Number.isFinite(seconds) ? seconds * 1000 : undefined

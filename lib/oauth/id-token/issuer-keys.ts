@@ -144,7 +144,7 @@ function unknown(error: TokenError): IdTokenSignature {
 
 function uncheckable(url: string, error: unknown): TokenError {
   const noKey = error instanceof errors.JWKSNoMatchingKey
-  const flaw = noKey ? 'do not include the one that signed the ID token' : 'cannot be used'
+  const flaw = noKey ? 'do not include the key that signed the ID token' : 'cannot be used'
   return new TokenError(
     'ERR_INVALID_TOKEN_RESPONSE',
     `The issuer's keys ${flaw}. Check what the authorization server publishes at its jwks_uri.`,

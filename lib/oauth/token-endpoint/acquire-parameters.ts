@@ -7,7 +7,7 @@ import type { FormParameters } from './token-endpoint.js'
 interface GrantType {
   readonly required: readonly string[]
   readonly optional: readonly string[]
-  /** What to do when a required parameter is missing. */
+  /** The cure when a required parameter is missing. */
   readonly cure: string
 }
 

@@ -64,7 +64,7 @@ export interface ResponseContext {
   readonly secrets: () => readonly string[]
   /** Milliseconds since the epoch. */
   readonly now: number
-  /** What is known of the refresh, if the request is one. */
+  /** The facts of the refresh, if the request is a refresh. */
   readonly refresh: RefreshFacts | undefined
 }
 
@@ -97,8 +97,8 @@ export function unavailableError(
 }
 
 /**
- * Makes the error for a response that is not a success (RFC 6749 §5.2). Error codes are read from a JSON object or a form,
- * with any status below 500. A broken proxy that sends neither ends no session.
+ * Makes the error for a response that is not a success (RFC 6749 §5.2). Error codes are read from a JSON object or a form, with
+ * any status below 500. A response that is neither, as from a broken proxy, ends no session.
  */
 export function errorOfResponse(response: HttpResponse, context: ResponseContext): TokenError {
   const { status } = response
@@ -242,7 +242,7 @@ function cureOf(kind: TokenErrorCode, error: string, status: number, { refresh }
   if (kind === 'ERR_REAUTHENTICATION_REQUIRED') return 'Send the user to the login.'
   if (kind === 'ERR_TOKEN_ENDPOINT_UNAVAILABLE') return TRY_LATER
   if (kind === 'ERR_INSUFFICIENT_SCOPE')
-    return "This user's login does not cover it. Request it at the login."
+    return "This user's login does not cover the requested scope, resource or audience. Request it at the login."
   if (refresh && NEED_CODES.has(error)) {
     return (
       'The caller named neither a scope nor a resource, so check the option refreshParameters, and what the client is ' +

@@ -44,9 +44,9 @@ export const EXPIRY_FIELDS = [...LIFETIMES, ...TIMES, EITHER, ...REFRESH_LIFETIM
 
 /** The expiry of tokens, in milliseconds from now; `undefined` where a response names none, or an unusable one. */
 export interface Expiry {
-  /** By the time of expiry. It is negative if that has passed. */
+  /** The time until the named time of expiry; negative if that time has passed. */
   readonly untilMs: number | undefined
-  /** By the lifetime, which counts from when the tokens were issued. */
+  /** The named lifetime, which counts from the time when the tokens were issued. */
   readonly forMs: number | undefined
 }
 
@@ -54,7 +54,7 @@ export interface Expiry {
  * Reads how long tokens live from now, in milliseconds, from the fields beside them, whichever names they have; `undefined` where
  * the fields do not say it.
  *
- * @param lifetimeBy decides what counts. Default: as for tokens that are new
+ * @param lifetimeBy chooses between the time of expiry and the lifetime. Default: as for tokens that are new
  */
 export function lifetimesIn(
   fields: JsonObject,

@@ -13,14 +13,14 @@ import {
 const FIELDS = [...TOKEN_FIELD_NAMES, ...EXPIRY_FIELDS, 'error']
 const TOKEN_NAMES = ['access_token', 'accessToken', 'refresh_token', 'refreshToken']
 
-/** Where the app hands over tokens, for error messages. */
+/** A place at which the app hands over tokens, for error messages. */
 interface HandOver extends MessageParts {
-  /** What to do about a promise. */
+  /** The cure for a promise in place of tokens. */
   readonly cureOfPromise: string
 }
 
 const SET: HandOver = {
-  describe: () => 'What tokens.set() was given',
+  describe: () => 'The argument of tokens.set()',
   cure:
     "Pass the token endpoint's response, such as { access_token, refresh_token, expires_in }, " +
     'or the tokens object of your OAuth library.',
@@ -28,7 +28,7 @@ const SET: HandOver = {
 }
 
 const ADOPT: HandOver = {
-  describe: () => 'What the option adopt handed over',
+  describe: () => 'The result of the option adopt',
   cure:
     'It must be as for tokens.set(), such as { access_token, refresh_token, expires_at }, ' +
     'or undefined when there are no tokens.',

@@ -13,7 +13,10 @@ export const INTERACTION_CODES: ReadonlySet<string> = new Set([
   'mfa_required',
 ])
 
-/** Reads what an error response requires of the next login. Returns `undefined` if it requires nothing of the user. */
+/**
+ * Reads the requirements of an error response for the next login. Returns `undefined` if the response requires nothing of the
+ * user.
+ */
 export function stepUpIn(code: string, fields: JsonObject): StepUp | undefined {
   const claims =
     text(fields.claims) ?? (isJsonObject(fields.claims) ? JSON.stringify(fields.claims) : undefined)

@@ -45,7 +45,7 @@ export interface FormRequest {
   readonly secrets: () => readonly string[]
   /** Throws if the form must not be sent any more. */
   readonly beforeSending: (() => void) | undefined
-  /** Returns what is wrong with the fields of a success, besides its tokens. */
+  /** Returns the flaw in the fields of a success, besides its tokens. */
   readonly flawOf?: (fields: JsonObject) => string | undefined
   readonly signal: AbortSignal
 }
@@ -73,10 +73,10 @@ const PUBLIC = new Set([
 ])
 
 /**
- * Requests tokens from the token endpoint (RFC 6749 §4, §6), once: a failed request is not repeated. (A request that is
- * refused since its proof has not the server's nonce is sent once more: the server has not looked at it.)
+ * Requests tokens from the token endpoint (RFC 6749 §4, §6), once: a failed request is not repeated. (A request whose proof lacks
+ * the server's nonce is refused, and sent once more with the nonce: the server has not processed it.)
  *
- * @param refresh What is known of the refresh, if the request is one. Error responses are judged by it.
+ * @param refresh The facts of the refresh, if the request is a refresh. Error responses are judged by them.
  */
 export async function requestTokens(
   send: SendHttp,
@@ -115,7 +115,7 @@ function isSuccess({ status }: HttpResponse): boolean {
   return status >= 200 && status < 300
 }
 
-/** The response to a form, and what is known of the request. */
+/** The response to a form, and the facts of its request. */
 interface Answered {
   readonly response: HttpResponse
   readonly context: ResponseContext

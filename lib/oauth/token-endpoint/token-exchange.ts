@@ -137,8 +137,8 @@ export async function parametersOfExchange(
 }
 
 /**
- * Returns what is wrong with the type of the token that an exchange has brought (RFC 8693 §2.2.1). A token of another type must not
- * reach an API: it may be a refresh token. Some servers name no type.
+ * Returns the flaw in the type of the token that an exchange has brought (RFC 8693 §2.2.1). A token of another type must not be
+ * sent to an API: it may be a refresh token. Some servers name no type.
  */
 export function flawOfIssued(fields: JsonObject, requested: string | undefined): string | undefined {
   const { access_token: token, issued_token_type: issued, refresh_token: besides } = fields

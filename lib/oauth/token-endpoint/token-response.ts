@@ -38,11 +38,11 @@ export type TokenFields = Readonly<Record<keyof typeof NAMES, unknown>>
 
 /** The parts of an error message about tokens. */
 export interface MessageParts {
-  /** Names the place that the tokens come from, e.g. `What tokens.set() was given`. */
+  /** Names the place that the tokens come from, e.g. `The argument of tokens.set()`. */
   readonly describe: () => string
-  /** Returns what only the operator must see, such as the URL of an endpoint. */
+  /** Returns a text for the operator alone, such as the URL of an endpoint. */
   readonly where?: () => string
-  /** What to do if a field is wrong. */
+  /** The cure if a field is wrong. */
   readonly cure: string
 }
 

@@ -39,7 +39,7 @@ export interface SessionAxiosConfig extends Omit<CreateAxiosDefaults, 'baseURL'>
 interface Call {
   /** The config that is sent. */
   readonly config: InternalAxiosRequestConfig
-  /** The same for the app to see: all but the connections. */
+  /** The config that the app may see: without the connections. */
   readonly shown: InternalAxiosRequestConfig
   readonly send: AxiosAdapter
   readonly origins: ReadonlySet<string>
@@ -49,11 +49,11 @@ interface Call {
 /**
  * Makes an axios instance that sends the session's access token to the origins named and to no other.
  *
- * The token is put in at the last moment, below interceptors and retries, and taken out again of what they get to see: neither
- * `response.config` nor an error shows it. They do not lead to the app's agents either, on which the requests of other users are
- * under way. A config that is sent again goes over the same agents all the same.
+ * The token is put in at the last moment, below interceptors and retries, and is taken out of the response and of errors: neither
+ * `response.config` nor an error shows it. They do not refer to the app's agents either, since these hold requests of other
+ * users. A config that is sent again uses the same agents all the same.
  *
- * @param tokens whose tokens a call carries, asked when it is made
+ * @param tokens returns the tokens that a call carries; called when the call is made
  * @param client names the function in messages
  */
 export function axiosOver(
@@ -90,7 +90,7 @@ export function axiosOver(
     try {
       callers.set(config, tokens())
     } catch {
-      // The same fails the call, once the interceptors are through.
+      // The same error fails the call, after the interceptors have run.
     }
     return true
   }
@@ -107,7 +107,10 @@ export function axiosOver(
 /** The adapter and the connections that the app has chosen for a request, besides those of the instance. */
 type Own = Connections & Pick<InternalAxiosRequestConfig, 'adapter'>
 
-/** The app's adapters below ours, which stay in a config that is sent again, and perhaps for another user then. */
+/**
+ * The app's own adapter and connections, by the adapter of this library that stands in their place. A config may be sent again,
+ * perhaps for another user.
+ */
 const owns = new WeakMap<object, Own>()
 
 /** Takes the app's adapter and connections out of a config, those of an earlier call with it among them. */

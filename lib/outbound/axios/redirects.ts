@@ -69,7 +69,7 @@ function withoutBodyIfAsked(config: InternalAxiosRequestConfig, status: number):
   return ownProperties(bodyless)
 }
 
-/** Returns the request that a redirect leads to, once the app's `beforeRedirect` has had its say about method and headers. */
+/** Returns the request that a redirect leads to, after the app's `beforeRedirect` has changed its method and headers. */
 function redirected(
   config: InternalAxiosRequestConfig,
   target: URL,
@@ -121,7 +121,7 @@ function failedRedirect(
   return Object.assign(error, { cause })
 }
 
-/** Returns the time that is left: the app's `timeout` is for all of it, not for every request on the way. */
+/** Returns the time that is left: the app's `timeout` is for the whole call, not for each of its requests. */
 function timeLeft(
   config: InternalAxiosRequestConfig,
   startedAt: number,

@@ -39,7 +39,7 @@ const OPTIONS = {
  *
  * The token is put in at the last moment, and neither the response nor an error holds it.
  *
- * @param tokens whose tokens a call carries, asked when it is made
+ * @param tokens returns the tokens that a call carries; called when the call is made
  * @param client names the function in messages
  */
 export function fetchOver(

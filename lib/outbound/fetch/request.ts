@@ -33,7 +33,7 @@ const SETTINGS = [
   'referrerPolicy',
 ] as const
 
-/** Reads the arguments of `fetch()`. The options go before the properties of a `Request`. */
+/** Reads the arguments of `fetch()`. The options replace the properties of a `Request`. */
 export function requestOf(input: Input, init: RequestInit, baseURL: string): FetchRequest {
   const request = input instanceof Request ? input : undefined
   const asked = <Name extends string>(name: Name) => {
@@ -45,7 +45,7 @@ export function requestOf(input: Input, init: RequestInit, baseURL: string): Fet
     url: request?.url ?? appended(baseURL, String(input)),
     method: String(asked('method') ?? 'GET'),
     headers: new Headers(asked('headers') as Headers | undefined),
-    // No body among the options leaves that of the Request.
+    // Without a body among the options, the body of the Request is sent.
     body: snapshotOf((fieldValue(init, 'body') as FetchRequest['body']) ?? request?.body ?? null),
     redirect: asked('redirect') as RequestInit['redirect'],
     signal: asked('signal') as FetchRequest['signal'],
@@ -53,7 +53,7 @@ export function requestOf(input: Input, init: RequestInit, baseURL: string): Fet
   }
 }
 
-/** Copies a body as it is now, as `fetch()` takes it, whatever the app does with it while a token is waited for. */
+/** Copies a body as it is now, as `fetch()` does. So the app may change the original while the call waits for a token. */
 function snapshotOf(body: FetchRequest['body']): FetchRequest['body'] {
   if (body instanceof URLSearchParams) return new URLSearchParams(body)
   if (body instanceof FormData) return copyOf(body)
@@ -68,13 +68,13 @@ function copyOf(form: FormData): FormData {
   return copy
 }
 
-/** Appends a relative URL to `baseURL`, with one slash between, as axios does. An absolute one stands for itself. */
+/** Appends a relative URL to `baseURL`, with one slash between, as axios does. An absolute URL is used as it is. */
 function appended(baseURL: string, url: string): string {
   if (/^([a-z][a-z\d+.-]*:)?\/\//i.test(url)) return url
   return url === '' ? baseURL : `${baseURL.replace(/\/+$/, '')}/${url.replace(/^\/+/, '')}`
 }
 
-/** Whether a body can be sent once only. */
+/** Whether a body can be sent only once. */
 export function isUsedUp(body: unknown): boolean {
   return isStream(body) || Symbol.asyncIterator in Object(body)
 }

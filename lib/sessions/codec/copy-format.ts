@@ -112,12 +112,12 @@ export function tokensOf(text: string, expectedAudience: string): TokenSet | und
   return Object.assign(tokens, { accessTokens, ...(dpopKey && { dpopKey }) })
 }
 
-/** Returns the text of a key that is in the session until the login that it is for. */
+/** Returns the text with which a session holds a key until its next login. */
 export function textOfKey(key: DpopKey, audience: string): string {
   return JSON.stringify({ version: VERSION, audience, keyOfNextLogin: key })
 }
 
-/** Returns the key in such a text; `undefined` for any other text. */
+/** Returns the key in a text of {@link textOfKey}; `undefined` for any other text. */
 export function keyOf(text: string, expectedAudience: string): DpopKey | undefined {
   const content = parseJsonObject(text)
   return content?.audience === expectedAudience ? dpopKeyIn(content.keyOfNextLogin) : undefined
@@ -132,7 +132,7 @@ export function isOfLaterVersion(text: string, expectedAudience: string): boolea
 /** Matches the ids of grants that events may show: digests, also of adopted grants. */
 const SHOWN_ID = /^(?:adopted-)?[\w-]{43}$/
 
-/** Says why the text of a copy is not used, and which grant it names. Nothing of it is proven. */
+/** Says why the text of a copy is not used, and which grant it names. The text proves nothing. */
 export function unreadableText(text: string, expectedAudience: string): IgnoredCopy {
   const { audience, grantId } = parseJsonObject(text) ?? {}
   const named = typeof grantId === 'string' && SHOWN_ID.test(grantId) && { grantId }

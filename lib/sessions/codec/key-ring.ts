@@ -45,8 +45,8 @@ export class KeyRing {
   }
 
   /**
-   * Returns the seal for an audience. It always has the keys of the moment; while there are none, it opens nothing, and sealing
-   * throws `ERR_SESSION_STORE`.
+   * Returns the seal for an audience. The seal always uses the current keys. While there are no keys, it opens nothing, and
+   * sealing throws `ERR_SESSION_STORE`.
    */
   sealFor(audience: string): Seal {
     const rotating = this.#rotating

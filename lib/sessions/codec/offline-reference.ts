@@ -6,9 +6,9 @@ import type { Seal } from './sealing.js'
 
 /** A reference to a grant for code that has no session, such as a job. */
 export interface OfflineReference extends Pick<TokenSet, 'grantId' | 'proof' | 'share'> {
-  /** How long the grant store keeps the grant after each refresh by this reference, at least, in milliseconds. */
+  /** The least time for which the grant store keeps the grant after each refresh by this reference, in milliseconds. */
   readonly keepMs: number
-  /** Until when the grant store was asked to keep the grant, in milliseconds since the epoch. */
+  /** The time until which the grant store was asked to keep the grant, in milliseconds since the epoch. */
   readonly keptUntil: number
 }
 

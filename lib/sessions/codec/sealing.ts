@@ -12,13 +12,16 @@ export interface Seal {
   open(sealed: string): string | undefined
   /** Whether a text names one of the keys, so that it was sealed with this key unless it was changed. */
   names(sealed: string): boolean
-  /** How often a key has been removed. What was sealed before may be of no use any more. Absent where keys do not change. */
+  /**
+   * How often a key has been removed. A text that was sealed before may not be readable any more. The property is absent if the
+   * keys do not change.
+   */
   readonly removals?: number
 }
 
 interface DerivedKey {
   readonly key: Uint8Array
-  /** The encoded protected header of the texts that are sealed with it (RFC 7516 §2). */
+  /** The encoded protected header of the texts that are sealed with the key (RFC 7516 §2). */
   readonly header: string
 }
 
@@ -105,12 +108,12 @@ export function checkEncryptionKeys(keys: unknown): void {
   }
 }
 
-/** The line ends that `openssl rand` prints, and a file has at its end. */
+/** Matches the line ends that `openssl rand` prints, and that a file has at its end. */
 const LINE_ENDS = /[\r\n]/g
 const HEX = /^(?:[\da-f]{2})+$/i
 /** Base64, or Base64url, padded or not (RFC 4648 §4 and §5). */
 const BASE64 = /^(?:[A-Za-z\d+/]+|[\w-]+)={0,2}$/
-/** Not even one of 2^30 random keys is such a text. */
+/** Matches a printable text. Less than one of 2^30 random keys is such a text. */
 const PRINTABLE = /^[^\p{Cc}\p{Cn}]+$/u
 
 function problemOf(key: unknown): string | undefined {

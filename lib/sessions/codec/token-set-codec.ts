@@ -15,10 +15,10 @@ import {
 } from './copy-format.js'
 import { isSealed, type Seal, seal } from './sealing.js'
 
-/** Whether a copy without a proof shows by its tokens that it is of its grant, as far as this process knows. */
+/** Tells whether a copy without a proof shows by its tokens that it is of its grant, as far as this process knows. */
 export type ProvesByTokens = (tokens: TokenSet) => boolean
 
-/** Whether a token set holds tokens of a grant that has ended, or of a session that has left it. */
+/** Tells whether a token set holds tokens of a grant that has ended, or of a session that has left the grant. */
 export type HoldsEndedTokens = (tokens: TokenSet) => boolean
 
 /**
@@ -42,7 +42,7 @@ export class GrantReference {
 export interface TokenSetCodecOptions {
   /** Whether a copy that is not sealed is read all the same, if it has the proof of its grant. */
   readonly acceptsUnsealed?: boolean
-  /** Which token sets are read, but never kept in memory. Default: none. */
+  /** Names the token sets that are read, but never kept in memory. Default: none. */
   readonly holdsEndedTokens?: HoldsEndedTokens
   readonly maxOpened?: number
   /** Whether references to a grant store are read, since this process has one. Default: `true`. */
@@ -130,13 +130,13 @@ export class TokenSetCodec {
     return this.#seal.seal(textOfKey(key, this.#audience))
   }
 
-  /** Returns the key of a session's next login, if a copy is of {@link writeKey}. */
+  /** Returns the key of a session's next login, if {@link writeKey} has made the copy. */
   readKey(copy: unknown): DpopKey | undefined {
     const text = typeof copy === 'string' ? this.#seal?.open(copy) : undefined
     return text === undefined ? undefined : keyOf(text, this.#audience)
   }
 
-  /** Says why a copy is not read; `undefined` if there is none, or if it is read. */
+  /** Says why a copy is not read; `undefined` if there is no copy, or if the copy is read. */
   ignored(copy: unknown): IgnoredCopy | undefined {
     if (copy === undefined || copy === null || this.read(copy)) return undefined
     if (typeof copy !== 'string') return { reason: 'malformed' }
@@ -189,13 +189,13 @@ export class TokenSetCodec {
     return this.#acceptsUnsealed && typeof copy === 'string' && copy.startsWith('{')
   }
 
-  /** Whether a copy leads to the newest tokens by itself, since it is a reference and is to stay one. */
+  /** Whether a copy leads to the newest tokens by itself: it is a reference, and need not be written again. */
   leadsToTokens(copy: unknown): boolean {
     if (copy instanceof GrantReference) return true
     return this.writesReferences && this.read(copy)?.isReference === true && !this.isToBeSealed(copy)
   }
 
-  /** Whether a later version of this library has written a copy, or a record. It is to be left alone. */
+  /** Whether a later version of this library has written a copy, or a record. Such a text must not be changed. */
   isOfLaterVersion(copy: unknown): boolean {
     if (typeof copy !== 'string') return false
     const text = this.#textIn(copy)
@@ -253,7 +253,10 @@ export class TokenSetCodec {
     return tokens && ownProperties({ ...tokens, ...(of.proof !== undefined && { proof: of.proof }) })
   }
 
-  /** Forgets what was opened and sealed with a key that has been removed: other processes take it for logged out. */
+  /**
+   * If a key has been removed, forgets all opened and sealed copies: other processes cannot open copies with that key either.
+   * Returns whether a key has been removed.
+   */
   protected forgetRemovedKeys(): boolean {
     if (this.#seal?.removals === this.#removals) return false
     this.#removals = this.#seal?.removals
@@ -269,7 +272,7 @@ export class TokenSetCodec {
     if (this.#last && !this.#opened.has(this.#last.copy)) this.#last = undefined
   }
 
-  /** The seal of a grant's token sets. It is used at logins and refreshes alone, so it is not kept. */
+  /** Returns the seal of a grant's token sets. It is used only at logins and refreshes, so it is not kept. */
   protected sealOf({ proof = '' }: GrantKey): Seal {
     return seal([proof], this.#audience)
   }
@@ -280,8 +283,8 @@ export class TokenSetCodec {
 }
 
 /**
- * Returns the token set without what is in the grant's record alone: the list of its sessions, its share key, and the session of
- * its jobs.
+ * Returns the token set without the parts that only the record of the grant holds: the list of its sessions, its share key, and
+ * the session of its jobs.
  */
 function withoutShares(tokens: TokenSet): TokenSet {
   if ((tokens.shares ?? tokens.shareKey ?? tokens.jobSession) === undefined) return tokens

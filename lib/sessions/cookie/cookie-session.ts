@@ -159,8 +159,8 @@ export class CookieSessionAdapter implements SessionAdapter {
 function headersSent(): TokenError {
   return new TokenError(
     'ERR_HEADERS_SENT',
-    'The headers of the answer are out, so the session cookie cannot be changed any more. Ask for the token, log in or ' +
-      'log out before the answer begins; or share a grant store between your processes, which keeps what the cookie cannot.',
+    'The headers of the response have been sent, so the session cookie cannot be changed any more. Get the token, log in or ' +
+      'log out before the response begins. Or give all processes one grant store, which keeps the tokens that the cookie cannot keep.',
   )
 }
 

@@ -6,7 +6,7 @@ import { patchedStore } from '../store/patched-store.js'
 import type { LoadingRequest } from '../store/session-baseline.js'
 import type { StoredSessionFace } from '../store/stored-session-adapter.js'
 
-/** What express-session adds to a request, and what the library notes on it. */
+/** The properties that express-session adds to a request, and those that the library notes on it. */
 export interface SessionRequest extends LoadingRequest {
   sessionStore?: unknown
 }
@@ -42,7 +42,7 @@ interface RegenerableSession {
 export function noSessionError(): ConfigurationError {
   return new ConfigurationError(
     'This request has no session. Mount express-session before sessionTokens(): ' +
-      'app.use(session({ … })); app.use(sessionTokens({ … })); likewise cookie-session, or what puts an iron-session on ' +
+      'app.use(session({ … })); app.use(sessionTokens({ … })); likewise cookie-session, or the middleware that puts an iron-session on ' +
       'req.session. For another session layer give the option `session`. ' +
       'If it is mounted, its store may be disconnected, or the session was destroyed earlier in this request.',
   )

@@ -10,7 +10,7 @@ import { expressSessionFace, noSessionError, type SessionRequest } from './expre
 
 /** The properties that session layers add to a request. */
 interface Request extends SessionRequest {
-  /** Of cookie-session. */
+  /** The options of cookie-session. */
   readonly sessionOptions?: { readonly name?: string; readonly maxAge?: unknown; readonly expires?: unknown }
   /** Set by Express. */
   readonly res?: { readonly headersSent: boolean; getHeader(name: string): unknown }
@@ -84,9 +84,9 @@ function ironSessionOf(
 }
 
 /**
- * How long the sessions of iron-session are valid. Only their seals say so: a seal in a response says the whole time, and the
- * longest time that was seen counts. A seal that a request brings says how much time is left. It may be forged, so it counts for
- * this request alone.
+ * How long the sessions of iron-session are valid. Only their seals tell this. A seal in a response tells the whole time, and the
+ * longest time that was seen counts. A seal that a request brings tells the time that is left. Such a seal may be forged, so it
+ * counts for this request alone.
  */
 class IronLifetime {
   #longestMs: number | undefined

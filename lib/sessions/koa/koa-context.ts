@@ -7,7 +7,7 @@ export const STORED_AS = Symbol('key of the stored session')
 /** The property of a request with the number of middlewares of this library that wait for the next ones. */
 export const UNDER_WAY = Symbol('middlewares under way')
 
-/** What koa-session adds to a request, and what this library notes on it. */
+/** The properties that koa-session adds to a request, and those that this library notes on it. */
 export interface KoaContext extends NotedRequest {
   get session(): KoaSession | null | undefined
   /** Any object with data can be put in the session's place, or `null` to destroy it. */
@@ -21,11 +21,14 @@ export interface KoaContext extends NotedRequest {
 
 export interface KoaSession {
   readonly isNew: boolean
-  /** The key it was loaded with, or will be stored under. Regenerating the session leaves it as it was. */
+  /**
+   * The key with which the session was loaded, or under which it will be stored. Regenerating the session does not change this
+   * property.
+   */
   readonly externalKey?: string
   /** Returns the data of the app. */
   toJSON(): SessionData
-  /** Stores the session under another key. Its data stay. */
+  /** Stores the session under another key. The data of the session stay. */
   regenerate(): Promise<void>
   /** Sets the cookie, where the app does so by itself. */
   manuallyCommit(): Promise<void>
@@ -49,7 +52,7 @@ export interface KoaSessionOptions {
 /** The session as koa-session stores it, and how long it is valid. */
 export interface Storable {
   readonly data: SessionData
-  /** How long the store is to keep it: milliseconds, or `'session'`. */
+  /** How long the store is to keep the session: milliseconds, or `'session'`. */
   readonly maxAge: unknown
 }
 
@@ -58,7 +61,7 @@ const ONE_DAY_MS = 24 * 60 * 60 * 1000
 /** How much longer koa-session keeps a session in the store than its cookie. */
 const BEYOND_COOKIE_MS = 10_000
 
-/** Returns what koa-session would store for a request now. */
+/** Returns the data and the lifetime that koa-session would store for a request now. */
 export function storableNow(session: KoaSession, { maxAge }: KoaSessionOptions): Storable {
   const data = session.toJSON()
   if (maxAge === 'session') return { data: { ...data, _session: true }, maxAge }

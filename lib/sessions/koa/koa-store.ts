@@ -12,7 +12,7 @@ import {
 } from '../store/session-baseline.js'
 import { type KoaContext, keyOf, remainingMaxAge, STORED_AS, type Storable } from './koa-context.js'
 
-/** What koa-session passes to a store besides the session. */
+/** The options that koa-session passes to a store besides the session. */
 interface CallOptions {
   readonly ctx?: KoaContext | undefined
   readonly rolling?: boolean
@@ -28,11 +28,14 @@ export interface KoaStore {
   clear?(...args: unknown[]): unknown
 }
 
-/** How a session is to be stored, and how koa-session asked for it. */
+/** The arguments with which koa-session asked a store to store a session. */
 interface Saving {
   readonly maxAge: unknown
   readonly options: CallOptions
-  /** The session that koa-session passed. Any other session has to be written, not only kept for longer. */
+  /**
+   * The session that koa-session passed. If another session is stored in its place, the store must write it, and not only prolong
+   * its lifetime.
+   */
   readonly session: SessionData
 }
 
@@ -63,7 +66,7 @@ export function patchedKoaStore(store: KoaStore): PatchedKoaStore {
   return added
 }
 
-/** Records on each request what its session was when the request got it. */
+/** Records on each request the session as the request got it. */
 function patchLoading(store: KoaStore, { interceptors }: PatchedStore): void {
   const get = store.get.bind(store)
   replaceMethod(store, 'get', (key: string, maxAge?: unknown, options?: CallOptions) => {

@@ -4,12 +4,12 @@ import type { GrantSession } from '../session-grants.js'
 
 /** How many sessions are remembered, for the saves of requests that are still running. */
 const MAX_SESSIONS = 10_000
-/** In how many stored sessions a grant is looked for. A session that is being regenerated is stored under two ids. */
+/** How many stored sessions of a grant are remembered. A session that is being regenerated is stored under two ids. */
 const MAX_SIDS = 4
 
 interface Entry {
   readonly of: GrantSession
-  /** The ids of the sessions, the last one last. */
+  /** The ids of the sessions, in the order in which they were added. */
   readonly sids: Set<string>
 }
 
@@ -18,7 +18,7 @@ export class GrantSessionIndex {
   readonly #grants = new LRUCache<string, GrantSession>({ max: MAX_SESSIONS })
   readonly #sessions = new LRUCache<string, Entry>({ max: MAX_SESSIONS })
 
-  /** @param of a name without tokens */
+  /** @param of names the session of a grant, and holds no tokens */
   add(of: GrantSession, sid: string): void {
     this.#grants.set(sid, of)
     const name = identityOf(of)

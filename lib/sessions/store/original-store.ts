@@ -11,8 +11,8 @@ export type Callback = (error?: unknown, result?: unknown) => void
 export type SessionData = Record<string, unknown>
 
 /**
- * A store of express-session, with the methods of the contract that every store fulfils. `request` is passed where the store
- * is told for which request it is called, as stores of koa-session are.
+ * A store of express-session, with the methods of the contract that every store fulfils. `request` is the request for which the
+ * store is called: stores of koa-session get it.
  */
 export interface SessionStore {
   get(sid: string, callback: Callback, request?: NotedRequest): unknown
@@ -49,7 +49,7 @@ export function withStoreTimeout<T>(result: Promise<T>): Promise<T> {
   return withTimeout(STORE_TIMEOUT_MS, result, () => new Error('The session store did not respond in time.'))
 }
 
-/** How often a session is read at most until a read is fast enough to be written back. */
+/** How often a session is read at most, until a read is so fast that the session may be written back. */
 const MAX_READS = 3
 
 /** The work of a store on one session, or on all: from the call of its method until it calls back. */
@@ -57,14 +57,16 @@ interface Work {
   readonly store: OriginalStore
   readonly sid: string | undefined
   readonly isTouch: boolean
-  /** The work that called for it, and still runs. */
+  /** The work within which this work was started, if it still runs. */
   readonly outer: Work | undefined
   isDone: boolean
 }
 
 const work = new AsyncLocalStorage<Work>()
 
-/** How many works run. While none runs the storage is switched off, since it makes every promise of a process slower. */
+/**
+ * How many works run. While none runs, the `AsyncLocalStorage` is switched off, since it makes every promise of a process slower.
+ */
 let running = 0
 
 function end(current: Work): void {
@@ -99,8 +101,9 @@ export class OriginalStore {
   }
 
   /**
-   * Returns the work on this session in the middle of which the store itself calls. For example, some stores destroy a session
-   * that they find expired. Such a call must not wait for the end of that work, as the work waits for the call.
+   * Returns the running work on this session if the store itself makes the present call within that work. For example, some
+   * stores destroy a session that they find expired. Such a call must not wait for the end of the work, as the work waits for the
+   * call.
    */
   workOn(sid: string): Work | undefined {
     const current = runningWork()

@@ -35,17 +35,17 @@ export function patchedStore(store: SessionStore): PatchedStore {
 
 /**
  * Replaces the methods of a session store, so that a saved session holds the newest tokens, and so that one value in a stored
- * session can be changed without undoing what others write.
+ * session can be changed without undoing other writes.
  *
- * The store's own methods are replaced, since express-session and apps refer to the store itself. A call that need not be
- * changed goes to the store at once, with its own arguments.
+ * The methods are replaced on the store itself, since express-session and apps refer to it. A call that need not be changed goes
+ * to the store at once, with its own arguments.
  */
 export class PatchedStore {
   readonly interceptors = new Set<SaveInterceptor>()
   readonly #locks = new SessionLocks()
   /** The touches of current sessions that are in flight. */
   readonly #touches = new Set<{ readonly sid: string; readonly release: () => void }>()
-  /** Sessions that are being saved by `replace()`, and what was stored before. */
+  /** The sessions that `replace()` is saving, each with the session that was stored before. */
   readonly #replacing = new Map<SessionData, SessionData | undefined>()
   readonly #store: SessionStore
   readonly original: OriginalStore
@@ -107,7 +107,7 @@ export class PatchedStore {
     })
   }
 
-  /** Records on each request what its session was when the request got it. */
+  /** Records on each request the session as the request got it. */
   #patchLoading(): void {
     const store = this.#store
     const createSession = store.createSession?.bind(store)
@@ -147,8 +147,8 @@ export class PatchedStore {
   }
 
   /**
-   * Returns what was stored before a session that `replace()` is saving; `undefined` for any other. A store may be given a proxy
-   * of it.
+   * Returns the session that was stored before the one that `replace()` is saving; `undefined` for any other session. The store
+   * may get a proxy of the session that `replace()` saves.
    */
   #replacingOf(session: SessionData): { readonly stored: SessionData | undefined } | undefined {
     for (const [replacing, stored] of this.#replacing) {

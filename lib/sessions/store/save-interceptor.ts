@@ -1,15 +1,15 @@
 import type { SessionData } from './original-store.js'
 import type { NotedRequest, SessionBaseline } from './session-baseline.js'
 
-/** Decides what a session stores under one of its keys when the app saves or destroys the session. */
+/** Decides which value is stored under one key of a session when the app saves or destroys the session. */
 export interface SaveInterceptor {
-  /** The key of a session under which it keeps its value. */
+  /** The key of a session under which the interceptor keeps its value. */
   readonly key: string
   /** Names the client and the format of that value. */
   readonly audience: string
-  /** For the id of a session: the value that may be stored as it is, since this process knows that nothing is newer. */
+  /** Finds, by the id of a session, the value that may be stored as it is: this process knows that there is no newer one. */
   readonly current: { get(sid: string): { readonly value: unknown } | undefined }
-  /** Whether it must see the stored session to decide what to store. */
+  /** Whether the interceptor needs the stored session to decide which value is stored. */
   wantsStored(sid: string, session: SessionData, loaded: SessionBaseline | undefined): boolean
   /** Returns the stored value as far as this process knows, for a request that found `loaded` in its session. */
   recall(sid: string, loaded: unknown): unknown
@@ -40,8 +40,8 @@ export interface SaveInterceptor {
   /** Whether another process has changed the value of a session that was just stored. Never rejects. */
   isOutdated(session: SessionData): Promise<boolean>
   /**
-   * Called before all sessions are destroyed. Resolves with a function to be called when they are gone, for those that another
-   * process may have written again. Never rejects.
+   * Called before all sessions are destroyed. Resolves with a function to be called afterwards, for sessions that another process
+   * may have written again. Never rejects.
    *
    * @param listed the sessions that the store lists
    */

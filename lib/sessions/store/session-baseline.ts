@@ -72,7 +72,7 @@ export interface SessionSource<Request extends SessionCarrier> {
   isNew(session: SessionData): boolean
 }
 
-/** Records what a request holds under a key that no interceptor had when the session was loaded. */
+/** Records the value that a request holds under a key that no interceptor had when the session was loaded. */
 export function recordLateBaseline<Request extends SessionCarrier>(
   source: SessionSource<Request>,
   request: Request,
@@ -85,13 +85,13 @@ export function recordLateBaseline<Request extends SessionCarrier>(
   request[BASELINE] = { sid: source.sid(request), values, isNew: !loaded && source.isNew(session) }
 }
 
-/** Records that a request's session counts from now on as one that was loaded with this copy. */
+/** Makes a request's session count from now on as a session that was loaded with this copy. */
 export function recordCopy(request: NotedRequest, sid: string | undefined, key: string, copy: unknown): void {
   const values: SessionData = { __proto__: null as never, ...request[BASELINE]?.values, [key]: copy }
   request[BASELINE] = { sid, values, isNew: false }
 }
 
-/** Returns what a session was when its request got it; `undefined` for a session that is written outside of a request. */
+/** Returns the session as its request got it; `undefined` for a session that is written outside of a request. */
 export function baselineOf(session: SessionData): SessionBaseline | undefined {
   const { req, id } = (session as { [ORIGIN]?: SessionOrigin })[ORIGIN] ?? (session as SessionOrigin)
   if (!req) return undefined

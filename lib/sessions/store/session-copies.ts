@@ -8,13 +8,13 @@ import type { SessionBaseline } from './session-baseline.js'
 /** Names a session of a grant and a revision of its tokens, without the tokens. */
 export type Revision = GrantSession & Pick<TokenSet, 'revision'>
 
-/** The value under the key of a session. `of` is absent if the value is no copy of this codec. */
+/** The value under the key of a session. `of` is `undefined` if the value is no copy of this codec. */
 export interface HeldCopy<Of extends Revision = Revision> {
   readonly value: unknown
   readonly of: Of | undefined
 }
 
-/** What a session without a copy holds. */
+/** The value of a session without a copy. */
 export const NO_COPY: HeldCopy<TokenSet> = { value: undefined, of: undefined }
 
 /** Reads the copies of sessions, and compares them with what this process knows of their grants. */
@@ -33,7 +33,9 @@ export class SessionCopies {
     return session && Object.hasOwn(session, this.#key) ? session[this.#key] : undefined
   }
 
-  /** Returns the copy in a session's data. `known` is a copy that was read already: often it is the same. */
+  /**
+   * Returns the copy in a session's data. `known` is a copy that was read already. Often it is the same, and is not read again.
+   */
   in(session: SessionData | undefined, known = NO_COPY): HeldCopy<TokenSet> {
     const value = this.valueIn(session)
     return value === known.value ? known : { value, of: this.#codec.read(value) }
@@ -80,7 +82,10 @@ export class SessionCopies {
     return { before, current: before && isSameSession(before, kept.of) ? NO_COPY : kept }
   }
 
-  /** Returns the session with a copy, and with everything that hangs on it, so that a store sees no other difference. */
+  /**
+   * Returns a session with another copy, and with the prototype and all other properties of the given session, so that a store
+   * sees no other difference.
+   */
   put(session: SessionData, { value }: HeldCopy): SessionData {
     const changed = Object.create(
       Object.getPrototypeOf(session),

@@ -15,7 +15,7 @@ export interface DestructionParts {
   readonly releaseTouches: (sid: string) => void
 }
 
-/** Replaces the methods of a store that destroy sessions: each interceptor learns which sessions are gone. */
+/** Replaces the methods of a store that destroy sessions, so that each interceptor learns which sessions are destroyed. */
 export function patchDestruction(parts: DestructionParts): void {
   const regenerations: Regenerations = new Set()
   patchDestroy(parts, regenerations)

@@ -8,21 +8,21 @@ interface Waiter {
   readonly start: () => void
 }
 
-/** The locks of one session: how many are held, and what waits for one. */
+/** The locks of one session: how many are held, and the operations that wait for one. */
 interface SessionLock {
   shared: number
   exclusive: number
-  /** Absent until something has waited: most locks are free. */
+  /** Absent until an operation has waited: most locks are free. */
   waiting?: Set<Waiter>
 }
 
 /**
- * Orders what happens to one session in its store within this process.
+ * Orders the operations of this process on one session in its store.
  *
- * What the app does (save, touch) holds a shared lock. Shared locks never wait for each other, since a store may call its own
- * `set` within `touch`. What must not be interrupted (read, change, write back) holds an exclusive lock: it waits for the
- * running operations to end, and others wait for it. What happens to all sessions at once (clear) waits for the running
- * operations of every session. No other operation begins while it waits or runs.
+ * An operation of the app (save, touch) holds a shared lock. Shared locks never wait for each other, since a store may call its
+ * own `set` within `touch`. An operation that must not be interrupted (read, change, write back) holds an exclusive lock: it
+ * waits for the running operations to end, and later operations wait for it. An operation on all sessions at once (clear) waits
+ * for the running operations of every session. No other operation begins while it waits or runs.
  */
 export class SessionLocks {
   readonly #sessions = new Map<string, SessionLock>()
@@ -30,8 +30,8 @@ export class SessionLocks {
   readonly #all = { waiting: new Set<() => void>(), running: 0 }
 
   /**
-   * Runs a store operation under a lock. Passes its outcome on: to the callback, and as the value that it returns. The operation
-   * may release the lock before it is done.
+   * Runs a store operation under a lock. Passes the outcome on: to the callback, and as the returned value. The operation may
+   * release the lock before it is done.
    */
   run(
     kind: LockKind,
@@ -52,7 +52,7 @@ export class SessionLocks {
     return later
   }
 
-  /** Calls `start` under a lock: at once if it is free. `start` must see to it that `release` is called. */
+  /** Calls `start` under a lock: at once if it is free. `start` must make sure that `release` is called. */
   acquire(kind: LockKind, sid: string, start: (release: () => void) => void): void {
     const lock = this.#lockOf(sid)
     const begin = () => start(this.#hold(sid, lock, kind))
@@ -102,7 +102,10 @@ export class SessionLocks {
     return lock
   }
 
-  /** Whether an operation may begin. One within another one of its session begins all the same, as the other one waits for it. */
+  /**
+   * Whether an operation may begin. An operation within another one on the same session begins at once, since the other one waits
+   * for it.
+   */
   #mayBegin(lock: SessionLock, kind: LockKind): boolean {
     if (lock.exclusive > 0 || (kind === 'exclusive' && lock.shared > 0)) return false
     const isHeld = this.#all.running + this.#all.waiting.size > 0
@@ -143,7 +146,7 @@ export class SessionLocks {
   }
 }
 
-/** Starts an operation. However it ends, `release` is called, and the callback once. */
+/** Starts an operation. Whether it succeeds or fails, `release` is called, and the callback is called once. */
 function callOnce(
   operation: (done: Callback, release: () => void) => unknown,
   callback: Callback | undefined,

@@ -25,7 +25,7 @@ export interface StoredSessionFace<Request extends SessionCarrier> extends Sessi
   maxAgeMs(request: Request): number | undefined
   /** Returns the session as it is now, as an object whose `save()` stores it. */
   storable(request: Request, sid: string, session: SessionData): SessionData
-  /** Returns the request, where the store is told for which request it is called. */
+  /** Returns the request, if the methods of the store get the request for which they are called. */
   requestForStore?(request: Request): NotedRequest | undefined
   /** Gives the session of a request another id, and no data but these fields. */
   regenerate(request: Request, fields: readonly string[]): Promise<void>
@@ -84,7 +84,7 @@ class StoredSessionAdapter<Request extends SessionCarrier> implements SessionAda
   readonly #key: string
   readonly #tokens: StoredTokens | undefined
   #lastKnown: unknown
-  /** The session that the copy is of, so that the copy is read once. */
+  /** The last copy of this request, and the session of a grant that the copy names, so that each copy is read once. */
   #named: { readonly copy: unknown; readonly of: GrantSession | undefined } | undefined
   #logins: SerialQueue | undefined
 

@@ -32,9 +32,9 @@ const MAX_CURRENT = 10_000
 /**
  * The tokens in the sessions of one store: the copies under one key.
  *
- * The key belongs to this library. A session that the app saves keeps the stored copy, or a newer one, whatever it holds under
- * the key itself. So a slow request cannot bring an old copy back, and cannot undo a login or a logout. Only login, refresh
- * and logout change the copy, and they change nothing else.
+ * The key belongs to this library. A session that the app saves keeps the stored copy, or a newer one, whatever copy the saved
+ * session holds. So a slow request cannot bring an old copy back, and cannot undo a login or a logout. Only login, refresh and
+ * logout change the copy, and they change nothing else.
  */
 export class StoredTokens implements SaveInterceptor {
   readonly key: string
@@ -63,13 +63,13 @@ export class StoredTokens implements SaveInterceptor {
     this.#stopListening = grants.onChange((grantId) => this.current.forget(grantId))
   }
 
-  /** Stops changing what the app saves. */
+  /** Stops changing the sessions that the app saves. */
   close(): void {
     this.#stopListening()
     this.#store.interceptors.delete(this)
   }
 
-  /** @param request the request for which the store is called, where the store is told; likewise below */
+  /** @param request the request for which the store is called, if its methods get it; the same in the methods below */
   async read(sid: string, request?: NotedRequest): Promise<unknown> {
     return this.#copies.valueIn(await this.#store.original.read(sid, request))
   }

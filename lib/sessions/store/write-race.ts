@@ -11,13 +11,16 @@ import { FAST_WRITE_MS, RACE_WINDOW_MS, RECENT_REFRESH_MS } from '../../concurre
  *    newer tokens if it finds them.
  * 2. Wait, then look again. A process that may have raced with another one waits for RACE_WINDOW_MS, in which every fast write
  *    ends. Then it reads the stored session and repairs it: what the app saved, the newest tokens, or none after a logout. A
- *    process that finds the tokens of before in a session leaves them to the process that has refreshed, for RECENT_REFRESH_MS.
+ *    process that finds older tokens in a session leaves them to the process that has refreshed, for RECENT_REFRESH_MS.
  *
  * A process may have raced when it learns from the grant store that another process has refreshed or ended the grant, when it
  * has learned so less than RECENT_REFRESH_MS ago, when the grant store does not respond, or when its own write was slow.
  */
 
-/** Whether so little time has passed, in milliseconds, that no other process has read and written the session meanwhile. */
+/**
+ * Whether so little time has passed that no other process can have read and written the session meanwhile. `elapsedMs` is in
+ * milliseconds.
+ */
 export function isFast(elapsedMs: number): boolean {
   return elapsedMs <= FAST_WRITE_MS
 }
