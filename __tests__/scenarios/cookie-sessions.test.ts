@@ -311,7 +311,9 @@ describe('a session layer of the app', () => {
     const site = await start(plain, { session } as never)
     const answer = await browser(site.url).get('/token')
     expect([answer.status, answer.json.code]).toEqual([500, 'ERR_CONFIGURATION'])
-    expect(answer.json.message).toContain(`has no method ${missing}. The option must return { read, write, clear }`)
+    expect(answer.json.message).toContain(
+      `has no method ${missing}. The option must return { read, write, clear }`,
+    )
   })
 
   it.each([undefined, null])(

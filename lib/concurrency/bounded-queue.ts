@@ -1,4 +1,4 @@
-/** Bounds how many pieces of work run at a time. The others wait in order. */
+/** Bounds how many pieces of work run at a time. Further pieces of work wait in order. */
 export class BoundedQueue {
   readonly #limit: number
   readonly #waiting: (() => void)[] = []

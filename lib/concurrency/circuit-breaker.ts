@@ -9,7 +9,7 @@ const ASKED_WITHIN_MS = 10_000
 /** The longest pause that a `Retry-After` gets, in milliseconds. */
 export const MAX_RETRY_AFTER_MS = 300_000
 
-/** What a failure says beyond itself. */
+/** The further facts of a failure. */
 export interface BreakerFailure {
   /** How long the service asked its callers to wait, in milliseconds. */
   readonly retryAfterMs?: number | undefined
@@ -119,7 +119,10 @@ export class CircuitBreaker {
   readonly #least: number
   #state: BreakerState = CLOSED
 
-  /** @param least of how many callers the failures must be, so that the fault of one caller does not stop all others */
+  /**
+   * @param least the number of callers that must have failed before the breaker opens, so that the fault of one caller does not
+   * stop all callers
+   */
   constructor(least: number) {
     this.#least = least
   }

@@ -1,6 +1,6 @@
 /** A timer that is later than this, in milliseconds, says that the process stood still. */
 const LATE_MS = 50
-/** How long such a process reads what has arrived in the meantime, in milliseconds. */
+/** How long a process that stood still reads the data that has arrived in the meantime, in milliseconds. */
 const READING_MS = 250
 
 /**

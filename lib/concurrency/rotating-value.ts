@@ -23,7 +23,7 @@ export class RotatingValue<T> {
 
   /**
    * @param check returns the value to use, and throws for a value that cannot be used
-   * @param waitAfterMs the age of a value from which on a caller waits for the new one
+   * @param waitAfterMs the age of a value, in milliseconds, from which on a caller waits for a new value
    */
   constructor(load: () => unknown, check: (given: unknown) => T, waitAfterMs = RELOAD_AFTER_MS) {
     this.#load = load

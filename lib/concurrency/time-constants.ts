@@ -2,7 +2,7 @@
  * The times that must be ordered with each other, in milliseconds. The rules at the end are checked when this file is loaded.
  */
 
-/** How long a lease holds unless it is renewed. A process that dies delays the others by about this time. */
+/** How long a lease holds unless it is renewed. A process that dies delays the other processes by about this time. */
 export const LEASE_MS = 5_000
 /** How often a lease is renewed. A grant store that has lost a lease learns of it from the renewal. */
 export const RENEW_EVERY_MS = 800

@@ -47,8 +47,9 @@ const DETAILS: Partial<Record<TokenErrorCode, string>> = {
 }
 
 /**
- * Makes the response to a request that failed with an error of this library. The body has the `code` of the error, and of a
- * `StepUpError` what the next login must ask for, under the names of the wire (RFC 9470 §3). It shows no message.
+ * Makes the response to a request that failed with an error of this library. The body has the `code` of the error. For a
+ * `StepUpError` it also has the requirements of the next login, by their names on the wire (RFC 9470 §3). The body shows no
+ * message.
  */
 export function problemOf(error: TokenError): ProblemDetails {
   const { code, status } = error

@@ -122,7 +122,7 @@ export class TokenError extends Error {
     }
   }
 
-  /** The same as `status`, by the name that Fastify, Nest and Hapi look for. */
+  /** Returns the `status`, under the name that Fastify, Nest and Hapi look for. */
   get statusCode(): number {
     return this.status
   }

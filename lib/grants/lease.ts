@@ -14,8 +14,8 @@ export class Lease {
   /** When the grant store was last asked and confirmed the lease, on the monotonic clock in milliseconds. */
   #confirmedAt = 0
   /**
-   * A renewal came too late, the grant store refused it, or the lease is no longer renewed. If it is taken again, the state shows
-   * the commits of others.
+   * A renewal came too late, the grant store refused it, or the lease is no longer renewed. If the lease is taken again, the
+   * state shows the commits of other processes.
    */
   #hasLapsed = false
 

@@ -153,7 +153,8 @@ export class RefreshBackoff {
   #logins = 0
 
   /**
-   * Ends all pauses if the user has logged in again since: the login may have been for what the server refused.
+   * Ends all pauses if the user has logged in again since: the login may have met a requirement for which the server refused a
+   * need.
    *
    * @param logins how many logins the newest tokens of the grant count, see `TokenSet`
    */

@@ -1,7 +1,7 @@
 import { detached } from '../concurrency/detached.js'
 import { HOLD_OFF_MS } from '../concurrency/time-constants.js'
 
-/** How long after a failover a process may still store what the new server has lost, in milliseconds. */
+/** How long after a failover a process may still store data that the new server has lost, in milliseconds. */
 const JUST_CHANGED_MS = 60_000
 /** How often the nodes of a cluster are asked, in milliseconds: a silent node may have been replaced. */
 const ASK_EVERY_MS = 2_000
@@ -25,14 +25,17 @@ export class ServerRuns {
     this.#runOf = runOf
   }
 
-  /** How much longer other processes may need to find a new server and to commit what it has lost, in milliseconds. */
+  /**
+   * Returns how much longer other processes may need to find a new server and to commit the data that it has lost, in
+   * milliseconds.
+   */
   get holdOffMs(): number {
     return holdOffFrom(this.#changedAt)
   }
 
   /**
-   * How much longer other processes may need, for a grant that was last leased in an earlier run, in milliseconds. When this
-   * process first uses the database, the server may have taken over a moment before.
+   * Returns how much longer other processes may need, for a grant that was last leased in an earlier run, in milliseconds. When
+   * this process first uses the database, the server may have taken over a moment before.
    */
   get holdOffOfEarlierMs(): number {
     if (this.#runs.size === 0) return HOLD_OFF_MS

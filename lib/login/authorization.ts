@@ -28,7 +28,7 @@ export type AuthorizationOption<Request> =
 
 const DEFAULT_SCOPE = 'openid offline_access'
 
-/** The parameters that login() sets by itself, and what to do instead. */
+/** Maps the parameters that login() sets by itself to sentences that tell the app what to do instead. */
 const OWN: Readonly<Record<string, string>> = {
   client_id: 'It is the option `clientId`.',
   redirect_uri: 'It is `baseUrl` with the path `routes.callback`.',

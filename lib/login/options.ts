@@ -71,10 +71,10 @@ export interface LoginOptions<Request = unknown> {
   /** Whether the logout sends the ID token to the authorization server, which then knows which login to end. Default: `true`. */
   idTokenHint?: boolean
   /**
-   * The fields of a visitor's session that a login keeps, such as `['cart']`. Name only what may be shown to the user who logs in
-   * next in this browser, and take their values for input of a stranger: an attacker who plants a session cookie has filled them.
-   * Never name a field that says who the user is. Of a session in which `login()` knows of another user, nothing
-   * is kept. Default: none.
+   * The fields of a visitor's session that a login keeps, such as `['cart']`. Name only fields that may be shown to the user who
+   * logs in next in this browser. Treat their values as input of a stranger: an attacker who plants a session cookie chooses
+   * them. Never name a field that says who the user is. If `login()` knows of another user in the session, no field is kept.
+   * Default: none.
    */
   keepFields?: readonly string[]
   /** The claims of the user that `GET /session` shows. Default: `['sub', 'name', 'preferred_username', 'email', 'picture']`. */
@@ -84,9 +84,9 @@ export interface LoginOptions<Request = unknown> {
   /** Whether the claims of userinfo are fetched, at the login and when a refresh has brought a new ID token. Default: `false`. */
   userinfo?: boolean
   /**
-   * Is called when the user has logged in, with the new session and before it has the tokens. Store there what your app needs.
-   * `false` refuses the user: the tokens are revoked, and the session ends. An error that it throws goes to the app's error
-   * handler. Then the session ends as well, unless this user was logged in before.
+   * Is called when the user has logged in, with the new session and before it has the tokens. Store the data that your app needs
+   * in the session. `false` refuses the user: the tokens are revoked, and the session ends. An error of this function goes to the
+   * app's error handler. Then the session ends as well, unless this user was logged in before.
    */
   onLogin?(tokens: LoginTokens, claims: LoginClaims, request: Request): unknown
   /**
@@ -114,12 +114,14 @@ export interface LoginOptions<Request = unknown> {
   regenerate?(request: Request): unknown
   /** Connection settings for requests to the authorization server, as for `sessionTokens()`: agents, a proxy, further headers. */
   http?: HttpOptions
-  /** Gets the configuration of openid-client after discovery, for what is not an option here, such as decryption. */
+  /**
+   * Gets the configuration of openid-client after discovery, for settings that are no option of `login()`, such as decryption.
+   */
   configure?(configuration: Configuration): void
   /** How long a request to the authorization server may take, in milliseconds. Default: 10,000. */
   timeoutMs?: number
   /** The `property` of `sessionTokens()`. Default: `'tokens'`. */
   property?: string
-  /** The key of the session for what login() keeps there. Default: `'login'`. */
+  /** The key of the session under which login() keeps its data. Default: `'login'`. */
   sessionKey?: string
 }

@@ -58,7 +58,7 @@ export class LeasedGrant {
     this.#newest = newest
   }
 
-  /** A token that serves the need, if there is one by now. */
+  /** Returns a token that serves the need, if there is one by now. */
   get usable(): AccessToken | undefined {
     const { ahead, leeway } = this.#context
     return usableToken(this.#newest.tokens, this.#need, this.#grant.now(), this.#isAhead ? ahead : leeway)
@@ -125,7 +125,7 @@ export class LeasedGrant {
     return shared.guarded(this.#grant.id, () => this.#ask(asking(), waitMs + GRANT_STORE_TIMEOUT_MS))
   }
 
-  /** After `invalid_grant`: resolves with whether there is a newer refresh token than the rejected one. */
+  /** Looks for a newer refresh token after `invalid_grant`. Resolves with whether there is one. */
   async findNewer(rejected: string): Promise<boolean> {
     const { shared } = this.#context
     const reading = this.#ask(shared.peek(wholeGrant(this.#grant.id)), GRANT_STORE_TIMEOUT_MS)

@@ -41,9 +41,9 @@ export class Login {
   }
 
   /**
-   * Starts a grant with the tokens of a login. Resolves when the session holds them. The grant that it held before ends.
+   * Starts a grant with the tokens of a login. Resolves when the session holds them. The grant that the session held before ends.
    *
-   * @param fields what a session with another id keeps; `undefined` if the session keeps its id
+   * @param fields the fields that a session keeps when it gets another id; `undefined` if the session keeps its id
    */
   set(
     session: SessionAdapter,

@@ -45,12 +45,12 @@ export class NewestTokens {
     this.tokens = tokens
   }
 
-  /** The newest tokens, as the session that started the refresh is to hold them: with its own share. */
+  /** Returns the newest tokens as the session that started the refresh is to hold them: with its own share. */
   get ofSession(): TokenSet {
     return withShare(this.tokens, this.#share)
   }
 
-  /** How long ago the grant was last refreshed, by its tokens, in milliseconds. */
+  /** Returns how long ago the grant was last refreshed, by its tokens, in milliseconds. */
   get idleMs(): number | undefined {
     const { accessTokens } = this.tokens
     if (accessTokens.length === 0) return undefined
@@ -84,7 +84,7 @@ export class NewestTokens {
     return this.#learn(found)
   }
 
-  /** Learns what this process knows by now. */
+  /** Learns the newest tokens that this process knows by now. */
   learnFromProcess(): void {
     this.#use(newest(this.tokens, this.#grant.tokens))
   }

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 /** How many reports are remembered. A report that is forgotten may be made again. */
 const MAX_REPORTED = 10_000
 
-/** Remembers what was reported, so that each thing is reported once and not at each request. */
+/** Remembers the names of reports, so that each report is made once and not at each request. */
 export class ReportedOnce {
   readonly #reported = new LRUCache<string, true>({ max: MAX_REPORTED })
 

@@ -30,8 +30,8 @@ interface Sent {
 }
 
 /**
- * What this process knows of the health of one authorization server. It bounds the number of refreshes at a time, and stops them
- * while the server fails: see {@link CircuitBreaker}.
+ * Watches the health of one authorization server for this process. Bounds the number of refreshes at a time, and stops them while
+ * the server fails: see {@link CircuitBreaker}.
  */
 export class ServerHealth {
   /** When the server last refreshed a token for this process, on the monotonic clock. */
@@ -58,8 +58,8 @@ export class ServerHealth {
   }
 
   /**
-   * Runs a refresh when there is room for it. While the server fails, no refresh waits, since requests without a response may take
-   * all the room: one of the refreshes is the probe, the others reject at once.
+   * Runs a refresh when there is room for it. While the server fails, no refresh waits, since requests without a response may
+   * take all the room: one refresh is the probe, and all other refreshes reject at once.
    */
   async run<T>(grantId: string, refresh: () => Promise<T>): Promise<T> {
     await this.#queue.enter(this.isFailing)

@@ -9,7 +9,7 @@ import { loginOverError, noTokensError } from './manager-errors.js'
 import { ReportedOnce } from './reported-once.js'
 import type { SessionRepair } from './session-repair.js'
 
-/** What this process knows of a session's grant at one moment. */
+/** The knowledge of this process about a session's grant at one moment. */
 export interface SessionView {
   /** The tokens in the session. */
   readonly held: TokenSet

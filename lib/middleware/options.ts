@@ -49,9 +49,9 @@ export interface AnySessionTokensOptions<Request = unknown> {
    * vendor's parameter. Either a record of strings, with an array for several values of one name, or a function of the need.
    * The function gets `{ scope, resource, audience }`, as far as the caller or the route named them. It may return `undefined`.
    *
-   * The need's parameters replace those of a record. The result of a function is sent as it is. It must hold what the need
-   * names, and it may add scopes. `grant_type`, `refresh_token` and the parameters that authenticate the client cannot be set.
-   * A wrong result is a `ConfigurationError`, and the refresh token is not sent.
+   * The need's parameters replace those of a record. The result of a function is sent as it is. It must hold the parameters that
+   * the need names, and it may add scopes. `grant_type`, `refresh_token` and the parameters that authenticate the client cannot
+   * be set. A wrong result is a `ConfigurationError`, and the refresh token is not sent.
    *
    * @example
    * sessionTokens({ …, refreshParameters: { scope: 'openid offline_access', p: 'B2C_1_signin' } })
@@ -74,8 +74,8 @@ export interface AnySessionTokensOptions<Request = unknown> {
   isGrantEnded?: IsGrantEnded
   /**
    * Token exchanges (RFC 8693) by name: the tokens that the authorization server gives for the session's own access token.
-   * `getAccessToken({ exchange: 'billing' })` and `requireTokens({ exchange: 'billing' })` name one. Its token is kept with the
-   * others of the session, renewed when it expires, and ends with them.
+   * `getAccessToken({ exchange: 'billing' })` and `requireTokens({ exchange: 'billing' })` name an exchange. Its token is kept
+   * with the other tokens of the session, renewed when it expires, and ends with them.
    *
    * @example
    * sessionTokens({ …, exchanges: { billing: { audience: 'billing', scope: 'invoices.read' } } })
@@ -133,7 +133,7 @@ export interface AnySessionTokensOptions<Request = unknown> {
    */
   keep?: 'session' | 'store'
   /**
-   * What a refresh does when the grant store fails. `'fail'` rejects with `ERR_GRANT_STORE` and sends no refresh token.
+   * How a refresh goes on when the grant store fails. `'fail'` rejects with `ERR_GRANT_STORE` and sends no refresh token.
    * `'local'` refreshes without the grant store, so two processes may send the same refresh token. Default: `'fail'`.
    */
   onGrantStoreError?: 'fail' | 'local'
@@ -173,9 +173,9 @@ export interface AnySessionTokensOptions<Request = unknown> {
   /**
    * How long before its expiry an access token is refreshed ahead, in milliseconds, and at most a quarter of its lifetime. The
    * request gets the token that it has, and the refresh goes on beside it. `0` switches this off. It is off by itself for
-   * sessions in cookies without a shared grant store, where the new tokens could not be kept, and on AWS Lambda, Azure
-   * Functions, Netlify and Vercel, which freeze the process after the response, unless `waitUntil` is given. Switch it off where
-   * the option `session` finds a session that cannot be written to after the response. Default: 60,000.
+   * sessions in cookies without a shared grant store, where the new tokens could not be kept. It is also off on AWS Lambda, Azure
+   * Functions, Netlify and Vercel unless `waitUntil` is given, since they freeze the process after the response. Switch it off
+   * where the option `session` finds a session that cannot be written to after the response. Default: 60,000.
    */
   refreshAheadMs?: number
   /**
@@ -184,8 +184,8 @@ export interface AnySessionTokensOptions<Request = unknown> {
    */
   patienceMs?: number
   /**
-   * How many refreshes of this process may run at a time. The others wait in order. A probe of a server that fails
-   * does not wait. Middlewares of one authorization server have one limit, that of the first. Default: 200.
+   * How many refreshes of this process may run at a time. Further refreshes wait in order. A probe of a server that fails does
+   * not wait. Middlewares of one authorization server have one limit, that of the first. Default: 200.
    */
   maxConcurrentRefreshes?: number
   /**

@@ -52,7 +52,7 @@ export class RequestTokens implements SessionTokens, OutboundTokens {
   #routeNeed: TokenNeed | undefined
   /** The scope, resource and audience that a guard names for the client's own token. */
   #clientNeed: TokenNeed | undefined
-  /** Whose token the route's calls carry. */
+  /** Selects the token that the route's calls carry. */
   #user: UserPolicy = 'required'
   /** Whether the route refreshes tokens. */
   #refreshes = true

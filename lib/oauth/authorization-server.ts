@@ -9,8 +9,8 @@ export interface AuthorizationServer {
    * Refreshes (RFC 6749 §6), once: a failed request is not repeated. Resolves with a {@link FailedRefresh} if the response has no
    * usable access token, but a new refresh token.
    *
-   * Rejects with a `TokenError`. `ERR_REAUTHENTICATION_REQUIRED`: the refresh token is dead (`invalid_grant`, or what the
-   * server sends in its place). A `StepUpError`: the server issues this token only after the user has taken part.
+   * Rejects with a `TokenError`. `ERR_REAUTHENTICATION_REQUIRED`: the refresh token is dead (`invalid_grant`, or the code that
+   * the server sends in its place). A `StepUpError`: the server issues this token only after the user has taken part.
    * `ERR_INSUFFICIENT_SCOPE`: the server refuses the scope, resource or audience. `ERR_TOKEN_ENDPOINT_UNAVAILABLE`: try again
    * later.
    */

@@ -36,7 +36,7 @@ export function safeUrl(url: string, secrets: readonly string[]): string {
 }
 
 /**
- * Says what is wrong with a URL to which secrets are to be sent, as the end of a sentence.
+ * Returns the flaw of a URL to which secrets are to be sent, as the end of a sentence; `undefined` if the URL has no flaw.
  *
  * @param example Follows "must be an absolute https URL".
  * @param secrets Strings that the text must not show, for a URL that a server sent.

@@ -18,7 +18,9 @@ interface Served {
 
 interface Serving {
   readonly property: string
-  /** Absent when the request is over: connections that were opened in it hold this context for as long as they live. */
+  /**
+   * The request; `undefined` when it is over, since connections that were opened in it hold this object for as long as they live.
+   */
   served: Served | undefined
   /** The same request's tokens of other mounts. */
   readonly outer: Serving | undefined

@@ -7,7 +7,7 @@ export type ChallengeResult = 'accepted' | 'invalid_token' | StepUpError
 /** How an access token is sent. */
 export type AuthorizationScheme = 'Bearer' | 'DPoP'
 
-/** A challenge's parameters by their names in lower case. Of two of the same name the first counts. */
+/** A challenge's parameters by their names in lower case. The first of two parameters with the same name counts. */
 interface Challenge {
   readonly scheme: string
   readonly parameters: ReadonlyMap<string, string>

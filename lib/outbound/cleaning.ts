@@ -11,7 +11,7 @@ type Replacement = (value: object, clean: (value: unknown) => unknown) => unknow
 /** Properties of errors that are replaced, by their names. */
 export type Replacements = Readonly<Record<string, Replacement>>
 
-/** How many values of an error are looked at. The others are left out. */
+/** How many values of an error are read. Further values are left out. */
 const MAX_VALUES = 10_000
 
 /**

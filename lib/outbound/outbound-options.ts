@@ -69,7 +69,7 @@ export function checkOutboundOptions<Given extends OutboundOptions, Table extend
   return withOrigins(checkOptions(given, table, usageOf(client)))
 }
 
-/** Checks the options of a client that takes others as well. */
+/** Checks the options of a client that takes further options as well. */
 export function checkKnownOutboundOptions(given: OutboundOptions, client: string): CheckedOptions {
   const checked = checkKnownOptions(given, OUTBOUND_OPTIONS, usageOf(client))
   const misspelt = Object.keys(given).find((name) => /^base_?ur[il]$/i.test(name) && name !== 'baseURL')

@@ -11,7 +11,7 @@ const HAS_OTHERS = /[^a-z\d-]/
 
 /**
  * Makes a table of names in their normal form, separated by spaces. A `*` at the beginning or the end stands for any characters,
- * or none. A name that begins with `!` is not in the table, whatever the others say.
+ * or none. A name that begins with `!` is not in the table, even if another entry matches it.
  */
 function nameTable(...lines: readonly string[]): (normalName: string) => boolean {
   const entries = lines.join(' ').split(' ')

@@ -9,8 +9,8 @@ export type HeadersForApi = (
 ) => void
 
 /**
- * Makes the function that passes headers on. Of two spellings of a name the API gets the one with `-`: it may take both for
- * the same.
+ * Makes the function that passes headers on. If a request has two spellings of a name, the API gets only the one with `-`: it may
+ * read both as one header.
  *
  * @param withhold further names, in their normal form
  */

@@ -3,7 +3,7 @@ import type { PathRewrite } from './options.js'
 
 /** A segment that leads up or stays, as servers of all kinds read one: escaped, behind a backslash, with parameters. */
 const DOT_SEGMENT = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:$|[/\\;]|%2f|%5c|%3b|%00)/i
-/** Some servers read these as a slash, others do not. */
+/** Matches encoded characters that some servers read as a slash, and other servers do not. */
 const ENCODED_SEPARATOR = /%2f|%5c/i
 /**
  * Letters, digits, `-` and `_`, which need no encoding (RFC 3986 §2.3), and NUL. Routers compare paths as they are written, so a

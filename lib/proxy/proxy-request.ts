@@ -31,7 +31,7 @@ export abstract class ProxyRequest implements KnownOfRequest {
     onResponseClosed(request, response, () => this.#closed())
   }
 
-  /** The whole URL, if a router has removed the path of the mount. */
+  /** Returns the whole URL, if a router has removed the path of the mount. */
   get originalUrl(): string | undefined {
     return this.request.originalUrl
   }

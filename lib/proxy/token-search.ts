@@ -50,8 +50,8 @@ function isShown({ texts, hex, decimal }: Written, text: string): boolean {
 }
 
 /**
- * Returns the three forms that a text has in base64, by where it begins in what was encoded. The letters that depend on more are
- * left out.
+ * Returns the three forms that a text has in base64. The form depends on the position of the text in the encoded data. Letters
+ * that also depend on neighbouring bytes are left out.
  */
 function inBase64(text: string): string[] {
   const bytes = Buffer.from(text)
@@ -61,7 +61,7 @@ function inBase64(text: string): string[] {
   })
 }
 
-/** Returns the five forms that a text has in base32 (RFC 4648 §6), for the same reason. */
+/** Returns the five forms that a text has in base32 (RFC 4648 §6), by its position in the encoded data. */
 function inBase32(text: string): string[] {
   const bits = [...Buffer.from(text)].map((byte) => byte.toString(2).padStart(8, '0')).join('')
   return [0, 1, 2, 3, 4].map((start) => {

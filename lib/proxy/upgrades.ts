@@ -62,8 +62,8 @@ export function allowedByUpgrades(request: IncomingMessage): boolean {
 }
 
 /**
- * Makes WebSockets go through the app: the request for one meets the session, the guards and the routes as every request does,
- * and the `bearerProxy()` at its route hands the socket over to the API, with a fresh token. A request that no `bearerProxy()`
+ * Makes WebSockets go through the app. The request for a WebSocket meets the session, the guards and the routes as every request
+ * does. The `bearerProxy()` at its route connects the socket to the API, with a valid token. A request that no `bearerProxy()`
  * handles gets the app's response, e.g. 404, and its socket is closed.
  *
  * Browsers let every site open WebSockets, with the cookies of this one. So `bearerProxy()` refuses those that a page of another
@@ -97,7 +97,7 @@ export function upgradesThrough(
   }
 }
 
-/** The user of a socket sees its end; without a listener an error would end the process. */
+/** Ignores an error of a socket, whose user sees its end. Without a listener an error would end the process. */
 function ignore(): void {}
 
 function checked(app: unknown, options: UpgradeOptions): ReadonlySet<string> {

@@ -23,7 +23,7 @@ export interface UpstreamRequest {
   /** The client certificate of the connection. */
   readonly certificate?: ClientCertificate
   setHeaders(sent: ClientRequest): void
-  /** Replaces what may be sent once only, before the request is sent again. */
+  /** Replaces the parts of the request that may be sent only once, such as a proof, before the request is sent again. */
   renew?(): Promise<void>
 }
 
@@ -158,5 +158,5 @@ function isStale(sent: ClientRequest, error: NodeJS.ErrnoException): boolean {
   return sent.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE')
 }
 
-/** A stream's reader sees its end; without a listener an error would end the process. */
+/** Ignores an error of a stream, whose reader sees its end. Without a listener an error would end the process. */
 function ignore(): void {}

@@ -48,7 +48,7 @@ export interface TokenSet {
    * over.
    */
   readonly sessionExpiresAt?: number
-  /** When the user logged in, in milliseconds since the epoch. Absent in tokens of earlier versions. */
+  /** When the user logged in, in milliseconds since the epoch. The property is absent in tokens of earlier versions. */
   readonly loggedInAt?: number
   /** The subject of the last readable ID token, kept while `idToken` is encrypted: the next ID token must have the same subject. */
   readonly subject?: string

@@ -18,7 +18,8 @@ export interface TokenSource {
 }
 
 /**
- * Whose token the calls of a route carry: the user's, always or only if a user is logged in, none, or the client's own.
+ * The token that the calls of a route carry. `'required'`: the user's. `'optional'`: the user's if a user is logged in. `'none'`:
+ * no token. `'client'`: the client's own.
  */
 export type UserPolicy = 'required' | 'optional' | 'none' | 'client'
 

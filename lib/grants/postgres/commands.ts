@@ -64,7 +64,7 @@ class Command {
     this.#timeoutMs = timeoutMs
   }
 
-  /** If the process stood still, a reply may arrive before a timer fires, although it is out of date. */
+  /** Whether the time is over. If the process stood still, a late reply may arrive before the timer fires. */
   get #isLate(): boolean {
     return performance.now() - this.#startedAt >= this.#timeoutMs
   }

@@ -33,7 +33,7 @@ const CLOSE_MS = 5_000
  *
  * A lost record is noticed in three ways: the grant store reports it (`onLoss`), a response shows an older record than was
  * committed, and every two seconds the record that was committed last is read. Then every grant is looked at, the most recent
- * first. Of a grant that has ended the end is stored again, never the tokens.
+ * first. For a grant that has ended, only the end is stored again, and never the tokens.
  */
 export class Restoration {
   readonly #context: RestorationContext
@@ -89,7 +89,10 @@ export class Restoration {
     if (entry && this.#context.registry.ended(grantId)) entry.tokens = undefined
   }
 
-  /** Compares a response of the grant store with the knowledge of this process, and notes what it shows. */
+  /**
+   * Compares a response of the grant store with the knowledge of this process. Notes the revision in it, or that the store has
+   * lost a newer record or an end.
+   */
   noteState(grantId: string, { ended, record }: GrantState, session?: SessionAdapter): void {
     if (!this.#context.shared.isShared && this.#entries.size === 0) return
     const entry = this.#entries.get(grantId)

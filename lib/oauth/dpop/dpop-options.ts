@@ -7,8 +7,8 @@ export interface DpopOptions {
   /** The algorithm of new keys. A key that a session already has keeps its own. Default: `'ES256'`. */
   readonly alg?: 'ES256' | 'EdDSA' | 'PS256'
   /**
-   * What to do with a bearer token in place of a DPoP token: `'refuse'` fails the login or the refresh, `'accept'` uses it as
-   * a bearer token. Default: `'refuse'`.
+   * How a bearer token in place of a DPoP token is treated: `'refuse'` fails the login or the refresh, `'accept'` uses the token
+   * as a bearer token. Default: `'refuse'`.
    */
   readonly bearer?: 'refuse' | 'accept'
 }

@@ -24,7 +24,7 @@ export interface IdTokenClaims {
 /** The client and the issuer that an ID token must name. */
 export interface IdTokenExpectation {
   readonly clientId: string
-  /** Absent where the authorization server is configured by its endpoints. */
+  /** The issuer; absent if the authorization server is configured by its endpoints. */
   readonly issuer?: string
 }
 

@@ -215,8 +215,8 @@ interface ErrorResponse {
 }
 
 /**
- * Decides what an error response is about: the grant, the moment, the user's next step, one need, the client, or something
- * else. A response that is not known to be about the grant does not end it.
+ * Decides which thing an error response concerns: the grant, the moment, the user's next step, one need, the client, or another
+ * thing. The grant ends only if the response is known to concern it.
  */
 function judge(
   { code, error, fields, status, secrets }: ErrorResponse,

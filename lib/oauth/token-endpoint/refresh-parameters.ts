@@ -34,8 +34,8 @@ export function checkRefreshParameters(option: unknown): void {
 /**
  * Merges the parameters that the need names with those that the option adds.
  *
- * The parameters of the need replace those of an object. A function gets the need, so its result is sent as it is. It may add
- * scopes, but it must keep what the need names.
+ * The parameters of the need replace those of an object. A function gets the need, so its result is sent as it is. The result may
+ * add scopes, but it must keep the values that the need names.
  *
  * @throws `ConfigurationError` when a function fails, or returns parameters that must not be sent
  */

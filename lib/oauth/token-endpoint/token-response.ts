@@ -184,9 +184,9 @@ function withoutInvalid({ token_type, id_token, scope, ...required }: TokenField
 
 /** How long tokens live from now, in milliseconds. */
 export interface Lifetimes {
-  /** Of the access token. Default: until the `exp` of a JWT. */
+  /** The lifetime of the access token. Default: until the `exp` of a JWT. */
   readonly lifetimeMs: number | undefined
-  /** Of the refresh token. */
+  /** The lifetime of the refresh token. */
   readonly refreshLifetimeMs: number | undefined
 }
 

@@ -110,7 +110,10 @@ async function sendOne(
   })
 }
 
-/** Returns a method as the platform's `fetch()` writes it: these in upper case, and others as they are given. */
+/**
+ * Returns a method as the platform's `fetch()` writes it: DELETE, GET, HEAD, OPTIONS, POST and PUT in upper case, and other
+ * methods as they are given.
+ */
 function methodOnTheWire(method: string): string {
   return /^(?:delete|get|head|options|post|put)$/i.test(method) ? method.toUpperCase() : method
 }

@@ -24,7 +24,7 @@ export interface KoaStore {
   get(key: string, maxAge?: unknown, options?: CallOptions): unknown
   set(key: string, session: SessionData, maxAge?: unknown, options?: CallOptions): unknown
   destroy(key: string, options?: CallOptions): unknown
-  /** koa-session does not call it, but the store of an app may have it. */
+  /** Empties the store. koa-session does not call this method, but the store of an app may have it. */
   clear?(...args: unknown[]): unknown
 }
 

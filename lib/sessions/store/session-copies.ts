@@ -17,7 +17,7 @@ export interface HeldCopy<Of extends Revision = Revision> {
 /** The value of a session without a copy. */
 export const NO_COPY: HeldCopy<TokenSet> = { value: undefined, of: undefined }
 
-/** Reads the copies of sessions, and compares them with what this process knows of their grants. */
+/** Reads the copies of sessions, and compares them with the knowledge of this process about their grants. */
 export class SessionCopies {
   readonly #key: string
   readonly #codec: TokenSetCodec

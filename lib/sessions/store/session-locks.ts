@@ -12,7 +12,7 @@ interface Waiter {
 interface SessionLock {
   shared: number
   exclusive: number
-  /** Absent until an operation has waited: most locks are free. */
+  /** The operations that wait; absent until one has waited, since most locks are free. */
   waiting?: Set<Waiter>
 }
 
