@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals'
 import { type RefreshOver, refreshes } from '../../lib/tokens/diagnostics.js'
 import { stillClock } from '../helpers/clock.js'
+import { createGate } from '../helpers/gate.js'
 import { recordingGrants, sharedSessions } from '../helpers/site.js'
 import { readSession, sessionIdOf } from '../helpers/stores.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
@@ -94,6 +95,32 @@ describe('a refresh token that was rejected while no store could say whether the
     for (const site of [refreshing, other]) site.clock.advance(HOUR_MS)
     expect((await tab.get('/token')).status).toBe(200)
   })
+})
+
+it('S42 a rejected refresh token does not end the grant if another process commits a newer one at that moment', async () => {
+  const { refreshing, other, tab, visitor, grants, ownGrants } = await twoProcesses()
+  const { commit } = ownGrants
+  // As if the lease had been lost: both processes refresh.
+  ownGrants.lease = async (grantId) => ({ ...(await ownGrants.read(grantId)), granted: true })
+  const gate = held(createGate())
+  grants.commit = async (...record) => {
+    await gate.pass()
+    return commit(...record)
+  }
+  const second = visitor.get('/token')
+  await gate.reached
+  ownGrants.commit = async (...record) => {
+    gate.release()
+    await second
+    return commit(...record)
+  }
+  server.failNext('invalid_grant')
+  const first = await tab.get('/token')
+  const { status, json } = await second
+  expect([status, first]).toMatchObject([200, { status: 200, json }])
+  expect([...refreshing.events, ...other.events].filter(({ type }) => type === 'ended')).toEqual([])
+  for (const site of [refreshing, other]) site.clock.advance(HOUR_MS)
+  expect((await tab.get('/token')).status).toBe(200)
 })
 
 it('S12 S95 a token that another process got during a refresh that is rejected is not fresh', async () => {

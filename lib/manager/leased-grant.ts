@@ -200,13 +200,17 @@ export class LeasedGrant {
 
   /**
    * Puts the newest tokens on top of a record that another process has committed since the lease was lost. They came last, so they
-   * get a higher revision, and must be committed again. Returns whether there was such a record.
+   * get a higher revision. Returns whether they must be committed again. The tokens of a grant that cannot be refreshed any more
+   * never replace newer ones: then this refresh goes on with those of the record.
    */
   #rebase(ours: GrantRecord, held: GrantRecord | undefined): boolean {
     if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
     const newest = this.#newest.tokens
-    if (newest.refreshToken === undefined) return false
     const theirs = this.#context.codec.readRecord(newest, held.tokens)
+    if (newest.refreshToken === undefined) {
+      if (theirs) this.#newest.keep(theirs)
+      return false
+    }
     this.#newest.keep(ownProperties({ ...this.#onTopOf(theirs, newest), revision: held.revision + 1 }))
     return true
   }

@@ -8,7 +8,13 @@ import { type AccessToken, needAtRefresh, serves, usableToken } from '../tokens/
 import { canRefresh, isLoginOver } from '../tokens/login-lifetime.js'
 import { NO_NEED, type TokenNeed, tokenSelectorOf } from '../tokens/token-need.js'
 import { firstTokenSet, mergeTokens, type TokenResponse } from '../tokens/token-response.js'
-import { deadTokenSet, type TokenSet, withoutRefreshToken, withRefreshToken } from '../tokens/token-set.js'
+import {
+  deadTokenSet,
+  isDead,
+  type TokenSet,
+  withoutRefreshToken,
+  withRefreshToken,
+} from '../tokens/token-set.js'
 import { LeasedGrant, type LeasedGrantContext, type RefreshParts } from './leased-grant.js'
 import {
   cannotRefreshError,
@@ -110,7 +116,10 @@ export class Refresh {
     if (!canRefresh(newest, now)) return this.#dropExpired(newest, now)
     // When it was rejected, the stores could not be asked for a newer one. They have been asked now, under the lease.
     const rejection = this.#grant.rejectionOf(refreshToken)
-    if (rejection) return this.#die(rejection)
+    if (rejection) {
+      await this.#die(rejection)
+      return this.#refreshToken()
+    }
     // New tokens that could not be sent back in the session cookie would be lost for other processes.
     if (this.#session.isCookieBased && !shared.isShared && !codec.writesReferences)
       this.#session.checkStorable()
@@ -200,11 +209,12 @@ export class Refresh {
 
   /**
    * Stores that the grant is dead, since the authorization server has refused its newest refresh token for good. Throws the
-   * refusal.
+   * refusal; returns if another process has committed newer tokens in the meantime.
    */
-  async #die(rejection: TokenError): Promise<never> {
+  async #die(rejection: TokenError): Promise<undefined> {
     const { grantId } = this.#newest.tokens
     await this.#store(deadTokenSet(this.#newest.tokens))
+    if (!isDead(this.#newest.tokens)) return undefined
     this.#context.emit({ type: 'ended', grantId, reason: 'invalid_grant', scope: 'grant', isLocal: true })
     if (this.#context.shared.isShared) this.#context.shared.news.tellChange(grantId)
     throw rejection
