@@ -5,7 +5,7 @@ const MINUTE_MS = 60_000
 const HOUR_MS = 60 * MINUTE_MS
 
 let now: number
-const remembered = (max: number) => new ExpiringMap<string>(() => now, max)
+const remembered = (max: number) => new ExpiringMap<string>(max, undefined, () => now)
 
 beforeEach(() => {
   now = 1_000

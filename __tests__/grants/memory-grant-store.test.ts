@@ -27,6 +27,15 @@ describe('the time for which a grant and its end are remembered', () => {
   })
 })
 
+it('a grant expires by fake timers too, as an app may use them in its tests', async () => {
+  const store = memoryGrantStore()
+  jest.useFakeTimers()
+  await store.commit('grant', 'a', { revision: 1, tokens: 'tokens' }, { ttlMs: 60_000 })
+  jest.advanceTimersByTime(10 * 60_000)
+  expect(await store.read('grant')).toEqual({})
+  jest.useRealTimers()
+})
+
 describe('the memory that grants use', () => {
   const first = { revision: 1, tokens: 'first' }
   const second = { revision: 2, tokens: 'second' }

@@ -2,10 +2,11 @@ import { describe, expect, it } from '@jest/globals'
 import { SignJWT } from 'jose'
 import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
 import type { Browser } from '../helpers/browser.js'
+import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
 import { recordingGrants, type Site, sharedSessions } from '../helpers/site.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
 
-const { server, start } = await testSites()
+const { server, start, held } = await testSites()
 
 const MINUTE_MS = 60_000
 const signKey = new TextEncoder().encode('a key of 32 bytes that no server has')
@@ -188,6 +189,25 @@ describe('maxLoginAgeMs', () => {
     await expectOver(site, tab)
     await site.login(tab)
     expect((await tab.get('/token')).status).toBe(200)
+  })
+
+  it('S86 ends during the wait for another need: the token that an API rejected is not returned', async () => {
+    const site = await startOne({ maxLoginAgeMs: 2 * HOUR_MS })
+    const tab = await loggedIn(site)
+    site.clock.advance(2 * HOUR_MS - 300)
+    let { token } = (await tab.get('/token')).json
+    const another = async () => (await tab.get(`/token?rejected=${token}`)).json.token
+    for (let n = 0; n < 3; n++) token = await another()
+    // A fourth one in a row is not requested.
+    expect(await another()).toBe(token)
+    const gate = held(server.holdAnswer())
+    const ofAnotherNeed = tab.get('/token?scope=orders.read&resource=https%3A%2F%2Fapi.example')
+    await gate.reached
+    const waiting = tab.get(`/token?rejected=${token}`)
+    await someTurnsOfTheLoop()
+    site.clock.advance(500)
+    gate.release()
+    expect([(await ofAnotherNeed).status, (await waiting).status]).toEqual([401, 401])
   })
 
   it('S86 holds for logins from before the option, and in another process', async () => {

@@ -27,13 +27,17 @@ export class ExpiringMap<V> {
   readonly #onGone: (grantId: string, value: V) => void
 
   /**
-   * @param now a clock that never jumps, in milliseconds
    * @param onGone called when an entry has expired, or was evicted or deleted
+   * @param now a clock that never jumps, in milliseconds
    */
-  constructor(now: () => number, max: number, onGone: (grantId: string, value: V) => void = () => {}) {
-    this.#now = now
+  constructor(
+    max: number,
+    onGone: (grantId: string, value: V) => void = () => {},
+    now: () => number = () => performance.now(),
+  ) {
     this.#max = max
     this.#onGone = onGone
+    this.#now = now
   }
 
   get(grantId: string): V | undefined {

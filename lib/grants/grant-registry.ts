@@ -44,8 +44,8 @@ export class GrantRegistry {
     this.#clock = clock
     this.#grants = new LRUCache({ max: maxGrants })
     const now = clock.monotonic.bind(clock)
-    this.#ended = new ExpiringMap(now, MAX_ENDED)
-    this.#endedShares = new ExpiringMap(now, MAX_ENDED)
+    this.#ended = new ExpiringMap(MAX_ENDED, undefined, now)
+    this.#endedShares = new ExpiringMap(MAX_ENDED, undefined, now)
   }
 
   /** Returns the grant of an id. An unknown grant is created. */

@@ -65,11 +65,8 @@ class MemoryGrantStore implements GrantStore {
   readonly #waiting = new Map<string, Set<() => void>>()
 
   constructor(maxGrants: number) {
-    const now = performance.now.bind(performance)
-    this.#records = new ExpiringMap(now, maxGrants, (grantId, { labels }) =>
-      this.#labels.remove(grantId, labels),
-    )
-    this.#ended = new ExpiringMap(now, maxGrants * 10)
+    this.#records = new ExpiringMap(maxGrants, (grantId, { labels }) => this.#labels.remove(grantId, labels))
+    this.#ended = new ExpiringMap(maxGrants * 10)
   }
 
   async lease(grantId: string, request: LeaseRequest): Promise<GrantState & { granted: boolean }> {

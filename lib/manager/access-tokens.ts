@@ -193,7 +193,8 @@ export class AccessTokens {
     const { clock } = this.#context
     const rejected = this.#validButRejected(view, need)
     // If valid tokens were replaced too often, the API would reject the next one as well.
-    if (rejected && !grant.backoff.mayReplace(key, clock.monotonic())) return rejected
+    if (rejected && !grant.backoff.mayReplace(key, clock.monotonic()))
+      return this.#checked(rejected, held, grant)
     if (tokens.refreshToken === undefined && !tokens.isReference && !mayExchange(view, need)) {
       this.#context.onExpired(tokens, now)
       throw cannotRefreshError(tokens, need, now)

@@ -163,21 +163,28 @@ export class PatchedStore {
     const touch = this.original.touch.bind(this.original)
     const touchPrepared: Write = (sid, session, done, release) =>
       this.#isCurrent(sid, session) ? touchCurrent(sid, session, done, release) : touch(sid, session, done)
-    const touchMerged = (sid: string, session: SessionData, callback: Callback | undefined) => {
-      const prepare = () => this.#pipeline.prepareTouch(sid, session)
-      const writeMerged = () => this.#pipeline.touchMerged(sid, session, touch)
-      return this.#write(touchPrepared, sid, prepare, writeMerged, callback)
-    }
     replaceMethod(this.#store, 'touch', (sid: string, session: SessionData, callback?: Callback) =>
       this.#locks.run('shared', sid, callback, (done, release) => {
         // Under the lock: a login may have stored other tokens until then.
         if (this.#isCurrent(sid, session)) return touchCurrent(sid, session, done, release)
         const prepared = this.#pipeline.prepareTouch(sid, session)
         if (prepared) return touchPrepared(sid, prepared, done, release)
-        release()
-        return touchMerged(sid, session, callback && done)
+        return this.#touchMerged(sid, session, touch, callback && done, release)
       }),
     )
+  }
+
+  /** Touches a session merged with the stored one, under the lock. Verifying it needs the lock, so it is released before. */
+  async #touchMerged(
+    sid: string,
+    session: SessionData,
+    touch: SessionStore['set'],
+    done: Callback | undefined,
+    release: () => void,
+  ): Promise<void> {
+    const saved = await this.#pipeline.touchMerged(sid, session, touch).finally(release)
+    const verified = this.#pipeline.verifySave(sid, saved)
+    if (done) void verified.then(() => done())
   }
 
   /**

@@ -196,7 +196,9 @@ export class StoredTokens implements SaveInterceptor {
     const held = this.#copies.in(session)
     const current = this.current.get(sid)
     // Another request has stored newer tokens since.
-    if (isNewerOfSame(current, held)) return this.#copies.put(session, current)
+    if (isNewerOfSame(current, held)) {
+      return current.value === held.value ? session : this.#copies.put(session, current)
+    }
     if (this.#isSuperseded(sid, held.of)) return undefined
     // A touched session is as it was loaded, so the stored session need not be read.
     return this.onSave(sid, session, loaded, loaded?.values ?? session, onWrite)
@@ -249,6 +251,8 @@ export class StoredTokens implements SaveInterceptor {
     const of = session ? held : this.#index.grantOf(sid)
     if (of === undefined) return false
     this.#index.remove(of, sid)
+    // A save or touch that is still to come is noted again.
+    this.current.delete(sid)
     if (regenerated) return false
     const mayRace = await this.#grants.end(of, held, this.#ended(sid, of, session, request))
     // Another request may have carried the copy into another session. This process knows by now that the grant has ended.
