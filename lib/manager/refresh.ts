@@ -41,6 +41,7 @@ export class Refresh {
   readonly #session: SessionAdapter
   readonly #need: TokenNeed
   readonly #newest: NewestTokens
+  /** The grant under its lease. */
   readonly leased: LeasedGrant
   readonly #exchange: TokenExchange | undefined
   #isPresented = false
@@ -105,7 +106,10 @@ export class Refresh {
     return { accessToken: await this.#keep(response, this.#need, true), fresh: true }
   }
 
-  /** Resolves with the newest refresh token. */
+  /**
+   * Resolves with the newest refresh token, if it may be presented. Otherwise throws, and stores in all places that it has expired,
+   * or that the grant is dead.
+   */
   async #refreshToken(): Promise<string> {
     const { codec, maxLoginAgeMs, shared } = this.#context
     const newest = this.#newest.tokens
