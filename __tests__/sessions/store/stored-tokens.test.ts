@@ -1,4 +1,4 @@
-import { expect, it } from '@jest/globals'
+import { describe, expect, it } from '@jest/globals'
 import session from 'express-session'
 import { systemClock } from '../../../lib/concurrency/clock.js'
 import { GrantRegistry } from '../../../lib/grants/grant-registry.js'
@@ -10,6 +10,8 @@ import type { LoadingRequest } from '../../../lib/sessions/store/session-baselin
 import { StoredTokens } from '../../../lib/sessions/store/stored-tokens.js'
 import { type GrantIdentity, grantIdOf } from '../../../lib/tokens/grant-proof.js'
 import type { TokenSet } from '../../../lib/tokens/token-set.js'
+import { createGate } from '../../helpers/gate.js'
+import { someTurnsOfTheLoop } from '../../helpers/next-commit.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: the type of express-session
 type Callback = (error?: any, data?: any) => void
@@ -17,6 +19,8 @@ type Callback = (error?: any, data?: any) => void
 /** A store whose `touch()` stores the whole session, as many stores do. */
 class UpsertingStore extends session.Store {
   readonly touched: unknown[] = []
+  /** What the next touches wait for. */
+  gate = Promise.resolve()
   readonly #rows = new Map<string, string>()
 
   override get(sid: string, callback: Callback): void {
@@ -33,7 +37,11 @@ class UpsertingStore extends session.Store {
 
   override touch(sid: string, data: object, callback: Callback): void {
     this.touched.push(data)
-    UpsertingStore.prototype.set.call(this, sid, data, callback)
+    const row = JSON.stringify(data)
+    void this.gate.then(() => {
+      this.#rows.set(sid, row)
+      callback()
+    })
   }
 
   override destroy(sid: string, callback: Callback): void {
@@ -119,6 +127,43 @@ it('a logout that comes after the touch of an older login, and after its wait fo
   ])
   expect(ended.indexOf('touch')).toBeLessThan(ended.indexOf('logout'))
   expect(store.stored('sid')).toBeUndefined()
+})
+
+describe('a touch that a store finishes late', () => {
+  async function touching() {
+    const codec = new TokenSetCodec('web')
+    const app = site(codec)
+    const [older, newer] = [tokensOf('older', 1), tokensOf('newer', 1)]
+    app.registry.learn(newer)
+    await app.login('sid', older)
+    const [one, two, three] = [await app.load('sid'), await app.load('sid'), await app.load('sid')]
+    const gate = createGate()
+    app.store.gate = gate.pass()
+    const touch = app.called('touch', 'sid', one.session)
+    // A save of another request comes in between.
+    await app.called('set', 'sid', three.session)
+    const stored = () => codec.read(app.store.stored('sid')?.tokens)?.share
+    return { ...app, codec, older, newer, two, gate, touch, stored }
+  }
+
+  it('does not undo a login, though another request has saved the session meanwhile', async () => {
+    const { codec, tokens, older, newer, two, gate, touch, stored } = await touching()
+    two.session.tokens = codec.write(newer)
+    const login = tokens.login('sid', two.session as never, codec.write(older))
+    await someTurnsOfTheLoop()
+    gate.release()
+    await Promise.all([login, touch])
+    expect(stored()).toBe('newer')
+  })
+
+  it('brings no tokens back after a logout', async () => {
+    const { called, gate, touch, stored } = await touching()
+    await called('destroy', 'sid')
+    gate.release()
+    await touch
+    await someTurnsOfTheLoop()
+    expect(stored()).toBeUndefined()
+  })
 })
 
 it('a session that was regenerated, and is touched under its old id by a slow request, is refreshed and logged out too', async () => {

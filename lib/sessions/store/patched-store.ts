@@ -9,6 +9,7 @@ import { replaceMethod, reportTo } from './replace-method.js'
 import type { SaveInterceptor } from './save-interceptor.js'
 import { type Saved, SavePipeline } from './save-pipeline.js'
 import {
+  isOfAnotherRequest,
   isOfSameRequest,
   type LoadingRequest,
   type NotedRequest,
@@ -23,6 +24,15 @@ const patchedStores = new WeakMap<object, PatchedStore>()
 
 /** Stores a session under a lock, which it may release before it is done. */
 type Write = (sid: string, session: SessionData, done: Callback, release: () => void) => unknown
+
+/** A touch of a current session that is in flight. */
+interface Touch {
+  readonly sid: string
+  readonly session: SessionData
+  readonly release: () => void
+  /** Whether the session may have been destroyed meanwhile, so that the touch may have stored it again. */
+  isReleased: boolean
+}
 
 /** Patches a store at the first call; later calls return the same object. */
 export function patchedStore(store: SessionStore): PatchedStore {
@@ -44,7 +54,7 @@ export class PatchedStore {
   readonly interceptors = new Set<SaveInterceptor>()
   readonly #locks = new SessionLocks()
   /** The touches of current sessions that are in flight. */
-  readonly #touches = new Set<{ readonly sid: string; readonly release: () => void }>()
+  readonly #touches = new Set<Touch>()
   /** The sessions that `replace()` is saving, each with the session that was stored before. */
   readonly #replacing = new Map<SessionData, SessionData | undefined>()
   readonly #store: SessionStore
@@ -136,13 +146,10 @@ export class PatchedStore {
       if (replacing) {
         return set(sid, this.#pipeline.applyInterceptors(sid, session, replacing.stored), callback)
       }
-      const prepare = () => {
-        // Under the lock of the save, so that no update comes between a touch and its save.
-        this.#releaseTouches(sid)
-        return this.#pipeline.prepareSave(sid, session)
-      }
+      const prepare = () => this.#pipeline.prepareSave(sid, session)
       const writeMerged = () => this.#pipeline.saveMerged(sid, session, set)
-      return this.#write(set, sid, prepare, writeMerged, callback, !outer)
+      const waits = !outer && !this.#isByTouch(sid, session)
+      return this.#write(set, sid, prepare, writeMerged, callback, waits)
     })
   }
 
@@ -189,13 +196,16 @@ export class PatchedStore {
 
   /**
    * Touches a current session, and remembers the touch until it is done. Every request makes such a touch, so it runs in no async
-   * context, and a save by the touch itself looks like one of the app. Both release the lock of the touch: a save by the touch
-   * would wait for itself.
+   * context, and a save or a `destroy()` by the touch itself looks like one of the app. A `destroy()` would wait for the touch, so it
+   * releases the lock of the touch. Then the stored session is checked when the touch is done.
    */
   #touchCurrent(touch: SessionStore['set']): Write {
     return (sid, session, done, release) => {
-      const inFlight = { sid, release }
-      const end = () => void this.#touches.delete(inFlight)
+      const inFlight: Touch = { sid, session, release, isReleased: false }
+      const end = () => {
+        if (this.#touches.delete(inFlight) && inFlight.isReleased)
+          void this.#pipeline.checkTouched(sid, session)
+      }
       this.#touches.add(inFlight)
       try {
         const returned = touch(sid, session, (...results) => {
@@ -212,7 +222,19 @@ export class PatchedStore {
   }
 
   #releaseTouches(sid: string): void {
-    for (const touch of this.#touches) if (touch.sid === sid) touch.release()
+    for (const touch of this.#touches) {
+      if (touch.sid !== sid) continue
+      touch.isReleased = true
+      touch.release()
+    }
+  }
+
+  /** Whether a session may be saved by the store itself, within a touch: a touch is in flight, and no other request saves it. */
+  #isByTouch(sid: string, session: SessionData): boolean {
+    for (const touch of this.#touches) {
+      if (touch.sid === sid && !isOfAnotherRequest(touch.session, session)) return true
+    }
+    return false
   }
 
   /** Whether a session may be stored as it is, since this process knows that no value in it has become outdated. */
@@ -226,7 +248,7 @@ export class PatchedStore {
 
   /**
    * Stores a session as `prepare` returns it, or merged with the stored session if `prepare` cannot tell. A merged session is
-   * verified after a write race with another process. The caller waits for that, except for a touch that saves: the lock that
+   * verified after a write race with another process. The caller waits for that, unless it is a touch that saves: the lock that
    * verifying needs is free when the touch has ended.
    */
   #write(

@@ -129,6 +129,11 @@ export class SavePipeline {
     return (await Promise.all(outdated)).includes(true)
   }
 
+  /** Stores a session again as the interceptors decide, where a touch may have brought it back. Never rejects. */
+  async checkTouched(sid: string, session: SessionData): Promise<void> {
+    await this.#saveAgain(sid, { before: undefined, written: session, at: 0 })
+  }
+
   #saveAgain(sid: string, saved: Saved): Promise<Saved | undefined> {
     return this.#locks.exclusively(sid, () => this.#repair(sid, saved)).catch(() => undefined)
   }
