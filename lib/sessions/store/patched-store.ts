@@ -9,7 +9,7 @@ import { replaceMethod, reportTo } from './replace-method.js'
 import type { SaveInterceptor } from './save-interceptor.js'
 import { type Saved, SavePipeline } from './save-pipeline.js'
 import {
-  isOfAnotherRequest,
+  isOfRequest,
   isOfSameRequest,
   type LoadingRequest,
   type NotedRequest,
@@ -25,10 +25,11 @@ const patchedStores = new WeakMap<object, PatchedStore>()
 /** Stores a session under a lock, which it may release before it is done. */
 type Write = (sid: string, session: SessionData, done: Callback, release: () => void) => unknown
 
-/** A touch of a current session that is in flight. */
+/** A touch of a current session that is in flight. It does not refer to the session, whose request would be longer in memory. */
 interface Touch {
   readonly sid: string
-  readonly session: SessionData
+  /** The cookie object of the session, by which the session is recognized. */
+  readonly cookie: unknown
   readonly release: () => void
   /** Whether the session may have been destroyed meanwhile, so that the touch may have stored it again. */
   isReleased: boolean
@@ -201,10 +202,9 @@ export class PatchedStore {
    */
   #touchCurrent(touch: SessionStore['set']): Write {
     return (sid, session, done, release) => {
-      const inFlight: Touch = { sid, session, release, isReleased: false }
+      const inFlight: Touch = { sid, cookie: session.cookie, release, isReleased: false }
       const end = () => {
-        if (this.#touches.delete(inFlight) && inFlight.isReleased)
-          void this.#pipeline.checkTouched(sid, session)
+        if (this.#touches.delete(inFlight) && inFlight.isReleased) void this.#pipeline.checkTouched(sid)
       }
       this.#touches.add(inFlight)
       try {
@@ -229,10 +229,10 @@ export class PatchedStore {
     }
   }
 
-  /** Whether a session may be saved by the store itself, within a touch: a touch is in flight, and no other request saves it. */
+  /** Whether the store itself may be saving a session, within a touch: the session that is touched, or plain data. */
   #isByTouch(sid: string, session: SessionData): boolean {
     for (const touch of this.#touches) {
-      if (touch.sid === sid && !isOfAnotherRequest(touch.session, session)) return true
+      if (touch.sid === sid && (touch.cookie === session.cookie || !isOfRequest(session))) return true
     }
     return false
   }

@@ -130,8 +130,8 @@ export class SavePipeline {
   }
 
   /** Stores a session again as the interceptors decide, where a touch may have brought it back. Never rejects. */
-  async checkTouched(sid: string, session: SessionData): Promise<void> {
-    await this.#saveAgain(sid, { before: undefined, written: session, at: 0 })
+  async checkTouched(sid: string): Promise<void> {
+    await this.#saveAgain(sid, { before: undefined, written: {}, at: 0 })
   }
 
   #saveAgain(sid: string, saved: Saved): Promise<Saved | undefined> {

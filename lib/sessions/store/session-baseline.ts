@@ -108,10 +108,9 @@ export function isOfSameRequest(a: SessionData, b: SessionData): boolean {
   return request !== undefined && request === requestIn(b) && a.id === b.id
 }
 
-/** Whether both are sessions of requests, and of different ones. */
-export function isOfAnotherRequest(a: SessionData, b: SessionData): boolean {
-  const [request, other] = [requestIn(a), requestIn(b)]
-  return request !== undefined && other !== undefined && request !== other
+/** Whether a session is the one of a request, and no plain data. */
+export function isOfRequest(session: SessionData): boolean {
+  return requestIn(session) !== undefined
 }
 
 /** Returns the request that express-session hides in a session. In other sessions an app may keep a value under the same name. */
