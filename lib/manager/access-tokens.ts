@@ -203,9 +203,10 @@ export class AccessTokens {
     const outcome = await waitFor(this.#starter.start({ ...order, reason: reasonOf(tokens, need, key) }))
     if (rejected) grant.backoff.replaced(key, clock.monotonic())
     // Only a refresh ahead of expiry ends without an outcome.
-    const accessToken = this.#checked(outcome!.accessToken, held, grant)
+    const { accessToken, fresh } = outcome!
+    this.#checked(accessToken, held, grant)
     // The process that refreshed may have died before it wrote to the session.
-    if (!outcome!.fresh) this.#repair.repair(session, newest(tokens, grant.tokens))
+    if (!fresh) this.#repair.repair(session, newest(tokens, grant.tokens))
     return accessToken
   }
 

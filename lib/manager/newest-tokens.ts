@@ -151,8 +151,7 @@ export class NewestTokens {
   #learn(found: TokenSet | undefined): boolean {
     const tokens = withSharesOf(newest(this.tokens, found), found)
     if (tokens === this.tokens) return false
-    const known = this.#grant.tokens
-    if (!known || known.revision < tokens.revision) this.#context.shared.learnTokens(tokens)
+    this.#context.shared.learnTokens(tokens)
     this.#use(tokens)
     return true
   }
