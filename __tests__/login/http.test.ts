@@ -110,15 +110,15 @@ describe('the option http of login()', () => {
 
 describe('what the operator reads', () => {
   /** Begins a login at a provider, and returns the status of the page. */
-  async function beginAt(provider: RequestListener, timeoutMs?: number): Promise<number> {
+  async function beginAt(provider: RequestListener, times: { timeoutMs?: number } = {}): Promise<number> {
     const { down, url } = await serve(() => provider)
     closing.push(down)
-    site = await startLoginSite({ login: { issuer: url, timeoutMs } })
+    site = await startLoginSite({ login: { issuer: url, ...times } })
     return (await site.step(site.browser(), '/login')).status
   }
 
   it('of a provider that never responds: that time is out', async () => {
-    expect(await beginAt(() => {}, 200)).toBe(503)
+    expect(await beginAt(() => {}, { timeoutMs: 200 })).toBe(503)
     expect(site!.failures).toMatchObject([
       { reason: 'unavailable', cause: { message: 'operation timed out', code: 'OAUTH_TIMEOUT' } },
     ])
