@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { Agent } from 'node:http'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { inspect } from 'node:util'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, it } from '@jest/globals'
@@ -52,6 +52,18 @@ function serverAt(
   })
 }
 
+/** A refresh at a server that refuses the TLS handshake with a fatal alert (RFC 8446 §6). */
+async function refreshMeetingAlert(alert: number): Promise<unknown> {
+  const sockets = createServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () => socket.end(Buffer.from([0x15, 3, 3, 0, 2, 2, alert])))
+  })
+  await once(sockets.listen(0, '127.0.0.1'), 'listening')
+  const { port } = sockets.address() as AddressInfo
+  const refreshed = serverAt(`https://127.0.0.1:${port}/token`).refresh(RT, { signal: signal() })
+  return refreshed.finally(() => sockets.close())
+}
+
 /** The error of a refresh that failed, after a search for secrets in everything the error shows. */
 async function failure(refreshed: Promise<unknown>): Promise<TokenError> {
   const error = await refreshed.then(
@@ -101,6 +113,32 @@ describe('server.refresh(refreshToken, request) when the server cannot be reache
     const error = await failure(serverAt(url).refresh(RT, { signal: signal() }))
     await plain.close()
     expect(error.message).toMatch(/could not be reached \(EPROTO\)\. Does it speak https\? Check the URL/)
+  })
+
+  it.each([
+    [42, 'SSLV3_ALERT_BAD_CERTIFICATE'],
+    [43, 'SSLV3_ALERT_UNSUPPORTED_CERTIFICATE'],
+    [44, 'SSLV3_ALERT_CERTIFICATE_REVOKED'],
+    [45, 'SSLV3_ALERT_CERTIFICATE_EXPIRED'],
+    [46, 'SSLV3_ALERT_CERTIFICATE_UNKNOWN'],
+    [48, 'TLSV1_ALERT_UNKNOWN_CA'],
+    [49, 'TLSV1_ALERT_ACCESS_DENIED'],
+    [116, 'TLSV13_ALERT_CERTIFICATE_REQUIRED'],
+  ])('S40 S60 a TLS alert about the certificate of the client (%i)', async (alert, code) => {
+    const error = await failure(refreshMeetingAlert(alert))
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_REJECTED', status: 500, retryable: false })
+    expect(error.message).toContain(`refused the client certificate (ERR_SSL_${code}).`)
+  })
+
+  it.each([
+    [40, 'SSLV3_ALERT_HANDSHAKE_FAILURE'],
+    [70, 'TLSV1_ALERT_PROTOCOL_VERSION'],
+    [80, 'TLSV1_ALERT_INTERNAL_ERROR'],
+    [112, 'TLSV1_UNRECOGNIZED_NAME'],
+  ])('S40 S60 any other TLS alert (%i)', async (alert, code) => {
+    const error = await failure(refreshMeetingAlert(alert))
+    expect(error).toMatchObject(unavailable)
+    expect(error.message).toContain(` could not be reached (ERR_SSL_${code}). Check the URL`)
   })
 
   it('S40 S60 no such host', async () => {

@@ -217,15 +217,24 @@ function isDecompressionError(error: unknown): boolean {
   return /^(Z_|ERR__)/.test(String((error as { code?: unknown } | null)?.code))
 }
 
-/** The codes of TLS alerts with which a server refuses the certificate of a client. */
+/** The codes of TLS alerts with which a server refuses the certificate of a client, or requires one. */
 const CERTIFICATE_ALERT = /^ERR_SSL_\w*ALERT_\w*(?:CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/
+/** The words of OpenSSL for an alert during the handshake, such as "tlsv1 alert unknown ca". Node gives it the code `EPROTO`. */
+const HANDSHAKE_ALERT = /:((?:ssl|tls)v\d+ [a-z ]+):/
+
+/** Returns the code of an error. An alert during the TLS handshake has the code that it would have after the handshake. */
+function codeOf(error: unknown): unknown {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown }
+  const [, alert] = (code === 'EPROTO' && HANDSHAKE_ALERT.exec(String(message))) || []
+  return alert === undefined ? code : `ERR_SSL_${alert.toUpperCase().replaceAll(' ', '_')}`
+}
 
 function unreachable(error: unknown, request: HttpRequest): TokenError {
   const { describe, signal, where } = request
   if (signal.aborted) return abortedError(signal, describe(), where())
   const secrets = request.secrets()
-  const code = (error as { code?: unknown } | null)?.code
-  if (request.certificate && CERTIFICATE_ALERT.test(String(code))) return certificateRefused(error, request)
+  const code = codeOf(error)
+  if (CERTIFICATE_ALERT.test(String(code))) return certificateRefused(String(code), error, request)
   const why = typeof code === 'string' ? ` (${safeExcerpt(redactCode(code, secrets), [], 64)})` : ''
   const tls = code === 'EPROTO' ? ' Does it speak https?' : ''
   const message = `${describe()} could not be reached${why}.${tls} Check the URL and the network, or try again later.`
@@ -236,11 +245,16 @@ function unreachable(error: unknown, request: HttpRequest): TokenError {
   })
 }
 
-/** Returns the error for a server that refused the client certificate before it read the request. */
-function certificateRefused(error: unknown, { describe, secrets, where }: HttpRequest): TokenError {
+/** Returns the error for a server that refused the client certificate before it read the request, or that requires one. */
+function certificateRefused(
+  code: string,
+  error: unknown,
+  { describe, secrets, where }: HttpRequest,
+): TokenError {
   return new TokenError(
     'ERR_CLIENT_REJECTED',
-    `${describe()} refused the client certificate. Check that it has not expired, and that it is the one that is registered.`,
+    `${describe()} refused the client certificate (${code}). Check that there is one, that it has not expired, and that it is ` +
+      'the one that is registered.',
     { cause: error, secrets: secrets(), details: where() },
   )
 }
