@@ -648,3 +648,26 @@ describe('server.revoke(token, hint, signal) of a token that is revoked already'
     expect((await failure(revoked(status, body))).code).toBe(code)
   })
 })
+
+describe('a response without an error code keeps the user logged in, and tells the operator what it is', () => {
+  const html = '<html><title>Sign in</title></html>'
+  const ofHtml = { 'content-type': 'text/html; charset=utf-8' }
+
+  it.each<[name: string, status: number, body: unknown, headers: object, told: string]>([
+    ['a message', 400, { message: 'Invalid refresh token' }, {}, '/token (400)'],
+    ['a message of a gateway', 401, { message: 'Unauthorized' }, {}, '/token (401)'],
+    ['an error in words', 403, { statusCode: 403, error: 'Forbidden' }, {}, '/token (403)'],
+    ['other fields', 400, { msg: 'invalid', title: 'no' }, {}, '/token (the fields msg, title)'],
+    ['a page', 403, html, ofHtml, '/token (text/html; charset=utf-8)'],
+    ['a page with the status of a success', 200, html, ofHtml, '/token (text/html; charset=utf-8)'],
+    ['no body', 400, '', {}, '/token'],
+    ['no body, and the status of a success', 204, '', {}, '/token'],
+    ['an array', 400, '[]', {}, '/token'],
+    ['a token as the name of a field', 400, { [RT]: true }, {}, '/token (the fields [redacted])'],
+    ['a token in the content type', 400, 'x', { 'content-type': `a/${RT}` }, '/token (a/[redacted])'],
+  ])('%s', async (_, status, body, headers, told) => {
+    const error = await refused(status, body, {}, headers)
+    expect(error.code).not.toBe('ERR_REAUTHENTICATION_REQUIRED')
+    expect(error.details?.replace(/^http:..127\.0\.0\.1:\d+/, '')).toBe(told)
+  })
+})

@@ -18,6 +18,7 @@ import { isEndOfGrant, isTemporary } from './vendor-errors.js'
 const MAX_RETRY_AFTER_MS = 60 * 60 * 1000
 const MAX_ERROR_LENGTH = 64
 const MAX_DESCRIPTION_LENGTH = 500
+const MAX_CONTENT_LENGTH = 100
 
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308]
 /** RFC 6749 §5.2, and the codes that GitHub and Slack send in their place. */
@@ -107,7 +108,7 @@ export function errorOfResponse(response: HttpResponse, context: ResponseContext
   if (REDIRECTS.includes(status)) {
     return invalidResponse(
       `${describe()} responded with a redirect (${status}), which is not followed. Give the URL that it leads to.`,
-      where,
+      where(),
     )
   }
   const fields = fieldsOf(response)
@@ -124,7 +125,7 @@ export function errorOfResponse(response: HttpResponse, context: ResponseContext
   }
   return invalidResponse(
     `${describe()} responded with ${status}, and the body ${flawOf(response, fields)}. ${CHECK_URL}`,
-    where,
+    where() + contentOf(response, fields, context),
   )
 }
 
@@ -157,10 +158,10 @@ function endWithoutCode(
 }
 
 /** Makes the error for a success whose body cannot be read. */
-export function unreadableError(response: HttpResponse, { describe, where }: ResponseContext): TokenError {
+export function unreadableError(response: HttpResponse, context: ResponseContext): TokenError {
   return invalidResponse(
-    `${describe()} responded with ${response.status}, but the body ${flawOf(response)}. ${CHECK_URL}`,
-    where,
+    `${context.describe()} responded with ${response.status}, but the body ${flawOf(response)}. ${CHECK_URL}`,
+    context.where() + contentOf(response, undefined, context),
   )
 }
 
@@ -181,7 +182,8 @@ function serverError(
     error,
     ...(errorDescription !== '' && { errorDescription }),
     retryAfterMs: retryAfterMs(response.header('retry-after'), context.now),
-    details: context.where() + quote,
+    // A text that is no code, such as that of a gateway, says less than the status.
+    details: context.where() + (isKnown ? '' : ` (${status})`) + quote,
   }
   const message = `${context.describe()} responded with ${error}.`
   const { kind, stepUp } = judge({ code, error, fields, status, secrets }, context)
@@ -267,6 +269,20 @@ function flawOf({ body }: HttpResponse, fields?: JsonObject): string {
   return fields ? 'has no error code' : 'is neither a JSON object nor a form'
 }
 
-function invalidResponse(message: string, where: () => string): TokenError {
-  return new TokenError('ERR_INVALID_TOKEN_RESPONSE', message, { details: where() })
+/**
+ * Describes a body without an error code for the operator: by the names of its fields, or by its content type. No value is shown,
+ * since it may be a token.
+ */
+function contentOf(
+  response: HttpResponse,
+  fields: JsonObject | undefined,
+  { secrets }: ResponseContext,
+): string {
+  const names = Object.keys(fields ?? {}).join(', ')
+  const content = names === '' ? response.header('content-type') : `the fields ${names}`
+  return content === undefined ? '' : ` (${safeExcerpt(content, secrets(), MAX_CONTENT_LENGTH)})`
+}
+
+function invalidResponse(message: string, details: string): TokenError {
+  return new TokenError('ERR_INVALID_TOKEN_RESPONSE', message, { details })
 }
