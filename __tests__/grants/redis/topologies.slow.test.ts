@@ -1,14 +1,20 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5 } from 'ioredis5'
 import { createCluster, createSentinel } from 'redis'
-import { createCluster as createCluster5 } from 'redis5'
+import { createCluster as createCluster5, createSentinel as createSentinel5 } from 'redis5'
 import { type RedisClient, redisGrantStore } from '../../../lib/redis.js'
 import { expectGrantStore } from '../../contract/grant-store.js'
 import { describeWithRedisServer, type RedisServer, startRedis } from '../../helpers/redis.js'
 import type { ConnectedClient } from '../../helpers/redis-clients.js'
-import { type RedisTopology, startRedisCluster, startSentinel } from '../../helpers/redis-topologies.js'
+import {
+  type RedisTopology,
+  startRedisCluster,
+  startSentinel,
+  withClient,
+} from '../../helpers/redis-topologies.js'
 
 const START_MS = 30_000
 const request = { ttlMs: 60_000, waitMs: 10_000, revision: 0 }
@@ -24,6 +30,12 @@ const ioredis = (
 const nodeRedis = async (client: RedisClient & { connect(): Promise<unknown>; close(): unknown }) => {
   await client.connect()
   return { client, close: () => client.close() }
+}
+
+/** An error event without a listener would end the process. */
+const quiet = <T extends { on(event: 'error', listener: () => void): unknown }>(client: T): T => {
+  client.on('error', () => {})
+  return client
 }
 
 const clusters: [name: string, connect: Connect][] = [
@@ -52,7 +64,13 @@ const sentinels: [name: string, connect: Connect][] = [
   ],
   [
     'node-redis 6',
-    (port) => nodeRedis(createSentinel({ name: 'main', sentinelRootNodes: [{ host: '127.0.0.1', port }] })),
+    (port) =>
+      nodeRedis(quiet(createSentinel({ name: 'main', sentinelRootNodes: [{ host: '127.0.0.1', port }] }))),
+  ],
+  [
+    'node-redis 5',
+    (port) =>
+      nodeRedis(quiet(createSentinel5({ name: 'main', sentinelRootNodes: [{ host: '127.0.0.1', port }] }))),
   ],
 ]
 
@@ -78,10 +96,21 @@ describeWithRedisServer('redisGrantStore(client) over several servers', () => {
     theNews(open)
   })
 
+  // A cluster of ioredis replaces the connection of a subscription without a sign of it.
+  describe.each(clusters.filter(([name]) => name.startsWith('node-redis')))(
+    'of a cluster, over %s',
+    (_, connect) =>
+      theBreak(
+        () => client(connect, cluster.port),
+        () => cluster.servers,
+      ),
+  )
+
   describe.each(sentinels)('behind a sentinel, over %s', (_, connect) => {
     const open = () => client(connect, sentinel.port)
     theContract(open)
     theNews(open)
+    theBreak(open, () => [redis])
   })
 
   it('puts grants on all nodes of a cluster', async () => {
@@ -127,6 +156,34 @@ function theNews(open: () => Promise<RedisClient>): void {
     // Much less than the second after which it would ask all the same.
     expect(performance.now() - start).toBeLessThan(800)
   })
+}
+
+/** The connection of the subscription breaks, and comes back. */
+function theBreak(open: () => Promise<RedisClient>, servers: () => readonly RedisServer[]): void {
+  it('reports a subscription that breaks, each time, and when the texts arrive again', async () => {
+    const store = redisGrantStore(await open(), { prefix: `${randomUUID()}:`, graceMs: 0 })
+    toClose.push(() => store.close())
+    const happened: string[] = []
+    const has = async (...expected: string[]) => {
+      while (happened.length < expected.length) await delay(5)
+      expect(happened.splice(0)).toEqual(expected)
+    }
+    const noteOnce = (what: string) => void (happened.at(-1) !== what && happened.push(what))
+    store.subscribe!(
+      (text) => noteOnce(text),
+      () => noteOnce('open'),
+      () => noteOnce('interrupted'),
+    )
+    await has('open')
+    for (const text of ['first', 'second']) {
+      for (const server of servers()) {
+        await withClient(server, (redis) => redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub'))
+      }
+      await has('interrupted', 'open')
+      await store.publish!(text)
+      await has(text)
+    }
+  }, 5_000)
 }
 
 /** Resolves when a store has waited for a lease: it listens since. */

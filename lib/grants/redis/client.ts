@@ -135,6 +135,7 @@ interface NodeRedisMethods extends NodeRedisClient {
   destroy?(): void
   disconnect?(): Promise<unknown>
   on(event: string, listener: () => void): unknown
+  off(event: string, listener: () => void): unknown
 }
 
 function nodeRedisConnection(client: NodeRedisMethods): RedisConnection {
@@ -172,12 +173,47 @@ function subscribesByItself(client: object): boolean {
   return hasField(client, 'slots') || hasField(client, 'acquire')
 }
 
+/**
+ * The events of a cluster or a sentinel when one of its connections has broken or was replaced. No event says whether it was that of
+ * the subscription, or when the client has subscribed again.
+ */
+const BREAKS = ['error', 'node-error', 'node-disconnect', 'topology-change']
+/** How long after a test of the subscription that failed the next one begins. */
+const TEST_AGAIN_MS = 500
+
 function viaClient(client: NodeRedisMethods): RedisCommands['subscribe'] {
-  return (channel, listener) =>
+  const subscribe = (channel: string, listener: (message: string) => void) =>
     subscribed(
       () => client.subscribe!(channel, listener),
       () => client.unsubscribe(channel, listener),
     )
+  return async (channel, listener, onSubscribedAgain = ignore, onInterrupted = ignore) => {
+    const unsubscribe = await subscribe(channel, listener)
+    let isOver = false
+    let tests = 0
+    let isTested = false
+    /** The client subscribes again by itself, before another subscription succeeds. */
+    const test = async () => {
+      if (isOver) return
+      const endOfTest = await subscribe(`${channel}:${++tests}`, ignore).catch(ignore)
+      if (!endOfTest) return void setTimeout(() => void test(), TEST_AGAIN_MS).unref()
+      void endOfTest()
+      isTested = false
+      if (!isOver) onSubscribedAgain()
+    }
+    const onBreak = () => {
+      onInterrupted()
+      if (isTested) return
+      isTested = true
+      void test()
+    }
+    for (const event of BREAKS) client.on(event, onBreak)
+    return () => {
+      isOver = true
+      for (const event of BREAKS) client.off(event, onBreak)
+      return unsubscribe()
+    }
+  }
 }
 
 function viaDuplicate(client: NodeRedisMethods): RedisCommands['subscribe'] {
