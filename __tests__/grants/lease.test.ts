@@ -3,6 +3,7 @@ import { LEASE_MS, RENEW_EVERY_MS } from '../../lib/concurrency/time-constants.j
 import type { GrantStore } from '../../lib/grants/grant-store.js'
 import { Lease } from '../../lib/grants/lease.js'
 import { memoryGrantStore } from '../../lib/grants/memory-grant-store.js'
+import { createGate } from '../helpers/gate.js'
 
 const BEAT_MS = RENEW_EVERY_MS
 const record = { revision: 1, tokens: 'tokens' }
@@ -251,6 +252,31 @@ describe('release', () => {
     expect(await takenByAnother()).toEqual({ granted: true })
     await jest.advanceTimersByTimeAsync(2 * LEASE_MS)
     expect(renew).not.toHaveBeenCalled()
+  })
+})
+
+/** The store loses the lease, and with it what it knows of its owner; then a renewal takes the lease, as that of its holder. */
+async function renewedLate(owner: string): Promise<boolean> {
+  return (await store.lease('grant', { owner, ttlMs: LEASE_MS, waitMs: 0, revision: 1 })).granted
+}
+
+describe('a renewal that arrives late', () => {
+  it.each<[string, () => Promise<unknown>]>([
+    ['a release', () => lease.release()],
+    ['a commit', () => lease.commit(record).then(() => lease.release())],
+  ])('takes no lease after %s, though the store has lost it', async (_, end) => {
+    const gate = createGate()
+    renew.mockImplementationOnce(async (_, owner) => {
+      await gate.pass()
+      return renewedLate(owner)
+    })
+    await lease.take(0, 0)
+    await jest.advanceTimersByTimeAsync(BEAT_MS + 1)
+    await gate.reached
+    await end()
+    gate.release()
+    await jest.advanceTimersByTimeAsync(1)
+    expect(await renewedLate('another')).toBe(true)
   })
 })
 

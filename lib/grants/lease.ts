@@ -98,6 +98,8 @@ export class Lease {
     const renewed = await this.#grants.renew(this.#grantId, this.#owner, LEASE_MS)
     if (renewed) this.#confirmedAt = askedAt
     else this.#hasLapsed = true
+    // A grant store that has lost the grant takes a renewal that arrives after the release for that of the holder.
+    if (renewed && this.#isReleased) await this.#grants.release(this.#grantId, this.#owner)
     return renewed
   }
 
