@@ -316,20 +316,26 @@ describe('S103 another process has refreshed while a process stood still during 
     const browser = still.browser()
     await still.login(browser)
     const elsewhere = other.visitorOf(browser)
+    const stoodStill = () => {
+      const { now } = performance
+      const later = (): number => now.call(performance) + LEASE_MS + 1
+      jest.spyOn(performance, 'now').mockImplementation(later)
+    }
     return {
       server,
       browser,
+      still,
       other,
       elsewhere,
       /** Time passes for tokens. */
       onward() {
         for (const site of [still, other]) site.clock.advance(2 * HOUR_MS)
       },
+      /** The lease of the first process lapses. */
+      stoodStill,
       /** The lease lapses, and the other process refreshes. Resolves with its response. */
       async refreshElsewhere() {
-        const { now } = performance
-        const later = (): number => now.call(performance) + LEASE_MS + 1
-        jest.spyOn(performance, 'now').mockImplementation(later)
+        stoodStill()
         const rejected = await tokenOf(elsewhere)
         return elsewhere.get(`/token?rejected=${encodeURIComponent(rejected)}`)
       },
@@ -394,6 +400,45 @@ describe('S103 another process has refreshed while a process stood still during 
     await call
     fails = false
     writes()
+    await expectRefreshed(parts)
+  })
+
+  it('S103 before the response came, and no other process has refreshed: no second exchange', async () => {
+    const parts = await twoProcesses()
+    const gate = parts.server.holdAnswer(({ grantType }) => grantType === TOKEN_EXCHANGE)
+    const call = tokenOf(parts.browser, 'billing')
+    await gate.reached
+    parts.stoodStill()
+    gate.release()
+    expect(await tokenOf(parts.elsewhere, 'billing')).toBe(await call)
+    expect(parts.server.exchanges()).toHaveLength(1)
+    await expectRefreshed(parts)
+  })
+
+  it('S103 before the response came, and the grant store is down: the callers get the token', async () => {
+    let isDown = false
+    const failing =
+      <A extends unknown[], R>(operation: (...args: A) => Promise<R>) =>
+      (...args: A): Promise<R> =>
+        isDown ? Promise.reject(new Error('no connection')) : operation(...args)
+    const parts = await twoProcesses(({ lease, release, renew, commit, read, end }) => ({
+      lease: failing(lease),
+      release: failing(release),
+      renew: failing(renew),
+      commit: failing(commit),
+      read: failing(read),
+      end: failing(end),
+    }))
+    const gate = parts.server.holdAnswer(({ grantType }) => grantType === TOKEN_EXCHANGE)
+    const call = parts.browser.get('/token?exchange=billing')
+    await gate.reached
+    isDown = true
+    parts.stoodStill()
+    gate.release()
+    expect(await call).toMatchObject({ status: 200, json: { scope: 'invoices.read' } })
+    expect(parts.still.events.map(({ type }) => type)).toContain('grant_store_failed')
+    isDown = false
+    await tokenOf(parts.browser, 'billing')
     await expectRefreshed(parts)
   })
 

@@ -76,6 +76,8 @@ export class Refresh {
       }
     } catch (error) {
       await this.#revokeIfLoggedOut()
+      const exchanged = this.#exchangedWithoutStore(error as TokenError)
+      if (exchanged) return { accessToken: exchanged, fresh: true }
       throw error
     } finally {
       this.leased.release()
@@ -99,11 +101,25 @@ export class Refresh {
 
   /**
    * Keeps the access token of an exchange. If this process stood still, another one may have refreshed meanwhile. Then resolves
-   * with `undefined`, and the exchange starts again with the newest token.
+   * with `undefined`. The lease is taken again, and if there is a newer token, the exchange starts again with it.
    */
   async #keepExchanged(response: RefreshResponse): Promise<RefreshOutcome | undefined> {
     if (!this.leased.isSurelyHeld) return undefined
+    this.#exchange?.takeUnkept()
     return { accessToken: await this.#keep(response, this.#need, true), fresh: true }
+  }
+
+  /**
+   * Returns the access token of an exchange during which the grant store failed. The callers get it, and it is kept nowhere, since
+   * another process may have newer tokens.
+   */
+  #exchangedWithoutStore(error: TokenError): AccessToken | undefined {
+    const { emit } = this.#context
+    const response = this.#exchange?.takeUnkept()
+    const isServed = error.code === 'ERR_GRANT_STORE' && !this.#grant.ended
+    if (!response || response.dpopKey !== undefined || !isServed) return undefined
+    emit({ type: 'grant_store_failed', grantId: this.#grant.id, error })
+    return this.#merged(response, this.#need).accessTokens[0]
   }
 
   /**
@@ -226,17 +242,20 @@ export class Refresh {
 
   /** Keeps the tokens of a response, or the access token of an exchange. Resolves with the access token. */
   async #keep(response: RefreshResponse, need: TokenNeed, isExchange = false): Promise<AccessToken> {
-    const { clock, defaultLifetimeMs } = this.#context
     const { accessToken } = response
     const received = { ...(await this.#withCheckedIdToken(response)), accessToken }
-    const merged = mergeTokens(this.#newest.tokens, received, need, clock.now(), defaultLifetimeMs)
-    await this.#store(merged, isExchange)
+    await this.#store(this.#merged(received, need), isExchange)
     const { accessTokens, revision } = this.#newest.tokens
     const token = this.#newerToken(revision) ?? accessTokens[0]
     // The grant has died in another process during an exchange.
     if (!token) throw cannotRefreshError(this.#newest.tokens, this.#need, this.#grant.now())
     this.keptRevision = revision
     return token
+  }
+
+  #merged(response: RefreshResponse, need: TokenNeed): TokenSet {
+    const { clock, defaultLifetimeMs } = this.#context
+    return mergeTokens(this.#newest.tokens, response, need, clock.now(), defaultLifetimeMs)
   }
 
   /**

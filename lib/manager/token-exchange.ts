@@ -1,6 +1,7 @@
 import { ConfigurationError, StepUpError, TokenError } from '../errors/token-error.js'
 import type { Grant } from '../grants/grant.js'
 import type { FailedRefresh, RefreshResponse } from '../oauth/authorization-server.js'
+import { ownProperties } from '../options/own-properties.js'
 import { suggest } from '../options/unknown-options.js'
 import { usableToken } from '../tokens/access-token.js'
 import { NO_NEED } from '../tokens/token-need.js'
@@ -26,6 +27,10 @@ export class TokenExchange {
   readonly #grant: Grant
   /** The revision of the tokens whose own access token the authorization server did not accept. */
   #refusedRevision: number | undefined
+  /** The last response, until it is kept, and when it arrived, on the monotonic clock. */
+  #unkept:
+    | { readonly subjectToken: string; readonly response: RefreshResponse; readonly at: number }
+    | undefined
 
   constructor(name: string, context: ManagerContext, grant: Grant) {
     this.#name = name
@@ -36,7 +41,8 @@ export class TokenExchange {
   /**
    * Exchanges the session's own access token. Resolves with `undefined` if that token has to be refreshed first: it is about to
    * expire, or the server did not accept it. After the refresh it is exchanged again, even if the server has returned the same
-   * token. If the server does not accept it a second time, only the need fails.
+   * token. If the server does not accept it a second time, only the need fails. A response that could not be kept is returned once
+   * more, if the token is still the same.
    *
    * @param send requests the exchange
    */
@@ -47,9 +53,12 @@ export class TokenExchange {
     if (this.#refusedRevision === tokens.revision) return undefined
     const subject = usableToken(tokens, NO_NEED, this.#grant.now(), this.#context.leeway)
     if (!subject) return undefined
+    const unkept = this.takeUnkept(subject.token)
+    if (unkept) return unkept
     try {
       const response = await send(subject.token)
       if ('error' in response) throw response.error
+      this.#unkept = { subjectToken: subject.token, response, at: this.#context.clock.monotonic() }
       return response
     } catch (error) {
       const failure = error as TokenError
@@ -60,6 +69,20 @@ export class TokenExchange {
       }
       throw exchangeError(this.#name, failure)
     }
+  }
+
+  /**
+   * Returns a response that could not be kept, once, with the lifetime that is left; only if it is that for a subject token, if one is
+   * given.
+   */
+  takeUnkept(subjectToken?: string): RefreshResponse | undefined {
+    const unkept = this.#unkept
+    this.#unkept = undefined
+    if (!unkept || (subjectToken !== undefined && unkept.subjectToken !== subjectToken)) return undefined
+    const { at, response } = unkept
+    if (response.lifetimeMs === undefined) return response
+    const lifetimeMs = response.lifetimeMs - (this.#context.clock.monotonic() - at)
+    return lifetimeMs > 0 ? ownProperties({ ...response, lifetimeMs }) : undefined
   }
 }
 
