@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import { LEASE_MS } from '../../lib/concurrency/time-constants.js'
 import type { GrantStore } from '../../lib/grants/grant-store.js'
@@ -454,6 +455,29 @@ describe('S103 another process has refreshed while a process stood still during 
     expect((await call).status).toBe(401)
     for (const each of [browser, elsewhere])
       expect((await each.get('/token?exchange=billing')).status).toBe(401)
+  })
+})
+
+describe('S103 an actor that hangs', () => {
+  it('S103 fails its exchange alone: the refreshes of other users go on', async () => {
+    const hang = () => new Promise<string>(() => {})
+    const failed = {
+      type: 'refresh_failed',
+      error: { code: 'ERR_CONFIGURATION', cause: { message: 'It took more than 5000 ms.' } },
+    }
+    const { site, browser } = await visit({
+      tokens: { exchanges: { billing: { audience: 'billing', actor: hang } }, timeoutMs: 200 },
+    })
+    const users = [browser, site.browser(), site.browser()]
+    for (const user of users.slice(1)) await site.login(user)
+    const another = site.browser()
+    await site.login(another)
+    const calls = users.map((user) => user.get('/token?exchange=billing'))
+    expect((await Promise.all(calls)).map(({ status }) => status)).toEqual([503, 503, 503])
+    while (site.events.length < 3) await delay(20)
+    expect(site.events).toMatchObject([failed, failed, failed])
+    site.clock.advance(2 * HOUR_MS)
+    await tokenOf(another)
   })
 })
 

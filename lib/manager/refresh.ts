@@ -1,3 +1,4 @@
+import { RELOAD_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import { StepUpError, type TokenError } from '../errors/token-error.js'
 import type { Grant, RefreshOutcome, Revocation } from '../grants/grant.js'
 import type { FailedRefresh, RefreshResponse } from '../oauth/authorization-server.js'
@@ -188,7 +189,9 @@ export class Refresh {
     const dpopKey = newKey ?? newest.dpopKey
     const onChange = (change: BreakerChange) =>
       emit({ ...change, grantId: this.#grant.id, of: 'authorization_server' })
-    const watching = { silentAfterMs: timeoutMs, abortAfterMs: refreshTimeoutMs, onChange }
+    // The server is not silent while the `actor` of an exchange is waited for.
+    const silentAfterMs = name === undefined ? timeoutMs : timeoutMs + RELOAD_TIMEOUT_MS
+    const watching = { silentAfterMs, abortAfterMs: refreshTimeoutMs, onChange }
     const response = await health.watch(this.#grant.id, watching, (signal) => {
       const own = { secrets: () => this.#newest.secrets(), signal, ...(dpopKey && { dpopKey }) }
       if (name !== undefined)

@@ -1,4 +1,6 @@
 import { abortedError, raceAbort } from '../../concurrency/abortable.js'
+import { RELOAD_TIMEOUT_MS } from '../../concurrency/time-constants.js'
+import { withTimeout } from '../../concurrency/with-timeout.js'
 import { ConfigurationError, TokenError } from '../../errors/token-error.js'
 import { optional, text } from '../../options/option-kinds.js'
 import { checkOptions, type Option, type OptionTable } from '../../options/option-table.js'
@@ -149,13 +151,16 @@ export function flawOfIssued(fields: JsonObject, requested: string | undefined):
   return isAccessToken || isOfServer ? undefined : 'has a token of another type (issued_token_type)'
 }
 
+const tooSlow = () => new TypeError(`It took more than ${RELOAD_TIMEOUT_MS} ms.`)
+
 async function actorToken(name: string, actor: () => unknown, signal: AbortSignal): Promise<ActorToken> {
   const what = `The function \`actor\` of the exchange \`${name}\``
   let made: unknown
   try {
-    made = await raceAbort(Promise.resolve(actor()), signal, () => abortedError(signal, what))
+    const asked = raceAbort(Promise.resolve(actor()), signal, () => abortedError(signal, what))
+    made = await withTimeout(RELOAD_TIMEOUT_MS, asked, tooSlow)
   } catch (cause) {
-    if (signal.aborted) throw abortedError(signal, what)
+    // It says nothing about the authorization server, so that the refreshes of other users go on.
     throw new ConfigurationError(`${what} failed, so nothing was sent. The cause says why.`, {
       cause,
       causeMessage: cause instanceof TypeError || cause instanceof TokenError,
