@@ -174,6 +174,25 @@ describe('S49 the signature of a refreshed ID token', () => {
     },
   )
 
+  it('S49 is by a key that has just replaced another one of the same name: the user stays logged in', async () => {
+    const newKey = await generateKeyPair('ES256', { extractable: true })
+    const newJwk = { ...jwk, ...(await exportJWK(newKey.publicKey)) }
+    const [before, after] = [await signed({ jti: 'before' }), await signed({ jti: 'after' }, newKey)]
+    let isReplaced = false
+    const { site, tab } = await loggedIn(
+      () => (isReplaced ? after : before),
+      () => ({ status: 200, body: { keys: [isReplaced ? newJwk : jwk] } }),
+    )
+    expect((await tab.get('/token')).json.token).toBe('access 1')
+    isReplaced = true
+    for (const token of ['access 2', 'access 3']) {
+      site.clock.advance(HOUR_MS)
+      expect((await tab.get('/token')).json.token).toBe(token)
+    }
+    expect((await tab.get('/id-token')).json).toMatchObject({ claims: { jti: 'before' } })
+    expect(site.events.map(({ type }) => type)).toContain('id_token_left_out')
+  })
+
   it('S49 cannot be checked, and the ID token is about another user: rejected', async () => {
     const foreign = await signed({ sub: 'eve' })
     const { tab, revoked } = await loggedIn(

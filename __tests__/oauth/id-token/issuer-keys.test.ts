@@ -143,6 +143,25 @@ describe('signatureOf(idToken), over issuerKeys(jwksUri, source)', () => {
     expect(await signatureOf(await second.sign({ kid: 'first' }))).toEqual({ verdict: 'good' })
   })
 
+  it('is unknown when the issuer may have replaced a key of that name since the keys were fetched', async () => {
+    let keys = [first.jwk]
+    const signatureOf = await keysAt((_, response) => json(response, { keys }))
+    expect(await signatureOf(await first.sign())).toEqual({ verdict: 'good' })
+    keys = [{ ...second.jwk, kid: 'first' }]
+    const replaced = await second.sign({ kid: 'first' })
+    expect(await signatureOf(replaced)).toMatchObject({
+      verdict: 'unknown',
+      error: { code: 'ERR_TOKEN_ENDPOINT_UNAVAILABLE', retryable: true },
+    })
+    expect(wire.requests).toHaveLength(1)
+    later(6_000)
+    expect(await signatureOf(replaced)).toEqual({ verdict: 'good' })
+    expect(await signatureOf(await first.sign())).toMatchObject({ verdict: 'unknown' })
+    expect(wire.requests).toHaveLength(2)
+    later(6_000)
+    expect(await signatureOf(await first.sign())).toMatchObject({ verdict: 'bad' })
+  })
+
   it.each<[string, WireHandler, object]>([
     [
       'the connection breaks',

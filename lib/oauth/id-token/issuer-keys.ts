@@ -46,12 +46,13 @@ export function issuerKeys(
   })
 
   async function verify(idToken: string): Promise<void> {
-    const mayBeStale = keys.fresh && !keys.coolingDown
+    const { coolingDown, fresh } = keys
     try {
       await verifyWith(keys, idToken)
     } catch (error) {
-      if (!mayBeStale || !isBadSignature(error)) throw error
+      if (!fresh || !isBadSignature(error)) throw error
       // The server may have replaced a key by another one with the same name.
+      if (coolingDown) throw justFetched(safeUrl(jwksUri, source.secrets))
       await keys.reload()
       await verifyWith(keys, idToken)
     }
@@ -148,6 +149,15 @@ function uncheckable(url: string, error: unknown): TokenError {
   return new TokenError(
     'ERR_INVALID_TOKEN_RESPONSE',
     `The issuer's keys ${flaw}. Check what the authorization server publishes at its jwks_uri.`,
+    { details: url },
+  )
+}
+
+function justFetched(url: string): TokenError {
+  return new TokenError(
+    'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+    "The signature does not match the issuer's keys, which were fetched a moment ago. The issuer may have replaced a key since. Try " +
+      'again later.',
     { details: url },
   )
 }
