@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import { LEASE_MS } from '../../lib/concurrency/time-constants.js'
@@ -299,21 +300,25 @@ describe('S103 another process has refreshed while a process stood still during 
   }
 
   /** Two processes with one session. The grant store of the first one is altered. */
-  async function twoProcesses(altered: (grants: GrantStore) => Partial<GrantStore> = () => ({})) {
+  async function twoProcesses(
+    altered: (grants: GrantStore) => Partial<GrantStore> = () => ({}),
+    { ofStill, ofOther }: { readonly ofStill?: string[]; readonly ofOther?: string[] } = {},
+  ) {
     const server = await startExchangingServer()
     closers.push(server.close)
     const grants = recordingGrants()
     const sessions = sharedSessions()
-    const start = async (store: GrantStore) => {
+    const start = async (store: GrantStore, encryptionKeys: string[] | undefined) => {
       const site = await startSite(server, {
         store: sessions(),
         surroundings: { grants: store },
-        tokens: { exchanges: EXCHANGES },
+        tokens: { exchanges: EXCHANGES, ...(encryptionKeys && { encryptionKeys }) },
       })
       closers.push(site.close)
       return site
     }
-    const [still, other] = [await start({ ...grants, ...altered(grants) }), await start(grants)]
+    const still = await start({ ...grants, ...altered(grants) }, ofStill)
+    const other = await start(grants, ofOther)
     const browser = still.browser()
     await still.login(browser)
     const elsewhere = other.visitorOf(browser)
@@ -369,6 +374,23 @@ describe('S103 another process has refreshed while a process stood still during 
     expect(parts.server.exchanges()).toHaveLength(1)
     await expectServed(parts, json.token)
     await expectRefreshed(parts)
+  })
+
+  it('S103 before it committed, and it cannot read the newer tokens: they stay', async () => {
+    const { gate, altered } = lateCommit()
+    const [newKey, oldKey] = [randomBytes(32).toString('base64'), randomBytes(32).toString('base64')]
+    const parts = await twoProcesses(altered, { ofStill: [oldKey], ofOther: [newKey, oldKey] })
+    const call = tokenOf(parts.browser, 'billing')
+    await gate.reached
+    const { json } = await parts.refreshElsewhere()
+    gate.release()
+    await call
+    expect(await tokenOf(parts.elsewhere)).toBe(json.token)
+    for (let refresh = 0; refresh < 2; refresh++) {
+      parts.onward()
+      await tokenOf(parts.elsewhere)
+    }
+    expect(parts.server.presentedAgain()).toEqual([])
   })
 
   it('S103 before the response came: the newer refresh token stays, and its access token is exchanged', async () => {

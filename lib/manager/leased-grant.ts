@@ -207,7 +207,8 @@ export class LeasedGrant {
     if (!held || held.revision < ours.revision || held.tokens === ours.tokens) return false
     const newest = this.#newest.tokens
     const theirs = this.#context.codec.readRecord(newest, held.tokens)
-    if (newest.refreshToken === undefined) {
+    // After an exchange the refresh token beside the new access token has been spent, also if the record cannot be read here.
+    if (newest.refreshToken === undefined || (this.#isOfExchange && !theirs)) {
       if (theirs) this.#newest.keep(theirs)
       return false
     }
