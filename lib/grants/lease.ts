@@ -84,8 +84,9 @@ export class Lease {
   }
 
   /**
-   * Whether no other process can have held the lease since it was granted. After this process has stood still, it is not sure:
-   * another process may have taken the lease, spent the refresh token and released the lease. A later renewal proves nothing.
+   * Whether no other process can have held the lease since it was granted. After this process was suspended or blocked for
+   * some seconds, it is not sure: another process may have taken the lease, spent the refresh token and released the lease. A later
+   * renewal proves nothing.
    */
   get isSure(): boolean {
     return this.#held && !this.#hasLapsed && performance.now() - this.#confirmedAt <= LEASE_SURE_MS

@@ -90,7 +90,7 @@ export class LeasedGrant {
 
   /**
    * Throws `ERR_GRANT_STORE` if another process can have the lease by now. Called right before a refresh token is sent: this
-   * process may have stood still since it took the lease.
+   * process may have been suspended or blocked since it took the lease.
    */
   ensureHeld(): void {
     if (!this.isSurelyHeld) throw new LeaseLapsedError()

@@ -101,8 +101,8 @@ export class Refresh {
   }
 
   /**
-   * Keeps the access token of an exchange. If this process stood still, another one may have refreshed meanwhile. Then resolves
-   * with `undefined`. The lease is taken again, and if there is a newer token, the exchange starts again with it.
+   * Keeps the access token of an exchange. If this process was suspended or blocked, another process may have refreshed the grant.
+   * Then resolves with `undefined`. The lease is taken again, and if there is a newer token, the exchange starts again with it.
    */
   async #keepExchanged(response: RefreshResponse): Promise<RefreshOutcome | undefined> {
     if (!this.leased.isSurelyHeld) return undefined
@@ -273,8 +273,8 @@ export class Refresh {
   }
 
   /**
-   * Returns a token of another process that has refreshed again while this one stored its tokens, for example since this one
-   * stood still.
+   * Returns the token of another process that has refreshed again while this process stored its tokens. This can happen if this
+   * process was suspended or blocked.
    */
   #newerToken(revision: number): AccessToken | undefined {
     const { tokens } = this.#grant

@@ -64,7 +64,7 @@ class Command {
     this.#timeoutMs = timeoutMs
   }
 
-  /** Whether the time is over. If the process stood still, a late reply may arrive before the timer fires. */
+  /** Whether the time is over. If the process was suspended or blocked, a late reply may arrive before the timer fires. */
   get #isLate(): boolean {
     return performance.now() - this.#startedAt >= this.#timeoutMs
   }

@@ -218,7 +218,7 @@ class RedisGrants implements RedisGrantStore {
         `Redis did not reply within ${commandTimeoutMs} ms (commandTimeoutMs). Check its connection.`,
       )
     const reply = this.#connection.run(script, `${prefix}${key}`, args).then((received) => {
-      // If the process stood still, the reply may arrive before the timer fires, although it is out of date.
+      // If the process was suspended or blocked, the reply may arrive before the timer fires, although it is out of date.
       if (performance.now() - startedAt < commandTimeoutMs) return received as Reply
       onLateReply(received as Reply)
       throw tooLate()

@@ -125,7 +125,7 @@ export class OriginalStore {
 
   /**
    * Reads a session and makes the data to write; resolves with `undefined` if nothing is to be written. Reads again if the read was
-   * slow, or this process stood still since: another process may have saved the session.
+   * slow, or this process was suspended or blocked since: another process may have saved the session.
    *
    * @param makeUnread makes the data if the read fails. Default: rejects
    */
