@@ -4,7 +4,7 @@ const FAILURES = 3
 const PROBE_EVERY_MS = 1_000
 /** How long a probe may be silent before another one goes out, in milliseconds. */
 const PROBE_SILENT_MS = 3_000
-/** Within this time the `Retry-After` of several callers counts as that of the service, in milliseconds. */
+/** If {@link FAILURES} callers get a `Retry-After` within this time, in milliseconds, all callers wait. */
 const ASKED_WITHIN_MS = 10_000
 /** The longest pause that a `Retry-After` gets, in milliseconds. */
 export const MAX_RETRY_AFTER_MS = 300_000

@@ -2,8 +2,8 @@ import { RELOAD_AFTER_MS, RELOAD_PAUSE_MS, RELOAD_TIMEOUT_MS } from './time-cons
 import { withTimeout } from './with-timeout.js'
 
 /**
- * Makes the error of a function that has failed, and tells the operator. `hasLast`: whether there is a last value, which is used
- * meanwhile.
+ * Makes the error for a failed call of the function, and tells the operator. `hasLast`: whether an earlier call has returned a
+ * value. That value is used until a call succeeds.
  */
 export type OnRotationFailure = (cause: unknown, hasLast: boolean) => Error
 
