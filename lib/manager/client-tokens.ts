@@ -175,7 +175,10 @@ function heldBy({ id, tokens }: Grant): TokenSet {
   return tokens ?? { grantId: id, revision: 0, accessTokens: [] }
 }
 
-/** Returns the error of a request that failed. The error is about no user, so it sends no user to the login. */
+/**
+ * Returns the error for a failed request for the client's own token. A user cannot help here, so the error never has a code that
+ * sends the user to the login.
+ */
 function clientTokenError(failure: TokenError): TokenError {
   const { code, error, errorDescription } = failure
   const isOfUser = ['ERR_REAUTHENTICATION_REQUIRED', 'ERR_STEP_UP_REQUIRED', 'ERR_INSUFFICIENT_SCOPE']

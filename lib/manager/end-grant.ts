@@ -98,7 +98,7 @@ export class GrantEnds {
 
   #failed(grantId: string, cause: unknown, tokens: TokenSet | undefined): TokenError {
     const message =
-      'The grant store failed to store the end of a grant, so other processes may not know of it'
+      'The grant store failed to store the end of a grant, so other processes may go on using its tokens'
     const error = grantStoreError(message, { cause, secrets: tokens ? secretsOf(tokens) : [] })
     this.#context.emit({ type: 'grant_store_failed', grantId, error })
     return error

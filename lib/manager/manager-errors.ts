@@ -40,12 +40,12 @@ export function loginOverError(): TokenError {
   )
 }
 
-/** Returns the error of a route that refreshes nothing, for an access token that has expired. */
+/** Returns the error for a request without a valid access token on a route with `refresh: false`. */
 export function notRefreshedError(): TokenError {
   return new TokenError(
     'ERR_REAUTHENTICATION_REQUIRED',
-    'There is no valid access token, and this route refreshes none (refresh: false). The next request of another route refreshes ' +
-      'it, if the login still allows that.',
+    'There is no valid access token, and this route does not refresh tokens (refresh: false). The next request to a route that ' +
+      'refreshes tokens gets a new token, if the login still allows that.',
   )
 }
 
@@ -201,7 +201,10 @@ export function unreadableTokensError(code: 'ERR_GRANT_STORE' | 'ERR_SESSION_STO
   )
 }
 
-/** Returns the error for a process that stood still: another process may have the lease. The refresh takes the lease again. */
+/**
+ * Thrown when this process was suspended or blocked for so long that another process may have the lease. The refresh takes the
+ * lease again.
+ */
 export class LeaseLapsedError extends TokenError {
   constructor() {
     super('ERR_GRANT_STORE', 'The lease of the grant ran out before the refresh token was sent. Try again.')

@@ -26,7 +26,8 @@ export class RefreshStarter {
   }
 
   /**
-   * Starts the refresh of a grant that has none in flight. A failure is an event, unless the server fails and was not asked.
+   * Starts the refresh of a grant, which must have no refresh in flight. A failed refresh is an event, unless no request was sent
+   * because the authorization server is failing.
    *
    * @throws the `TokenError` of the last refresh during a pause of the grant or the need, or that of a server or a grant store
    * that fails; with `retryAfterMs`

@@ -87,8 +87,8 @@ export class TokenExchange {
 }
 
 /**
- * Returns the error of an exchange that failed. If the authorization server has refused the exchange, only this need fails,
- * whatever the error code: the grant goes on.
+ * Returns the error for a token exchange that failed. If the authorization server has refused the exchange, only callers with
+ * this need get the error. The grant does not end, whatever the error code is.
  */
 function exchangeError(name: string, failure: TokenError): TokenError {
   const { code, error, errorDescription } = failure
