@@ -145,7 +145,7 @@ class Connection {
     this.#certificate = certificate
   }
 
-  /** Starts a request, for axios. */
+  /** Starts an HTTP request. axios calls this method: the connection is its `transport`, in place of `http` or `https`. */
   request(options: RequestOptions, onResponse: (response: http.IncomingMessage) => void): ClientRequest {
     const { request } = options.protocol === 'https:' ? https : http
     // An agent keeps the options for as long as it keeps the connection. Those for redirects lead to the body and its token.

@@ -11,9 +11,9 @@ export interface Metadata {
   readonly tokenEndpoint: string
   readonly revocationEndpoint?: string
   readonly jwksUri?: string
-  /** OpenID Connect RP-Initiated Logout 1.0 §2.1. A URL without https counts as none, since only a logout needs it. */
+  /** OpenID Connect RP-Initiated Logout 1.0 §2.1. A URL without https is ignored, since only a logout needs it. */
   readonly endSessionEndpoint?: string
-  /** The endpoints for clients with a certificate (RFC 8705 §5), where they differ from the others. */
+  /** The endpoints that clients with a certificate use in place of those above (`mtls_endpoint_aliases`, RFC 8705 §5). */
   readonly mtlsAliases?: { readonly tokenEndpoint?: string; readonly revocationEndpoint?: string }
 }
 
@@ -144,7 +144,7 @@ function checkedMetadata(
   }
 }
 
-/** Reads the endpoints for clients with a certificate. A URL without https counts as none, since few clients need it. */
+/** Reads the endpoints for clients with a certificate. A URL without https is ignored, since few clients need it. */
 function aliasesIn(value: unknown, secrets: readonly string[]): Metadata['mtlsAliases'] {
   if (!isJsonObject(value)) return undefined
   const { token_endpoint: token, revocation_endpoint: revocation } = ownProperties(value)

@@ -55,17 +55,17 @@ export type ClientAuthentication = (
   request: ClientAuthenticationRequest,
 ) => ClientCredentials | Promise<ClientCredentials>
 
-/** The option of the methods that send a JWT (RFC 7523 §2.2). */
+/** The option of the methods that send a client assertion, a JWT (RFC 7523 §2.2). */
 export interface FormClientIdOption {
   /** The form's `client_id`, for servers that expect another value than the client id. Default: the client id. */
   readonly formClientId?: string
 }
 
-/** The options of the methods that sign a JWT. */
+/** The options of the methods that sign a client assertion, a JWT (RFC 7523 §2.2). */
 export interface SignedAssertionOptions extends FormClientIdOption {
-  /** The `aud` of the JWT. Default: the issuer when it is known, else the token endpoint. */
+  /** The `aud` of each client assertion. Default: the issuer when it is known, else the token endpoint. */
   readonly audience?: string
-  /** The time for which the JWT is valid, in milliseconds. Default: 60 000. */
+  /** How long each client assertion is valid, in milliseconds. Default: 60,000. */
   readonly lifetimeMs?: number
 }
 
@@ -252,7 +252,7 @@ function checkedSecret(secret: unknown, name: string): string {
   const got = secret === '' ? 'an empty string' : secret === undefined ? 'undefined' : `a ${typeof secret}`
   throw new ConfigurationError(
     `${name}: the client secret must be a string that is not empty, got ${got}. ` +
-      'Is the environment variable set? A client without a secret uses publicClient().',
+      'Is the environment variable set? For a client without a secret, use publicClient().',
   )
 }
 

@@ -53,7 +53,7 @@ export class Dpop {
     return new Proofs(key, accessToken, this.#ofApis, this.#context)
   }
 
-  /** Keeps the nonce of an API, which an app's own client has received. */
+  /** Keeps a DPoP nonce that an API has sent to an HTTP client of the app. The next proofs for the API's origin have this nonce. */
   keepNonce(url: string, nonce: string): void {
     this.#ofApis.keep(new URL(url).origin, nonce)
   }

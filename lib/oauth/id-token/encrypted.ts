@@ -15,8 +15,8 @@ const WITHOUT_KEY: readonly unknown[] = ['dir', 'ECDH-ES']
 const BASE64URL = /^[\w-]*$/
 
 /**
- * Whether a text is a JWE in compact form (RFC 7516 §3.1): a header that names how the key and the content are encrypted,
- * and four parts of matching lengths. The rest cannot be checked without the key.
+ * Whether a text looks like a JWE in compact form (RFC 7516 §3.1): the header names the algorithms for the key (`alg`) and for the
+ * content (`enc`), and the lengths of the other four parts fit these algorithms. More cannot be checked without the key.
  */
 export function isEncrypted(text: string): boolean {
   const [header, key, ...rest] = text.split('.')

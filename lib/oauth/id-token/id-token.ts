@@ -67,8 +67,8 @@ export function checkRefreshedIdToken(
 }
 
 /**
- * Makes the error for an ID token that is neither a JWT nor encrypted; `undefined` for any other. A refresh leaves it out, as
- * if the server had sent none: it claims nothing, so it contradicts nothing.
+ * Makes the error for an ID token that is neither a JWT nor encrypted; `undefined` for any other. A refresh ignores
+ * such an ID token, as if the server had not sent it: without readable claims it cannot contradict the earlier ID token.
  */
 export function unreadableIdToken(idToken: string): TokenError | undefined {
   if (idTokenClaims(idToken) || isEncrypted(idToken)) return undefined

@@ -21,12 +21,15 @@ const MAX_DESCRIPTION_LENGTH = 500
 const MAX_CONTENT_LENGTH = 100
 
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308]
-/** RFC 6749 §5.2, and the codes that GitHub and Slack send in their place. */
+/** Error codes that say that the client is not accepted (RFC 6749 §5.2). GitHub and Slack send codes of their own. */
 const CLIENT_CODES: ReadonlySet<string> = new Set([
   ...['invalid_client', 'unauthorized_client'],
   ...['incorrect_client_credentials', 'bad_client_secret', 'invalid_client_id'],
 ])
-/** RFC 6749 §5.2, RFC 8707 §2, and Entra ID's code for an unknown API. */
+/**
+ * Error codes that refuse the requested scope or API, not the grant (RFC 6749 §5.2, RFC 8707 §2). Entra ID sends
+ * `invalid_resource` for an unknown API.
+ */
 const NEED_CODES: ReadonlySet<string> = new Set(['invalid_scope', 'invalid_target', 'invalid_resource'])
 
 const CHECK_URL = 'Check the URL, and the proxies in between.'
@@ -81,7 +84,7 @@ export function isUnavailable({ status }: HttpResponse): boolean {
   return status >= 500 || status === 429 || status === 408
 }
 
-/** Makes the error for a response that {@link isUnavailable}. */
+/** Makes the error for the response of a server that is overloaded, out of order or restarting, see {@link isUnavailable}. */
 export function unavailableError(
   response: HttpResponse,
   { describe, now, where }: Pick<ResponseContext, 'describe' | 'now' | 'where'>,

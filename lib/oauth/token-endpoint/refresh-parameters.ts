@@ -16,7 +16,7 @@ export type RefreshParametersOption =
   | ((need: Readonly<RefreshedNeed>) => RefreshParameters | undefined)
 
 const EXAMPLE = "refreshParameters: { scope: 'openid offline_access' }"
-/** RFC 6749 §6 and §2.3.1, RFC 7521 §4.2. */
+/** The parameters that this library sends itself, so the option may not have them (RFC 6749 §6 and §2.3.1, RFC 7521 §4.2). */
 const RESERVED: readonly string[] = [
   ...['grant_type', 'refresh_token', 'client_id', 'client_secret'],
   ...['client_assertion', 'client_assertion_type'],

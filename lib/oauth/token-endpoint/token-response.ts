@@ -157,7 +157,11 @@ function messageParts({ describe, where }: Pick<ResponseSource, 'describe' | 'wh
   return { describe: () => `${describe()}: its response`, where, cure }
 }
 
-/** Makes the error of a successful response with a flaw, which follows "its response". */
+/**
+ * Makes the error for a successful response that cannot be used.
+ *
+ * @param flaw the end of a sentence that begins with "its response", such as `has a token of another type`
+ */
 export function flawedError(source: Pick<ResponseSource, 'describe' | 'where'>, flaw: string): TokenError {
   return invalidResponse({ ...messageParts(source), cure: 'Check the option `exchanges`.' }, flaw)
 }
