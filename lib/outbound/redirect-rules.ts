@@ -23,7 +23,7 @@ export function methodWithoutBody(method: string): 'HEAD' | 'GET' {
   return method.toUpperCase() === 'HEAD' ? 'HEAD' : 'GET'
 }
 
-/** Returns the headers that are about a body. */
+/** Returns the names of the headers that describe a body, such as `content-type`. A request without a body must not have them. */
 export function contentHeaders(names: Iterable<string>): string[] {
   return [...names].filter((name) => /^content-/i.test(name))
 }

@@ -1,8 +1,8 @@
 import { PassThrough, pipeline, type Readable } from 'node:stream'
 
 /**
- * Returns another stream with the same bytes: that of a response leads to the request and its token. A failure of the source
- * reaches the reader of this one, and the source is destroyed with it.
+ * Returns another stream with the same bytes. The stream of a response would give its reader the request, and so the token. If the
+ * source fails, the new stream fails. If the new stream is destroyed, the source is destroyed, too.
  */
 export function detached(source: Readable, clean: (error: Error) => unknown = (error) => error): Readable {
   const stream = new PassThrough({

@@ -33,7 +33,10 @@ const SETTINGS = [
   'referrerPolicy',
 ] as const
 
-/** Reads the arguments of `fetch()`. The options replace the properties of a `Request`. */
+/**
+ * Makes one request of the arguments of `fetch()`. The properties of `init` replace those of a `Request`. A relative URL is
+ * appended to `baseURL`.
+ */
 export function requestOf(input: Input, init: RequestInit, baseURL: string): FetchRequest {
   const request = input instanceof Request ? input : undefined
   const asked = <Name extends string>(name: Name) => {
