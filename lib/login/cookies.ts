@@ -11,8 +11,8 @@ export function cookiesOf(header: string | undefined, prefix: string): Cookie[] 
 }
 
 /**
- * Returns the value of a cookie. Two cookies of one name count as none: one of them was set for another path or by another host,
- * and the header does not tell which.
+ * Returns the value of a cookie; `undefined` if two cookies have the name. One of the two was set for another path or by another
+ * host, and the header does not tell which.
  */
 export function cookieOf(header: string | undefined, name: string): string | undefined {
   const [found, another] = pairsIn(header).filter((cookie) => cookie.name === name)

@@ -20,7 +20,7 @@ export interface Transaction {
   /** The `max_age` of the authorization request. The ID token is checked for it, as for `acrValues`. */
   readonly maxAge?: number
   readonly acrValues?: string
-  /** The name of the requirement that the login is to meet, see step-up-notes.ts. */
+  /** The name of the step-up requirement that this login must meet. It is the name of a note, see step-up-notes.ts. */
   readonly stepUp?: string
   /** Whether the login was begun in a session without a user. Noted only with `transactions: 'session'`. */
   readonly isOfVisitor?: true

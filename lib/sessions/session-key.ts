@@ -6,7 +6,7 @@ export function putCopy(session: Record<string, unknown>, key: string, copy: unk
   else session[key] = copy
 }
 
-/** Returns the error of a key that holds the tokens of another client, or tokens in another format. */
+/** Returns the error for a session key that another `sessionTokens()` uses: for another client, or for another format of tokens. */
 export function keyTakenError(key: string): ConfigurationError {
   return new ConfigurationError(
     `Two sessionTokens() for different clients or authorization servers keep their tokens under the same session key, \`${key}\`, ` +

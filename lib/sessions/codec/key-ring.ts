@@ -89,7 +89,7 @@ function areEqual(one: EncryptionKey, other: EncryptionKey): boolean {
   return Buffer.from(bytesOf(one)).equals(bytesOf(other))
 }
 
-/** Returns the error of a process that has no keys yet. */
+/** Returns the error for a use of tokens while the function `encryptionKeys` has not returned any keys yet. */
 export function noKeysError(cause?: unknown): TokenError {
   return new TokenError(
     'ERR_SESSION_STORE',

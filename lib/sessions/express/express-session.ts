@@ -38,7 +38,7 @@ interface RegenerableSession {
   [name: string]: unknown
 }
 
-/** Returns the error of a request without a session. */
+/** Returns the error for a request without a session, for example because no session middleware is mounted before this one. */
 export function noSessionError(): ConfigurationError {
   return new ConfigurationError(
     'This request has no session. Mount express-session before sessionTokens(): ' +
