@@ -203,7 +203,10 @@ function grantsRequiredError(): ConfigurationError {
   )
 }
 
-/** Returns the error of `offline()` where each tenant has a client of its own. */
+/**
+ * Returns the error for a call of `offline()` on a `sessionTokens()` with tenants. There the app calls
+ * `offlineTokens()` for each tenant instead.
+ */
 function tenantsHaveNoOffline(): ConfigurationError {
   return new ConfigurationError(
     'With tenants, make the tokens of each tenant with offlineTokens(), its options and its sessionKey, which is `tokens:` and the ' +

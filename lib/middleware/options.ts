@@ -82,9 +82,9 @@ export interface AnySessionTokensOptions<Request = unknown> {
    */
   exchanges?: Readonly<Record<string, ExchangeOptions>>
   /**
-   * `'Bearer'` sends every access token as a bearer token (RFC 6750), whatever its `token_type`, such as Apigee's
-   * `BearerToken` or Slack's `user`. The `tokenType` of `getAccessToken()` is `Bearer` then. Without this option, a token of
-   * another type is not sent.
+   * With `'Bearer'` the app sends every access token as a bearer token (RFC 6750), even if the `token_type` in the token response is
+   * another word, such as Apigee's `BearerToken` or Slack's `user`. The `tokenType` of `getAccessToken()` is then `Bearer`.
+   * Without this option, a token of such a type is not sent.
    */
   authorizationScheme?: 'Bearer'
   /**
@@ -157,8 +157,8 @@ export interface AnySessionTokensOptions<Request = unknown> {
    */
   sessionMaxAgeMs?: number
   /**
-   * How long a login may last, in milliseconds, whatever the authorization server allows. After that time no token is served, and
-   * none is refreshed, until the user logs in again. At most 3,650 days. Default: no limit but that of the authorization server.
+   * How long a login may last, in milliseconds, whatever the authorization server allows. After that time no token is used
+   * or refreshed until the user logs in again. At most 3,650 days. Default: only the limit of the authorization server applies.
    */
   maxLoginAgeMs?: number
   /** The key of the session under which the tokens are. Default: `'tokens'`. */

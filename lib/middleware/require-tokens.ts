@@ -16,9 +16,9 @@ export interface RequireTokensOptions extends Omit<TokenNeed, 'rejected'> {
    */
   user?: UserPolicy
   /**
-   * Whether an access token is refreshed on this route. `false` serves a token that is valid, and refreshes none, not even ahead
-   * of expiry: so a poll does not keep a login alive. Without a valid token the request counts as a request without tokens.
-   * Default: `true`.
+   * Whether an access token is refreshed on this route. With `false` the route uses a token that is valid, and never refreshes it,
+   * not even ahead of its expiry: so a poll does not keep a login alive. Without a valid token the request counts as a request
+   * without tokens. Default: `true`.
    */
   refresh?: boolean
   /**

@@ -148,7 +148,7 @@ export interface SessionTokens extends TokenSource {
    * A token that the authorization server no longer knows counts as revoked. When `revoke()` rejects, the user is logged out
    * here all the same, but the token may still be valid at the authorization server.
    *
-   * @throws `TokenError` with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` and the others of the token endpoint;
+   * @throws `TokenError` with a code of the token endpoint, such as `ERR_TOKEN_ENDPOINT_UNAVAILABLE`;
    * `ERR_CONFIGURATION` if no revocation endpoint is known
    */
   revoke(): Promise<void>

@@ -152,8 +152,9 @@ export type TokenEventFacts =
    */
   | { readonly type: 'tokens_unsaved'; readonly grantId: string; readonly error: TokenError }
   /**
-   * Emitted when tokens are stored again. `after: 'refused'` follows `tokens_unsaved`: the process may be stopped again.
-   * `after: 'lost'` says that the grant store had lost tokens that it had acknowledged: check its replication and failover.
+   * Emitted when a store has the tokens of a grant again. `after: 'refused'`: the stores had refused the tokens before
+   * (`tokens_unsaved`). This grant no longer keeps you from stopping the process. `after: 'lost'`: the grant store had
+   * acknowledged the tokens, and lost them. Check its replication and failover.
    */
   | {
       readonly type: 'tokens_stored_again'

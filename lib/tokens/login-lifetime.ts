@@ -5,7 +5,7 @@ type LoginTimes = Pick<TokenSet, 'accessTokens' | 'loggedInAt' | 'sessionExpires
 
 /**
  * Whether a login is over although its tokens may be valid: the authorization server's session has expired (`session_expiry` of the
- * ID token), or the login is older than the app allows. Then no token is served, and none is refreshed.
+ * ID token), or the login is older than the app allows. Then no token is used or refreshed.
  */
 export function isLoginOver(tokens: LoginTimes, now: number, maxLoginAgeMs: number | undefined): boolean {
   const { sessionExpiresAt } = tokens
