@@ -60,7 +60,10 @@ export const DEFAULT_REFRESH_TIMEOUT_MS = 30_000
 
 /** How long a secret that a function has returned is used before the function is called again. */
 export const RELOAD_AFTER_MS = 60_000
-/** After this time without a call of the function `encryptionKeys`, a request to the app waits for the new keys. */
+/**
+ * If the last call of the function `encryptionKeys` is older than this, a request to the app waits for the new keys. With a more
+ * recent call the request uses the keys at hand, and new keys are fetched in the background.
+ */
 export const WAIT_FOR_KEYS_AFTER_MS = 300_000
 /** How long a function that returns a secret may take. */
 export const RELOAD_TIMEOUT_MS = 5_000
