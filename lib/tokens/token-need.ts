@@ -18,7 +18,11 @@ export interface TokenNeed {
   exchange?: string
   /** For how long the token must still be valid, in milliseconds. Default: the `leewayMs` of the middleware. */
   minValidityMs?: number
-  /** An access token that an API rejected. Another valid token is returned, if there is one; otherwise the token is refreshed. */
+  /**
+   * An access token that an API rejected. The result is another valid token if there is one; otherwise the token is refreshed
+   * first. If several new tokens were rejected within a minute, the result may be the rejected token itself, for up to a minute:
+   * the API would reject a new one as well.
+   */
   rejected?: string
 }
 
