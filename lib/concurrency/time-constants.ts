@@ -28,7 +28,7 @@ export const QUICK_TIMEOUT_MS = 1_000
 export const GRANT_STORE_TIMEOUT_MS = 5_000
 /** How long an operation of the session store may take. */
 export const STORE_TIMEOUT_MS = 10_000
-/** How long an operation waits for the lock of a session. Then it begins all the same, as some stores never call back. */
+/** How long an operation waits for the lock of a session. Then it begins without the lock, as some stores never call back. */
 export const LOCK_TIMEOUT_MS = 5_000
 
 /** How long a grant store lists an end among the recent ends. */

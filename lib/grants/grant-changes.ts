@@ -100,8 +100,8 @@ export class GrantChanges {
   }
 
   /**
-   * Calls the listener with each text for all processes, once the subscription is open. Calls `onOpen` then, and when the
-   * subscription is open again. Calls `onInterrupted` when the subscription breaks. Returns a function that stops the calls.
+   * Subscribes to the news, and calls the listener with each text. Calls `onOpen` each time the subscription opens, also when it
+   * opens again after a break. Calls `onInterrupted` when it breaks. Returns a function that stops all these calls.
    */
   onNews(listener: (text: string) => void, onOpen?: () => void, onInterrupted?: () => void): () => void {
     this.#newsListeners.set(listener, { onOpen, onInterrupted })

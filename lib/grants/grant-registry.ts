@@ -170,8 +170,8 @@ export class GrantRegistry {
   }
 
   /**
-   * Calls the listener once, with the reason, when a session's share of a grant has ended, or the grant as a whole: at once if that
-   * is so already. Returns a function that stops it.
+   * Calls the listener once, with the reason, when a session's share of a grant ends, or the grant as a whole. If it has ended
+   * already, calls the listener before this method returns. Returns a function that removes the listener.
    */
   onEnd(of: GrantIdentity, listener: (reason: EndReason) => void): () => void {
     const stop = this.#endListeners.add(of, () => {

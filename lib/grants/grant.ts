@@ -20,7 +20,7 @@ export type Revocation = 'revoked' | TokenError
 export interface RefreshInFlight {
   /** Names the access token that it gets, see `needKey()`. */
   readonly key: string
-  /** `undefined` if it was ahead of expiry, and another process holds the lease. */
+  /** Resolves with `undefined` if no caller waits for the refresh and another process holds the lease. */
   readonly outcome: Promise<RefreshOutcome | undefined>
   /** On the monotonic clock, in milliseconds. */
   readonly startedAt: number

@@ -1,9 +1,9 @@
 import type { GrantChanges, Watch } from './grant-changes.js'
 import type { GrantState, LeaseRequest } from './grant-store.js'
 
-/** How often a waiting process asks the database without a subscription. */
+/** The interval at which a waiting process asks the database while it has no subscription, in milliseconds. */
 const POLL_MS = 50
-/** How often a waiting process asks the database with a subscription: a message may be lost when a connection breaks. */
+/** The interval while it has a subscription, in milliseconds: a message may be lost when a connection breaks. */
 const SAFETY_MS = 1_000
 
 /** The result of one attempt to take a lease, in one command. */

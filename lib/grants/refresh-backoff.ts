@@ -116,14 +116,14 @@ function backoffError({ error, until }: Backoff, now: number): TokenError {
   return new TokenError(code, error.message, details)
 }
 
-/** How often a token that an API rejected was replaced at once, and when last. */
+/** How many tokens that an API rejected were replaced in a short time, and when the last of them was replaced. */
 export interface Replacements {
   readonly count: number
   /** On the monotonic clock, in milliseconds. */
   readonly lastAt: number
 }
 
-/** How many rejected tokens are replaced at once. The next replacement within a minute has to wait. */
+/** How many rejected tokens are replaced without a wait. Each further replacement within a minute has to wait. */
 const AT_ONCE = 3
 const MINUTE_MS = 60_000
 
@@ -210,8 +210,8 @@ export class RefreshBackoff {
   }
 
   /**
-   * Returns whether a valid token that an API rejected may be replaced by a refresh now. Three are replaced at once. From the
-   * fourth within a minute on the wait doubles, from 1 to 60 s.
+   * Returns whether a valid token that an API rejected may be replaced by a refresh now. The first three are replaced without a
+   * wait. If they follow each other within a minute, each further token has to wait: 1 s, then 2 s, and so on, up to 60 s.
    */
   mayReplace(key: string, now: number): boolean {
     return nextReplacement(this.#replacements?.get(key), now) !== undefined

@@ -3,13 +3,13 @@ import { TokenError } from '../../errors/token-error.js'
 import type { PooledClient, PoolMethods, Row } from './client.js'
 import { breaksConnection, isConflict, postgresError } from './errors.js'
 
-/** How often a statement that met another transaction runs again. */
+/** How many times a statement runs at most, if each time a concurrent transaction makes it fail. */
 const MOST_ATTEMPTS = 5
 
 type OnLateReply = (rows: readonly Row[]) => void
 
 interface RunOptions {
-  /** Called with a reply that arrives after the time-out. */
+  /** Called with the rows of a reply that arrives after the time-out: the statement has run, though its caller got an error. */
   readonly onLateReply?: OnLateReply
   readonly timeoutMs?: number
   /** Whether the statement may run twice, if its connection broke and so it is not known whether it ran. Default: `true`. */
@@ -30,7 +30,7 @@ export class Commands {
    * Runs a statement. Rejects with `ERR_GRANT_STORE`.
    *
    * If no connection is free in time, the statement is never sent. A connection without a reply after twice the time is closed,
-   * so that a server that stands still does not use up the pool.
+   * so that a server that hangs does not use up the pool.
    */
   async run(
     text: string,

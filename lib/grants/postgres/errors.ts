@@ -6,7 +6,8 @@ const READ_ONLY = 'The pool is connected to a server that takes no writes, such 
 const RIGHTS = 'Check the rights of its role: see the grants in docs/postgresql.md.'
 const LOGIN = 'Check its database, user and password.'
 const ROOM = 'Too many connections: check max_connections, and max of each pool.'
-const GONE = 'The server was stopped, or ended the connection. The pool connects again.'
+const GONE =
+  'The server was stopped, or closed the connection. Check that it runs: the next command connects again.'
 
 /** Says what to do about an error of PostgreSQL, by its SQLSTATE, or by the class of its SQLSTATE. */
 const CURES: Readonly<Record<string, string>> = {

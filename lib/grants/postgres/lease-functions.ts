@@ -4,7 +4,7 @@ import { DURABLE, declare, HOLD_OFF, keptFor, lockRow, ms, notifyOf, plpgsql, ru
 /**
  * Takes the lease of a grant.
  *
- * A lease that ran out may still have a holder, since the server may have stood still. A lease of an unknown grant, or of a grant
+ * A lease that ran out may still have a holder, since the server may have been suspended. A lease of an unknown grant, or of a grant
  * from an earlier run, may still have a holder, since the server may have lost the lease. So the first caller waits a moment, in
  * which the holder can renew. After a failover it waits some seconds, in which all processes find the new server and commit again.
  */

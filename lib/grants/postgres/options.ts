@@ -9,7 +9,7 @@ import { identifier, tableName } from './names.js'
 export interface PostgresTableOptions {
   /** The schema of the table, which must exist. Default: `'public'`. */
   schema?: string
-  /** The table. Functions with this prefix stand beside it. Default: `'session_token_grants'`. */
+  /** The table. The store's functions have names that begin with the name of the table. Default: `'session_token_grants'`. */
   table?: string
 }
 

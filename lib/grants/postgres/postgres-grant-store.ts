@@ -32,7 +32,7 @@ import { Sweep } from './sweep.js'
 
 /** A grant store in PostgreSQL. */
 export interface PostgresGrantStore extends GrantStore {
-  /** Creates the table and its functions, unless they are there. Several processes may call it at once. */
+  /** Creates the table and its functions, unless they are there. Several processes may call it at the same time. */
   migrate(): Promise<void>
   /** Closes the connection that listens. The app ends the pool that it passed in. */
   close(): Promise<void>
@@ -51,7 +51,7 @@ const MOST_BYTES = 7_999
  *
  * Its table and functions are created by the migration. Each method calls one function, so it is atomic and one round trip. A
  * refresh takes two, and a valid token takes none. A process that waits for a refresh of another process is notified. Rows that
- * have expired are deleted in small steps beside the commits.
+ * have expired are deleted in small steps, between other commands.
  *
  * A PostgreSQL that started within the last 5 seconds may have lost leases. So it grants a lease only to its previous holder. The
  * same applies for 5 seconds after another server has taken over, for grants that it does not know or that were last changed

@@ -4,12 +4,12 @@ import type { Names } from './names.js'
 
 /** How many rows one step deletes at most. */
 const ROWS = 200
-/** How often a process looks for rows that have expired. */
+/** The interval at which a process looks for expired rows, in milliseconds. */
 const SWEEP_EVERY_MS = 60_000
-/** How long after a full step the next one follows. */
+/** The pause after a step that deleted as many rows as one step may, in milliseconds. */
 const NEXT_STEP_MS = 1_000
 
-/** Deletes the rows that have expired, in small steps beside the work of this process. Several processes may do so at once. */
+/** Deletes expired rows in small steps, between the other work of this process. Several processes may do so at the same time. */
 export class Sweep {
   readonly #commands: Commands
   readonly #statement: string

@@ -71,7 +71,7 @@ export function script(...parts: string[]): RedisScript {
  * unknown grant. A hold-off is how long the caller waits after another server has taken over, or may have.
  * Returns the outcome, how long to wait, revision, tokens, why the grant has ended, and the run of the server.
  *
- * A lease that ran out may still have a holder, since the server may have stood still. A lease of an unknown grant, or of a grant
+ * A lease that ran out may still have a holder, since the server may have been suspended. A lease of an unknown grant, or of a grant
  * from an earlier run, may still have a holder, since the server may have lost the lease. So the first caller waits a moment, in
  * which the holder can renew. After a failover it waits some seconds, in which all processes find the new server and commit again.
  */
@@ -203,12 +203,12 @@ return 1
 /** Publishes a text. ARGV: channel, text. */
 export const PUBLISH = script("return redis.call('PUBLISH', ARGV[1], ARGV[2])")
 
-/** Returns the run of the server. */
+/** Returns the first 8 digits of the server's `run_id`, which is new after each start. '' if the server does not tell it. */
 export const RUN = script(SERVER, "return { run or '' }")
 
 /**
  * Reads the state of a grant. Returns why the grant has ended, the revision and the tokens of its record, and the run of the
- * server. Each missing value is ''.
+ * server, as {@link RUN} does. Each missing value is ''.
  */
 export const READ = script(
   SERVER,
