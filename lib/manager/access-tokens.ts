@@ -106,7 +106,7 @@ export class AccessTokens {
     return token
   }
 
-  /** Starts a refresh beside the request if the token expires soon, so that no later request waits for it. */
+  /** Starts a refresh in the background if the token expires soon, so that no later request waits for it. */
   #refreshAhead(session: SessionAdapter, view: SessionView, need: TokenNeed, token: AccessToken): void {
     const { ahead, leeway, registry, shared } = this.#context
     const { now, tokens } = view

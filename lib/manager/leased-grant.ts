@@ -17,7 +17,7 @@ import type { NewestTokens, NewestTokensContext, SessionOfGrant } from './newest
 import type { Missing } from './restoration/restoration-entries.js'
 import type { SessionWriter } from './session-writer.js'
 
-/** The session whose grant is refreshed, and the access token that it needs. */
+/** What one refresh gets: the session and its grant, the access token that the caller needs, and why it is refreshed. */
 export interface RefreshParts extends SessionOfGrant {
   readonly need: TokenNeed
   readonly reason: RefreshReason
@@ -138,8 +138,8 @@ export class LeasedGrant {
   }
 
   /**
-   * Keeps a new token set: in this process at once, then in the grant store, then in the session; unless the grant has ended,
-   * which this process knows afterwards. Never rejects.
+   * Keeps a new token set: first in this process, without a wait, then in the grant store, then in the session. If the grant has
+   * ended, the token set is not kept, and afterwards this process knows of the end. Never rejects.
    *
    * @param isOfExchange whether only the first access token is new
    */

@@ -282,7 +282,7 @@ export class Refresh {
     return usableToken(tokens, this.#need, this.#grant.now(), this.#context.leeway)
   }
 
-  /** Revokes the tokens of a response, which may be another user's. The presented refresh token is spent all the same. */
+  /** Revokes the tokens of a response, which may be another user's. The presented refresh token is spent nevertheless. */
   async #discard(response: TokenResponse, error: TokenError): Promise<never> {
     const newest = this.#newest.tokens
     await this.#revoke(firstTokenSet(newest.grantId, response, 0, 0))

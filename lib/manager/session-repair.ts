@@ -40,7 +40,7 @@ export class SessionRepair {
     if ((this.#repaired.get(session) ?? 0) >= tokens.revision) return
     const isRecent = registry.peek(tokens.grantId)?.wasRefreshedElsewhereWithin(RECENT_REFRESH_MS) ?? false
     this.#background.runOnce(`repair ${identityOf(stale)}`, async () => {
-      // Another process may be about to write the same tokens. A repair beside it could undo what the app saves at that moment.
+      // Another process may be about to write the same tokens. A repair at the same time could undo what the app saves at that moment.
       if (shared.isShared) await (isRecent ? recentRefreshOver() : raceWindowOver())
       const written = await sessionWriter.store(session, withShare(tokens, stale.share))
       if (written) this.#repaired.set(session, tokens.revision)
@@ -80,7 +80,10 @@ export class SessionRepair {
     this.#background.runOnce(`remove ${identityOf(held)}`, () => sessionWriter.remove(session, held))
   }
 
-  /** Returns the tokens that a session holds, if they are older than the given tokens. */
+  /**
+   * Returns the tokens that a session holds, if they are older than the given tokens. Returns `undefined` for a copy that leads to
+   * the tokens in the grant store: it needs no repair.
+   */
   #staleCopy(session: SessionAdapter, tokens: TokenSet): TokenSet | undefined {
     const { codec } = this.#context
     const copy = session.read()

@@ -19,8 +19,9 @@ export interface RestorationContext
 
 /** How soon a store that failed is tried again, in milliseconds; doubling, up to LAST_RETRY_MS. */
 const FIRST_RETRY_MS = 250
-/** How many grants are stored again at a time, and the pause after them: a store that has come back has much to do. */
+/** How many grants are stored again at the same time. A store that works again has many requests to serve. */
 const AT_ONCE = 8
+/** The pause after each {@link AT_ONCE} grants, in milliseconds. */
 const PAUSE_MS = 5
 /** How long after a check of all grants a lost record causes no further check of all grants, in milliseconds. */
 const DOUBT_AGAIN_MS = 10_000
