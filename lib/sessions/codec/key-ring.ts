@@ -14,7 +14,7 @@ type Keys = readonly EncryptionKey[]
 export class KeyRing {
   readonly #fixed: Keys | undefined
   readonly #rotating: RotatingValue<Keys> | undefined
-  /** How often a key has been removed. */
+  /** How many times the function has returned a list that lacks a key of the list before it. */
   #removals = 0
 
   /**
@@ -39,7 +39,10 @@ export class KeyRing {
     return this.#rotating !== undefined && this.#rotating.value === undefined
   }
 
-  /** Calls the function if its keys are old. Returns a promise if the caller has to wait, see {@link RotatingValue}. */
+  /**
+   * Calls the app's function if it was last called some time ago. Returns a promise if the caller has to wait for the keys: there are
+   * none yet, or the last ones are too old, see {@link RotatingValue}. Does nothing for a fixed list.
+   */
   prepare(now: number, onFailure: OnRotationFailure): Promise<void> | undefined {
     return this.#rotating?.prepare(now, onFailure)
   }

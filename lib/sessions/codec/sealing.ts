@@ -13,8 +13,8 @@ export interface Seal {
   /** Whether a text names one of the keys, so that it was sealed with this key unless it was changed. */
   names(sealed: string): boolean
   /**
-   * How often a key has been removed. A text that was sealed before may not be readable any more. The property is absent if the
-   * keys do not change.
+   * How many times a key has been removed. After each time, a text that was sealed with an earlier key may be unreadable. The
+   * property is absent if the keys do not change.
    */
   readonly removals?: number
 }

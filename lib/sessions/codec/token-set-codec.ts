@@ -40,7 +40,7 @@ export class GrantReference {
 }
 
 export interface TokenSetCodecOptions {
-  /** Whether a copy that is not sealed is read all the same, if it has the proof of its grant. */
+  /** Whether copies that are not sealed are read as well. Such a copy must have the proof of its grant. */
   readonly acceptsUnsealed?: boolean
   /** Names the token sets that are read, but never kept in memory. Default: none. */
   readonly holdsEndedTokens?: HoldsEndedTokens

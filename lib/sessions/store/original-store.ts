@@ -49,7 +49,7 @@ export function withStoreTimeout<T>(result: Promise<T>): Promise<T> {
   return withTimeout(STORE_TIMEOUT_MS, result, () => new Error('The session store did not respond in time.'))
 }
 
-/** How often a session is read at most, until a read is so fast that the session may be written back. */
+/** How many times a session is read at most before it is written back. It is read again after a slow read, as it may have changed. */
 const MAX_READS = 3
 
 /** The work of a store on one session, or on all: from the call of its method until it calls back. */

@@ -14,7 +14,7 @@ export interface Saved {
   readonly at: number
 }
 
-/** How often a save is verified at most. */
+/** How many times a save is verified at most. */
 const MAX_ROUNDS = 3
 
 /**
