@@ -527,7 +527,7 @@ describe('adopt(request)', () => {
     [
       'a promise',
       Promise.resolve({ access_token: 'secret-token' }),
-      /is a Promise. The tokens must be there at once/,
+      /is a Promise. Return the tokens themselves/,
     ],
   ])('returns %s: the error says so', async (_, value, why) => {
     const site = await startOwn({ tokens: { adopt: () => value } })

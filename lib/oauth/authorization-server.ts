@@ -27,7 +27,10 @@ export interface AuthorizationServer {
    * among the parameters must be the issuer (RFC 9207 §2.4); otherwise nothing is sent. Neither `iss` nor `nonce` is sent.
    */
   acquire(parameters: AcquireParameters, signal: AbortSignal, dpopKey?: DpopKey): Promise<RefreshResponse>
-  /** Requests a token of the client's own (RFC 6749 §4.4), once. The response has neither a refresh token nor an ID token. */
+  /**
+   * Requests a token for the client itself (client credentials, RFC 6749 §4.4), once. The response has neither a refresh token nor
+   * an ID token.
+   */
   clientCredentials(
     need: ClientCredentialsNeed,
     signal: AbortSignal,
@@ -83,7 +86,7 @@ export interface RefreshRequest {
   readonly signal: AbortSignal
 }
 
-/** The scope, the resource and the audience of a token of the client's own. */
+/** The scope, the resource and the audience of a token for the client itself (client credentials). */
 export type ClientCredentialsNeed = Pick<RefreshRequest, 'scope' | 'resource' | 'audience'>
 
 /** Which exchange is requested, and how long it may take. */
@@ -92,7 +95,7 @@ export interface ExchangeRequest {
   readonly dpopKey?: DpopKey
   /** A name among the option `exchanges`. */
   readonly name: string
-  /** Resolves with the client's own token, for an exchange whose actor is the client. */
+  /** Gets the client's own token (client credentials). Called only if the exchange has `actor: 'client'`. */
   readonly clientToken: () => Promise<{ readonly token: string }>
   /** Collects the other tokens of the session, which no error may show. Called when an error is made. */
   readonly secrets: () => readonly string[]
@@ -129,13 +132,13 @@ interface CommonParameters {
   /** The APIs the token is for (RFC 8707). */
   readonly resource?: string | readonly string[] | undefined
   /**
-   * The `nonce` of the authorization request (OpenID Connect Core §3.1.2.1). It is not sent. The ID token must hold the same
-   * nonce; without an ID token the login is refused.
+   * The `nonce` of the authorization request (OpenID Connect Core §3.1.2.1). It is not sent to the token endpoint. The ID token
+   * must hold the same nonce. A response without an ID token fails the login.
    */
   readonly nonce?: string
   /**
-   * The `iss` of the callback (RFC 9207), if there is one. It is not sent. It must equal the option `issuer`; otherwise the
-   * code is not sent either.
+   * The `iss` of the callback (RFC 9207), if there is one. It is not sent to the token endpoint. If it differs from the option
+   * `issuer`, the login fails before the code is sent.
    */
   readonly iss?: string | undefined
   readonly [parameter: string]: string | readonly string[] | undefined

@@ -175,7 +175,7 @@ class Connection {
   }
 }
 
-/** Whether a socket has a TLS handshake ahead. */
+/** Whether the TLS handshake of a socket has not ended yet. */
 function isSecuring(socket: Socket | TLSSocket): boolean {
   return (socket as { secureConnecting?: boolean }).secureConnecting === true
 }

@@ -13,7 +13,7 @@ const CLOCK_TOLERANCE_MS = 30_000
 export interface DpopContext {
   /** The time, in milliseconds since the epoch. */
   readonly now: () => number
-  /** Is called when a server that refuses a proof has another time. `offMs` is positive if this process is ahead. */
+  /** Called when a server refuses a proof and its clock differs from ours by `offMs`. `offMs` is positive if our clock is ahead. */
   readonly onClockOff: (origin: string, offMs: number) => void
 }
 

@@ -51,8 +51,8 @@ export interface Expiry {
 }
 
 /**
- * Reads how long tokens live from now, in milliseconds, from the fields beside them, whichever names they have; `undefined` where
- * the fields do not say it.
+ * Reads how long tokens live from now, in milliseconds, from the other fields of their object. The fields may have any of the
+ * names above. Returns `undefined` for a lifetime that no field holds.
  *
  * @param lifetimeBy chooses between the time of expiry and the lifetime. Default: as for tokens that are new
  */
@@ -83,7 +83,10 @@ function refreshExpiryIn(fields: JsonObject, now: number): Expiry {
   return { untilMs: time === undefined ? undefined : time - now, forMs: lifetime }
 }
 
-/** Returns the lifetime, which is safer than a time by the server's clock. A time that has passed says nothing about new tokens. */
+/**
+ * Returns how long new tokens live: the lifetime in the response, or else the time until their expiry. The lifetime is safer, since
+ * it does not depend on the server's clock. An expiry in the past is ignored: the tokens are new, so the clocks differ.
+ */
 function lifetimeOfNew({ untilMs, forMs }: Expiry): number | undefined {
   return forMs ?? (untilMs !== undefined && untilMs > 0 ? untilMs : undefined)
 }

@@ -32,7 +32,8 @@ const ADOPT: HandOver = {
   cure:
     'It must be as for tokens.set(), such as { access_token, refresh_token, expires_at }, ' +
     'or undefined when there are no tokens.',
-  cureOfPromise: 'The tokens must be there at once: in the session, or on the request.',
+  cureOfPromise:
+    'Return the tokens themselves. Load them in an earlier middleware, and read them from the session or the request.',
 }
 
 /**

@@ -47,7 +47,7 @@ export function askIsGrantEnded(
   if (result instanceof Promise) result.catch(() => {})
   const type = result instanceof Promise ? 'a promise' : result === null ? 'null' : `a ${typeof result}`
   throw new ConfigurationError(
-    `\`isGrantEnded\` must return true, false or undefined, at once. It returned ${type} when the authorization server ` +
+    `\`isGrantEnded\` must return true, false or undefined, and no promise. It returned ${type} when the authorization server ` +
       `responded with ${what}, so the grant was kept.`,
     details,
   )
