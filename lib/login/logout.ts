@@ -10,7 +10,7 @@ const PATIENCE_MS = 3_000
 /**
  * Handles `POST /logout`: first the user is logged out here, then the refresh token is revoked (RFC 7009), and then the browser
  * is sent to the logout of the authorization server (OpenID Connect RP-Initiated Logout). If that server is down, the user is
- * logged out here all the same.
+ * logged out of the app even then.
  *
  * A page that sends the request by fetch() gets the URL of the authorization server's logout. The URL has no ID token, since
  * scripts must not see it.

@@ -57,13 +57,13 @@ export function requirementNamed(
   return { name: name!, requirement: note.requirement }
 }
 
-/** Notes that a login has met a requirement. */
+/** Notes that a login has met the requirement with this name, so that {@link wasJustMet} finds it. */
 export async function noteMet({ notes }: LoginParts, request: LoginRequest, name: string): Promise<void> {
   const now = Date.now()
   await notes.write<StepUpNote>(request, name, { beganAt: now, requirement: {}, metAt: now })
 }
 
-/** Whether a login has just met a requirement. */
+/** Whether a login has met the requirement with this name a few seconds ago. Then another login would not help. */
 export function wasJustMet({ notes }: LoginParts, request: LoginRequest, name: string): boolean {
   const metAt = notes.read<StepUpNote>(request, name)?.metAt
   return metAt !== undefined && Date.now() - metAt < CIRCLE_MS

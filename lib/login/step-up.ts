@@ -92,7 +92,10 @@ async function handle(
   )
 }
 
-/** Returns the page to come back to. A form is not sent again, so after a POST it is the page of the form. */
+/**
+ * Returns the page that the browser opens after the login. After a POST it is the page with the form (`Referer`), since the form is
+ * not sent again; `undefined` if that page is not known or is on another host.
+ */
 function pageOf({ known, message, path }: LoginRequest): string | undefined {
   if (message.method === 'GET' || message.method === 'HEAD') return path
   const { referer } = message.headers
