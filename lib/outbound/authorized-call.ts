@@ -63,8 +63,8 @@ export interface AuthorizedCall<Response> {
 }
 
 /**
- * Sends a request with a valid access token. When the API rejects the token, the token manager is notified, and the request is
- * sent once more with a new token.
+ * Sends a request with a valid access token. When the API rejects the token, the token manager gets a new token, and the request
+ * is sent once more with it. A request that may not be replayed returns the API's response; the next request uses the new token.
  */
 export function sendAuthorized<Response>(call: AuthorizedCall<Response>): Promise<Response> {
   return outboundCalls.hasSubscribers ? publishing(call, sendWithToken) : sendWithToken(call)

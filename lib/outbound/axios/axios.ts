@@ -51,7 +51,7 @@ interface Call {
  *
  * The token is put in at the last moment, below interceptors and retries, and is taken out of the response and of errors: neither
  * `response.config` nor an error shows it. They do not refer to the app's agents either, since these hold requests of other
- * users. A config that is sent again uses the same agents all the same.
+ * users. A config that the app sends again still uses these agents.
  *
  * @param tokens returns the tokens that a call carries; called when the call is made
  * @param client names the function in messages
@@ -84,7 +84,7 @@ export function axiosOver(
     owns.set(adapter, own)
     return config
   }
-  /** The tokens of the calls under way. Until the interceptors are through, a request that is served may be over. */
+  /** The tokens of each call in flight, by its config. The app's request may end before the interceptors of the call have run. */
   const callers = new WeakMap<object, OutboundTokens>()
   const runWhen = (config: InternalAxiosRequestConfig): true => {
     try {
