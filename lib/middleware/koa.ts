@@ -79,7 +79,7 @@ export interface SessionTokensMiddleware {
    * any more. This method finds the grants that the grant store remembers, by the `sub` and `sid` of their ID tokens.
    *
    * Every grant is tried before the promise rejects. If it rejects with another error than a `ConfigurationError`, the users are
-   * logged out here all the same.
+   * logged out of the app even then.
    *
    * @throws `ConfigurationError` for a wrong argument, and if the grant store has no `grantsWith()`; `TokenError` as `revoke()`
    *

@@ -65,7 +65,7 @@ export interface AnySessionTokensOptions<Request = unknown> {
    * HubSpot, Fitbit, Facebook, Strava, Twitch, Zoho and Ory Hydra.
    *
    * The function is called for every error response to a refresh below 500, in JSON or in a form, except 408 and 429. It gets
-   * `{ status, body, error }`, which show no token: see `RefusedRefresh`. It must return its result at once. When it fails, or
+   * `{ status, body, error }`, which show no token: see `RefusedRefresh`. It must not return a promise. When it fails, or
    * returns anything else, the grant is kept, and the refresh fails with a `ConfigurationError`.
    *
    * @example
@@ -172,7 +172,7 @@ export interface AnySessionTokensOptions<Request = unknown> {
   leewayMs?: number
   /**
    * How long before its expiry an access token is refreshed ahead, in milliseconds, and at most a quarter of its lifetime. The
-   * request gets the token that it has, and the refresh goes on beside it. `0` switches this off. It is off by itself for
+   * request gets the current token, and the refresh runs in the background. `0` switches this off. It is always off for
    * sessions in cookies without a shared grant store, where the new tokens could not be kept. It is also off on AWS Lambda, Azure
    * Functions, Netlify and Vercel unless `waitUntil` is given, since they freeze the process after the response. Switch it off
    * where the option `session` finds a session that cannot be written to after the response. Default: 60,000.

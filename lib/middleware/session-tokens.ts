@@ -146,7 +146,7 @@ export interface SessionTokens extends TokenSource {
    * token. Other data of the session stays.
    *
    * A token that the authorization server no longer knows counts as revoked. When `revoke()` rejects, the user is logged out
-   * here all the same, but the token may still be valid at the authorization server.
+   * of the app, but the token may still be valid at the authorization server.
    *
    * @throws `TokenError` with a code of the token endpoint, such as `ERR_TOKEN_ENDPOINT_UNAVAILABLE`;
    * `ERR_CONFIGURATION` if no revocation endpoint is known

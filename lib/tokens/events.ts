@@ -37,7 +37,7 @@ export type IgnoredReason =
 export type RefreshReason =
   /** The token had expired, or was about to expire. */
   | 'expired'
-  /** The token was still valid: the refresh ran beside the requests. */
+  /** The token was still valid: the refresh ran in the background. */
   | 'ahead'
   /** An API had rejected the token. */
   | 'rejected'
@@ -200,9 +200,10 @@ export type TokenEventFacts =
     }
 
   /**
-   * Emitted when a server that has refused a proof of possession (`dpop`) has another time than this process, by its `Date`.
-   * `offMs` is positive if this process is ahead. A server that sends nonces accepts the next proof all the same. A server that
-   * sends none refuses all proofs. Synchronize the clock of this machine, or tell the server's operator.
+   * Emitted when a server has refused a proof of possession (`dpop`), and its clock differs from the clock of this machine. `offMs`
+   * is the difference to the header `Date` of the response; it is positive if this machine's clock is ahead. A server that
+   * sends nonces accepts the next proof in spite of the difference. A server that sends no nonces refuses every proof.
+   * Synchronize the clock of this machine, or tell the server's operator.
    */
   | {
       readonly type: 'clock_off'

@@ -100,7 +100,7 @@ export function exchangeOption(...[value, name, all]: Parameters<Option>): unkno
   const other = besideExchange(all)
   if (other === undefined) return exchange
   throw new ConfigurationError(
-    `\`exchange\` names a token by itself, so \`${other}\` has no meaning beside it. Put it into the option \`exchanges\` of ` +
+    `\`exchange\` names a token by itself, so \`${other}\` cannot be combined with it. Put it into the option \`exchanges\` of ` +
       `sessionTokens(): exchanges: { '${exchange}': { ${other} } }, or leave it out.`,
   )
 }

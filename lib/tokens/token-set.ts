@@ -6,7 +6,7 @@ import { type DpopKey, secretPartsOf } from './dpop-key.js'
 export interface TokenSet {
   /** Names the grant in events and in the grant store. It is not a secret and proves nothing. */
   readonly grantId: string
-  /** The secret that the id is made from, see grant-proof.ts. Only sessions of the grant and its record hold it. */
+  /** A secret. `grantId` is a digest of it, see grant-proof.ts. Only the sessions and the record of the grant hold it. */
   readonly proof?: string
   /**
    * The share of the session that has this copy, see grant-shares.ts. The property is absent if the set is not the copy of a
@@ -18,7 +18,10 @@ export interface TokenSet {
    * record.
    */
   readonly shares?: readonly string[]
-  /** The secret that the shares of the grant are made with, see grant-proof.ts. Only the record of the grant has it. */
+  /**
+   * The secret with which this library signs the shares of the grant, see grant-proof.ts. No session holds it, only the record of
+   * the grant: so an edited session cannot forge a share.
+   */
   readonly shareKey?: string
   /**
    * The session in which the last offline reference was made: the tokens that a job refreshes are stored there as well. Only the
@@ -28,8 +31,8 @@ export interface TokenSet {
   /** The digests of earlier refresh tokens, of a grant from a version without proofs. */
   readonly earlier?: readonly string[]
   /**
-   * How many later logins have handed over the refresh token of the grant again, beside another access token. The property is
-   * absent if there were none.
+   * How many later logins have brought the refresh token of the grant again, together with a new access token. The property is
+   * absent if there were no such logins.
    */
   readonly logins?: number
   /** When the ID token of the login was issued, by the clock of the authorization server, in milliseconds since the epoch. */
