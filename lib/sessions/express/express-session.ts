@@ -15,6 +15,7 @@ export interface SessionRequest extends LoadingRequest {
 export const expressSessionFace: StoredSessionFace<SessionRequest> = {
   patched: (store) => (isStore(store) ? patchedStore(store) : undefined),
   sid: (request) => request.sessionID,
+  baselineHolder: (request) => request.session,
   // A new session has its cookie alone.
   isNew: (session) => Object.keys(session).length <= 1,
   maxAgeMs: (request) => expressMaxAgeMs(request.session),

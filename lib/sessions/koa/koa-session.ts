@@ -8,6 +8,7 @@ import { type KoaStore, patchedKoaStore } from './koa-store.js'
 export const koaSessionFace: StoredSessionFace<KoaContext> = {
   patched: (store) => patchedKoaStore(store as KoaStore).patched,
   sid: keyOf,
+  baselineHolder: (ctx) => ctx,
   isNew: (session) => (session as KoaSession).isNew,
   maxAgeMs: (ctx) => cookieMaxAgeMs(ctx.sessionOptions),
   // koa-session stores the session once more when the request ends, and sets the cookie then.

@@ -3,6 +3,7 @@ import { type PatchedStore, patchedStore } from '../store/patched-store.js'
 import { replaceMethod } from '../store/replace-method.js'
 import {
   BASELINE,
+  baselineOfLoaded,
   type NotedRequest,
   ORIGIN,
   READ_FOR,
@@ -73,7 +74,7 @@ function patchLoading(store: KoaStore, { interceptors }: PatchedStore): void {
     const { ctx } = options ?? {}
     const loaded = (data: unknown): unknown => {
       const isUnknown = ctx !== undefined && ctx[BASELINE]?.isNew !== false
-      if (isUnknown && isSession(data)) recordBaseline(ctx, key, data, interceptors)
+      if (isUnknown && isSession(data)) recordBaseline(ctx, baselineOfLoaded(key, data, interceptors))
       return data
     }
     const returned = get(key, maxAge, options)

@@ -9,12 +9,13 @@ import { replaceMethod, reportTo } from './replace-method.js'
 import type { SaveInterceptor } from './save-interceptor.js'
 import { type Saved, SavePipeline } from './save-pipeline.js'
 import {
+  baselineOfLoaded,
+  baselineOfNew,
   isOfRequest,
   isOfSameRequest,
   type LoadingRequest,
   type NotedRequest,
   recordBaseline,
-  recordNewSession,
   requestOf,
 } from './session-baseline.js'
 import { patchDestruction } from './session-destruction.js'
@@ -118,21 +119,23 @@ export class PatchedStore {
     })
   }
 
-  /** Records on each request the session as the request got it. */
+  /** Records on each session how the request got it. */
   #patchLoading(): void {
     const store = this.#store
     const createSession = store.createSession?.bind(store)
     if (createSession) {
       replaceMethod(store, 'createSession', (request: LoadingRequest, data: SessionData) => {
-        recordBaseline(request, request.sessionID, data, this.interceptors)
-        return createSession(request, data)
+        const baseline = baselineOfLoaded(request.sessionID, data, this.interceptors)
+        const session = createSession(request, data)
+        recordBaseline(session, baseline)
+        return session
       })
     }
     const generate = store.generate?.bind(store)
     if (generate) {
       replaceMethod(store, 'generate', (request: LoadingRequest) => {
         generate(request)
-        recordNewSession(request)
+        recordBaseline(request.session, baselineOfNew(request.sessionID))
       })
     }
   }

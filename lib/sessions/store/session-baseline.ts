@@ -9,15 +9,22 @@ export interface SessionBaseline {
   readonly isNew: boolean
 }
 
-/** The property of a request with its {@link SessionBaseline}. */
+/** The property with the {@link SessionBaseline} of a request's session. */
 export const BASELINE = Symbol('session as loaded')
 
-/** The object that a framework has for a request. */
-export interface NotedRequest {
+/**
+ * The object that a baseline is recorded on: the context of a request in Koa. In Express it is the session object, since a property
+ * that is added to a request of Express makes all later uses of the request slower.
+ */
+export interface BaselineHolder {
   [BASELINE]?: SessionBaseline
 }
 
-export interface LoadingRequest extends NotedRequest {
+/** The object that a framework has for a request. */
+export type NotedRequest = BaselineHolder
+
+/** A request whose session express-session loads. */
+export interface LoadingRequest {
   session?: SessionData
   sessionID?: string
 }
@@ -41,26 +48,32 @@ export function requestOf(session: SessionData): NotedRequest | undefined {
 }
 
 /**
- * Records the session that a request loads: the values under the keys of the interceptors. The data itself is not kept, as a
+ * Returns the baseline of a session that is loaded: its values under the keys of the interceptors. The data itself is not kept, as a
  * store may return the same object to several requests.
  */
-export function recordBaseline(
-  request: NotedRequest,
+export function baselineOfLoaded(
   sid: string | undefined,
   data: SessionData,
   interceptors: Iterable<{ readonly key: string }>,
-): void {
+): SessionBaseline {
   const values: SessionData = { __proto__: null } as never
   for (const { key } of interceptors) values[key] = Object.hasOwn(data, key) ? data[key] : undefined
-  request[BASELINE] = { sid, values, isNew: false }
+  return { sid, values, isNew: false }
 }
 
-export function recordNewSession(request: LoadingRequest): void {
-  request[BASELINE] = { sid: request.sessionID, values: ownProperties({}), isNew: true }
+/** Returns the baseline of a session that has just been made. */
+export function baselineOfNew(sid: string | undefined): SessionBaseline {
+  return { sid, values: ownProperties({}), isNew: true }
+}
+
+/** Records a baseline. It is not enumerable, so that it is no part of the session's data. */
+export function recordBaseline(holder: BaselineHolder | null | undefined, baseline: SessionBaseline): void {
+  if (!holder || !Object.isExtensible(holder)) return
+  Object.defineProperty(holder, BASELINE, { value: baseline, configurable: true, writable: true })
 }
 
 /** A request of Express, or a context of Koa. */
-export interface SessionCarrier extends NotedRequest {
+export interface SessionCarrier {
   readonly session?: SessionData | null | undefined
 }
 
@@ -68,38 +81,47 @@ export interface SessionCarrier extends NotedRequest {
 export interface SessionSource<Request extends SessionCarrier> {
   /** Returns the id under which the store has the session. */
   sid(request: Request): string | undefined
+  /** Returns the object that the baseline of a request's session is recorded on, if the request has a session. */
+  baselineHolder(request: Request): BaselineHolder | null | undefined
   /** Whether a session is new, where the library has not seen that it was loaded or made. */
   isNew(session: SessionData): boolean
 }
 
-/** Records the value that a request holds under a key that no interceptor had when the session was loaded. */
-export function recordLateBaseline<Request extends SessionCarrier>(
+/** Returns the baseline of a request's session, with the value under a key that no interceptor had when the session was loaded. */
+export function lateBaseline<Request extends SessionCarrier>(
   source: SessionSource<Request>,
   request: Request,
   key: string,
-): void {
+): SessionBaseline | undefined {
   const { session } = request
-  if (!session) return
-  const loaded = request[BASELINE]
+  if (!session) return undefined
+  const holder = source.baselineHolder(request)
+  const loaded = holder?.[BASELINE]
   const values = ownProperties({ ...loaded?.values, [key]: ownValue(session, key) })
-  request[BASELINE] = { sid: source.sid(request), values, isNew: !loaded && source.isNew(session) }
+  const baseline = { sid: source.sid(request), values, isNew: !loaded && source.isNew(session) }
+  recordBaseline(holder, baseline)
+  return baseline
 }
 
-/** Makes a request's session count from now on as a session that was loaded with this copy. */
-export function recordCopy(request: NotedRequest, sid: string | undefined, key: string, copy: unknown): void {
-  const values: SessionData = { __proto__: null as never, ...request[BASELINE]?.values, [key]: copy }
-  request[BASELINE] = { sid, values, isNew: false }
+/** Makes a session count from now on as one that was loaded with this copy. */
+export function recordCopy(
+  holder: BaselineHolder | null | undefined,
+  sid: string | undefined,
+  key: string,
+  copy: unknown,
+): void {
+  const values: SessionData = { __proto__: null as never, ...holder?.[BASELINE]?.values, [key]: copy }
+  recordBaseline(holder, { sid, values, isNew: false })
 }
 
 /** Returns the session as its request got it; `undefined` for a session that is written outside of a request. */
 export function baselineOf(session: SessionData): SessionBaseline | undefined {
-  const { req, id } = (session as { [ORIGIN]?: SessionOrigin })[ORIGIN] ?? (session as SessionOrigin)
+  const origin: SessionOrigin | undefined = (session as { [ORIGIN]?: SessionOrigin })[ORIGIN]
+  const { req, id } = origin ?? (session as SessionOrigin)
   if (!req) return undefined
-  const loaded = req[BASELINE]
+  const loaded = (origin ? req : (session as BaselineHolder))[BASELINE]
   // Another session() over the same store may have made a new session that was not recorded.
-  return loaded && (id === undefined || loaded.sid === id)
-    ? loaded
-    : { sid: id, values: ownProperties({}), isNew: true }
+  return loaded && (id === undefined || loaded.sid === id) ? loaded : baselineOfNew(id)
 }
 
 /** Whether both are the session of one request. */

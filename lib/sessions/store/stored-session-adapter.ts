@@ -9,9 +9,10 @@ import type { SessionData } from './original-store.js'
 import type { PatchedStore } from './patched-store.js'
 import {
   BASELINE,
+  lateBaseline,
   type NotedRequest,
   recordCopy,
-  recordLateBaseline,
+  type SessionBaseline,
   type SessionCarrier,
   type SessionSource,
 } from './session-baseline.js'
@@ -47,12 +48,11 @@ export class StoredSessions<Request extends SessionCarrier> {
   of(request: Request, store: unknown): SessionAdapter {
     const { key } = this.#context
     const tokens = this.#tokens.get(store) ?? this.#tokensIn(store)
-    const baseline = request[BASELINE]
+    const recorded = this.#face.baselineHolder(request)?.[BASELINE]
     // The request may have loaded its session before this layer patched the store.
-    if (!baseline?.isNew && !(baseline && Object.hasOwn(baseline.values, key))) {
-      recordLateBaseline(this.#face, request, key)
-    }
-    return new StoredSessionAdapter(this.#face, request, key, tokens)
+    const isRecorded = recorded && (recorded.isNew || Object.hasOwn(recorded.values, key))
+    const baseline = isRecorded ? recorded : lateBaseline(this.#face, request, key)
+    return new StoredSessionAdapter(this.#face, request, key, tokens, baseline)
   }
 
   /** See {@link SessionLayer.homeOf}. */
@@ -93,12 +93,12 @@ class StoredSessionAdapter<Request extends SessionCarrier> implements SessionAda
     request: Request,
     key: string,
     tokens: StoredTokens | undefined,
+    baseline: SessionBaseline | undefined,
   ) {
     this.#face = face
     this.#request = request
     this.#key = key
     this.#tokens = tokens
-    const baseline = request[BASELINE]
     // The app may have put a copy into a session that it has just made.
     this.#lastKnown = baseline && !baseline.isNew ? baseline.values[key] : ownValue(request.session, key)
   }
@@ -138,12 +138,13 @@ class StoredSessionAdapter<Request extends SessionCarrier> implements SessionAda
     const sid = this.#sid
     if (!session || sid === undefined) throw this.#face.noSessionError()
     const tokens = this.#stored()
+    const holder = this.#face.baselineHolder(this.#request)
     const before = ownValue(session, this.#key)
     putCopy(session, this.#key, copy)
     try {
       const storable = this.#face.storable(this.#request, sid, session)
       const displaced = await tokens.login(sid, storable, this.#lastKnown)
-      recordCopy(this.#request, sid, this.#key, copy)
+      recordCopy(holder, sid, this.#key, copy)
       this.#lastKnown = copy
       return displaced
     } catch (error) {
@@ -175,7 +176,7 @@ class StoredSessionAdapter<Request extends SessionCarrier> implements SessionAda
     const sid = this.#sid
     this.read()
     if (session) putCopy(session, this.#key, undefined)
-    recordCopy(this.#request, sid, this.#key, undefined)
+    recordCopy(this.#face.baselineHolder(this.#request), sid, this.#key, undefined)
     await this.#stored().replace(sid, this.#grantSession, undefined, clears, this.#forStore)
   }
 
