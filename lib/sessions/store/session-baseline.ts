@@ -66,10 +66,9 @@ export function baselineOfNew(sid: string | undefined): SessionBaseline {
   return { sid, values: ownProperties({}), isNew: true }
 }
 
-/** Records a baseline. It is not enumerable, so that it is no part of the session's data. */
+/** Records a baseline, if the holder takes another property. It is not enumerable, so that it is no part of the session's data. */
 export function recordBaseline(holder: BaselineHolder | null | undefined, baseline: SessionBaseline): void {
-  if (!holder || !Object.isExtensible(holder)) return
-  Object.defineProperty(holder, BASELINE, { value: baseline, configurable: true, writable: true })
+  if (holder) Reflect.defineProperty(holder, BASELINE, { value: baseline, configurable: true, writable: true })
 }
 
 /** A request of Express, or a context of Koa. */
