@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import session from 'express-session'
 import fc from 'fast-check'
@@ -147,6 +148,24 @@ describe('clear()', () => {
     await set(store, 'one', data())
     expect(await readSession(store, 'one')).toBeDefined()
   })
+
+  it('of a store that fails ends no process, though the app looks at neither a callback nor a promise', async () => {
+    const store = Object.assign(new session.MemoryStore(), {
+      clear: (callback: Callback) => callback(new Error('no connection')),
+    })
+    patchedStore(store as unknown as SessionStore)
+    // An unhandled rejection would fail this test.
+    void store.clear(undefined as never)
+    await set(store, 'one', data())
+    await someTurnsOfTheLoop()
+  })
+
+  it('twice at once delays no later save', async () => {
+    const { store } = patchedRecording()
+    await Promise.all([clear(store), clear(store)])
+    await set(store, 'one', data())
+    expect(await readSession(store, 'one')).toBeDefined()
+  }, 3_000)
 })
 
 describe('patchedStore(store)', () => {
@@ -830,4 +849,46 @@ describe('a call without a callback', () => {
     expect(() => store.set('one', data())).toThrow('broken')
     expect(await patched.update('one', () => false)).toBe(false)
   }, 3_000)
+})
+
+describe('an error that a callback of the app throws', () => {
+  it('reaches the caller if the store calls back at once', async () => {
+    const store = { get: () => {}, set: (...args: unknown[]) => (args[2] as Callback)(), destroy: () => {} }
+    patchedStore(store as unknown as SessionStore)
+    const save = () =>
+      store.set('one', data(), () => {
+        throw new Error('a fault of the app')
+      })
+    expect(save).toThrow('a fault of the app')
+    expect(save).toThrow('a fault of the app')
+  }, 3_000)
+
+  it.each([
+    'set("one", { cookie: {}, mark: 1 }, fail)',
+    'destroy("one", fail)',
+    'clear(fail)',
+  ])('ends the process, as without the library, if it is called later: %s', (call) => {
+    const script = `
+      const { default: session } = await import('express-session')
+      const { patchedStore } = await import('./lib/sessions/store/patched-store.ts')
+      const store = new session.MemoryStore()
+      patchedStore(store).interceptors.add({
+        key: 'mark',
+        current: new Map(),
+        wantsStored: () => true,
+        onSave: (_, data) => data,
+        isOutdated: async () => false,
+        onDestroy: async () => false,
+        onClear: async () => async () => {},
+      })
+      const fail = () => { throw new Error('a fault of the app') }
+      store.${call}`
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ['--import', 'tsx', '--input-type=module', '-e', script],
+      { encoding: 'utf8' },
+    )
+    expect(stderr).toContain('a fault of the app')
+    expect(status).toBe(1)
+  }, 30_000)
 })

@@ -5,13 +5,9 @@ export function replaceMethod(store: object, name: string, method: (...args: nev
   Object.defineProperty(store, name, { value: method, configurable: true, writable: true, enumerable: false })
 }
 
-/** Calls back with the outcome of some work. */
-export async function reportTo(done: Callback, work: () => Promise<void>): Promise<void> {
-  try {
-    await work()
-  } catch (error) {
-    done(error)
-    throw error
-  }
-  done()
+/** Calls back with the outcome of some work. An error that the callback throws is no failure of the work: it is unhandled. */
+export function reportTo(done: Callback, work: () => Promise<void>): Promise<void> {
+  const working = work()
+  void working.then(() => done(), done)
+  return working
 }

@@ -76,8 +76,8 @@ function patchClear(parts: DestructionParts): void {
   if (typeof parts.store.clear !== 'function') return
   replaceMethod(parts.store, 'clear', (callback?: Callback) => {
     const cleared = clear(parts)
-    // A failure goes to the callback where there is one.
-    if (callback) cleared.then(() => callback(), callback)
+    // A failure goes to the callback where there is one. Without one the app may still look at the promise.
+    cleared.then(() => callback?.(), callback ?? (() => {}))
     return cleared
   })
 }

@@ -79,6 +79,7 @@ export class SessionLocks {
       const release = () => {
         this.#all.running--
         for (const [sid, lock] of this.#sessions) this.#admit(sid, lock)
+        this.#startAlone()
       }
       const timer = setTimeout(start, LOCK_TIMEOUT_MS)
       this.#all.waiting.add(start)
@@ -146,7 +147,10 @@ export class SessionLocks {
   }
 }
 
-/** Starts an operation. Whether it succeeds or fails, `release` is called, and the callback is called once. */
+/**
+ * Starts an operation. Whether it succeeds or fails, `release` is called, and the callback is called once. An error that the
+ * callback throws is passed on.
+ */
 function callOnce(
   operation: (done: Callback, release: () => void) => unknown,
   callback: Callback | undefined,
@@ -164,7 +168,7 @@ function callOnce(
     if (returned instanceof Promise) returned.then(release, done)
     return returned
   } catch (error) {
-    if (!callback) {
+    if (!callback || isDone) {
       release()
       throw error
     }
