@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import session from 'express-session'
 import fc from 'fast-check'
-import { FAST_WRITE_MS } from '../../../lib/concurrency/time-constants.js'
+import { FAST_WRITE_MS, STORE_TIMEOUT_MS } from '../../../lib/concurrency/time-constants.js'
 import type { SessionData, SessionStore } from '../../../lib/sessions/store/original-store.js'
 import { type PatchedStore, patchedStore } from '../../../lib/sessions/store/patched-store.js'
 import type { SaveInterceptor } from '../../../lib/sessions/store/save-interceptor.js'
@@ -159,6 +159,28 @@ describe('clear()', () => {
     await set(store, 'one', data())
     await someTurnsOfTheLoop()
   })
+
+  it('of a store whose callback is a default parameter resolves when the store calls back', async () => {
+    let isEmpty = false
+    const store = Object.assign(new session.MemoryStore(), {
+      clear: (callback: Callback = () => {}) => void setTimeout(() => callback((isEmpty = true) && null), 50),
+    })
+    patchedStore(store as unknown as SessionStore)
+    await clear(store)
+    expect(isEmpty).toBe(true)
+  })
+
+  it('that never calls back delays later saves for 10 seconds at most', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate'] })
+    const store = Object.assign(new session.MemoryStore(), { clear: (_: Callback) => {} })
+    patchedStore(store as unknown as SessionStore)
+    void clear(store)
+    await someTurnsOfTheLoop()
+    jest.advanceTimersByTime(STORE_TIMEOUT_MS)
+    await someTurnsOfTheLoop()
+    await set(store, 'one', data())
+    expect(await readSession(store, 'one')).toBeDefined()
+  }, 3_000)
 
   it('twice at once delays no later save', async () => {
     const { store } = patchedRecording()

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { STORE_TIMEOUT_MS } from '../../concurrency/time-constants.js'
+import { QUICK_TIMEOUT_MS, STORE_TIMEOUT_MS } from '../../concurrency/time-constants.js'
 import { withTimeout } from '../../concurrency/with-timeout.js'
 import type { NotedRequest } from './session-baseline.js'
 import { isFast } from './write-race.js'
@@ -172,8 +172,8 @@ export class OriginalStore {
   clear(callback: Callback): unknown {
     return this.#working(undefined, callback, (respond) => {
       const returned = this.#clear?.call(this.#store, respond)
-      // A store that takes no callback and returns no promise has finished.
-      if (this.#clear?.length === 0 && !(returned instanceof Promise)) respond()
+      // A method without parameters may ignore the callback, or take it as a default parameter and call it later.
+      if (this.#clear?.length === 0 && !(returned instanceof Promise)) setTimeout(respond, QUICK_TIMEOUT_MS)
       return returned
     })
   }

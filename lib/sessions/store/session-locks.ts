@@ -1,5 +1,5 @@
 import { LOCK_TIMEOUT_MS } from '../../concurrency/time-constants.js'
-import type { Callback } from './original-store.js'
+import { type Callback, withStoreTimeout } from './original-store.js'
 
 type LockKind = 'shared' | 'exclusive'
 
@@ -67,14 +67,19 @@ export class SessionLocks {
     })
   }
 
-  /** Runs some work while no other operation runs on any session. Settles as the work does. */
+  /**
+   * Runs some work while no other operation runs on any session. Settles as the work does. Other operations begin again when it has
+   * settled, or after `STORE_TIMEOUT_MS`.
+   */
   alone<T>(work: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const start = () => {
         clearTimeout(timer)
         if (!this.#all.waiting.delete(start)) return
         this.#all.running++
-        void work().then(resolve, reject).finally(release)
+        const working = work()
+        working.then(resolve, reject)
+        withStoreTimeout(working).then(release, release)
       }
       const release = () => {
         this.#all.running--
