@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from '@jest/globals'
+import type { Context } from 'koa'
 import type { Browser } from '../../helpers/browser.js'
 import {
   KOA_COOKIE,
@@ -245,6 +246,19 @@ describe('koa-session in cookies', () => {
     expect((await tab.get('/token')).json.token).toBe('bob')
     expect(site.stored(tab)).not.toHaveProperty('views')
   })
+
+  it.each(['/logout', '/login'])(
+    '%s with a session that valid() refuses does not end its login',
+    async (path) => {
+      const valid = (ctx: Context) => ctx.get('device') !== 'another'
+      const site = await start({ session: { valid } as KoaSiteOptions['session'] & object })
+      const tab = await loggedIn(site)
+      const headers = { device: 'another' }
+      expect(await site.browser(tab).get('/token', { headers })).toMatchObject({ status: 401 })
+      expect(await site.browser(tab).post(path, await server.login('bob'), { headers })).toMatchObject(ok)
+      expect(await tab.get('/token')).toMatchObject(ok)
+    },
+  )
 
   it("revoke() after ctx.session = null revokes the session's tokens, and leaves no session", async () => {
     const site = await start()

@@ -164,6 +164,21 @@ describe('koa-session with a store: the lifetime of a session', () => {
     expect(await tab.get('/token')).toMatchObject(loggedOut)
   })
 
+  it.each([
+    ['a logout', '/logout'],
+    ['a logout in this app alone', '/clear'],
+    ['a login', '/login'],
+  ])('a session that valid() refuses counts as no session: %s does not end its login', async (_, path) => {
+    const valid = (ctx: Context) => ctx.get('device') !== 'another'
+    const site = await start({ session: { valid } as KoaSiteOptions['session'] & object })
+    site.handle('/clear', (ctx) => ctx.tokens.clear())
+    const tab = await loggedIn(site)
+    const headers = { device: 'another' }
+    expect(await site.browser(tab).get('/token', { headers })).toMatchObject(loggedOut)
+    expect(await site.browser(tab).post(path, await server.login('bob'), { headers })).toMatchObject(ok)
+    expect(await tab.get('/token')).toMatchObject(ok)
+  })
+
   it('a session without an expiry, as an app may have stored it, stays without one', async () => {
     const site = await start()
     const tab = await loggedIn(site)

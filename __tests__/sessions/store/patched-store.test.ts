@@ -162,8 +162,12 @@ describe('clear()', () => {
 
   it('of a store whose callback is a default parameter resolves when the store calls back', async () => {
     let isEmpty = false
+    const empty = (callback: Callback) => {
+      isEmpty = true
+      callback()
+    }
     const store = Object.assign(new session.MemoryStore(), {
-      clear: (callback: Callback = () => {}) => void setTimeout(() => callback((isEmpty = true) && null), 50),
+      clear: (callback: Callback = () => {}) => void setTimeout(empty, 50, callback),
     })
     patchedStore(store as unknown as SessionStore)
     await clear(store)
@@ -885,12 +889,10 @@ describe('an error that a callback of the app throws', () => {
     expect(save).toThrow('a fault of the app')
   }, 3_000)
 
-  it.each([
-    'set("one", { cookie: {}, mark: 1 }, fail)',
-    'destroy("one", fail)',
-    'clear(fail)',
-  ])('ends the process, as without the library, if it is called later: %s', (call) => {
-    const script = `
+  it.each(['set("one", { cookie: {}, mark: 1 }, fail)', 'destroy("one", fail)', 'clear(fail)'])(
+    'ends the process, as without the library, if it is called later: %s',
+    (call) => {
+      const script = `
       const { default: session } = await import('express-session')
       const { patchedStore } = await import('./lib/sessions/store/patched-store.ts')
       const store = new session.MemoryStore()
@@ -905,12 +907,14 @@ describe('an error that a callback of the app throws', () => {
       })
       const fail = () => { throw new Error('a fault of the app') }
       store.${call}`
-    const { status, stderr } = spawnSync(
-      process.execPath,
-      ['--import', 'tsx', '--input-type=module', '-e', script],
-      { encoding: 'utf8' },
-    )
-    expect(stderr).toContain('a fault of the app')
-    expect(status).toBe(1)
-  }, 30_000)
+      const { status, stderr } = spawnSync(
+        process.execPath,
+        ['--import', 'tsx', '--input-type=module', '-e', script],
+        { encoding: 'utf8' },
+      )
+      expect(stderr).toContain('a fault of the app')
+      expect(status).toBe(1)
+    },
+    30_000,
+  )
 })

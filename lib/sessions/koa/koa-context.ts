@@ -45,6 +45,8 @@ export interface KoaSessionOptions {
   readonly rolling?: boolean
   /** `false` where the app commits its sessions by itself. */
   readonly autoCommit?: boolean
+  /** The app's own check of a session that a request brings. */
+  valid?(ctx: object, session: SessionData): unknown
   encode(session: SessionData): string
   decode(text: string): SessionData
 }

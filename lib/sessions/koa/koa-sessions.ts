@@ -66,11 +66,14 @@ function cookieSessionOf(
   }))
 }
 
-/** Decodes the session in the request's cookie, as koa-session does once for each request. */
+/** Decodes the session in the request's cookie and checks it, as koa-session does once for each request. */
 function sessionInCookie(ctx: KoaContext, options: KoaSessionOptions): SessionData | undefined {
   try {
     const cookie = ctx.cookies.get(options.key, options)
-    return cookie ? options.decode(cookie) : undefined
+    if (!cookie) return undefined
+    const session = options.decode(cookie)
+    const hasExpired = Number(session._expire) < Date.now()
+    return hasExpired || !(options.valid?.(ctx, session) ?? true) ? undefined : session
   } catch {
     return undefined
   }

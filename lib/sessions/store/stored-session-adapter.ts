@@ -99,8 +99,10 @@ class StoredSessionAdapter<Request extends SessionCarrier> implements SessionAda
     this.#request = request
     this.#key = key
     this.#tokens = tokens
-    // The app may have put a copy into a session that it has just made.
-    this.#lastKnown = baseline && !baseline.isNew ? baseline.values[key] : ownValue(request.session, key)
+    // The app may have put a copy into a session that it has just made. koa-session makes another session in place of one that it
+    // loads and does not accept.
+    const isLoaded = baseline?.isNew === false && baseline.sid === (this.#sid ?? baseline.sid)
+    this.#lastKnown = isLoaded ? baseline.values[key] : ownValue(request.session, key)
   }
 
   get maxAgeMs(): number | undefined {
