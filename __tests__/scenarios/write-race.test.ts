@@ -8,7 +8,7 @@ import type { SessionTokensOptions } from '../../lib/index.js'
 import type { Browser } from '../helpers/browser.js'
 import { stillClock } from '../helpers/clock.js'
 import { createGate } from '../helpers/gate.js'
-import { destroyed } from '../helpers/session-deeds.js'
+import { destroyed, regenerated } from '../helpers/session-deeds.js'
 import {
   type RecordingGrants,
   recordingGrants,
@@ -300,6 +300,8 @@ describe('a logout in one process races with the write of a refresh in another',
 
   it('S35 S36 tokens that were brought back by a process that then died are removed by the process that finds them', async () => {
     const { refreshing, tab, visitor, open } = await twoProcessesThatShare()
+    // After a login the process looks at the session again, and would learn of the logout.
+    await refreshing.mounted.manager.close()
     const died = open()
     const sid = sessionIdOf(tab.cookie('connect.sid'))
     const session = await readSession(died, sid)
@@ -435,6 +437,68 @@ describe('S37 a login in one process looks at its session again, and puts its to
     await other.mounted.manager.close()
     expect((await other.storedTokens(visitor))?.grantId).toBe(grantId)
     await expectNewest(other, visitor)
+  })
+})
+
+describe("a save of a visitor's session in one process, and a login in another", () => {
+  /** A visitor with a session, and a request of it that is about to change the session in the other process. */
+  async function visitorInTwoProcesses() {
+    const grants = recordingGrants()
+    const open = sharedSessions()
+    const login = await start({ store: open(), tokens: { grants } })
+    const other = await start({ store: open(), tokens: { grants } })
+    for (const site of [login, other]) {
+      site.handle('/write', ({ session }) => {
+        session.views = 1
+      })
+    }
+    const tab = login.browser()
+    await tab.get('/write')
+    const slow = held(
+      other.slow('/slow', ({ session }) => {
+        session.views = 7
+      }),
+    )
+    return { login, other, tab, visitor: other.visitorOf(tab), slow }
+  }
+
+  it('S20 a request that began before the login saves after it: the user stays logged in', async () => {
+    const { login, tab, visitor, slow } = await visitorInTwoProcesses()
+    const saving = visitor.get('/slow')
+    await slow.reached
+    await login.login(tab)
+    slow.release()
+    expect((await saving).status).toBe(200)
+    expect((await login.stored(tab))?.views).toBe(7)
+    await expectNewest(login, tab)
+  })
+
+  it('S20 a save that is under way at the login comes after it: the tokens are restored', async () => {
+    const { login, other, tab, visitor, slow } = await visitorInTwoProcesses()
+    slow.release()
+    const save = held(other.store.hold('set'))
+    const saving = visitor.get('/slow')
+    await save.reached
+    await login.login(tab)
+    save.release()
+    expect((await saving).status).toBe(200)
+    await delay(4 * RACE_WINDOW_MS)
+    expect((await login.stored(tab))?.views).toBe(7)
+    await expectNewest(login, tab)
+  })
+
+  it('S23 a regeneration right after the login: the new session gets no tokens by this', async () => {
+    const { login, tab } = await visitorInTwoProcesses()
+    const response = await server.login('alice')
+    login.handle('/login-and-leave', async (request) => {
+      await request.tokens.set(response)
+      await regenerated(request)
+      request.session.views = 2
+    })
+    expect((await tab.get('/login-and-leave')).status).toBe(200)
+    await delay(4 * RACE_WINDOW_MS)
+    expect(await login.storedTokens(tab)).toBeUndefined()
+    expect((await login.stored(tab))?.views).toBe(2)
   })
 })
 

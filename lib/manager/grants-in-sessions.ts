@@ -11,9 +11,11 @@ export interface GrantsInSessionsContext extends SharesContext {
 export function grantsInSessions({
   registry,
   sessionWriter,
+  shared,
   shares,
 }: GrantsInSessionsContext): SessionGrants {
   return {
+    isShared: shared.isShared,
     newestOf: registry.newestOf.bind(registry),
     onChange: registry.onChange.bind(registry),
     isOutdated: sessionWriter.isOutdated.bind(sessionWriter),

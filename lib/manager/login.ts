@@ -3,7 +3,7 @@ import { type SerialQueue, serialQueue } from '../concurrency/serial-queue.js'
 import type { AcquireParameters, RefreshResponse } from '../oauth/authorization-server.js'
 import { checkFirstIdToken, differentSubjects, issuedAt, refusedAtLogin } from '../oauth/id-token/id-token.js'
 import { ownProperties, ownValue } from '../options/own-properties.js'
-import type { SessionAdapter } from '../sessions/session-adapter.js'
+import type { SessionAdapter, SessionHome } from '../sessions/session-adapter.js'
 import { raceWindowOver } from '../sessions/store/write-race.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
 import {
@@ -85,10 +85,13 @@ export class Login {
       replaced.map((identity) => this.#endReplaced(session, identity, previous, tokens)),
     )
     const mayRace = endings.some((ending) => ending.mayRace)
-    if (mayRace) await this.#restoreIfLost(session, tokens, replaced)
-    // A save that races with this login removes the old tokens when it reads the session again, and may remove the new ones too.
-    if (mayRace || (replaced.length > 0 && this.#context.shared.isShared)) {
-      const later = raceWindowOver().then(() => this.#restoreIfLost(session, tokens, replaced))
+    // A save in another process that races with this login may remove the new tokens, also when it is repaired.
+    if (mayRace || (this.#context.shared.isShared && !session.isCookieBased)) {
+      // The request may go on with another session.
+      const home = session.home ?? session
+      const restored = this.#restoreIfLost(home, tokens, replaced)
+      if (mayRace) await restored
+      const later = restored.then(raceWindowOver).then(() => this.#restoreIfLost(home, tokens, replaced))
       this.#background.run(`login ${tokens.grantId}`, later)
     }
   }
@@ -131,19 +134,20 @@ export class Login {
    * replaced.
    */
   async #restoreIfLost(
-    session: SessionAdapter,
+    home: SessionHome & { readonly isCookieBased?: boolean },
     tokens: TokenSet,
     replaced: readonly string[],
   ): Promise<void> {
     const { codec, registry, shared } = this.#context
-    await raceWindowOver()
-    await shared.readQuickly(tokens)
     // From a session in a cookie only the app itself can have removed the tokens, and on purpose.
-    const wasRemoved = (stored: unknown) => stored === undefined && !session.isCookieBased
+    const wasRemoved = (stored: unknown) => stored === undefined && !home.isCookieBased
     const isReplaced = (stored: TokenSet | undefined) => stored && replaced.includes(identityOf(stored))
     const isLost = (stored: unknown) =>
-      !registry.endOf(tokens) && (wasRemoved(stored) || isReplaced(codec.read(stored)))
-    await session.replace(codec.write(tokens), (stored) => isLost(stored) === true)
+      !registry.endOf(tokens) && (wasRemoved(stored) || isReplaced(codec.read(stored)) === true)
+    await raceWindowOver()
+    if (!isLost(await home.reread())) return
+    await shared.readQuickly(tokens)
+    await home.replace(codec.write(tokens), isLost)
   }
 
   #endReplaced(

@@ -6,6 +6,8 @@ export type GrantSession = Pick<TokenSet, 'grantId' | 'share'>
 
 /** The knowledge of this process about grants, for a session layer. */
 export interface SessionGrants {
+  /** Whether other processes use the same grants, so that they may log a user in in any session. */
+  readonly isShared: boolean
   /**
    * Returns the newest token set that this process knows of a session's grant; `'ended'` if it knows that the session's share of
    * the grant has ended, or the grant as a whole.

@@ -75,6 +75,7 @@ function site(codec: TokenSetCodec, ...otherKeys: string[]) {
   const patched = patchedStore(store as unknown as SessionStore)
   const registry = new GrantRegistry(systemClock)
   const grants = {
+    isShared: false,
     newestOf: registry.newestOf.bind(registry),
     onChange: registry.onChange.bind(registry),
     isOutdated: async () => false,

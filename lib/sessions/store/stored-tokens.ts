@@ -177,6 +177,8 @@ export class StoredTokens implements SaveInterceptor {
   wantsStored(sid: string, session: SessionData, loaded: SessionBaseline | undefined): boolean {
     if (this.#copies.in(session).of) return true
     if (loaded === undefined) return false
+    // Another process may have logged the user in since this session was loaded.
+    if (this.#grants.isShared && !loaded.isNew) return true
     return this.#copies.in(loaded.values).of !== undefined || this.#index.grantOf(sid) !== undefined
   }
 
