@@ -100,6 +100,21 @@ describe('a save in one process races with the write of a refresh in another', (
     await expectSavedBeside(processes, writing)
   })
 
+  it('S21 S22 which comes after it: a value named like the cookie or the tokens, inside of another value, is saved again', async () => {
+    const processes = await twoProcesses()
+    const { other, refreshing, tab } = processes
+    let changes = 0
+    const change: Parameters<Site['handle']>[1] = ({ session }) => {
+      changes += 1
+      Object.assign(session, { views: 1, shop: { cookie: changes, tokens: changes, __typename: changes } })
+    }
+    refreshing.handle('/write', change)
+    other.handle('/write', change)
+    await tab.get('/write')
+    await expectSavedBeside(processes, await aboutToWrite(refreshing, tab))
+    expect(await refreshing.stored(tab)).toMatchObject({ shop: { cookie: 2, tokens: 2, __typename: 2 } })
+  })
+
   it('S21 which came before it, and is undone by it: the newest tokens are put back', async () => {
     const { refreshing, other, tab, visitor } = await twoProcesses()
     const save = held(other.store.hold('set'))

@@ -158,8 +158,9 @@ export class SavePipeline {
   /** Whether two sessions hold the same data of the app. Values of interceptors and of stores do not count. */
   #sameContent(a: SessionData, b: SessionData): boolean {
     const ours = new Set(['cookie', ...[...this.#interceptors].map(({ key }) => key)])
+    const isOfApp = ([name]: [string, unknown]) => !ours.has(name) && !name.startsWith('__')
     const content = (data: SessionData) =>
-      JSON.stringify(data, (name, value) => (ours.has(name) || name.startsWith('__') ? undefined : value))
+      JSON.stringify(Object.fromEntries(Object.entries(data).filter(isOfApp)))
     return content(a) === content(b)
   }
 }
