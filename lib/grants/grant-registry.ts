@@ -82,6 +82,11 @@ export class GrantRegistry {
     return ended ? 'ended' : grant?.tokens
   }
 
+  /** Whether another process has refreshed a grant a moment ago, see {@link Grant.wasRefreshedElsewhere}. */
+  wasRefreshedElsewhere(grantId: string): boolean {
+    return this.peek(grantId)?.wasRefreshedElsewhere ?? false
+  }
+
   /** Returns the time by which a grant's tokens are judged, in milliseconds since the epoch, see {@link Grant.now}. */
   now(grantId: string): number {
     return this.peek(grantId)?.now() ?? this.#clock.now()

@@ -1,4 +1,5 @@
 import type { Clock } from '../concurrency/clock.js'
+import { RECENT_REFRESH_MS } from '../concurrency/time-constants.js'
 import { type TokenError, withoutLiveStack } from '../errors/token-error.js'
 import type { AccessToken } from '../tokens/access-token.js'
 import { digestOf, isShareOf, sharesToken } from '../tokens/grant-proof.js'
@@ -115,9 +116,9 @@ export class Grant {
     return this.#presented === undefined
   }
 
-  /** Whether this process has learned within the last `ms` milliseconds that another process has refreshed the grant. */
-  wasRefreshedElsewhereWithin(ms: number): boolean {
-    return this.#clock.monotonic() - this.#refreshedElsewhereAt < ms
+  /** Whether this process has learned within the last `RECENT_REFRESH_MS` that another process has refreshed the grant. */
+  get wasRefreshedElsewhere(): boolean {
+    return this.#clock.monotonic() - this.#refreshedElsewhereAt < RECENT_REFRESH_MS
   }
 
   /**

@@ -1,4 +1,4 @@
-import { QUICK_TIMEOUT_MS, RECENT_REFRESH_MS } from '../concurrency/time-constants.js'
+import { QUICK_TIMEOUT_MS } from '../concurrency/time-constants.js'
 import type { TokenError } from '../errors/token-error.js'
 import type { EndedGrant, GrantEnd } from '../grants/grant-store.js'
 import { grantStoreError } from '../grants/grant-store-error.js'
@@ -68,7 +68,7 @@ export class GrantEnds {
     const known = of.share === undefined ? registry.tokensOf(grantId) : undefined
     const tokens = seen ? newest(seen, known) : known
     const endedBefore = registry.endOf(of) !== undefined
-    const isRecent = registry.peek(grantId)?.wasRefreshedElsewhereWithin(RECENT_REFRESH_MS) ?? false
+    const isRecent = registry.wasRefreshedElsewhere(grantId)
     registry.end(of, reason, retention.ttlMs)
     if (!endedBefore) this.emitEnd(of, reason)
     try {

@@ -1,5 +1,4 @@
 import type { BackgroundTasks } from '../concurrency/background-tasks.js'
-import { RECENT_REFRESH_MS } from '../concurrency/time-constants.js'
 import { withTimeout } from '../concurrency/with-timeout.js'
 import type { SessionAdapter } from '../sessions/session-adapter.js'
 import { raceWindowOver, recentRefreshOver } from '../sessions/store/write-race.js'
@@ -38,7 +37,7 @@ export class SessionRepair {
     const stale = this.#staleCopy(session, tokens)
     if (!stale || registry.peek(tokens.grantId)?.inFlight) return
     if ((this.#repaired.get(session) ?? 0) >= tokens.revision) return
-    const isRecent = registry.peek(tokens.grantId)?.wasRefreshedElsewhereWithin(RECENT_REFRESH_MS) ?? false
+    const isRecent = registry.wasRefreshedElsewhere(tokens.grantId)
     this.#background.runOnce(`repair ${identityOf(stale)}`, async () => {
       // Another process may be about to write the same tokens. A repair at the same time could undo what the app saves at that moment.
       if (shared.isShared) await (isRecent ? recentRefreshOver() : raceWindowOver())

@@ -1,4 +1,3 @@
-import { RECENT_REFRESH_MS } from '../concurrency/time-constants.js'
 import { TokenError } from '../errors/token-error.js'
 import type { SessionHome } from '../sessions/session-adapter.js'
 import { isFast } from '../sessions/store/write-race.js'
@@ -95,7 +94,7 @@ export class SessionWriter {
     const { registry, shared } = this.#context
     if (registry.endOf(held)) return false
     const { grantId } = held
-    const isRecent = registry.peek(grantId)?.wasRefreshedElsewhereWithin(RECENT_REFRESH_MS) ?? false
+    const isRecent = registry.wasRefreshedElsewhere(grantId)
     const before = Math.max(held.revision, registry.tokensOf(grantId)?.revision ?? 0)
     const hasResponded = await shared.readQuickly(held)
     const isNewer = (registry.tokensOf(grantId)?.revision ?? 0) > before
