@@ -68,7 +68,8 @@ export function baselineOfNew(sid: string | undefined): SessionBaseline {
 
 /** Records a baseline, if the holder takes another property. It is not enumerable, so that it is no part of the session's data. */
 export function recordBaseline(holder: BaselineHolder | null | undefined, baseline: SessionBaseline): void {
-  if (holder) Reflect.defineProperty(holder, BASELINE, { value: baseline, configurable: true, writable: true })
+  if (holder)
+    Reflect.defineProperty(holder, BASELINE, { value: baseline, configurable: true, writable: true })
 }
 
 /** A request of Express, or a context of Koa. */
