@@ -99,18 +99,19 @@ describeWithRedisServer('redisGrantStore(client) over several servers', () => {
   // A cluster of ioredis replaces the connection of a subscription without a sign of it.
   describe.each(clusters.filter(([name]) => name.startsWith('node-redis')))(
     'of a cluster, over %s',
-    (_, connect) =>
-      theBreak(
-        () => client(connect, cluster.port),
-        () => cluster.servers,
-      ),
+    (_, connect) => {
+      const open = () => client(connect, cluster.port)
+      theBreak(open, () => cluster.servers)
+      theWatch(open)
+    },
   )
 
-  describe.each(sentinels)('behind a sentinel, over %s', (_, connect) => {
+  describe.each(sentinels)('behind a sentinel, over %s', (name, connect) => {
     const open = () => client(connect, sentinel.port)
     theContract(open)
     theNews(open)
     theBreak(open, () => [redis])
+    if (name.startsWith('node-redis')) theWatch(open)
   })
 
   it('puts grants on all nodes of a cluster', async () => {
@@ -183,7 +184,23 @@ function theBreak(open: () => Promise<RedisClient>, servers: () => readonly Redi
       await store.publish!(text)
       await has(text)
     }
-  }, 5_000)
+  }, 20_000)
+}
+
+/** A cluster or a sentinel of node-redis has the listeners of this library, which are on its own client. */
+function theWatch(open: () => Promise<RedisClient>): void {
+  it('is watched by one listener for any number of stores, which is gone when they are closed', async () => {
+    const client = (await open()) as RedisClient & { listenerCount(event: string): number }
+    const count = () => ['error', 'node-disconnect', 'topology-change'].map((of) => client.listenerCount(of))
+    const before = count()
+    const stores = Array.from({ length: 12 }, () =>
+      redisGrantStore(client, { prefix: `${randomUUID()}:`, graceMs: 0 }),
+    )
+    await Promise.all(stores.map(hasListened))
+    expect(count()).toEqual(before.map((listeners) => listeners + 1))
+    await Promise.all(stores.map((store) => store.close()))
+    expect(count()).toEqual(before)
+  }, 20_000)
 }
 
 /** Resolves when a store has waited for a lease: it listens since. */
