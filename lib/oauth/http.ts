@@ -218,9 +218,12 @@ function isDecompressionError(error: unknown): boolean {
 }
 
 /** The codes of TLS alerts with which a server refuses the certificate of a client, or requires one. */
-const CERTIFICATE_ALERT = /^ERR_SSL_\w*ALERT_\w*(?:CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/
-/** The words of OpenSSL for an alert during the handshake, such as "tlsv1 alert unknown ca". Node gives it the code `EPROTO`. */
-const HANDSHAKE_ALERT = /:((?:ssl|tls)v\d+ [a-z ]+):/
+const CERTIFICATE_ALERT = /^ERR_SSL_[\w/]*ALERT_\w*(?:CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/
+/**
+ * The words of OpenSSL for an alert during the handshake, such as "tlsv1 alert unknown ca", or "ssl/tls alert bad certificate" since
+ * OpenSSL 3.2. Node gives it the code `EPROTO`.
+ */
+const HANDSHAKE_ALERT = /:((?:sslv3|tlsv\d+|ssl\/tls) [a-z ]+):/
 
 /** Returns the code of an error. An alert during the TLS handshake has the code that it would have after the handshake. */
 function codeOf(error: unknown): unknown {
