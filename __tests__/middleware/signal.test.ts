@@ -1,4 +1,7 @@
 import { getEventListeners, once } from 'node:events'
+import { Agent, get } from 'node:http'
+import type { Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import type { SessionTokens } from '../../lib/index.js'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
@@ -108,5 +111,30 @@ describe('S83 req.tokens.signal', () => {
       expect(signal.aborted).toBe(false)
     })
     expect(getEventListeners(signal, 'abort')).toEqual([])
+  })
+
+  it('S83 is let go with the response, although a client sends `Upgrade: h2c` and keeps its connection', async () => {
+    const site = await siteOf()
+    const browser = site.browser()
+    await site.login(browser)
+    const signals: AbortSignal[] = []
+    const listeners: number[] = []
+    let socket: Socket | undefined
+    site.handle('/signal', (request) => {
+      expect(request.socket).toBe((socket ??= request.socket))
+      signals.push(request.tokens.signal)
+      listeners.push(socket.listenerCount('close'))
+    })
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    const cookie = `connect.sid=${browser.cookie('connect.sid')}`
+    const headers = { cookie, connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c', 'http2-settings': '' }
+    for (let n = 0; n < 5; n++) {
+      const [response] = await once(get(`${site.url}/signal`, { agent, headers }), 'response')
+      await text(response)
+    }
+    expect(listeners.at(-1)).toBe(listeners[0])
+    await browser.post('/logout')
+    expect(signals.filter(({ aborted }) => aborted)).toEqual([])
+    agent.destroy()
   })
 })

@@ -17,7 +17,15 @@ export function signalOf(
   const controller = new AbortController()
   const stop = manager.onEnd(session, (reason) => controller.abort(endedError(reason)))
   if (!stop) return AbortSignal.abort(noTokensError())
-  if (request.headers.upgrade !== undefined) request.socket.once('close', stop)
+  if (isUpgraded(request)) request.socket.once('close', stop)
   else onResponseClosed(request, response, stop)
   return controller.signal
+}
+
+/**
+ * Whether Node has given a request to a listener for upgrades. The header alone does not say so: some clients send `Upgrade: h2c` with
+ * ordinary requests, and their connection stays open after the response.
+ */
+function isUpgraded(request: IncomingMessage & { readonly upgrade?: unknown }): boolean {
+  return request.upgrade === true
 }
