@@ -1,5 +1,7 @@
 import { connect } from 'node:net'
 import { json } from 'node:stream/consumers'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
 import express, { type ErrorRequestHandler, type Request } from 'express'
 import session, { type MemoryStore } from 'express-session'
@@ -364,6 +366,23 @@ describe('maxTenants', () => {
     slow.release()
     await asking
     while (closed.mock.calls.length === 0) await new Promise(setImmediate)
+  })
+
+  it('a tenant takes memory for the sessions that it has, not for all that it may have', async () => {
+    setFlagsFromString('--expose_gc')
+    const collect = runInNewContext('gc') as () => void
+    const taken = () => {
+      collect()
+      const { external, heapUsed } = process.memoryUsage()
+      return heapUsed + external
+    }
+    const grants = memoryGrantStore()
+    const options = () => ({ ...optionsOf('acme'), keep: 'store' as const, grants })
+    const { page } = await start({ options })
+    await page.get('/first/has')
+    const before = taken()
+    for (let n = 0; n < 50; n++) await page.get(`/tenant-${n}/has`)
+    expect((taken() - before) / 50).toBeLessThan(300_000)
   })
 
   it('a request has ended when its client has disconnected, though the previous response is still to come', async () => {

@@ -1,16 +1,16 @@
-import { LRUCache } from 'lru-cache'
-
 /** How many reports are remembered. A report that is forgotten may be made again. */
 const MAX_REPORTED = 10_000
 
 /** Remembers the names of reports, so that each report is made once and not at each request. */
 export class ReportedOnce {
-  readonly #reported = new LRUCache<string, true>({ max: MAX_REPORTED })
+  /** In the order of their last use. */
+  readonly #reported = new Set<string>()
 
   /** Returns whether something is reported for the first time. */
   isFirst(name: string): boolean {
-    if (this.#reported.get(name)) return false
-    this.#reported.set(name, true)
-    return true
+    const isFirst = !this.#reported.delete(name)
+    this.#reported.add(name)
+    if (this.#reported.size > MAX_REPORTED) this.#reported.delete(this.#reported.values().next().value!)
+    return isFirst
   }
 }

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import { BoundedQueue } from '../concurrency/bounded-queue.js'
 import { type BreakerFailure, CircuitBreaker } from '../concurrency/circuit-breaker.js'
 import type { Clock } from '../concurrency/clock.js'
@@ -203,7 +204,10 @@ function failingError(retryAfterMs: number): TokenError {
   )
 }
 
-const healths = new WeakMap<GrantRegistry, Map<string, ServerHealth>>()
+/** How many servers are remembered. Names of tenants may be part of their URLs, and a request may name any tenant. */
+const MAX_SERVERS = 10_000
+
+const healths = new WeakMap<GrantRegistry, LRUCache<string, ServerHealth>>()
 
 /** Returns the health of a server. All middlewares of a process share it. */
 export function serverHealth(
@@ -212,7 +216,7 @@ export function serverHealth(
   clock: Clock,
   maxConcurrent: number,
 ): ServerHealth {
-  const ofProcess = healths.get(registry) ?? new Map<string, ServerHealth>()
+  const ofProcess = healths.get(registry) ?? new LRUCache<string, ServerHealth>({ max: MAX_SERVERS })
   healths.set(registry, ofProcess)
   const health = ofProcess.get(server) ?? new ServerHealth(clock, maxConcurrent)
   ofProcess.set(server, health)

@@ -5,12 +5,20 @@ interface OfGrant {
   readonly grantId: string
 }
 
+/**
+ * Returns the options of an `LRUCache` of at most `max` entries, which takes memory for the entries that it has. With the option
+ * `max` it takes the memory of all entries when it is made: too much for an app of many tenants.
+ */
+export function atMost(max: number): { readonly maxSize: number; readonly sizeCalculation: () => number } {
+  return { maxSize: max, sizeCalculation: () => 1 }
+}
+
 /** A bounded cache of values that belong to grants. The values of one grant can be forgotten together. */
 export class GrantCache<V extends OfGrant> extends LRUCache<string, V> {
   readonly #keys = new Map<string, Set<string>>()
 
   constructor(max: number) {
-    super({ max, dispose: ({ grantId }, key) => this.#removeKey(grantId, key) })
+    super({ ...atMost(max), dispose: ({ grantId }, key) => this.#removeKey(grantId, key) })
   }
 
   /** Adds a value, or replaces the value of the key. */

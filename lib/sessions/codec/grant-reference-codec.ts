@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { ownProperties } from '../../options/own-properties.js'
 import { ADOPTED, hasProof, identityOf } from '../../tokens/grant-proof.js'
 import { type TokenSet, withShare } from '../../tokens/token-set.js'
+import { atMost } from '../grant-cache.js'
 import type { Seal } from './sealing.js'
 import {
   type ProvesByTokens,
@@ -26,7 +27,7 @@ export class GrantReferenceCodec extends TokenSetCodec {
   readonly #audience: string
   readonly #seal: Seal | undefined
   /** The reference of each session: sealing again gives another text, and a session is to keep the text that it has. */
-  readonly #written = new LRUCache<string, SessionCopy>({ max: MAX_OPENED })
+  readonly #written = new LRUCache<string, SessionCopy>(atMost(MAX_OPENED))
 
   /** @param audience names the client and its authorization server; references of another audience are refused */
   constructor(

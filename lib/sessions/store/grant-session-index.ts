@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { identityOf } from '../../tokens/grant-proof.js'
+import { atMost } from '../grant-cache.js'
 import type { GrantSession } from '../session-grants.js'
 
 /** How many sessions are remembered, for the saves of requests that are still running. */
@@ -15,8 +16,8 @@ interface Entry {
 
 /** Which grant is in which session of one store, as far as this process knows. */
 export class GrantSessionIndex {
-  readonly #grants = new LRUCache<string, GrantSession>({ max: MAX_SESSIONS })
-  readonly #sessions = new LRUCache<string, Entry>({ max: MAX_SESSIONS })
+  readonly #grants = new LRUCache<string, GrantSession>(atMost(MAX_SESSIONS))
+  readonly #sessions = new LRUCache<string, Entry>(atMost(MAX_SESSIONS))
 
   /** @param of names the session of a grant, and holds no tokens */
   add(of: GrantSession, sid: string): void {
