@@ -121,7 +121,8 @@ describe('S83 req.tokens.signal', () => {
     const listeners: number[] = []
     let socket: Socket | undefined
     site.handle('/signal', (request) => {
-      expect(request.socket).toBe((socket ??= request.socket))
+      socket ??= request.socket
+      expect(request.socket).toBe(socket)
       signals.push(request.tokens.signal)
       listeners.push(socket.listenerCount('close'))
     })

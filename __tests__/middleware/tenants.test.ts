@@ -377,7 +377,7 @@ describe('maxTenants', () => {
       return heapUsed + external
     }
     const grants = memoryGrantStore()
-    const options = () => ({ ...optionsOf('acme'), keep: 'store' as const, grants })
+    const options = () => ({ ...optionsOf('acme'), keep: 'store', grants }) as SessionTokensOptions
     const { page } = await start({ options })
     await page.get('/first/has')
     const before = taken()
