@@ -13,11 +13,11 @@ function thrown(): never {
 }
 
 describe('the news of the grant store', () => {
-  function newsOver(store: Partial<GrantStore>): News {
+  function newsOver(store: Partial<GrantStore>, clock = stillClock()): News {
     return new News({
       store: { ...memoryGrantStore(), ...store } as GrantStore,
       isShared: true,
-      clock: stillClock(),
+      clock,
       audience: 'a',
     })
   }
@@ -57,6 +57,37 @@ describe('the news of the grant store', () => {
     ends.push({ grantId: 'a', ended: 'logged_out' })
     expect((await heard) - endedAt).toBeLessThan(1_000)
     clearInterval(attempts)
+    news.close()
+  })
+
+  it('S80 after the sleep of the host, during which its monotonic clock stands still, all ends since are read', async () => {
+    const clock = stillClock()
+    const asked: number[] = []
+    let onOpen = () => {}
+    const news = newsOver(
+      {
+        subscribe(_listener, opened) {
+          onOpen = opened!
+          setImmediate(onOpen)
+          return () => {}
+        },
+        async recentEnds(withinMs) {
+          asked.push(withinMs)
+          return []
+        },
+      },
+      clock,
+    )
+    await news.catchUp()
+    clock.jump(30 * 60_000)
+    onOpen()
+    await news.catchUp()
+    expect(asked.at(-1)).toBe(31 * 60_000)
+    clock.jump(-2 * 60 * 60_000)
+    clock.advance(1_000)
+    onOpen()
+    await news.catchUp()
+    expect(asked.at(-1)).toBe(61_000)
     news.close()
   })
 

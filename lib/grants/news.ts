@@ -56,8 +56,8 @@ export class News {
   #timer: NodeJS.Timeout | undefined
   /** All ends since this time are known here, by the clock of this host. */
   #knownSince = Number.POSITIVE_INFINITY
-  /** When the recent ends were last read, on the monotonic clock. */
-  #readAt: number | undefined
+  /** When the recent ends were last read, on both clocks. */
+  #readAt: { readonly now: number; readonly monotonic: number } | undefined
   /** Texts may have been lost since the last time that the recent ends were read. */
   #mayHaveMissed = false
   #isClosed = false
@@ -129,8 +129,8 @@ export class News {
     if (!isShared || !store.recentEnds) return
     clearTimeout(this.#timer)
     this.#mayHaveMissed = false
-    const startedAt = clock.monotonic()
-    const sinceMs = this.#readAt === undefined ? RECENT_ENDS_MS : startedAt - this.#readAt + OVERLAP_MS
+    const startedAt = { now: clock.now(), monotonic: clock.monotonic() }
+    const sinceMs = this.#sinceRead(startedAt)
     const withinMs = Math.min(sinceMs, RECENT_ENDS_MS)
     try {
       const ends = await withTimeout(GRANT_STORE_TIMEOUT_MS, store.recentEnds(withinMs), tooLate)
@@ -141,6 +141,15 @@ export class News {
     } catch {
       this.#schedule(LAST_RETRY_MS)
     }
+  }
+
+  /**
+   * Returns of how many milliseconds the ends are to be read. While a host sleeps, its monotonic clock stands still, and only the other
+   * clock goes on.
+   */
+  #sinceRead({ now, monotonic }: { readonly now: number; readonly monotonic: number }): number {
+    const last = this.#readAt
+    return last ? Math.max(monotonic - last.monotonic, now - last.now) + OVERLAP_MS : RECENT_ENDS_MS
   }
 
   /** Whether no text can have been lost since the last read began, as far as the grant store can tell. */
