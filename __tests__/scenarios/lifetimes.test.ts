@@ -1,7 +1,8 @@
-import { describe, expect, it } from '@jest/globals'
+import { describe, expect, it, jest } from '@jest/globals'
 import { SignJWT } from 'jose'
 import type { AnySessionTokensOptions } from '../../lib/middleware/options.js'
 import type { Browser } from '../helpers/browser.js'
+import { newsHub } from '../helpers/news-hub.js'
 import { someTurnsOfTheLoop } from '../helpers/next-commit.js'
 import { recordingGrants, type Site, sharedSessions } from '../helpers/site.js'
 import { HOUR_MS, testSites } from '../helpers/test-sites.js'
@@ -87,7 +88,22 @@ describe('the expiry of the refresh token', () => {
     const tab = await loggedIn(site, { expires_in: 600, refresh_expires_in: 1800 })
     site.clock.advance(31 * MINUTE_MS)
     await expectOver(site, tab)
-    expect((await site.storedTokens(tab))?.refreshToken).toBeUndefined()
+  })
+
+  it('S86 a host whose clock is ahead logs no user out for good', async () => {
+    const grants = recordingGrants()
+    const open = sharedSessions()
+    const [right, ahead] = await Promise.all([0, 1].map(() => start({ store: open(), tokens: { grants } })))
+    const tab = await loggedIn(right!, { expires_in: 600, refresh_expires_in: 1800 })
+    ahead!.clock.jump(3 * HOUR_MS)
+    grants.forget()
+    for (let n = 0; n < 2; n++) expect((await ahead!.browser(tab).get('/token')).status).toBe(401)
+    expect(grants.calls).toEqual(['lease', 'release'])
+    ahead!.clock.jump(-3 * HOUR_MS)
+    for (const site of [ahead!, right!]) {
+      site.clock.advance(11 * MINUTE_MS)
+      expect((await site.browser(tab).get('/token')).status).toBe(200)
+    }
   })
 
   it('S86 a valid access token is served although the refresh token has expired', async () => {
@@ -174,6 +190,48 @@ describe('session_expiry of the ID token', () => {
     worker!.clock.advance(31 * MINUTE_MS)
     await expect(user.getAccessToken()).rejects.toMatchObject(expired)
     expect(user.hasTokens()).toBe(false)
+  })
+})
+
+describe('a later session_expiry that another process knows', () => {
+  /** A job whose process knows only the first time, which is over. The web has a later one. */
+  async function startBoth() {
+    const hub = newsHub()
+    const [ofWeb, ofWorker] = [hub.connect(), hub.connect()]
+    const [web, worker] = await Promise.all(
+      [ofWeb, ofWorker].map(({ store }) => start({ tokens: { grants: store } })),
+    )
+    web!.handle('/reference', async ({ tokens }) => ({ reference: await tokens.offlineReference() }))
+    const response = await server.login('alice')
+    const tab = web!.browser()
+    const logIn = async (minutes: number) => {
+      const id_token = await idTokenUntil(web!.clock.now() + minutes * MINUTE_MS)
+      expect(
+        (await tab.post('/login', { ...response, access_token: `of ${minutes}`, id_token })).status,
+      ).toBe(200)
+    }
+    await logIn(30)
+    const { reference } = (await tab.get('/reference')).json
+    const user = worker!.middleware.offline(reference)
+    await user.getAccessToken()
+    await logIn(600)
+    worker!.clock.advance(31 * MINUTE_MS)
+    return { user, ofWorker, worker: worker! }
+  }
+
+  it('S86 is found by all callers of one moment', async () => {
+    const { user } = await startBoth()
+    const tokens = await Promise.all([1, 2, 3].map(() => user.getAccessToken()))
+    expect(new Set(tokens.map(({ token }) => token)).size).toBe(1)
+  })
+
+  it('S86 while the grant store fails, the user need not log in again', async () => {
+    const { ofWorker, user, worker } = await startBoth()
+    const read = jest.spyOn(ofWorker.store, 'read').mockRejectedValue(new Error('down'))
+    await expect(user.getAccessToken()).rejects.toMatchObject({ code: 'ERR_GRANT_STORE' })
+    expect(endings(worker)).toEqual([])
+    read.mockRestore()
+    await user.getAccessToken()
   })
 })
 

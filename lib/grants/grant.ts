@@ -46,6 +46,8 @@ export class Grant {
   readonly backoff = new RefreshBackoff()
   /** The refresh of this grant in this process. There is one at a time. */
   inFlight: RefreshInFlight | undefined
+  /** The newest revision whose refresh token has expired by the clock of this host, as a refresh has found under the lease. */
+  expiredRevision: number | undefined
   readonly #clock: Clock
   /** Why the grant has ended. Only the constructor and `end()` set it. */
   ended: GrantEnd | undefined

@@ -195,7 +195,9 @@ export class AccessTokens {
     // If valid tokens were replaced too often, the API would reject the next one as well.
     if (rejected && !grant.backoff.mayReplace(key, clock.monotonic()))
       return this.#checked(rejected, held, grant)
-    if (tokens.refreshToken === undefined && !tokens.isReference && !mayExchange(view, need)) {
+    const hasExpired = grant.expiredRevision === tokens.revision && !canRefresh(tokens, clock.now())
+    const hasNone = tokens.refreshToken === undefined && !tokens.isReference
+    if ((hasNone || hasExpired) && !mayExchange(view, need)) {
       this.#context.onExpired(tokens, now)
       throw cannotRefreshError(tokens, need, now)
     }

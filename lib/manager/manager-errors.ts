@@ -30,6 +30,15 @@ function expired(reason: EndReason): TokenError {
   )
 }
 
+/** Returns the error for a login that is over as far as this process knows, while the grant store, which may know a later end, fails. */
+export function endUnknownError(): TokenError {
+  return new TokenError(
+    'ERR_GRANT_STORE',
+    'The login is over as far as this process knows. Another process may know a later end, and the grant store did not respond. ' +
+      'Try again later. Check the connection of the grant store.',
+  )
+}
+
 /** Returns the error for a login that is over, although its tokens may be valid. */
 export function loginOverError(): TokenError {
   return new TokenError(

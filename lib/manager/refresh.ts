@@ -124,17 +124,20 @@ export class Refresh {
   }
 
   /**
-   * Resolves with the newest refresh token, if it may be presented. Otherwise throws, and stores in all places that it has expired,
-   * or that the grant is dead.
+   * Resolves with the newest refresh token, if it may be presented. Otherwise throws. If the authorization server has refused it, stores
+   * in all places that the grant is dead. Its expiry is stored nowhere, since the clock of this host may be wrong.
    */
   async #refreshToken(): Promise<string> {
-    const { codec, maxLoginAgeMs, shared } = this.#context
+    const { clock, codec, maxLoginAgeMs, shared } = this.#context
     const newest = this.#newest.tokens
     const { refreshToken } = newest
     const now = this.#grant.now()
     if (isLoginOver(newest, now, maxLoginAgeMs)) throw loginOverError()
     if (refreshToken === undefined) throw cannotRefreshError(newest, this.#need, now)
-    if (!canRefresh(newest, now)) return this.#dropExpired(newest, now)
+    if (!canRefresh(newest, clock.now())) {
+      this.#grant.expiredRevision = newest.revision
+      throw cannotRefreshError(newest, this.#need, now)
+    }
     // When it was rejected, the stores could not be asked for a newer one. They have been asked now, under the lease.
     const rejection = this.#grant.rejectionOf(refreshToken)
     if (rejection) {
@@ -145,12 +148,6 @@ export class Refresh {
     if (this.#session.isCookieBased && !shared.isShared && !codec.writesReferences)
       this.#session.checkStorable()
     return refreshToken
-  }
-
-  /** Stores that the newest refresh token has expired, so that no process tries it. The access tokens are served until they expire. */
-  async #dropExpired(newest: TokenSet, now: number): Promise<never> {
-    await this.#store(withoutRefreshToken(newest))
-    throw cannotRefreshError(newest, this.#need, now)
   }
 
   /**

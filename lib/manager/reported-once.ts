@@ -6,7 +6,12 @@ export class ReportedOnce {
   /** In the order of their last use. */
   readonly #reported = new Set<string>()
 
-  /** Returns whether something is reported for the first time. */
+  /** Whether something was reported. */
+  has(name: string): boolean {
+    return this.#reported.has(name)
+  }
+
+  /** Notes that something is reported. Returns whether it is the first time. */
   isFirst(name: string): boolean {
     const isFirst = !this.#reported.delete(name)
     this.#reported.add(name)

@@ -5,7 +5,7 @@ import { isLoginOver } from '../tokens/login-lifetime.js'
 import { newest, type TokenSet, withShare, withSharesOf } from '../tokens/token-set.js'
 import type { IgnoredCopies } from './ignored-copies.js'
 import type { ManagerContext } from './manager-context.js'
-import { loginOverError, noTokensError } from './manager-errors.js'
+import { endUnknownError, loginOverError, noTokensError } from './manager-errors.js'
 import { ReportedOnce } from './reported-once.js'
 import type { SessionRepair } from './session-repair.js'
 
@@ -159,14 +159,18 @@ export class SessionViews {
   /**
    * Resolves with the view of a session whose login is over, as far as this process knows. Another process may know a later end
    * of the login, so the grant store is asked: once for each revision of the tokens.
+   *
+   * @throws `ERR_GRANT_STORE` without a response: the login may not be over
    */
   async #renewed(session: SessionAdapter, { held, tokens }: SessionView): Promise<SessionView> {
     const { shared } = this.#context
-    if (shared.isShared && this.#over.isFirst(`${tokens.grantId} ${tokens.revision}`)) {
-      await shared.readQuickly(held)
-    }
+    const name = `${tokens.grantId} ${tokens.revision}`
+    const isKnown = !shared.isShared || this.#over.has(name) || (await shared.readQuickly(held))
     const view = this.of(session)
-    return this.#isOver(view) ? this.#throwOver(view.tokens, view.now) : view
+    if (!this.#isOver(view)) return view
+    if (!isKnown) throw endUnknownError()
+    this.#over.isFirst(name)
+    return this.#throwOver(view.tokens, view.now)
   }
 
   #throwOver(tokens: TokenSet, now: number): never {
