@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import type { Browser } from '../helpers/browser.js'
 import { type KoaSite, startKoaSite } from '../helpers/koa-site.js'
@@ -180,28 +180,45 @@ describe('S82 back-channel logout', () => {
     expect(await statuses([alice])).toEqual([401])
   })
 
-  it('S82 the token may be sent again if the grant store failed', async () => {
-    const hub = newsHub()
-    const { grantsWith, ...store } = hub.connect().store
-    let isAway = true
-    const site = await expressSite({
-      tokens: {
-        grants: {
-          ...store,
-          grantsWith: async (label) => {
-            if (isAway) throw new Error('no connection')
-            return grantsWith!(label)
-          },
-        },
-      },
+  describe.each(['session', 'store'] as const)('by a process that knows no grant, with keep: %s', (keep) => {
+    async function startBoth() {
+      const hub = newsHub()
+      const sessions = sharedSessions()
+      const [web, other] = await Promise.all(
+        [0, 1].map(() => expressSite({ store: sessions(), tokens: { keep, grants: hub.connect().store } })),
+      )
+      return { web: web!, other: other! }
+    }
+
+    it('S82 a logout token with a user and a sid ends that login alone', async () => {
+      const { web, other } = await startBoth()
+      const one = await loggedIn(web, 'alice', { sid: '1' })
+      const two = await loggedIn(web, 'alice', { sid: '2' })
+      const none = await loggedIn(web, 'alice')
+      expect((await send(other, await issuer.logoutToken({ sub: 'alice', sid: '1' }))).status).toBe(200)
+      expect(await statuses([one, two, none])).toEqual([401, 200, 401])
     })
-    const alice = await loggedIn(site, 'alice')
-    const token = await issuer.logoutToken({ sub: 'alice' })
-    expect(await send(site, token)).toMatchObject({ status: 400, json: { error: 'server_error' } })
-    isAway = false
-    expect((await send(site, token)).status).toBe(200)
-    expect(await statuses([alice])).toEqual([401])
   })
+
+  it.each(['grantsWith', 'read'] as const)(
+    'S82 ends nothing and may be sent again if the grant store failed: %s()',
+    async (method) => {
+      const hub = newsHub()
+      const sessions = sharedSessions()
+      const { store } = hub.connect()
+      const web = await expressSite({ store: sessions(), tokens: { grants: hub.connect().store } })
+      const other = await expressSite({ store: sessions(), tokens: { grants: store } })
+      const one = await loggedIn(web, 'alice', { sid: '1' })
+      const two = await loggedIn(web, 'alice', { sid: '2' })
+      const token = await issuer.logoutToken({ sub: 'alice', sid: '1' })
+      const away = jest.spyOn(store, method).mockRejectedValue(new Error('no connection'))
+      expect(await send(other, token)).toMatchObject({ status: 400, json: { error: 'server_error' } })
+      away.mockRestore()
+      expect(await statuses([one, two])).toEqual([200, 200])
+      expect((await send(other, token)).status).toBe(200)
+      expect(await statuses([one, two])).toEqual([401, 200])
+    },
+  )
 
   it('S82 reads the form that a body parser has read', async () => {
     const { urlencoded } = await import('express')

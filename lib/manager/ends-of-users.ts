@@ -49,19 +49,37 @@ export class EndsOfUsers {
     return count
   }
 
-  /** Finds the grants that a logout token is about. Resolves with a function that ends them: no grant ends before its call. */
+  /**
+   * Finds the grants that a logout token is about. Resolves with a function that ends them: no grant ends before its call. Rejects if the
+   * grant store fails, since a record may show that its grant is of another login, or is newer than the logout token.
+   */
   async prepareLogout({ sub, sid, iat }: LogoutClaims): Promise<() => Promise<number>> {
     const { labels } = this.#context
     const bySid = sid === undefined ? [] : await this.#grantsWith(labels.ofLogin(sid))
     const bySub = sub === undefined ? [] : await this.#grantsWith(labels.ofUser(sub))
+    // A grant whose ID token names no login is found by its user.
+    const withoutSid =
+      sub === undefined || sid === undefined ? [] : await this.#grantsWith(labels.ofUserWithoutLogin(sub))
     const isMeant = (grantId: string, tokens: TokenSet | undefined): boolean => {
-      // A grant whose ID token names no login is found by its user.
-      const isOfLogin =
-        sid === undefined || bySid.includes(grantId) || !tokens || !labels.claimsOf(tokens).sid
+      const isWithoutSid = tokens ? !labels.claimsOf(tokens).sid : withoutSid.includes(grantId)
+      const isOfLogin = sid === undefined || bySid.includes(grantId) || isWithoutSid
       return isOfLogin && (tokens?.loginIssuedAt ?? 0) <= iat * 1000
     }
-    const ids = [...new Set([...bySid, ...bySub])]
-    return () => this.#endAll(ids, (grantId) => this.#end(grantId, 'backchannel_logout', [], isMeant))
+    const meant: string[] = []
+    await inBatches([...new Set([...bySid, ...bySub])], async (grantId) => {
+      if (isMeant(grantId, await this.#seen(grantId))) meant.push(grantId)
+    })
+    return () => this.#endAll(meant, (grantId) => this.#end(grantId, 'backchannel_logout', []))
+  }
+
+  /** Resolves with the newest tokens of a grant, if this process can read them. */
+  async #seen(grantId: string): Promise<TokenSet | undefined> {
+    const { codec, registry, shared } = this.#context
+    const known = registry.tokensOf(grantId)
+    const grant = wholeGrant(grantId)
+    const { record } = await shared.ask(shared.peek(grant), QUICK_TIMEOUT_MS, () => [])
+    const found = codec.readRecord(known ?? grant, record?.tokens)
+    return known ? newest(known, found) : found
   }
 
   #labelOf(whom: { readonly sub: string } | { readonly sid: string }): string {
@@ -78,20 +96,14 @@ export class EndsOfUsers {
 
   async #endAll(grantIds: readonly string[], end: (grantId: string) => Promise<boolean>): Promise<number> {
     let count = 0
-    for (let at = 0; at < grantIds.length; at += AT_ONCE) {
-      const ended = await Promise.all(grantIds.slice(at, at + AT_ONCE).map(end))
-      count += ended.filter(Boolean).length
-    }
+    await inBatches(grantIds, async (grantId) => {
+      if (await end(grantId)) count++
+    })
     return count
   }
 
-  /** Ends one grant, unless `isMeant` returns `false` for it. Resolves with whether the grant ended now. Never rejects. */
-  async #end(
-    grantId: string,
-    reason: GrantEnd,
-    failures: TokenError[],
-    isMeant: (grantId: string, tokens: TokenSet | undefined) => boolean = () => true,
-  ): Promise<boolean> {
+  /** Ends one grant. Resolves with whether the grant ended now. Never rejects. */
+  async #end(grantId: string, reason: GrantEnd, failures: TokenError[]): Promise<boolean> {
     const { codec, emit, ends, registry, shared } = this.#context
     const grant = wholeGrant(grantId)
     const known = registry.tokensOf(grantId)
@@ -100,7 +112,6 @@ export class EndsOfUsers {
     if (registry.ended(grantId)) return false
     const found = codec.readRecord(known ?? grant, state?.record?.tokens)
     const seen = known ? newest(known, found) : found
-    if (!isMeant(grantId, seen)) return false
     const refreshing = registry.peek(grantId)?.inFlight
     const ending = ends.end(grant, reason, seen, { home: undefined, maxAgeMs: undefined })
     const { record, failure } = ownProperties(await ending)
@@ -127,6 +138,16 @@ export class EndsOfUsers {
       this.#context.emit({ type: 'revocation_failed', grantId, error: error as TokenError })
       return error as TokenError
     }
+  }
+}
+
+/** Does some work for each grant, {@link AT_ONCE} at a time. */
+async function inBatches(
+  grantIds: readonly string[],
+  work: (grantId: string) => Promise<void>,
+): Promise<void> {
+  for (let at = 0; at < grantIds.length; at += AT_ONCE) {
+    await Promise.all(grantIds.slice(at, at + AT_ONCE).map(work))
   }
 }
 

@@ -17,11 +17,17 @@ export interface LoginClaims {
 export class GrantLabels {
   readonly #audience: string
   readonly #issuer: string | undefined
+  readonly #isReference: boolean
 
-  /** @param audience names the client and its authorization server */
-  constructor(audience: string, issuer?: string) {
+  /**
+   * @param audience names the client and its authorization server
+   * @param isReference whether the sessions hold references: then most processes cannot read the ID token in the record of a grant,
+   * so a label says that it names no login
+   */
+  constructor(audience: string, issuer?: string, isReference = false) {
     this.#audience = audience
     this.#issuer = issuer
+    this.#isReference = isReference
   }
 
   /** Returns the labels of a grant: none without an ID token, with an encrypted one, or with one of another issuer. */
@@ -31,6 +37,7 @@ export class GrantLabels {
     return [
       ...(sub === undefined ? [] : [this.ofUser(sub)]),
       ...(sid === undefined ? [] : [this.ofLogin(sid)]),
+      ...(this.#isReference && sub !== undefined && sid === undefined ? [this.ofUserWithoutLogin(sub)] : []),
     ]
   }
 
@@ -52,7 +59,12 @@ export class GrantLabels {
     return this.#labelOf('login', sid)
   }
 
-  #labelOf(kind: 'user' | 'login', name: string): string {
+  /** Returns the label of the grants of a user whose ID token names no login, with references. */
+  ofUserWithoutLogin(sub: string): string {
+    return this.#labelOf('user without login', sub)
+  }
+
+  #labelOf(kind: 'user' | 'login' | 'user without login', name: string): string {
     return digestOf(`session-token-manager label\n${this.#audience}\n${kind}\n${name}`)
   }
 }

@@ -118,7 +118,7 @@ function managerContextOf(
   const { clock, registry } = services
   const codec = codecOf(checked, registry)
   const audience = audienceOf(checked)
-  const labels = new GrantLabels(audience, issuer)
+  const labels = new GrantLabels(audience, issuer, codec.writesReferences)
   const emit = emitterOf({ onEvent: checked.onEvent, now: () => clock.now(), tenant })
   const shared = new SharedGrants({
     store: checked.grants ?? services.grants,
