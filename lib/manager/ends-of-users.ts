@@ -55,14 +55,14 @@ export class EndsOfUsers {
    */
   async prepareLogout({ sub, sid, iat }: LogoutClaims): Promise<() => Promise<number>> {
     const { labels } = this.#context
-    const bySid = sid === undefined ? [] : await this.#grantsWith(labels.ofLogin(sid))
+    const bySid = new Set(sid === undefined ? [] : await this.#grantsWith(labels.ofLogin(sid)))
     const bySub = sub === undefined ? [] : await this.#grantsWith(labels.ofUser(sub))
     // A grant whose ID token names no login is found by its user.
-    const withoutSid =
-      sub === undefined || sid === undefined ? [] : await this.#grantsWith(labels.ofUserWithoutLogin(sub))
+    const isBySub = sub !== undefined && sid !== undefined
+    const withoutSid = new Set(isBySub ? await this.#grantsWith(labels.ofUserWithoutLogin(sub)) : [])
     const isMeant = (grantId: string, tokens: TokenSet | undefined): boolean => {
-      const isWithoutSid = tokens ? !labels.claimsOf(tokens).sid : withoutSid.includes(grantId)
-      const isOfLogin = sid === undefined || bySid.includes(grantId) || isWithoutSid
+      const isWithoutSid = tokens ? !labels.claimsOf(tokens).sid : withoutSid.has(grantId)
+      const isOfLogin = sid === undefined || bySid.has(grantId) || isWithoutSid
       return isOfLogin && (tokens?.loginIssuedAt ?? 0) <= iat * 1000
     }
     const meant: string[] = []
