@@ -1,5 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { afterAll, afterEach, describe, expect, it } from '@jest/globals'
+import { afterAll, afterEach, describe, expect, it, jest } from '@jest/globals'
 import cookieSession from 'cookie-session'
 import express, { type Express, type Request, type RequestHandler } from 'express'
 import { getIronSession } from 'iron-session'
@@ -17,7 +18,9 @@ import { startAuthorizationServer } from '../helpers/authorization-server.js'
 import { type Browser, browser } from '../helpers/browser.js'
 import { type TestClock, testClock } from '../helpers/clock.js'
 import { keepingEvents } from '../helpers/events.js'
+import { eventually } from '../helpers/fleet-expectations.js'
 import { createGate, type Gate } from '../helpers/gate.js'
+import { newsHub } from '../helpers/news-hub.js'
 
 const HOUR_MS = 3_600_000
 const encryptionKeys = ['UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c=']
@@ -196,6 +199,22 @@ describe.each(layers)('%s', (_, cookie, layer) => {
     expect((await tab.get('/streamed')).text).toBe('begun token')
     expect((await tab.get('/token')).status).toBe(200)
     expect(server.refreshes() - refreshes).toBe(1)
+  })
+
+  it('S27 what a failing grant store refused after the response is stored there later, and that is all', async () => {
+    const { calls, forget, store } = newsHub().connect()
+    const site = await start(layer(), { grants: store })
+    const tab = await loggedIn(site)
+    site.clock.advance(HOUR_MS)
+    const away = jest.spyOn(store, 'commit').mockRejectedValue(new Error('down'))
+    expect((await tab.get('/streamed')).text).toBe('begun token')
+    away.mockRestore()
+    await eventually(async () => expect(site.events.at(-1)?.type).toBe('tokens_stored_again'))
+    forget()
+    // From now on only the last commit is read again, every two seconds.
+    await delay(1_800)
+    expect(calls).not.toContain('read')
+    expect((await tab.get('/token')).status).toBe(200)
   })
 
   it('S35 S36 after a logout the old cookie is of no use', async () => {

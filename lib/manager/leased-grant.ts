@@ -166,9 +166,11 @@ export class LeasedGrant {
   }
 
   #noteMissing(missing: Missing): void {
-    // Some custom session layers can be written to after the request. A layer that cannot rejects.
-    const later = missing.copy && missing.record && !this.#session.isReadOnly ? this.#session : undefined
-    this.#context.restoration.noteTokens(this.#newest.ofSession, this.#session, missing, later)
+    const session = this.#session
+    // Some custom session layers can be written to after the request.
+    const mayLater = session.canStoreLater && !session.isReadOnly
+    const later = missing.copy && missing.record && mayLater ? session : undefined
+    this.#context.restoration.noteTokens(this.#newest.ofSession, session, missing, later)
   }
 
   /** Releases the lease. No caller waits for this: if the grant store cannot be reached, the lease runs out. */
