@@ -241,4 +241,20 @@ describe('waitUntil', () => {
     await Promise.all(work)
     expect([work.length > 0, server.refreshes() - before]).toEqual([true, 1])
   })
+  it.each<[string, () => unknown]>([
+    [
+      'throws, as it does outside of a request',
+      () => {
+        throw new Error('no request')
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('no request'))],
+  ])('fails no request when it %s', async (_, waitUntil) => {
+    const site = await start(steady({ tokens: { waitUntil } as never }))
+    const tab = await loggedIn(site)
+    site.clock.advance(DUE_MS)
+    expect((await tab.get('/token')).status).toBe(200)
+    site.clock.advance(HOUR_MS)
+    expect((await tab.get('/token')).status).toBe(200)
+  })
 })

@@ -14,7 +14,9 @@ export class BackgroundTasks {
       if (this.#tasks.get(name) === ended) this.#tasks.delete(name)
     })
     this.#tasks.set(name, ended)
-    this.#waitUntil?.(ended)
+    const waitUntil = this.#waitUntil
+    // A platform throws outside of its requests, such as in a job. The task goes on all the same.
+    if (waitUntil) new Promise((resolve) => resolve(waitUntil(ended))).catch(ignore)
   }
 
   /** Starts a task, unless one of this name is running. */
