@@ -23,6 +23,8 @@ import { ownProcess } from '../helpers/site.js'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
+/** Near the last moment that a `Date` can say, as apps have it for a cookie that never expires. */
+const END_OF_TIME = new Date(8.6e15)
 const encryptionKeys = ['UUa2j3oVjRk0c8Zs9CLtEz3uJgQmA7rS7T1a0YbKx5c=']
 const password = 'a password of iron-session with more than 32 characters'
 
@@ -196,6 +198,10 @@ const rows: Row[] = [
     5,
     5,
   ],
+  ...[
+    ['express-session', () => expressSession({ expires: END_OF_TIME })] as const,
+    ['cookie-session', () => cookieSession({ keys: ['k'], expires: END_OF_TIME })] as const,
+  ].map(([name, layer]): Row => [`${name}, for ever`, inExpress(layer), {}, 3_650, 3_650]),
   ['express-session, until the browser is closed', inExpress(() => expressSession({})), {}, null, 30],
   ["express-session, keep: 'store'", inExpress(() => expressSession({})), { keep: 'store' }, 30, 30],
   ['koa-session in cookies, maxAge', inKoa({ inCookies: true, session: { maxAge: 9 * DAY_MS } }), {}, 9, 9],

@@ -1,5 +1,8 @@
 import type { SessionData } from './store/original-store.js'
 
+/** Ten years. A forged seal, or a cookie that is to be kept for ever, may say more than a grant store can count. */
+const MOST_MS = 3_650 * 24 * 60 * 60 * 1000
+
 /*
  * For how long from now a session can come back, in milliseconds: a request still brings it with its tokens. The result is
  * `undefined` where the layer does not say, for example for a cookie that is kept until the browser is closed.
@@ -35,21 +38,18 @@ const IRON_SEAL = /Fe26\.2(?:\*|%2A)[^;,\s"]+/gi
 /** The index of the part of a seal that is its expiry, in milliseconds since the epoch. */
 const EXPIRY_PART = 5
 
-/** Ten years. A forged seal may say more than a grant store can count. */
-const MOST_MS = 3_650 * 24 * 60 * 60 * 1000
-
 /**
- * Returns for how long the seals of iron-session in a text, such as a `Cookie` header, are valid: the longest of them, and ten
- * years at most. Nothing says here whether a seal is forged.
+ * Returns for how long the seals of iron-session in a text, such as a `Cookie` header, are valid: the longest of them.
+ * Nothing says here whether a seal is forged.
  */
 export function ironMaxAgeMs(text: string): number | undefined {
   const seals = text.match(IRON_SEAL) ?? []
   const expiries = seals.map((seal) => Number(seal.replaceAll(/%2A/gi, '*').split('*')[EXPIRY_PART]))
-  return longest(...expiries.map((expiresAt) => Math.min(Math.floor(expiresAt - Date.now()), MOST_MS)))
+  return longest(...expiries.map((expiresAt) => Math.floor(expiresAt - Date.now())))
 }
 
-/** Returns the longest of some times. A value that is no positive number does not count. */
+/** Returns the longest of some times, and ten years at most. A value that is no positive number does not count. */
 export function longest(...times: readonly unknown[]): number | undefined {
   const known = times.filter((ms): ms is number => typeof ms === 'number' && Number.isFinite(ms) && ms > 0)
-  return known.length > 0 ? Math.max(...known) : undefined
+  return known.length > 0 ? Math.min(Math.max(...known), MOST_MS) : undefined
 }
