@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jes
 import express, { type ErrorRequestHandler, type Request } from 'express'
 import session, { type MemoryStore } from 'express-session'
 import koaSession from 'koa-session'
+import type { GrantStore } from '../../lib/grants/grant-store.js'
 import {
   ConfigurationError,
   clientSecretBasic,
@@ -158,6 +159,17 @@ async function deed({ params, tokens, body, session }: Request, slow: Gate): Pro
     default:
       return params.deed
   }
+}
+
+/** A grant store of the app: it counts as shared. */
+function ownStore(): GrantStore {
+  const store = memoryGrantStore()
+  const methods = ['lease', 'renew', 'commit', 'release', 'read', 'end'] as const
+  const bound = methods.map((name) => [
+    name,
+    (...args: never[]) => (store[name] as (...args: never[]) => unknown)(...args),
+  ])
+  return Object.fromEntries(bound)
 }
 
 async function login(page: Browser, name: Name): Promise<void> {
@@ -366,6 +378,20 @@ describe('maxTenants', () => {
     slow.release()
     await asking
     while (closed.mock.calls.length === 0) await new Promise(setImmediate)
+  })
+
+  it('a grant store of the app that fails to unsubscribe does not end the process when a tenant is removed', async () => {
+    let failures = 0
+    const fails = () => {
+      failures += 1
+      throw new Error('gone')
+    }
+    const grants = { ...ownStore(), subscribe: () => fails, onLoss: () => fails }
+    const { page } = await start({ maxTenants: 1, options: (name) => ({ ...optionsOf(name), grants }) })
+    await login(page, 'acme')
+    await login(page, 'globex')
+    while (failures === 0) await new Promise(setImmediate)
+    expect((await page.get('/acme/token')).status).toBe(200)
   })
 
   it('a tenant takes memory for the sessions that it has, not for all that it may have', async () => {

@@ -203,7 +203,11 @@ export class News {
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
-    this.#stopListening?.()
+    try {
+      this.#stopListening?.()
+    } catch {
+      // What it hears from now on changes nothing.
+    }
   }
 }
 

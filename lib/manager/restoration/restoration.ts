@@ -109,7 +109,11 @@ export class Restoration {
   /** Tries for at most 5 seconds to store the tokens and ends that would be lost with this process, and stops. */
   async close(): Promise<void> {
     this.#isClosed = true
-    this.#stopListening?.()
+    try {
+      this.#stopListening?.()
+    } catch {
+      // A loss that it hears of from now on starts no round.
+    }
     clearTimeout(this.#timer)
     const until = performance.now() + CLOSE_MS
     await withTimeout(CLOSE_MS, this.#flush(until), tooLong).catch(() => {})
