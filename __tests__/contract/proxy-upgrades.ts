@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
+import { setImmediate } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
@@ -308,6 +309,38 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       const idle = live.idle()
       socket.resetAndDestroy()
       await idle
+    })
+
+    it('when the connection to the API breaks before the response is sent, the browser’s ends', async () => {
+      const gate = createGate()
+      const slowly = (response: ServerResponse) => {
+        const end = response.end.bind(response) as () => ServerResponse
+        response.end = (() => {
+          void gate.pass().then(() => end())
+          return response
+        }) as typeof response.end
+      }
+      const between = onResponse(framework, slowly)
+      const sockets: Socket[] = []
+      const live = await api((_, socket) => {
+        sockets.push(socket)
+        return false
+      })
+      const gateway = await site(live.url, { guard: { user: 'none' }, between })
+      const { hostname, port } = new URL(gateway.url)
+      const socket = connect(Number(port), hostname)
+      socket.write(handshake())
+      await gate.reached
+      const [upstream] = sockets
+      const broken = once(upstream!, 'close')
+      upstream!.resetAndDestroy()
+      await broken
+      // The gateway learns of it with its next read.
+      await setImmediate()
+      await setImmediate()
+      const closed = once(socket.resume(), 'close')
+      gate.release()
+      await closed
     })
 
     it('when the browser goes while the API thinks, the API is asked no longer', async () => {

@@ -202,6 +202,38 @@ export function describeProxy(framework: ProxyFramework): void {
       })
     })
 
+    it('an API that breaks off its refusal while a new token is waited for: the browser’s connection ends', async () => {
+      const gate = createGate()
+      const sockets: Socket[] = []
+      const orders = await rawApi((socket) => {
+        sockets.push(socket)
+        socket.write(
+          'HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer error="invalid_token"\r\nContent-Length: 9\r\n\r\nno',
+        )
+      })
+      const slow = await api(async (_, response) => {
+        await gate.pass()
+        json(response, { error: 'invalid_client' }, 400)
+      })
+      const gateway = await site({
+        proxy: { target: orders.url, replay: 'idempotent' },
+        tokens: { tokenEndpoint: slow.url },
+      })
+      const tab = await gateway.loggedIn()
+      const status = tab.post('/api/1', 'short').then(
+        (response) => response.status,
+        () => 'broken off',
+      )
+      await gate.reached
+      const broken = once(sockets[0]!, 'close')
+      sockets[0]!.resetAndDestroy()
+      await broken
+      await tab.get('/elsewhere')
+      gate.release()
+      // Koa has the status sent before it notices.
+      expect(['broken off', 401]).toContain(await status)
+    })
+
     it('asks the page for a step-up when the API asks for a stronger login', async () => {
       const challenge = 'Bearer error="insufficient_user_authentication", acr_values="mfa", max_age="60"'
       const orders = await api((_, response) => json(response, 'no', 401, { 'www-authenticate': challenge }))

@@ -59,10 +59,12 @@ export class SessionViews {
     return withShare(tokens, held.share)
   }
 
-  /** Names the share of a session in its grant; `undefined` if the user is not logged in. No I/O. */
+  /**
+   * Names the share of a session in its grant, which may have ended since the session was read; `undefined` if the session holds no
+   * tokens. No I/O.
+   */
   identityOf(session: SessionAdapter): GrantIdentity | undefined {
-    const held = this.#held(session)
-    return held && this.tokensOf(session) && held
+    return this.#held(session)
   }
 
   #held(session: SessionAdapter): TokenSet | undefined {

@@ -114,8 +114,8 @@ export class TokenManager {
   }
 
   /**
-   * Calls the listener once, with the reason, when the session's share of its grant has ended, in this process or in another.
-   * Returns a function that stops this; `undefined` if the user is not logged in.
+   * Calls the listener once, with the reason, when the session's share of its grant has ended, in this process or in another; at
+   * once if it has ended since the session was read. Returns a function that stops this; `undefined` if the user is not logged in.
    */
   onEnd(session: SessionAdapter, listener: (reason: EndReason) => void): (() => void) | undefined {
     const held = this.#views.identityOf(session)

@@ -12,6 +12,12 @@ export function detached(source: Readable, clean: (error: Error) => unknown = (e
   return stream
 }
 
+/** Calls back when a stream closes; at once if it is destroyed already, since its `close` may be over. */
+export function whenClosed(stream: Readable, callback: () => void): void {
+  if (stream.destroyed) callback()
+  else stream.once('close', callback)
+}
+
 /** Whether data is a stream of Node or of the web. */
 export function isStream(data: unknown): boolean {
   const { pipe, getReader } = (data ?? {}) as { pipe?: unknown; getReader?: unknown }

@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { ConfigurationError } from '../errors/token-error.js'
+import { whenClosed } from '../outbound/streams.js'
 
 /** The body of a request to an API. */
 export interface ProxyBody {
@@ -104,7 +105,7 @@ class StreamedBody implements ProxyBody {
 
   leaveTo(response: IncomingMessage): void {
     this.#kept = undefined
-    response.on('close', () => this.drain())
+    whenClosed(response, () => this.drain())
   }
 
   drain(): void {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ArrivedRequest, hostAskedFor } from '../outbound/cross-origin.js'
+import { whenClosed } from '../outbound/streams.js'
 import type { ParsedBody } from './body.js'
 import type { Addressed } from './path.js'
 import { ProxyRequest } from './proxy-request.js'
@@ -83,8 +84,10 @@ function sendBody({ message, end }: UpstreamResponse, response: ServerResponse):
     if (isStream && typeof flush === 'function') flush.call(response)
   })
   message.once('end', () => response.end())
-  message.once('close', () => {
-    if (!message.complete) response.destroy()
+  // The API may have broken off while a new token was waited for. `complete` says nothing of a body that the end of the connection
+  // ends: Node sets it when this process breaks off, too.
+  whenClosed(message, () => {
+    if (!message.readableEnded) response.destroy()
     end()
   })
 }

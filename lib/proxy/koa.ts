@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
-import { detached } from '../outbound/streams.js'
+import { detached, whenClosed } from '../outbound/streams.js'
 import type { ParsedBody } from './body.js'
 import { ProxyRequest } from './proxy-request.js'
 import { flushHeaders, putHeaders } from './response-headers.js'
@@ -72,7 +72,7 @@ export async function serveKoa(route: ProxyRoute, ctx: Context): Promise<void> {
   }
   const isEmpty = request.method === 'HEAD' || WITHOUT_BODY.includes(status)
   if (typeof body === 'string') ctx.body = body
-  else if (isEmpty) body.message.resume().once('close', body.end)
+  else if (isEmpty) whenClosed(body.message.resume(), body.end)
   else {
     // The stream of the API's response leads to the request and its token.
     const stream = detached(body.message)

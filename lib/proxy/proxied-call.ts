@@ -7,6 +7,7 @@ import {
   mayReplay,
 } from '../outbound/authorized-call.js'
 import { sendProven } from '../outbound/proven-request.js'
+import { whenClosed } from '../outbound/streams.js'
 import type { TokenNeed } from '../tokens/token-need.js'
 import type { DpopProofs, OutboundTokens } from '../tokens/token-source.js'
 import { bodyOf, type ProxyBody } from './body.js'
@@ -173,7 +174,7 @@ function endWithLogin(tokens: OutboundTokens, { end, message, upgraded }: Upstre
   const isEventStream = /^text\/event-stream\s*(?:;|$)/i.test(message.headers['content-type'] ?? '')
   if (!upgraded && !isEventStream) return
   const stop = tokens.onEnd?.(end)
-  if (stop) (upgraded?.socket ?? message).once('close', stop)
+  if (stop) whenClosed(upgraded?.socket ?? message, stop)
 }
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>

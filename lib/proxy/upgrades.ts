@@ -5,6 +5,7 @@ import { type ProblemDetails, problemDetails } from '../errors/problem-details.j
 import { ConfigurationError } from '../errors/token-error.js'
 import { checkOptions, type OptionTable } from '../options/option-table.js'
 import { asksForWebSocket, checkedAllowedOrigins } from '../outbound/cross-origin.js'
+import { whenClosed } from '../outbound/streams.js'
 import type { UpgradedSocket } from './upstream-request.js'
 
 /** The listener for an app's requests: Express' app, or Koa's `app.callback()`. */
@@ -196,5 +197,6 @@ function join(
   browser.pipe(upstream).pipe(browser)
   // Some leave their end open when the other one has ended.
   browser.once('end', () => upstream.destroySoon())
-  upstream.once('close', () => browser.destroySoon())
+  // The API or the end of the login may have closed it before the response was sent.
+  whenClosed(upstream, () => browser.destroySoon())
 }
