@@ -138,10 +138,16 @@ class StreamedBody implements ProxyBody {
   }
 
   #take(chunk: Buffer): void {
+    // Between two attempts nothing is read: the second one begins with what has been kept.
+    if (this.#upstream?.destroyed) {
+      this.#source.pause()
+      this.#source.unshift(chunk)
+      return
+    }
     this.#keptBytes += chunk.length
     if (this.#keptBytes > this.#maxBytes) this.#kept = undefined
     this.#kept?.push(chunk)
-    if (!this.#upstream || this.#upstream.destroyed) return
+    if (!this.#upstream) return
     if (this.#upstream.write(chunk)) this.#onProgress()
     else this.#source.pause()
   }
