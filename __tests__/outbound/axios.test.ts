@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { Agent } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { inspect } from 'node:util'
@@ -79,6 +81,20 @@ describe('what axios can do', () => {
     httpAgent.createConnection = () => undefined
     const error = await failure(calling((api) => api.get('/orders', { httpAgent, timeout: 50 })))
     expect(error).toMatchObject({ code: 'ECONNABORTED', message: 'timeout of 50ms exceeded' })
+  })
+
+  it('S71 an API that changes the protocol unasked is a failure', async () => {
+    const raw = createServer((socket) => {
+      socket.on('error', () => {})
+      socket.once('data', () =>
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n'),
+      )
+    }).listen(0, '127.0.0.1')
+    await once(raw, 'listening')
+    const baseURL = `http://127.0.0.1:${(raw.address() as AddressInfo).port}`
+    const error = await failure(at.inRequest((tokens) => tokens.axios({ baseURL }).get('/orders')))
+    expect([isAxiosError(error), error.code]).toEqual([true, 'ERR_UNEXPECTED_UPGRADE'])
+    raw.close()
   })
 
   it('S71 an interceptor that tries again does so with the token of that moment', async () => {

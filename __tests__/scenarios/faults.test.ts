@@ -165,6 +165,7 @@ describe('S40 the authorization server cannot be reached or is out of order', ()
     ['429', answering({ status: 429, body: 'Too Many Requests' })],
     ['408', answering({ status: 408 })],
     ['an HTML 502', answering('html-502')],
+    ['cut-off JSON', answering('cut-off')],
   ]
 
   it.each(outages)(
@@ -432,7 +433,6 @@ describe('S43 the authorization server rejects the client', () => {
 
 describe('S44 the authorization server returns an invalid response', () => {
   it.each<Fault & string>([
-    'cut-off',
     'garbage',
     'no-access-token',
     'null',

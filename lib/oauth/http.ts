@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { Axios, type AxiosProxyConfig, type AxiosResponse } from 'axios'
 import { abortedError } from '../concurrency/abortable.js'
+import { failOnUpgrade } from '../concurrency/unexpected-upgrade.js'
 import { redactCode, safeExcerpt } from '../errors/redact.js'
 import { OwnError, TokenError } from '../errors/token-error.js'
 import { ownProperties } from '../options/own-properties.js'
@@ -160,6 +161,7 @@ class Connection {
       started.destroy(Object.assign(new OwnError('no connection'), { code: 'ERR_CONNECT_TIMEOUT' }))
     this.#timer = setTimeout(tooLate, this.#timeoutMs).unref()
     started.once('socket', (socket) => this.#follow(socket))
+    failOnUpgrade(started)
     started.once('close', () => clearTimeout(this.#timer))
     return started
   }

@@ -159,9 +159,19 @@ describe('tokenResponse(fields, source)', () => {
     ['a line break in the token type', { token_type: 'Bearer\r\nX: y' }],
     ['a tab in the token type', { token_type: 'Bearer\t' }],
     ['a letter that is no ASCII in the token type', { token_type: 'Bäärer' }],
+  ]
+  const UNSENDABLE_REFRESH_TOKENS: [string, object][] = [
     ['a line break in the refresh token', { refresh_token: 'rt\n' }],
     ['a DEL in the refresh token', { refresh_token: 'rt\x7f' }],
   ]
+
+  it.each(UNSENDABLE_REFRESH_TOKENS)('refuses %s in set() and adopt', (_, fields) => {
+    const tokens = { access_token: 'at', ...fields }
+    for (const handOver of [() => handedOverTokens(tokens, NOW), () => adoptedTokens(tokens, NOW)]) {
+      expect(handOver).toThrow(invalid)
+      expect(handOver).toThrow(/characters/)
+    }
+  })
 
   it.each(UNSENDABLE)('refuses %s, in responses, set() and adopt', (_, fields) => {
     const tokens = { access_token: 'at', refresh_token: 'rt', token_type: 'Bearer', ...fields }
@@ -172,7 +182,7 @@ describe('tokenResponse(fields, source)', () => {
     const { error, refreshToken } = failureOf(() => read(tokens))
     expect(error).toEqual(invalid)
     expect(error?.message).toMatch(/characters/)
-    expect(refreshToken).toBe('refresh_token' in fields ? undefined : 'rt')
+    expect(refreshToken).toBe('rt')
   })
 
   it.each<[string, object, object, number | undefined]>([
@@ -196,7 +206,6 @@ describe('tokenResponse(fields, source)', () => {
     ['null as access_token', { access_token: null }],
     ['a number as access_token', { access_token: 1 }],
     ['an access_token that no header can hold', { access_token: 'a\r\nX-Injected: 1' }],
-    ['a number as refresh_token', { access_token: 'at', refresh_token: 1 }],
   ])('S44 refuses %s', (_, fields) => {
     expect(failureOf(() => read(fields)).error).toEqual(invalid)
   })
@@ -209,6 +218,15 @@ describe('tokenResponse(fields, source)', () => {
     ['a number as token_type', { token_type: 1 }, {}],
     ['an object as id_token', { id_token: {} }, {}],
     ['a number as expires_in that is none', { expires_in: {} }, {}],
+    ['a number as refresh_token', { refresh_token: 1234567890123456 }, { refreshToken: '1234567890123456' }],
+    ['a refresh_token that is no whole number', { refresh_token: 1.5 }, { refreshToken: undefined }],
+    [
+      'a refresh_token that has lost its last digits',
+      { refresh_token: 2 ** 60 },
+      { refreshToken: undefined },
+    ],
+    ['an object as refresh_token', { refresh_token: { value: 'rt' } }, { refreshToken: undefined }],
+    ['a refresh_token that no form can hold', { refresh_token: 'rt\n' }, { refreshToken: undefined }],
   ])('loses no token for %s: the field is read, or counts as omitted', (_, fields, expected) => {
     const tokens = { access_token: 'at', refresh_token: 'rt' }
     const response = read({ ...tokens, ...fields })

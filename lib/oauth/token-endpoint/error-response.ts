@@ -162,6 +162,13 @@ function endWithoutCode(
 
 /** Makes the error for a success whose body cannot be read. */
 export function unreadableError(response: HttpResponse, context: ResponseContext): TokenError {
+  if (isCutOff(response)) {
+    return new TokenError(
+      'ERR_TOKEN_ENDPOINT_UNAVAILABLE',
+      `${context.describe()} responded with ${response.status}, but the body ends in the middle. ${TRY_LATER}`,
+      { details: context.where() },
+    )
+  }
   return invalidResponse(
     `${context.describe()} responded with ${response.status}, but the body ${flawOf(response)}. ${CHECK_URL}`,
     context.where() + contentOf(response, undefined, context),
@@ -264,6 +271,15 @@ function retryAfterMs(header: string | undefined, now: number): number | undefin
   if (header === undefined) return undefined
   const ms = /^\d+$/.test(header.trim()) ? Number(header) * 1000 : Date.parse(header) - now
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS)
+}
+
+/**
+ * Whether a body is the beginning of a JSON object. The connection to the server, or to one behind it, was closed early: without a
+ * length, as after decompression, nothing else tells.
+ */
+function isCutOff({ body }: HttpResponse): boolean {
+  const text = 'text' in body ? body.text.trim() : ''
+  return text.startsWith('{') && !text.endsWith('}')
 }
 
 function flawOf({ body }: HttpResponse, fields?: JsonObject): string {

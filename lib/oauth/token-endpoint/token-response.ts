@@ -126,11 +126,12 @@ function isStrings(value: unknown): value is string[] {
 
 /**
  * Reads a successful response of the token endpoint (RFC 6749 §5.1). `null` and the empty string count as omitted. So does
- * an invalid value of an optional field: the server has spent the refresh token, and the tokens it sent must not be lost.
+ * an invalid value of an optional field, the refresh token among them: the server has spent the old refresh token, and the tokens
+ * it sent must not be lost. A refresh token that is a whole number is kept as its digits.
  *
  * Returns an `ERR_INVALID_TOKEN_RESPONSE` with the new refresh token and the ID token if the response brings one, but no usable access token.
  *
- * @throws `ERR_INVALID_TOKEN_RESPONSE` without an access token, or with an invalid access token or refresh token.
+ * @throws `ERR_INVALID_TOKEN_RESPONSE` without an access token, or with an invalid one.
  */
 export function tokenResponse(
   fields: JsonObject,
@@ -144,9 +145,7 @@ export function tokenResponse(
     throw invalidResponse(source, `has no access_token${errorIn(fields, secrets())}`)
   } catch (error) {
     const { refresh_token: refreshToken, id_token: idToken } = withoutInvalid(named)
-    const isUsable =
-      typeof refreshToken === 'string' && refreshToken !== '' && !CONTROLS.test(refreshToken) && !fields.error
-    if (!isUsable) throw error
+    if (!refreshToken || fields.error) throw error
     const failed = { error: error as TokenError, refreshToken }
     return ownProperties({ ...failed, ...(idToken && { idToken }) })
   }
@@ -176,10 +175,13 @@ interface ResponseSource {
   readonly now: number
 }
 
-/** Leaves out optional fields that are no strings. */
-function withoutInvalid({ token_type, id_token, scope, ...required }: TokenFields) {
+/** Leaves out optional fields that are no strings, and a refresh token that cannot be sent. */
+function withoutInvalid({ access_token, refresh_token, token_type, id_token, scope }: TokenFields) {
+  const refreshToken = Number.isSafeInteger(refresh_token) ? String(refresh_token) : refresh_token
+  const isUsable = typeof refreshToken === 'string' && !CONTROLS.test(refreshToken)
   return {
-    ...required,
+    access_token,
+    refresh_token: isUsable ? refreshToken : undefined,
     token_type: typeof token_type === 'string' ? token_type : undefined,
     id_token: typeof id_token === 'string' ? id_token : undefined,
     scope: typeof scope === 'string' ? scope : undefined,

@@ -1,5 +1,6 @@
 import http, { type ClientRequest, type IncomingMessage, type RequestOptions } from 'node:http'
 import https from 'node:https'
+import { failOnUpgrade } from '../../concurrency/unexpected-upgrade.js'
 import type { ClientCertificate } from '../../tokens/client-certificate.js'
 
 /**
@@ -17,6 +18,7 @@ export function forgetfulTransport(timeout = 0, certificate?: ClientCertificate)
       // An agent keeps the connections of each certificate apart.
       const own = { ...options, ...certificate, beforeRedirects: undefined }
       const sent = request(own as RequestOptions, respond)
+      failOnUpgrade(sent)
       const headers = options.headers as Record<string, unknown>
       delete headers.Authorization
       delete headers.DPoP
