@@ -2,12 +2,14 @@ import { once } from 'node:events'
 import { createServer as createProxy, type RequestListener } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
-import { afterEach, describe, expect, it } from '@jest/globals'
+import { afterEach, describe, expect, it, jest } from '@jest/globals'
 import { type HttpOptions, publicClient } from '../../lib/index.js'
 import { login } from '../../lib/login.js'
+import { eventually } from '../helpers/fleet-expectations.js'
 import { serve } from '../helpers/http-server.js'
 import { LOGIN_KEY, type LoginSite, type LoginSiteOptions, startLoginSite } from '../helpers/login-site.js'
 import { logInAt, startTlsProvider } from '../helpers/tls-provider.js'
+import { json, wireServer } from '../helpers/wire-server.js'
 
 const closing: (() => void)[] = []
 let site: LoginSite | undefined
@@ -142,5 +144,58 @@ describe('what the operator reads', () => {
     const message =
       'The login failed (rejected). The response of the authorization server could not be decompressed.'
     expect(site!.failures).toMatchObject([{ reason: 'rejected', message }])
+  })
+})
+
+describe('the metadata of the provider', () => {
+  /** A provider that names another authorization endpoint each time. */
+  async function movingProvider() {
+    let fetches = 0
+    const provider = await wireServer(({ path }, response) => {
+      if (!path.startsWith('/.well-known/')) return json(response, { error: 'gone' }, 404)
+      fetches += 1
+      return json(response, {
+        issuer: provider.url,
+        authorization_endpoint: `${provider.url}/authorize-${fetches}`,
+        token_endpoint: `${provider.url}/token`,
+      })
+    })
+    closing.push(() => void provider.close())
+    const further = { issuer: provider.url }
+    site = await startLoginSite({ login: further, tokens: further } as LoginSiteOptions)
+    const opened = site
+    const begin = async () => {
+      const visitor = opened.browser()
+      const { headers } = await opened.step(visitor, '/login')
+      const url = new URL(headers.get('location')!)
+      return { visitor, path: url.pathname, state: url.searchParams.get('state') }
+    }
+    return { begin, step: opened.step }
+  }
+
+  afterEach(() => {
+    jest.restoreAllMocks()
+  })
+  const later = (ms: number) => {
+    const time = Date.now() + ms
+    jest.spyOn(Date, 'now').mockImplementation(() => time)
+  }
+
+  it('is fetched again after a day', async () => {
+    const { begin } = await movingProvider()
+    expect((await begin()).path).toBe('/authorize-1')
+    expect((await begin()).path).toBe('/authorize-1')
+    later(25 * 3_600_000)
+    // This login does not wait for it.
+    expect((await begin()).path).toBe('/authorize-1')
+    await eventually(async () => expect((await begin()).path).toBe('/authorize-2'))
+  })
+
+  it('is fetched again when an endpoint is not there any more', async () => {
+    const { begin, step } = await movingProvider()
+    const { state, visitor } = await begin()
+    later(61_000)
+    expect((await step(visitor, `/callback?code=1&state=${state}`)).status).toBe(502)
+    await eventually(async () => expect((await begin()).path).toBe('/authorize-2'))
   })
 })

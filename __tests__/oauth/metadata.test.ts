@@ -8,6 +8,8 @@ import {
   httpAuthorizationServer,
 } from '../../lib/oauth/http-authorization-server.js'
 import { metadataOf } from '../../lib/oauth/metadata.js'
+import { testClock } from '../helpers/clock.js'
+import { eventually } from '../helpers/fleet-expectations.js'
 import { json, type WireHandler, type WireServer, wireServer } from '../helpers/wire-server.js'
 
 let wire: WireServer
@@ -31,7 +33,7 @@ const metadata = (issuer: string, timeoutMs?: number) =>
     now: () => Date.now(),
     secrets: [],
     ...(timeoutMs !== undefined && { timeoutMs }),
-  })()
+  }).get()
 const full = (issuer: string, fields: object = {}) => ({
   issuer,
   token_endpoint: `${issuer}/token`,
@@ -204,6 +206,70 @@ describe('httpAuthorizationServer({ issuer })', () => {
     })
     down = false
     await expect(idp.refresh('rt', { signal: signal() })).resolves.toEqual({ accessToken: 'at' })
+  })
+
+  describe('fetches the metadata again, beside the requests,', () => {
+    /** An issuer that has moved its token endpoint. */
+    async function moved(status: number) {
+      const clock = testClock()
+      const gone: WireHandler = (_, response) => response.writeHead(status, { location: '/elsewhere' }).end()
+      let at = '/token'
+      let metadata: WireHandler | undefined
+      const issuer = await serving((issuer) => ({
+        [OPENID]: metadata ?? full(issuer, { token_endpoint: issuer + at }),
+        '/token': at === '/token' ? tokens : gone,
+        '/moved': tokens,
+      }))
+      const idp = server({ issuer, clock })
+      await idp.refresh('rt', { signal: signal() })
+      at = '/moved'
+      wire.requests.length = 0
+      return {
+        clock,
+        refresh: () => idp.refresh('rt', { signal: signal() }),
+        answerMetadata: (handler: WireHandler | undefined) => {
+          metadata = handler
+        },
+      }
+    }
+    const fetched = (times = 1) =>
+      eventually(async () => expect(asked().filter((path) => path === OPENID)).toHaveLength(times))
+
+    it.each([301, 308, 404, 405, 410])('when the token endpoint responds with %i', async (status) => {
+      const { clock, refresh } = await moved(status)
+      clock.advance(61_000)
+      await expect(refresh()).rejects.toMatchObject({ code: 'ERR_INVALID_TOKEN_RESPONSE' })
+      await fetched()
+      await eventually(async () => expect(await refresh()).toEqual({ accessToken: 'at' }))
+      expect(asked().at(-1)).toBe('/moved')
+    })
+
+    it('at most once a minute', async () => {
+      const { clock, refresh } = await moved(404)
+      await expect(refresh()).rejects.toThrow()
+      expect(asked()).toEqual(['/token'])
+      clock.advance(61_000)
+      await expect(refresh()).rejects.toThrow()
+      await fetched()
+    })
+
+    it('after a day, and no refresh waits or fails if there is none', async () => {
+      const { answerMetadata, clock, refresh } = await moved(200)
+      const never: WireHandler = () => {}
+      answerMetadata(never)
+      clock.advance(25 * 3_600_000)
+      await expect(refresh()).rejects.toThrow(/is empty/)
+      expect(asked()).toEqual(expect.arrayContaining([OPENID, '/token']))
+      answerMetadata((_, response) => response.writeHead(503).end())
+      clock.advance(61_000)
+      await expect(refresh()).rejects.toThrow(/is empty/)
+      await fetched(2)
+      answerMetadata(undefined)
+      clock.advance(61_000)
+      await expect(refresh()).rejects.toThrow(/is empty/)
+      await eventually(async () => expect(await refresh()).toEqual({ accessToken: 'at' }))
+      expect(asked().at(-1)).toBe('/moved')
+    })
   })
 
   it('an aborted first caller does not fail the others', async () => {

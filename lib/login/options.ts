@@ -115,7 +115,7 @@ export interface LoginOptions<Request = unknown> {
   /** Connection settings for requests to the authorization server, as for `sessionTokens()`: agents, a proxy, further headers. */
   http?: HttpOptions
   /**
-   * Gets the configuration of openid-client after discovery, for settings that are no option of `login()`, such as decryption.
+   * Gets the configuration of openid-client after each discovery, for settings that are no option of `login()`, such as decryption.
    */
   configure?(configuration: Configuration): void
   /** How long a request to the authorization server may take, in milliseconds. Default: 10,000. */

@@ -5,6 +5,7 @@ import type { ClientCredentials } from '../oauth/client-authentication/client-au
 import { usesCertificate } from '../oauth/client-authentication/tls-client.js'
 import { dpopKeyPair, thumbprintOf } from '../oauth/dpop/keys.js'
 import { secretsOfHeaders } from '../oauth/http.js'
+import { type KeptMetadata, keptMetadata } from '../oauth/metadata.js'
 import { secretsOfRequest } from '../oauth/token-endpoint/token-endpoint.js'
 import { ownProperties, ownValue } from '../options/own-properties.js'
 import type { DpopKey } from '../tokens/dpop-key.js'
@@ -33,24 +34,22 @@ const MAX_SECRETS = 200
 export class Provider {
   readonly #options: CheckedLoginOptions
   readonly #redirectUri: string
-  #configuration: Promise<oidc.Configuration> | undefined
+  readonly #configuration: KeptMetadata<oidc.Configuration>
   /** The secrets that the client authentication has added to the latest requests. No error may show them. */
   readonly #secrets = new Set<string>()
 
   constructor(options: CheckedLoginOptions, redirectUri: string) {
     this.#options = options
     this.#redirectUri = redirectUri
+    this.#configuration = keptMetadata(
+      () => this.#discover(),
+      () => Date.now(),
+    )
   }
 
-  /** Resolves with the metadata. It is fetched at the first call and kept; a failure is not kept. */
+  /** Resolves with the metadata, see {@link keptMetadata}. */
   configuration(): Promise<oidc.Configuration> {
-    if (this.#configuration) return this.#configuration
-    const discovered = this.#discover()
-    this.#configuration = discovered
-    discovered.catch(() => {
-      if (this.#configuration === discovered) this.#configuration = undefined
-    })
-    return discovered
+    return this.#configuration.get()
   }
 
   async #discover(): Promise<oidc.Configuration> {
@@ -65,10 +64,18 @@ export class Provider {
     const configuration = await oidc.discovery(new URL(issuer), clientId, client, authenticate, {
       timeout: timeoutMs / 1000,
       execute: [...execute, ...(verifySignature ? [oidc.enableNonRepudiationChecks] : [])],
-      [oidc.customFetch]: providerFetch(http, timeoutMs, certificate),
+      [oidc.customFetch]: this.#noting(providerFetch(http, timeoutMs, certificate)),
     })
     configure?.(configuration)
     return configuration
+  }
+
+  #noting(send: oidc.CustomFetch): oidc.CustomFetch {
+    return async (url, options) => {
+      const response = await send(url, options)
+      this.#configuration.noteStatus(response.status)
+      return response
+    }
   }
 
   /**

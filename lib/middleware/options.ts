@@ -21,7 +21,7 @@ export type SessionTokensOptions<Request = unknown> = AnySessionTokensOptions<Re
 export interface AnySessionTokensOptions<Request = unknown> {
   /**
    * The authorization server's issuer identifier, an https URL. Its metadata (OpenID Connect Discovery 1.0, RFC 8414) is
-   * fetched when an endpoint is first needed, and must name this very issuer.
+   * fetched when an endpoint is first needed, and again after a day or when an endpoint has moved. It must name this very issuer.
    */
   issuer?: string
   /** The token endpoint (RFC 6749 §3.2), instead of `issuer`. */

@@ -12,7 +12,7 @@ import { clientCredentials } from './client-authentication/client-credentials.js
 import { usesCertificate } from './client-authentication/tls-client.js'
 import type { Dpop } from './dpop/dpop.js'
 import { endpointUrl } from './endpoint-url.js'
-import { type HttpOptions, httpClient, secretsOfHeaders } from './http.js'
+import { type HttpOptions, httpClient, type SendHttp, secretsOfHeaders } from './http.js'
 import { isEncrypted } from './id-token/encrypted.js'
 import { unreadableIdToken } from './id-token/id-token.js'
 import { issuerKeys } from './id-token/issuer-keys.js'
@@ -32,7 +32,7 @@ import {
 export interface HttpAuthorizationServerOptions {
   /**
    * The issuer identifier, e.g. `https://idp.example.com`. The endpoints are taken from its metadata (RFC 8414, OpenID
-   * Connect Discovery), fetched when first needed, except those in the other options.
+   * Connect Discovery), fetched when first needed, except those in the other options. See `keptMetadata()`.
    */
   readonly issuer?: string
   /** The token endpoint. Default: the metadata's. */
@@ -87,26 +87,29 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
   const given = checkedEndpoints(options)
   const whenFailed = options.onSecretFailed && { onSecretFailed: options.onSecretFailed }
   const isOverTls = usesCertificate(clientAuthentication)
-  const send = httpClient(options.http, options.connectTimeoutMs)
+  const sendRequest = httpClient(options.http, options.connectTimeoutMs)
   const secrets = secretsOfHeaders(options.http?.headers)
-  const fetchMetadata =
-    issuer === undefined ? undefined : metadataOf(issuer, { send, now: () => clock.now(), secrets })
-  let metadata: Metadata | undefined
-  let keys: ReturnType<typeof issuerKeys> | undefined
+  const metadata =
+    issuer === undefined
+      ? undefined
+      : metadataOf(issuer, { send: sendRequest, now: () => clock.now(), secrets })
+  let keys: { readonly uri: string; readonly verify: ReturnType<typeof issuerKeys> } | undefined
+
+  const send: SendHttp = async (request) => {
+    const response = await sendRequest(request)
+    metadata?.noteStatus(response.status)
+    return response
+  }
 
   async function fetchedMetadata(signal: AbortSignal): Promise<Metadata | undefined> {
-    metadata ??=
-      fetchMetadata &&
-      (await raceAbort(fetchMetadata(), signal, () =>
-        abortedError(signal, "The authorization server's metadata"),
-      ))
-    return metadata
+    const aborted = () => abortedError(signal, "The authorization server's metadata")
+    return metadata && (await raceAbort(metadata.get(), signal, aborted))
   }
 
   /** Completes a form with the endpoint and the client. */
   async function formRequest(form: FormParts, signal: AbortSignal): Promise<FormRequest> {
     const needsMetadata = !given.token || (form.endpoint === 'revocation' && !given.revocation)
-    const fetched = needsMetadata ? (metadata ?? (await fetchedMetadata(signal))) : undefined
+    const fetched = needsMetadata ? await fetchedMetadata(signal) : undefined
     const found = fetched && isOverTls ? { ...fetched, ...fetched.mtlsAliases } : fetched
     // There is a token endpoint or an issuer: `sessionTokens()` checks that.
     const tokenEndpoint = given.token ?? found!.tokenEndpoint
@@ -126,10 +129,11 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
   }
 
   /** Returns the function that checks signatures; `undefined` if the issuer's keys are not known. */
-  async function issuersKeys(): Promise<typeof keys> {
-    const jwksUri = given.jwks ?? (await fetchMetadata?.())?.jwksUri
-    if (jwksUri !== undefined) keys ??= issuerKeys(jwksUri, { send, clock, secrets })
-    return keys
+  async function issuersKeys(): Promise<ReturnType<typeof issuerKeys> | undefined> {
+    const uri = given.jwks ?? (await metadata?.get())?.jwksUri
+    if (uri === undefined) return undefined
+    if (keys?.uri !== uri) keys = { uri, verify: issuerKeys(uri, { send, clock, secrets }) }
+    return keys.verify
   }
 
   async function signatureOf(token: string, withoutKeys: IdTokenSignature): Promise<IdTokenSignature> {

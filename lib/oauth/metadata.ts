@@ -30,22 +30,75 @@ export interface MetadataSource {
 }
 
 /**
- * Fetches an issuer's metadata on the first call, and keeps it. Concurrent calls share one fetch. A failure is not kept: the
- * next call fetches again. Tries `<issuer>/.well-known/openid-configuration` first, then the URL of RFC 8414 §3.
+ * Fetches an issuer's metadata on the first call, and keeps it, see {@link keptMetadata}. Tries
+ * `<issuer>/.well-known/openid-configuration` first, then the URL of RFC 8414 §3.
  *
  * Rejects with `ERR_TOKEN_ENDPOINT_UNAVAILABLE` when the server cannot be reached, and with a `ConfigurationError` when there is
  * no metadata, or the metadata is of another issuer.
  */
-export function metadataOf(issuer: string, source: MetadataSource): () => Promise<Metadata> {
-  let metadata: Promise<Metadata> | undefined
-  return () => {
-    if (metadata) return metadata
-    const fetched = fetchMetadata(issuer, source)
-    metadata = fetched
-    fetched.catch(() => {
-      if (metadata === fetched) metadata = undefined
-    })
-    return fetched
+export function metadataOf(issuer: string, source: MetadataSource): KeptMetadata<Metadata> {
+  return keptMetadata(() => fetchMetadata(issuer, source), source.now)
+}
+
+/** Metadata that is fetched once, and again when it may have changed. */
+export interface KeptMetadata<T> {
+  /** Resolves with the metadata. */
+  get(): Promise<T>
+  /** Notes the status of an endpoint's response. After one that says that the endpoint has moved, the metadata is fetched again. */
+  noteStatus(status: number): void
+}
+
+/** The age after which metadata is fetched again. */
+const OLD_MS = 24 * 60 * 60 * 1000
+/** The least time between two fetches. An endpoint that has not moved may go on responding with such a status. */
+const LEAST_MS = 60_000
+/** The statuses of an endpoint that is not there any more. */
+const MOVED: readonly number[] = [301, 302, 303, 307, 308, 404, 405, 410]
+
+/**
+ * Fetches metadata on the first call, and keeps it. Concurrent calls share one fetch. A failure is not kept: the next call fetches
+ * again.
+ *
+ * The metadata is fetched again after a day, and when an endpoint has moved. No caller waits for this, and the old metadata stays
+ * until the new one is there.
+ */
+export function keptMetadata<T>(fetch: () => Promise<T>, now: () => number): KeptMetadata<T> {
+  let kept: Promise<T> | undefined
+  let keptAt = 0
+  let triedAt = 0
+  const isPast = (time: number, ms: number) => Math.abs(now() - time) > ms
+  const fetchNow = () => {
+    triedAt = now()
+    return fetch()
+  }
+  const keep = (fetched: Promise<T>) => {
+    kept = fetched
+    keptAt = now()
+  }
+  const fetchAgain = () => {
+    if (!isPast(triedAt, LEAST_MS)) return
+    const fetched = fetchNow()
+    fetched.then(
+      () => keep(fetched),
+      () => {},
+    )
+  }
+  return {
+    get() {
+      if (kept) {
+        if (isPast(keptAt, OLD_MS)) fetchAgain()
+        return kept
+      }
+      const fetched = fetchNow()
+      keep(fetched)
+      fetched.catch(() => {
+        if (kept === fetched) kept = undefined
+      })
+      return fetched
+    },
+    noteStatus(status) {
+      if (kept && MOVED.includes(status)) fetchAgain()
+    },
   }
 }
 
