@@ -1,5 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { describe, expect, it } from '@jest/globals'
+import express from 'express'
 import { decodeJwt, exportJWK, importPKCS8 } from 'jose'
 import { type LoginOptions, login } from '../../lib/login.js'
 import { LOGIN_CLIENT, type LoginSiteOptions, NAVIGATION, startLoginSite } from '../helpers/login-site.js'
@@ -146,6 +147,21 @@ describe("responseMode: 'form_post'", () => {
       await site.close()
     }
   })
+
+  it.each(['state[toString]=x', 'state[a]=b', 'state[]=a&state[]=b'])(
+    'a form that a parser has made objects of is of no login: %s',
+    async (body) => {
+      const withParser = (() => express().use(express.urlencoded({ extended: true }))) as never
+      const site = await startLoginSite({ login: { responseMode: 'form_post' }, express: withParser })
+      try {
+        const headers = { ...NAVIGATION.headers, 'content-type': form }
+        expect((await site.browser().post('/callback', body, { headers })).status).toBe(400)
+        expect([site.failures, site.errors]).toMatchObject([[{ reason: 'unknown' }], []])
+      } finally {
+        await site.close()
+      }
+    },
+  )
 
   const form = 'application/x-www-form-urlencoded'
   it.each([

@@ -1,6 +1,7 @@
 import { getEventListeners, getMaxListeners } from 'node:events'
 import { inspect } from 'node:util'
 import { describe, expect, it } from '@jest/globals'
+import { Request as UndiciRequest } from 'undici'
 import { ConfigurationError, type OutboundOptions } from '../../lib/index.js'
 import { HOUR_MS, OutboundSite } from '../helpers/outbound-site.js'
 
@@ -56,6 +57,14 @@ describe('what is asked for', () => {
   it('S63 a Request to another origin is refused', async () => {
     const call = calling((call) => call(new Request('http://127.0.0.1:9/')))
     await expect(call).rejects.toMatchObject({ code: 'ERR_ORIGIN_NOT_ALLOWED' })
+  })
+
+  it.each<[string, () => unknown]>([
+    ['a Request of undici', () => new UndiciRequest(url(), { method: 'DELETE' })],
+    ['an object', () => ({ url: url() })],
+  ])('%s is an error: it would be sent as a GET of another path', async (_, input) => {
+    await expect(calling((call) => call(input() as never))).rejects.toThrow(ConfigurationError)
+    expect(at.api.requests).toEqual([])
   })
 
   it('a Request says what the options leave open', async () => {

@@ -16,8 +16,13 @@ export async function formOf({ message, parsedBody }: LoginRequest): Promise<URL
   const fields = Object.entries((parsedBody ?? {}) as Record<string, unknown>)
   // A parser makes an array of a field that came twice.
   return new URLSearchParams(
-    fields.flatMap(([name, value]) => [value].flat().map((each): [string, string] => [name, String(each)])),
+    fields.flatMap(([name, value]) => [value].flat().map((each): [string, string] => [name, textIn(each)])),
   )
+}
+
+/** Returns the text of a field. A parser makes an object of `state[a]=1`, and `state[toString]=1` is one that has no text. */
+function textIn(value: unknown): string {
+  return typeof value === 'object' ? '' : String(value)
 }
 
 async function textOf(message: IncomingMessage): Promise<string> {

@@ -1,4 +1,5 @@
 import { types } from 'node:util'
+import { ConfigurationError } from '../../errors/token-error.js'
 import { fieldValue } from '../../options/own-properties.js'
 import { contentHeaders, headersToLeave, leavesBody, methodWithoutBody, targetOf } from '../redirect-rules.js'
 import { isStream } from '../streams.js'
@@ -45,7 +46,7 @@ export function requestOf(input: Input, init: RequestInit, baseURL: string): Fet
   }
   const settings = SETTINGS.map((name) => [name, asked(name)]).filter(([, value]) => value !== undefined)
   return {
-    url: request?.url ?? appended(baseURL, String(input)),
+    url: request?.url ?? appended(baseURL, textOf(input)),
     method: String(asked('method') ?? 'GET'),
     headers: new Headers(asked('headers') as Headers | undefined),
     // Without a body among the options, the body of the Request is sent.
@@ -54,6 +55,16 @@ export function requestOf(input: Input, init: RequestInit, baseURL: string): Fet
     signal: asked('signal') as FetchRequest['signal'],
     settings: Object.fromEntries(settings),
   }
+}
+
+/** Returns the text of a URL. Another object would be asked for as `[object Request]`, with GET. */
+function textOf(input: unknown): string {
+  const text = String(input)
+  if (typeof input !== 'object' || !text.startsWith('[object ')) return text
+  throw new ConfigurationError(
+    'The first argument of fetch() must be a URL, or a Request of Node itself. The Request of another library, such as undici, is ' +
+      'not one: give its url, and its other properties as the second argument.',
+  )
 }
 
 /** Copies a body as it is now, as `fetch()` does. So the app may change the original while the call waits for a token. */
