@@ -8,6 +8,7 @@ import {
   type RequestListener,
   type RequestOptions,
   request as requestOf,
+  type ServerResponse,
 } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
@@ -16,7 +17,12 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import { type AuthorizationServer, startAuthorizationServer } from '../helpers/authorization-server.js'
 import { createGate } from '../helpers/gate.js'
-import type { ProxyFramework, ProxySite, ProxySiteOptions } from '../helpers/proxy-site.js'
+import {
+  onResponse,
+  type ProxyFramework,
+  type ProxySite,
+  type ProxySiteOptions,
+} from '../helpers/proxy-site.js'
 
 const MB = 1024 * 1024
 const LARGE = 48 * MB
@@ -244,6 +250,23 @@ export function describeProxyStreams(framework: ProxyFramework): void {
       for (const socket of orders.connections) socket.destroy()
       await closed(answer)
       expect(answer.complete).toBe(false)
+    })
+
+    it('when the app ends the response, the API is asked no longer', async () => {
+      let responding: ServerResponse | undefined
+      const between = onResponse(framework, (response) => {
+        responding = response
+      })
+      const orders = await api((_, response) => {
+        response.write('the first part')
+        const more = setInterval(() => response.write('more'), 10)
+        response.once('close', () => clearInterval(more))
+      })
+      const gateway = await site(orders.url, { between })
+      const answer = await answerTo(ask(gateway).end())
+      const [socket] = orders.connections
+      responding?.end()
+      await Promise.all([closed(socket!), textOf(answer)])
     })
 
     it('502 when the API breaks off before it responds', async () => {

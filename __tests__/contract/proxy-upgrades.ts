@@ -264,6 +264,23 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       expect(await text(socket)).toMatch(/\r\n\r\nfrom the API, answer to the browser$/)
     })
 
+    it('what the browser says while the API thinks arrives', async () => {
+      const gate = createGate()
+      const live = await api((_, socket) => {
+        socket.once('data', (data) => socket.end(`answer to ${data}`))
+        void gate.pass().then(() => socket.write(SWITCHING))
+        return true
+      })
+      const gateway = await site(live.url, { guard: { user: 'none' } })
+      const { hostname, port } = new URL(gateway.url)
+      const socket = connect(Number(port), hostname)
+      socket.write(handshake())
+      await gate.reached
+      await new Promise((sent) => socket.write('the browser', sent))
+      gate.release()
+      expect(await text(socket)).toMatch(/\r\n\r\nanswer to the browser$/)
+    })
+
     it('when the connection to the API breaks, so does the browser’s', async () => {
       const sockets: Socket[] = []
       const live = await api((_, socket) => {
@@ -343,7 +360,10 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       await closed
     })
 
-    it('when the browser goes while the API thinks, the API is asked no longer', async () => {
+    it.each<[string, (socket: Socket) => unknown]>([
+      ['goes', (socket) => socket.resetAndDestroy()],
+      ['closes its end', (socket) => socket.end()],
+    ])('when the browser %s while the API thinks, the API is asked no longer', async (_, leave) => {
       const gate = createGate()
       const live = await api((_, socket) => {
         gate.pass()
@@ -356,7 +376,7 @@ export function describeProxyUpgrades(framework: ProxyFramework): void {
       socket.write(handshake({ cookie: cookiesOf(tab) }))
       await gate.reached
       const idle = live.idle()
-      socket.resetAndDestroy()
+      leave(socket)
       await idle
     })
 

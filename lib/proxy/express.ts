@@ -76,6 +76,11 @@ function sendBody({ message, end }: UpstreamResponse, response: ServerResponse):
   // A page that listens for events knows that it is connected before the first one comes.
   if (isStream) flushHeaders(response)
   message.on('data', (chunk) => {
+    // The app may end a response that is still being sent, such as that of an event stream at a shutdown.
+    if (response.writableEnded) {
+      end()
+      return
+    }
     if (!response.write(chunk)) {
       message.pause()
       response.once('drain', () => message.resume())

@@ -119,7 +119,9 @@ function serve(
   head: Buffer,
 ): void {
   const upgrade: Upgrade = { allowedOrigins }
+  const unwatch = watchEnd(socket)
   const response = responseOver(socket, request, () => {
+    unwatch()
     if (upgrade.upstream && response.statusCode === 101) join(socket, head, upgrade.upstream)
     else socket.destroySoon()
   })
@@ -151,6 +153,24 @@ async function respond(
  */
 function endTogether(socket: Socket, upgrade: Upgrade): void {
   socket.once('close', () => upgrade.upstream?.socket.destroy())
+}
+
+/**
+ * Destroys the browser's socket when the browser ends it before the response. Nothing reads the socket by then, so that what the
+ * browser sends early waits for the API. Returns a function that stops this.
+ */
+function watchEnd(socket: Socket): () => void {
+  const onReadable = () => {
+    // At the end of the stream this emits `end`.
+    if (socket.readableLength === 0) socket.read()
+  }
+  const onEnd = () => void socket.destroy()
+  socket.on('readable', onReadable)
+  socket.on('end', onEnd)
+  return () => {
+    socket.off('readable', onReadable)
+    socket.off('end', onEnd)
+  }
 }
 
 /** Makes the response to a request that the server has handed over with its socket. */
