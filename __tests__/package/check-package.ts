@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 
 /** Most bytes of the tarball, and of the files in it: a little more than they are today. */
-const PACKED_BYTES = 470_000
-const UNPACKED_BYTES = 1_650_000
+const PACKED_BYTES = 480_000
+const UNPACKED_BYTES = 1_670_000
 
 const root = join(import.meta.dirname, '../..')
 const bin = (name: string) => join(root, 'node_modules/.bin', name)
