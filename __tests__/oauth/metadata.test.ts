@@ -27,7 +27,7 @@ async function serving(
   return `${wire.url}${path}`
 }
 
-const metadata = (issuer: string, timeoutMs?: number) =>
+const metadata = async (issuer: string, timeoutMs?: number) =>
   metadataOf(issuer, {
     send: httpClient(),
     now: () => Date.now(),

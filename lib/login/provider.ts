@@ -48,7 +48,7 @@ export class Provider {
   }
 
   /** Resolves with the metadata, see {@link keptMetadata}. */
-  configuration(): Promise<oidc.Configuration> {
+  async configuration(): Promise<oidc.Configuration> {
     return this.#configuration.get()
   }
 

@@ -102,8 +102,9 @@ export function httpAuthorizationServer(options: HttpAuthorizationServerOptions)
   }
 
   async function fetchedMetadata(signal: AbortSignal): Promise<Metadata | undefined> {
-    const aborted = () => abortedError(signal, "The authorization server's metadata")
-    return metadata && (await raceAbort(metadata.get(), signal, aborted))
+    const found = metadata?.get()
+    if (!(found instanceof Promise)) return found
+    return raceAbort(found, signal, () => abortedError(signal, "The authorization server's metadata"))
   }
 
   /** Completes a form with the endpoint and the client. */

@@ -42,8 +42,8 @@ export function metadataOf(issuer: string, source: MetadataSource): KeptMetadata
 
 /** Metadata that is fetched once, and again when it may have changed. */
 export interface KeptMetadata<T> {
-  /** Resolves with the metadata. */
-  get(): Promise<T>
+  /** Returns the metadata: the value itself once it has been fetched. */
+  get(): T | Promise<T>
   /** Notes the status of an endpoint's response. After one that says that the endpoint has moved, the metadata is fetched again. */
   noteStatus(status: number): void
 }
@@ -63,38 +63,29 @@ const MOVED: readonly number[] = [301, 302, 303, 307, 308, 404, 405, 410]
  * until the new one is there.
  */
 export function keptMetadata<T>(fetch: () => Promise<T>, now: () => number): KeptMetadata<T> {
-  let kept: Promise<T> | undefined
-  let keptAt = 0
+  let kept: { readonly metadata: T; readonly at: number } | undefined
+  let first: Promise<T> | undefined
   let triedAt = 0
   const isPast = (time: number, ms: number) => Math.abs(now() - time) > ms
-  const fetchNow = () => {
+  const fetchAndKeep = async () => {
     triedAt = now()
-    return fetch()
-  }
-  const keep = (fetched: Promise<T>) => {
-    kept = fetched
-    keptAt = now()
+    const metadata = await fetch()
+    kept = { metadata, at: now() }
+    return metadata
   }
   const fetchAgain = () => {
-    if (!isPast(triedAt, LEAST_MS)) return
-    const fetched = fetchNow()
-    fetched.then(
-      () => keep(fetched),
-      () => {},
-    )
+    if (isPast(triedAt, LEAST_MS)) fetchAndKeep().catch(() => {})
   }
   return {
     get() {
-      if (kept) {
-        if (isPast(keptAt, OLD_MS)) fetchAgain()
-        return kept
+      if (!kept) {
+        first ??= fetchAndKeep().finally(() => {
+          first = undefined
+        })
+        return first
       }
-      const fetched = fetchNow()
-      keep(fetched)
-      fetched.catch(() => {
-        if (kept === fetched) kept = undefined
-      })
-      return fetched
+      if (isPast(kept.at, OLD_MS)) fetchAgain()
+      return kept.metadata
     },
     noteStatus(status) {
       if (kept && MOVED.includes(status)) fetchAgain()
