@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
+import type { GrantStore } from '../../../lib/grants/grant-store.js'
 import { redisGrantStore } from '../../../lib/redis.js'
 import { describeGrantStore } from '../../contract/grant-store.js'
+import { eventually } from '../../helpers/fleet-expectations.js'
 import { describeWithRedis, redisUrl } from '../../helpers/redis.js'
 
 describeWithRedis('redisGrantStore(client)', () => {
@@ -36,11 +38,12 @@ describeWithRedis('redisGrantStore(client)', () => {
     const clients = await Promise.all([1, 2].map(async () => new Redis(await redisUrl())))
     const prefix = `${randomUUID()}:`
     const stores = clients.map((client) => redisGrantStore(client, { prefix }))
-    const heard = stores.map((store) => new Promise((resolve) => store.subscribe!(resolve)))
-    // A subscription takes a moment.
-    const publishing = setInterval(() => void stores[0]!.publish!('a text'), 10)
-    expect(await Promise.all(heard)).toEqual(['a text', 'a text'])
-    clearInterval(publishing)
+    const heard: string[] = []
+    const subscribed = (store: GrantStore) =>
+      new Promise<void>((open) => store.subscribe!((text) => void heard.push(text), open))
+    await Promise.all(stores.map(subscribed))
+    await stores[0]!.publish!('a text')
+    await eventually(async () => expect(heard).toEqual(['a text', 'a text']))
     await Promise.all(stores.map((store) => store.close()))
     for (const client of clients) client.disconnect()
   })
