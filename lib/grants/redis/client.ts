@@ -1,6 +1,7 @@
 import { withTimeout } from '../../concurrency/with-timeout.js'
 import { ConfigurationError } from '../../errors/token-error.js'
 import { hasField } from '../../options/own-properties.js'
+import { watchBreaks } from './connection-breaks.js'
 import type { RedisScript } from './scripts.js'
 
 type AnyFunction = (...args: never[]) => unknown
@@ -173,47 +174,8 @@ function subscribesByItself(client: object): boolean {
   return hasField(client, 'slots') || hasField(client, 'acquire')
 }
 
-/**
- * The events of a cluster or a sentinel when one of its connections has broken or was replaced. No event says whether it was that of
- * the subscription, or when the client has subscribed again.
- */
-const BREAKS = ['error', 'node-error', 'node-disconnect', 'topology-change']
 /** How long after a test of the subscription that failed the next one begins. */
 const TEST_AGAIN_MS = 500
-
-interface BreakWatch {
-  /** The functions that are called, one for each subscription. */
-  readonly watching: Set<() => void>
-  readonly onBreak: () => void
-}
-
-const breakWatches = new WeakMap<object, BreakWatch>()
-
-/**
- * Calls a function at each event of {@link BREAKS}. A client has one listener for all subscriptions, since Node warns of more than
- * ten. Returns a function that stops the calls.
- */
-function watchBreaks(client: NodeRedisMethods, onBreak: () => void): () => void {
-  const { watching, onBreak: listener } = breakWatches.get(client) ?? newBreakWatch(client)
-  if (watching.size === 0) for (const event of BREAKS) client.on(event, listener)
-  watching.add(onBreak)
-  return () => {
-    if (watching.delete(onBreak) && watching.size === 0)
-      for (const event of BREAKS) client.off(event, listener)
-  }
-}
-
-function newBreakWatch(client: NodeRedisMethods): BreakWatch {
-  const watching = new Set<() => void>()
-  const watch: BreakWatch = {
-    watching,
-    onBreak() {
-      for (const onBreak of watching) onBreak()
-    },
-  }
-  breakWatches.set(client, watch)
-  return watch
-}
 
 function viaClient(client: NodeRedisMethods): RedisCommands['subscribe'] {
   const subscribe = (channel: string, listener: (message: string) => void) =>
