@@ -513,14 +513,17 @@ describe('mayBeServed(grant, older, incarnations)', () => {
     expect(judged({ other: [told('stored', 1_020, 'r2')] }, { serial: 1 })).toBe(false)
   })
 
-  it('counts the lifetime of a token from when its process could read the response', () => {
-    const by = process({ events: [], pauses: [{ from: 1_005, to: 1_900 }] })
-    const late = presented(1_000, { serial: 2, by })
-    const both = grant([presented(100), late, presented(2_000, { serial: 3, by })], { loggedInAt: 50 })
-    const older = { by, began: 3_800, serial: 3, newest: 4, isJob: false }
-    expect(mayBeServed(both, { ...older, at: 3_900 }, [by])).toBe(true)
-    expect(mayBeServed(both, { ...older, at: 3_901 }, [by])).toBe(false)
-  })
+  it.each([1_005, 1_011, 1_060])(
+    'counts the lifetime from when the process could read: paused at %i',
+    (from) => {
+      const by = process({ events: [], pauses: [{ from, to: 1_900 }] })
+      const late = presented(1_000, { serial: 2, by })
+      const both = grant([presented(100), late, presented(2_000, { serial: 3, by })], { loggedInAt: 50 })
+      const older = { by, began: 3_800, serial: 3, newest: 4, isJob: false }
+      expect(mayBeServed(both, { ...older, at: 3_900 }, [by])).toBe(true)
+      expect(mayBeServed(both, { ...older, at: 3_901 }, [by])).toBe(false)
+    },
+  )
 
   it.each<[Partial<OlderToken>, boolean]>([
     [{ at: 2_110 }, true],

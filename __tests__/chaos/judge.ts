@@ -333,10 +333,13 @@ export function mayBeServed(
   incarnations: readonly Incarnation[],
 ): boolean {
   const { answers, at: issuedAt } = grant.issues[serial - 1]!
-  const obtainedAt = (answers ? readAt(answers, at) : grant.loggedInAt) ?? issuedAt
+  const obtainedAt = (answers ? readAt(answers, at, AT_RESPONSE_MS) : grant.loggedInAt) ?? issuedAt
   if (obtainedAt + ACCESS_TOKEN_TTL * 1000 < at) return false
   return isJob ? !hasHeard(grant, serial + 1, by, began) : !isTold(grant, serial + 1, by, began, incarnations)
 }
+
+/** A process that is paused when its response is sent is paused at most this much later, before it has read the response. */
+const AT_RESPONSE_MS = 50
 
 /** When a process read a response: at the end of a pause, if it was paused when the response came, or at most `lateMs` later. */
 function readAt(
