@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from '@jest/globals'
-import type { GrantStore } from '../../../lib/grants/grant-store.js'
 import { postgresGrantStore } from '../../../lib/postgres.js'
 import { describeGrantStore } from '../../contract/grant-store.js'
 import { describeLostLease } from '../../contract/lost-lease.js'
-import { eventually } from '../../helpers/fleet-expectations.js'
+import { expectHeardByAll } from '../../contract/publishing.js'
 import { describeWithPostgres } from '../../helpers/postgres.js'
 
 const GRACE_MS = 300
@@ -29,12 +28,7 @@ await describeWithPostgres(
 
     it('sends what a process publishes to all processes', async () => {
       const stores = [1, 2].map(() => postgresGrantStore(pool, { table }))
-      const heard: string[] = []
-      const subscribed = (store: GrantStore) =>
-        new Promise<void>((open) => store.subscribe!((text) => void heard.push(text), open))
-      await Promise.all(stores.map(subscribed))
-      await stores[0]!.publish!('a text')
-      await eventually(async () => expect(heard).toEqual(['a text', 'a text']))
+      await expectHeardByAll(stores)
       await Promise.all(stores.map((store) => store.close()))
     })
 

@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { expect, it } from '@jest/globals'
+import { it } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import type { GrantStore } from '../../../lib/grants/grant-store.js'
 import { redisGrantStore } from '../../../lib/redis.js'
 import { describeGrantStore } from '../../contract/grant-store.js'
-import { eventually } from '../../helpers/fleet-expectations.js'
+import { expectHeardByAll } from '../../contract/publishing.js'
 import { describeWithRedis, redisUrl } from '../../helpers/redis.js'
 
 describeWithRedis('redisGrantStore(client)', () => {
@@ -38,12 +37,7 @@ describeWithRedis('redisGrantStore(client)', () => {
     const clients = await Promise.all([1, 2].map(async () => new Redis(await redisUrl())))
     const prefix = `${randomUUID()}:`
     const stores = clients.map((client) => redisGrantStore(client, { prefix }))
-    const heard: string[] = []
-    const subscribed = (store: GrantStore) =>
-      new Promise<void>((open) => store.subscribe!((text) => void heard.push(text), open))
-    await Promise.all(stores.map(subscribed))
-    await stores[0]!.publish!('a text')
-    await eventually(async () => expect(heard).toEqual(['a text', 'a text']))
+    await expectHeardByAll(stores)
     await Promise.all(stores.map((store) => store.close()))
     for (const client of clients) client.disconnect()
   })
